@@ -1,0 +1,39 @@
+# `make help` says what there is. Everything runs in .venv, which the first command makes.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup repro test ui clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "bikefit needs Python 3.11 or newer, $(PYTHON) is $$($(PYTHON) -V): make PYTHON=python3.12 …"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@touch $@
+
+setup: $(INSTALLED) ## make .venv with exactly pinned packages
+	@# DVC refuses to work outside git unless it is told that there is none (an unpacked archive).
+	@if [ -e .git ]; then rm -f .dvc/config.local; \
+	else printf '[core]\n    no_scm = true\n' > .dvc/config.local; fi
+
+repro: setup ## run the whole pipeline: download, clean, featurize, sweep, compare
+	dvc repro
+
+test: setup ## lint, check types, run all tests
+	ruff check .
+	ruff format --check .
+	mypy
+	pytest
+
+ui: setup ## look at the runs in MLflow, on http://127.0.0.1:5000
+	mlflow ui --host 127.0.0.1
+
+clean: ## remove .venv and caches; data, runs and reports stay
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,216 @@
+"""The door for training settings: what Hydra composed, checked value by value.
+
+Hydra itself refuses a misspelt key; these models refuse impossible values. Each message names
+the key, the value and what is allowed. Nothing here is heavy to import.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, model_validator
+
+from bikefit.checks import Section, explain
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Strength = Annotated[Finite, Field(ge=0)]
+Probability = Annotated[Finite, Field(ge=0, lt=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class ConfigError(ValueError):
+    """A setting that training cannot start with."""
+
+
+class Data(Section):
+    """Which table, and how much of its training rows."""
+
+    name: str
+    root: str = "data/features"
+    fraction: Annotated[Finite, Field(gt=0, le=1)] = 1.0
+
+
+class NetworkSettings(Section):
+    """A multilayer perceptron; without hidden layers, a linear model."""
+
+    name: str
+    hidden: tuple[Count, ...]
+    activation: Literal["relu", "gelu", "tanh", "sigmoid", "identity"] = "relu"
+
+    @model_validator(mode="after")
+    def _some_layer(self) -> NetworkSettings:
+        if not self.hidden and self.name != "linear":
+            raise ValueError("no layers: give at least one width in hidden, or use network=linear")
+        if self.hidden and self.name == "linear":
+            raise ValueError(f"linear has no hidden layers, got hidden={list(self.hidden)}")
+        return self
+
+
+class LayerStrengths(Section):
+    """Strengths of one layer, which take the place of the general ones."""
+
+    l1: Strength | None = None
+    l2: Strength | None = None
+    lp: Strength | None = None
+    weight_decay: Strength | None = None
+    dropout: Probability | None = None
+
+
+class Regularization(Section):
+    """What keeps the network from fitting the noise; ``conf/regularization`` explains the keys."""
+
+    name: str = "none"
+    l1: Strength = 0.0
+    l2: Strength = 0.0
+    lp: Strength = 0.0
+    p_norm: Annotated[Finite, Field(ge=1)] = 1.5
+    on: Literal["all", "weights"] = "all"
+    weight_decay: Strength = 0.0
+    dropout: Probability = 0.0
+    batch_norm: Literal["none", "before", "after"] = "none"
+    patience: Count | None = None
+    layers: dict[str, LayerStrengths] = Field(default_factory=dict)
+
+    def of(self, block: str, key: str) -> float:
+        """Return a strength (l1, l2, lp, weight_decay or dropout) for one layer by its name."""
+        own = getattr(self.layers.get(block, LayerStrengths()), key)
+        return float(getattr(self, key) if own is None else own)
+
+
+class Optimizer(Section):
+    """adam, adamw or sgd, with a learning rate of each member's own."""
+
+    name: Literal["adam", "adamw", "sgd"]
+    lr: Annotated[Finite, Field(gt=0)]
+    momentum: Annotated[Finite, Field(ge=0, lt=1)] = 0.0
+
+
+class Training(Section):
+    """How long and in what portions."""
+
+    epochs: Count
+    batch_size: Count
+
+
+class Validation(Section):
+    """holdout: the validation rows of the table; kfold: cross-validation."""
+
+    name: Literal["holdout", "kfold"]
+    folds: Count = 1
+
+    @model_validator(mode="after")
+    def _enough_folds(self) -> Validation:
+        if self.name == "kfold" and self.folds < 2:
+            raise ValueError(f"kfold needs at least 2 folds, got folds={self.folds}")
+        return self
+
+
+class Trainer(Section):
+    """What does not change a result (up to rounding): device and display."""
+
+    accelerator: Literal["cpu", "gpu", "cuda", "mps", "auto"] = "cpu"
+    progress: bool = True
+
+
+class Tracking(Section):
+    """Where and what MLflow keeps."""
+
+    experiment: str
+    weights: bool = True
+    record: str | None = None
+
+
+class Settings(Section):
+    """One job: everything that ``conf/`` says about a training."""
+
+    data: Data
+    network: NetworkSettings
+    regularization: Regularization
+    optimizer: Optimizer
+    training: Training
+    validation: Validation
+    trainer: Trainer
+    tracking: Tracking
+    loss: Literal["mse", "poisson"]
+    seed: Annotated[int, Field(ge=0)]
+
+    @model_validator(mode="after")
+    def _layers_exist(self) -> Settings:
+        blocks = layer_names(self.network)
+        for name in self.regularization.layers:
+            if name not in blocks:
+                raise ValueError(
+                    f"regularization.layers.{name}: this network has no such layer; "
+                    f"allowed are {', '.join(blocks)}"
+                )
+        return self
+
+
+def layer_names(network: NetworkSettings) -> list[str]:
+    """List the names that ``regularization.layers`` may use."""
+    return ["input", *(f"hidden{i + 1}" for i in range(len(network.hidden))), "output"]
+
+
+def parse(values: dict[str, Any]) -> Settings:
+    """Check a resolved config and return it as settings.
+
+    Raises:
+        ConfigError: names each wrong key, its value and what is allowed.
+    """
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as errors:
+        raise ConfigError(explain(errors, Settings)) from None
+
+
+def flat(settings: Settings) -> dict[str, str | int | float | bool]:
+    """Write settings as ``group.key`` pairs; empty and unset ones are left out."""
+    pairs: dict[str, str | int | float | bool] = {}
+
+    def walk(prefix: str, value: Any) -> None:
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                walk(f"{prefix}.{key}" if prefix else key, inner)
+        elif isinstance(value, list | tuple):
+            pairs[prefix] = "[" + ",".join(map(str, value)) + "]"
+        elif value is not None and not (isinstance(value, float) and math.isnan(value)):
+            pairs[prefix] = value
+
+    walk("", settings.model_dump(exclude={"trainer", "tracking"}))
+    return pairs
+
+
+def describe(settings: Settings, fold: int | None = None) -> str:
+    """Say what a run is: "dropout p=0.3 · mlp 256×256 · seed 1"."""
+    parts = [
+        regularization_label(settings),
+        network_label(settings.network),
+        f"seed {settings.seed}",
+    ]
+    if settings.data.fraction < 1:
+        parts.append(f"{settings.data.fraction:.0%} of rows")
+    if fold is not None:
+        parts.append(f"fold {fold}")
+    return " · ".join(parts)
+
+
+def network_label(network: NetworkSettings) -> str:
+    """Say what the network is: "mlp 256×256", "linear"."""
+    return " ".join([network.name, "×".join(map(str, network.hidden))]).strip()
+
+
+def regularization_label(settings: Settings) -> str:
+    """Name every method in use with its strength: "l2 λ=0.001 + dropout p=0.3"."""
+    r = settings.regularization
+    signs = {"l1": "l1 λ", "l2": "l2 λ", "lp": f"l{r.p_norm:g} λ", "weight_decay": "weight decay λ",
+             "dropout": "dropout p"}  # fmt: skip
+    parts = [f"{sign}={getattr(r, key):g}" for key, sign in signs.items() if getattr(r, key)]
+    if r.batch_norm != "none":
+        parts.append(f"batch norm {r.batch_norm}")
+    if r.patience is not None:
+        parts.append(f"early stopping {r.patience}")
+    for name, layer in r.layers.items():
+        given = layer.model_dump(exclude_none=True)
+        parts += [f"{name} {signs[key]}={value:g}" for key, value in given.items()]
+    return " + ".join(parts) or "none"

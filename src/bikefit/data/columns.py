@@ -1,0 +1,70 @@
+"""The words of the two tables: columns, units, categories and how raw codes are read.
+
+Source: the data dictionary of the "Bike Sharing" data set (H. Fanaee-T, J. Gama, 2013), and, where
+it contradicts the numbers, the numbers: season code 1 is the one of January, hence winter, and
+temperatures are scaled between their lowest and highest possible value.
+"""
+
+from typing import Final
+
+RAW: Final = (
+    "instant", "dteday", "season", "yr", "mnth", "hr", "holiday", "weekday", "workingday",
+    "weathersit", "temp", "atemp", "hum", "windspeed", "casual", "registered", "cnt",
+)  # fmt: skip
+"""Columns of the published table, in its order."""
+
+SEASONS: Final = {1: "winter", 2: "spring", 3: "summer", 4: "autumn"}
+WEATHER: Final = {1: "clear", 2: "mist", 3: "light_precipitation", 4: "heavy_precipitation"}
+WEEKDAYS: Final = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+NO_YES: Final = ("no", "yes")
+
+SEASON_MONTHS: Final = {
+    1: (12, 1, 2, 3),
+    2: (3, 4, 5, 6),
+    3: (6, 7, 8, 9),
+    4: (9, 10, 11, 12),
+}
+"""Months in which a season's code may stand (seasons change on the 20th to 23rd of a month)."""
+
+SCALES: Final = {
+    "temperature": ("temp", -8.0, 39.0),
+    "feels_like": ("atemp", -16.0, 50.0),
+    "humidity": ("hum", 0.0, 100.0),
+    "windspeed": ("windspeed", 0.0, 67.0),
+}
+"""Clean column: raw column, and the values (°C, °C, %, km/h) that raw 0 and raw 1 stand for."""
+
+UNITS: Final = {
+    "temperature": "°C",
+    "feels_like": "°C",
+    "humidity": "%",
+    "windspeed": "km/h",
+    "rentals": "bikes/hour",
+    "casual": "bikes/hour",
+    "registered": "bikes/hour",
+}
+
+FLAGS: Final = ("humidity_suspect", "feels_like_suspect", "windspeed_calm")
+"""True where the rule of a known fault applies, whether the value was repaired or not."""
+
+BOOLEANS: Final = ("holiday", "working_day", *FLAGS)
+
+CATEGORIES: Final[dict[str, tuple[str, ...]]] = {
+    "season": tuple(SEASONS.values()),
+    "month": tuple(str(month) for month in range(1, 13)),
+    "hour": tuple(str(hour) for hour in range(24)),
+    "weekday": WEEKDAYS,
+    "weather": tuple(WEATHER.values()),
+    **dict.fromkeys(BOOLEANS, NO_YES),
+}
+"""Every value that a category can have, declared here and never taken from the rows."""
+
+CLEAN: Final = (
+    "timestamp", "season", "year", "month", "hour", "weekday", "holiday", "working_day", "weather",
+    "temperature", "feels_like", "humidity", "windspeed", "casual", "registered", "rentals", *FLAGS,
+)  # fmt: skip
+"""Columns of the clean table, in its order."""
+
+TARGET: Final = "rentals"
+LEAKS: Final = ("casual", "registered", TARGET)
+"""The target and its two parts: known only when the hour is over."""

@@ -1,0 +1,69 @@
+"""Files that appear whole or not at all."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+def _beside(path: Path, kind: str) -> Path:
+    """A hidden name in the same folder, so that the last step is a rename within one disk."""
+    return path.with_name(f".{path.name}.{os.getpid()}.{kind}")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary file name, and put that file at `path` if the block ends well.
+
+    On an error the temporary file is removed and what was at `path` stays as it was.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _beside(path, "tmp")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """Give a temporary empty folder, and put it at `path` if the block ends well.
+
+    On an error the temporary folder is removed and what was at `path` stays as it was.
+    """
+    temporary, old = _beside(path, "tmp"), _beside(path, "old")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        # A folder that is not empty cannot be renamed over, so the old one steps aside first.
+        if path.exists():
+            path.replace(old)
+        temporary.replace(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if old.exists() and not path.exists():
+            old.replace(path)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file's content, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def to_json(value: Any) -> str:
+    """JSON text that is the same for the same value: sorted keys, no NaN, one last newline."""
+    return json.dumps(value, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `to_json(value)` to `path`, whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(to_json(value), encoding="utf-8")

@@ -1,0 +1,224 @@
+"""Networks: layers composed in sequence, named by block and part (``hidden1.linear``)."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bikefit.nn.layers import BatchNorm, Dropout, Function
+
+ACTIVATIONS: dict[str, str] = {
+    "relu": "torch.nn.ReLU",
+    "gelu": "torch.nn.GELU",
+    "tanh": "torch.nn.Tanh",
+    "sigmoid": "torch.nn.Sigmoid",
+    "identity": "torch.nn.Identity",
+}
+ALLOWED_MODULES = ("torch", "bikefit.nn")
+
+
+@dataclass(frozen=True)
+class LayerSpec:
+    """One layer in words: its name, what makes it, and the arguments for that.
+
+    Args:
+        name: ``block.part``, e.g. ``hidden1.linear``; the block is what strengths refer to.
+        target: dotted name of a torch module, a layer of ours or a function, e.g. ``torch.sin``.
+        args: keyword arguments of a module; a function takes none.
+    """
+
+    name: str
+    target: str
+    args: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def block(self) -> str:
+        """The part of the name before the first dot."""
+        return self.name.split(".", 1)[0]
+
+
+def mlp(
+    features: int, hidden: Sequence[int], activation: str = "relu", batch_norm: str = "none",
+    dropout_scaling: str = "inverted",
+) -> list[LayerSpec]:  # fmt: skip
+    """Write a multilayer perceptron as a list of layers.
+
+    Per hidden layer: linear, batch norm (before the activation, if chosen), activation, batch
+    norm (after, if chosen), dropout; then a linear output of one number. A linear layer whose
+    output goes straight into a batch norm has no bias, since the batch mean would take it out
+    again. Without hidden layers this is a linear model.
+
+    Args:
+        features: number of input columns.
+        hidden: width of each hidden layer; empty for a linear model.
+        activation: relu, gelu, tanh, sigmoid or identity.
+        batch_norm: none, before or after the activation.
+        dropout_scaling: see :class:`~bikefit.nn.layers.Dropout`.
+    """
+    specs = [_dropout("input", dropout_scaling)]
+    width = features
+    for i, units in enumerate(hidden, start=1):
+        name = f"hidden{i}"
+        norm = LayerSpec(f"{name}.batch_norm", "bikefit.nn.layers.BatchNorm", {"features": units})
+        specs += [
+            _linear(name, width, units, bias=batch_norm != "before"),
+            *([norm] if batch_norm == "before" else []),
+            LayerSpec(f"{name}.activation", ACTIVATIONS[activation]),
+            *([norm] if batch_norm == "after" else []),
+            _dropout(name, dropout_scaling),
+        ]
+        width = units
+    return [*specs, _linear("output", width, 1, bias=True)]
+
+
+def _linear(block: str, inputs: int, outputs: int, bias: bool) -> LayerSpec:
+    args = {"in_features": inputs, "out_features": outputs, "bias": bias}
+    return LayerSpec(f"{block}.linear", "torch.nn.Linear", args)
+
+
+def _dropout(block: str, scaling: str) -> LayerSpec:
+    return LayerSpec(f"{block}.dropout", "bikefit.nn.layers.Dropout", {"scaling": scaling})
+
+
+class Network(nn.Sequential):
+    """Blocks of layers composed in order; its output is one number a row.
+
+    **Shape**: ``(B, D) -> (B,)``.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the network's output f(x) for each row."""
+        return super().forward(x).squeeze(-1)
+
+    def dropouts(self) -> dict[str, Dropout]:
+        """Map the name of each dropout layer to the layer."""
+        return {n: m for n, m in self.named_modules() if isinstance(m, Dropout)}
+
+
+def build(specs: Sequence[LayerSpec], features: int) -> Network:
+    """Make a network from its layers and try it on two rows of ``features`` columns.
+
+    Raises:
+        ValueError: a layer that is not allowed, unknown, named twice, or that does not fit on
+            the one before it; the message names the layer and both shapes.
+    """
+    if not specs:
+        raise ValueError("no layers: a network needs at least one layer")
+    _check_names(specs)
+    modules = {spec.name: _make(spec) for spec in specs}
+    _check_shapes(modules, features)
+    network = Network()
+    for block, names in groupby(modules, key=lambda name: name.split(".", 1)[0]):
+        parts = nn.Sequential()
+        for name in names:
+            parts.add_module(name.partition(".")[2] or "layer", modules[name])
+        network.add_module(block, parts)
+    return network
+
+
+def _check_names(specs: Sequence[LayerSpec]) -> None:
+    names = [spec.name for spec in specs]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"layer {name!r} stands twice in the network: names must be unique")
+    blocks = [block for block, _ in groupby(spec.block for spec in specs)]
+    for block in blocks:
+        if blocks.count(block) > 1:
+            raise ValueError(f"the layers of block {block!r} must follow one another")
+
+
+def _make(spec: LayerSpec) -> nn.Module:
+    target = _locate(spec)
+    if not isinstance(target, type):
+        if spec.args:
+            raise ValueError(f"layer {spec.name!r}: a function takes no arguments, got {spec.args}")
+        return Function(target)
+    if not issubclass(target, nn.Module):
+        raise ValueError(
+            f"layer {spec.name!r}: {spec.target} is neither a torch module nor a function"
+        )
+    try:
+        return target(**spec.args)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"layer {spec.name!r} ({spec.target}): {error}") from error
+
+
+def _locate(spec: LayerSpec) -> Callable[..., Any]:
+    """Find the callable behind a dotted name inside the allowed modules."""
+    if not any(spec.target.startswith(f"{module}.") for module in ALLOWED_MODULES):
+        raise ValueError(
+            f"layer {spec.name!r}: {spec.target} is not allowed; layers come from "
+            f"{' or '.join(ALLOWED_MODULES)}"
+        )
+    module, _, attribute = spec.target.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"layer {spec.name!r}: there is no {spec.target}") from error
+    if not callable(found):
+        raise ValueError(f"layer {spec.name!r}: {spec.target} cannot be called")
+    return found
+
+
+@torch.no_grad()
+def _check_shapes(modules: dict[str, nn.Module], features: int) -> None:
+    x = torch.zeros(2, features)
+    for name, module in modules.items():
+        module.eval()
+        shape = tuple(x.shape)
+        try:
+            x = module(x)
+        except (RuntimeError, TypeError, ValueError, IndexError) as error:
+            raise ValueError(
+                f"layer {name!r} does not take what comes before it: it received shape "
+                f"{_rows(shape)} and expects {_expected(module)}"
+            ) from error
+        module.train()
+        if not isinstance(x, Tensor) or x.shape[:1] != (2,):
+            raise ValueError(f"layer {name!r} must keep the rows: {_rows(shape)} became {x!r:.80}")
+    if x.shape != (2, 1):
+        raise ValueError(
+            f"the last layer, {name!r}, must give (B, 1), it gives {_rows(tuple(x.shape))}"
+        )
+
+
+def _rows(shape: tuple[int, ...]) -> str:
+    return f"(B, {', '.join(map(str, shape[1:]))})"
+
+
+def _expected(module: nn.Module) -> str:
+    if isinstance(module, nn.Linear):
+        return f"(B, {module.in_features})"
+    if isinstance(module, BatchNorm):
+        return f"(B, {module.weight.numel()})"
+    return "another shape"
+
+
+def parameter_count(network: nn.Module) -> int:
+    """Count the numbers that training changes."""
+    return sum(math.prod(p.shape) for p in network.parameters())
+
+
+@torch.no_grad()
+def dropout_widths(network: Network, features: int) -> dict[str, int]:
+    """Map the name of each dropout layer to the number of units it may drop."""
+    widths: dict[str, int] = {}
+    hooks = [
+        layer.register_forward_pre_hook(
+            lambda _, x, name=name: widths.update({name: x[0].shape[1]})
+        )
+        for name, layer in network.dropouts().items()
+    ]
+    training = network.training
+    network.eval()(torch.zeros(2, features))
+    network.train(training)
+    for hook in hooks:
+        hook.remove()
+    return widths

@@ -1,0 +1,43 @@
+"""Penalties λ‖θ‖ₚᵖ = λ Σ|θ|ᵖ, with a λ for each member and each parameter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class LpPenalty:
+    """λ Σ|θ|ᵖ for every member of a stack; L1 and L2 are p = 1 and p = 2.
+
+    Args:
+        p: at least 1, for each member ``(M,)`` or one number for all.
+        strengths: λ of each member by the parameter's name, ``(M,)`` each, not negative; a
+            parameter that is not named is not penalised.
+    """
+
+    p: float
+    strengths: Mapping[str, Tensor]
+
+    def __call__(self, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the penalty of each named parameter.
+
+        **Shape**: parameters are ``(M, ...)``, each result is ``(M,)``.
+        """
+        return {
+            name: strength * powers(parameters[name], self.p)
+            for name, strength in self.strengths.items()
+        }
+
+
+def powers(theta: Tensor, p: float) -> Tensor:
+    """Return Σ|θ|ᵖ of each member: ``(M, ...) -> (M,)``."""
+    flat = theta.flatten(start_dim=1)
+    if p == 1:
+        return flat.abs().sum(dim=1)
+    if p == 2:
+        return torch.linalg.vecdot(flat, flat)
+    return flat.abs().pow(p).sum(dim=1)

@@ -1,0 +1,68 @@
+"""All randomness of a member is a function of its own seed.
+
+Each use has a generator of its own (initialization, order of the rows, noise of one dropout
+layer), so that what a member draws depends neither on its neighbours in a stack nor on which of
+its layers drop units. Members with the same seed draw the same numbers: strengths are compared
+with common random numbers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from bikefit.nn.networks import Network
+
+
+def derive(seed: int, purpose: str) -> int:
+    """Return the seed (63 bits) for one purpose, unrelated to those of other purposes."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{purpose}".encode()).digest()[:8]) >> 1
+
+
+def generator(seed: int, purpose: str, device: torch.device | str = "cpu") -> torch.Generator:
+    """Return a generator for one purpose of one seed."""
+    return torch.Generator(device).manual_seed(derive(seed, purpose))
+
+
+def initialize(make: Callable[[], Network], seed: int) -> Network:
+    """Make a network whose initial parameters follow from the seed alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive(seed, "initialization"))
+        return make()
+
+
+class DropoutNoise:
+    """Uniform noise for the dropout layers of a stack, drawn once for each distinct seed.
+
+    Args:
+        seeds: of each member, length M.
+        widths: number of units by the name of each dropout layer that drops any.
+        device: where the noise is drawn. CPU and GPU generators give different numbers.
+    """
+
+    def __init__(
+        self, seeds: Sequence[int], widths: dict[str, int], device: torch.device | str
+    ) -> None:
+        distinct = sorted(set(seeds))
+        self.widths = widths
+        self.device = device
+        self.generators = {
+            name: [generator(seed, f"dropout {name}", device) for seed in distinct]
+            for name in widths
+        }
+        position = torch.tensor([distinct.index(seed) for seed in seeds], device=device)
+        self.position = None if len(distinct) == 1 else position
+
+    def draw(self, rows: int) -> dict[str, Tensor]:
+        """Return the next noise by layer: ``(B, D)`` if all share a seed, else ``(M, B, D)``."""
+        return {name: self._layer(name, rows) for name in self.widths}
+
+    def _layer(self, name: str, rows: int) -> Tensor:
+        shape = (rows, self.widths[name])
+        drawn = [torch.rand(shape, generator=g, device=self.device) for g in self.generators[name]]
+        if self.position is None:
+            return drawn[0]
+        return torch.stack(drawn)[self.position]

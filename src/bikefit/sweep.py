@@ -1,0 +1,104 @@
+"""One command of a user: a plain run, or a sweep with its parent run and its last word."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bikefit import tracking
+from bikefit.config import Settings, describe
+from bikefit.data.files import write_json
+from bikefit.jobs import Job, train
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class _Open:
+    """The sweep that is under way in this process."""
+
+    run: str
+    started: float
+    record: Path | None
+    jobs: int = 0
+    failures: list[str] | None = None
+
+
+_open: _Open | None = None
+
+
+def run_one(settings: Settings) -> float:
+    """Train one job on its own and return its validation loss.
+
+    Raises:
+        RuntimeError: the job failed.
+    """
+    job = Job(settings, describe(settings))
+    (result,) = train([job], sweep=None)
+    if isinstance(result, Exception):
+        raise result
+    log.info(f"{job.label}: validation loss {result:.4g} (run {job.run})")
+    return result
+
+
+def run_sweep(
+    settings: Sequence[Settings], labels: Sequence[str], command: Sequence[str],
+    processes: int | None = None, stack_size: int | None = None,
+) -> list[float | Exception]:  # fmt: skip
+    """Train a batch of jobs below the parent run of this command.
+
+    Args:
+        settings: of each job.
+        labels: what tells the jobs apart (their overrides).
+        command: the overrides as the user typed them.
+        processes: worker processes, None for one a core.
+        stack_size: most members in a stack, None for what was measured to suit caches.
+    """
+    global _open  # Hydra calls once a batch; the sweep lasts for all of them
+    if _open is None:
+        name = f"sweep {time.strftime('%Y-%m-%d %H:%M')} · {' '.join(command)}"
+        run = tracking.start_sweep(settings[0].tracking.experiment, name[:250], command)
+        record = settings[0].tracking.record
+        _open = _Open(run, time.perf_counter(), Path(record) if record else None)
+    jobs = [Job(s, label) for s, label in zip(settings, labels, strict=True)]
+    results = train(jobs, _open.run, processes, stack_size)
+    _open.jobs += len(jobs)
+    pairs = zip(jobs, results, strict=True)
+    _open.failures = [
+        *(_open.failures or []), *(job.label for job, r in pairs if isinstance(r, Exception)),
+    ]  # fmt: skip
+    return results
+
+
+def close_sweep() -> None:
+    """Print who won, write it to the parent run and close that; without a sweep do nothing."""
+    global _open
+    if _open is None:
+        return
+    sweep, _open = _open, None
+    complete = sweep.failures is not None
+    failures = sweep.failures or []
+    from bikefit.compare.ranking import rank, winner_note
+    from bikefit.compare.terminal import print_ranking
+
+    runs = tracking.read_runs(sweep.run)
+    ranking = rank(runs)
+    print_ranking(ranking)
+    for label in failures:
+        log.error(f"failed: {label}")
+    counts = {"runs": float(sweep.jobs), "runs.failed": float(len(failures))}
+    tracking.finish_sweep(
+        sweep.run,
+        winner_note(ranking),
+        counts,
+        "FINISHED" if complete and not failures else "FAILED",
+    )
+    if sweep.record is not None and complete:
+        write_json(sweep.record, {"sweep": sweep.run, "runs": sweep.jobs})
+    seconds = time.perf_counter() - sweep.started
+    log.info(
+        f"{sweep.jobs} runs in {seconds:.1f} s under sweep {sweep.run}; see them with `make ui`"
+    )

@@ -1,0 +1,305 @@
+"""Everything that is said to MLflow or read from it; nobody else imports it.
+
+A sweep is a parent run; each job of it is a child. A job with holdout validation is a member and
+its run holds the member's record; a job with k-fold validation is a run that carries mean and
+standard error over its folds, with one child run a fold.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import sqlite3
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import yaml
+from filelock import FileLock
+from mlflow import MlflowClient, get_tracking_uri
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag, ViewType
+from mlflow.exceptions import MlflowException
+from mlflow.tracking.context.registry import resolve_tags
+from safetensors.numpy import save_file
+
+from bikefit.config import Settings, describe, flat, regularization_label
+
+if TYPE_CHECKING:
+    from bikefit.training.fit import MemberResult
+
+METRICS_A_CALL = 1000  # MLflow's limit of one log_batch
+KIND = "bikefit.kind"  # tag: sweep | job | fold
+PARENT = "mlflow.parentRunId"
+
+
+class TrackingError(RuntimeError):
+    """Something that the store does not hold or cannot do."""
+
+
+@cache
+def client() -> MlflowClient:
+    """Open the store, creating it first if need be, safely for processes that start together."""
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    uri = get_tracking_uri()
+    if not uri.startswith("sqlite:///"):
+        return MlflowClient()
+    database = Path(uri.removeprefix("sqlite:///"))
+    database.parent.mkdir(parents=True, exist_ok=True)
+    # Processes that meet a database in the making can ruin it for good.
+    with FileLock(database.with_name(f"{database.name}.lock")):
+        opened = MlflowClient()
+        _write_ahead(database)
+    return opened
+
+
+def _write_ahead(database: Path) -> None:
+    """Let readers read while a run is written (SQLite's WAL; stays with the file)."""
+    with sqlite3.connect(database, timeout=60) as connection:
+        connection.execute("PRAGMA journal_mode=wal")
+    connection.close()
+
+
+def experiment_id(name: str) -> str:
+    """Return the id of an experiment, created if it is not there."""
+    found = client().get_experiment_by_name(name)
+    if found is None:
+        try:
+            return str(client().create_experiment(name))
+        except MlflowException:  # somebody else was quicker
+            found = client().get_experiment_by_name(name)
+            if found is None:
+                raise
+    if found.lifecycle_stage == "deleted":
+        raise TrackingError(
+            f"experiment {name!r} was deleted in MLflow; restore it with "
+            f"`mlflow experiments restore -x {found.experiment_id}` or set tracking.experiment"
+        )
+    return str(found.experiment_id)
+
+
+@cache
+def _context_tags() -> dict[str, str]:
+    return {key: str(value) for key, value in resolve_tags().items()}
+
+
+def start_sweep(experiment: str, name: str, overrides: Sequence[str]) -> str:
+    """Start the parent run of a ``-m`` command and return its id."""
+    tags = {**_context_tags(), KIND: "sweep", "overrides": " ".join(overrides)}
+    return _create(experiment, name, tags)
+
+
+def start_job(settings: Settings, sweep: str | None, data_version: str) -> str:
+    """Start the run of a job and return its id; without a sweep it stands alone."""
+    return _start(settings, sweep, data_version, kind="job", fold=None)
+
+
+def start_fold(settings: Settings, job: str, data_version: str, fold: int) -> str:
+    """Start the run of one fold below its job's run and return its id."""
+    return _start(settings, job, data_version, kind="fold", fold=fold)
+
+
+def _start(
+    settings: Settings, parent: str | None, data_version: str, kind: str, fold: int | None
+) -> str:
+    tags = {**_context_tags(), KIND: kind, "data.version": data_version}
+    if parent is not None:
+        tags[PARENT] = parent
+    run = _create(settings.tracking.experiment, describe(settings, fold), tags)
+    values = {**flat(settings), "method": regularization_label(settings)}
+    if fold is not None:
+        values["fold"] = fold
+    client().log_batch(run, params=[Param(k, str(v)) for k, v in values.items()])
+    table = f"{settings.data.root}/{settings.data.name}"
+    source = json.dumps({"uri": table})
+    dataset = Dataset(settings.data.name, data_version, "local", source)
+    context = [InputTag("mlflow.data.context", "training")]
+    client().log_inputs(run, datasets=[DatasetInput(dataset, context)])
+    return run
+
+
+def _create(experiment: str, name: str, tags: Mapping[str, str]) -> str:
+    run = client().create_run(experiment_id(experiment), run_name=name, tags=dict(tags))
+    return str(run.info.run_id)
+
+
+def finish_member(run: str, result: MemberResult, settings: Settings) -> None:
+    """Write a member's metrics, its selected epoch and its artifacts, and close its run.
+
+    Metrics of epoch e have step e; ``best/…`` are those of the selected epoch, and ``gap`` is
+    ``best/val/loss`` - ``best/train/loss``.
+    """
+    stamp = int(time.time() * 1000)
+    metrics = [
+        Metric(name, float(value), stamp, epoch)
+        for name, values in result.metrics.items()
+        for epoch, value in enumerate(values, start=1)
+        if math.isfinite(value)
+    ]
+    tags = {"train_rows": str(result.train_rows), "val_rows": str(result.val_rows)}
+    if result.failure is None:
+        metrics += [Metric(k, v, stamp, result.selected) for k, v in best(result).items()]
+    else:
+        tags["failure"] = result.failure
+    _log(run, metrics, tags)
+    _log_artifacts(run, result, settings)
+    client().set_terminated(run, "FINISHED" if result.failure is None else "FAILED")
+
+
+def best(result: MemberResult) -> dict[str, float]:
+    """Return the metrics of the selected epoch under ``best/``, the gap and the epoch."""
+    at = {name: float(values[result.selected - 1]) for name, values in result.metrics.items()}
+    return {
+        **{f"best/{name}": value for name, value in at.items()},
+        "best/epoch": float(result.selected),
+        "gap": at["val/loss"] - at["train/loss"],
+    }
+
+
+def finish_folds(run: str, results: Sequence[MemberResult]) -> None:
+    """Write mean and standard error over the folds of a job, and close its run."""
+    failures = [f"fold {i}: {r.failure}" for i, r in enumerate(results) if r.failure]
+    if failures:
+        _log(run, [], {"failure": "; ".join(failures)})
+        client().set_terminated(run, "FAILED")
+        return
+    table = pd.DataFrame([best(result) for result in results])
+    error = table.std(ddof=1) / math.sqrt(len(table))
+    stamp = int(time.time() * 1000)
+    metrics = [Metric(str(k), float(v), stamp, 0) for k, v in table.mean().items()]
+    metrics += [Metric(f"{k}/standard_error", float(v), stamp, 0) for k, v in error.items()]
+    metrics += [
+        Metric(f"folds/{name}", float(value), stamp, fold)
+        for name in ("best/train/loss", "best/val/loss", "best/val/deviance")
+        for fold, value in enumerate(table[name])
+    ]
+    _log(run, metrics, {})
+    client().set_terminated(run, "FINISHED")
+
+
+def fail(run: str, reason: str) -> None:
+    """Close a run as failed, with the reason as a tag."""
+    _log(run, [], {"failure": reason[:5000]})
+    client().set_terminated(run, "FAILED")
+
+
+def _log(run: str, metrics: Sequence[Metric], tags: Mapping[str, str]) -> None:
+    for start in range(0, max(len(metrics), 1), METRICS_A_CALL):
+        client().log_batch(
+            run,
+            metrics=metrics[start : start + METRICS_A_CALL],
+            tags=[RunTag(k, v) for k, v in tags.items()] if start == 0 else [],
+        )
+
+
+def _log_artifacts(run: str, result: MemberResult, settings: Settings) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        config = yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False)
+        (Path(folder) / "config.yaml").write_text(config)
+        (Path(folder) / "network.txt").write_text(result.network + "\n")
+        if settings.tracking.weights and result.failure is None:
+            save_file(result.state, Path(folder) / "weights.safetensors")
+        client().log_artifacts(run, folder)
+
+
+def finish_sweep(run: str, note: str, metrics: Mapping[str, float], status: str) -> None:
+    """Close a sweep with a description that the UI shows and the counts of its runs."""
+    client().set_tag(run, "mlflow.note.content", note)
+    stamp = int(time.time() * 1000)
+    _log(run, [Metric(k, v, stamp, 0) for k, v in metrics.items()], {})
+    client().set_terminated(run, status)
+
+
+def log_files(run: str, files: Sequence[Path], folder: str | None = None) -> None:
+    """Attach files to a run."""
+    for file in files:
+        client().log_artifact(run, str(file), folder)
+
+
+def latest_sweep() -> str:
+    """Return the id of the sweep that started last.
+
+    Raises:
+        TrackingError: the store has no sweep.
+    """
+    experiments = [e.experiment_id for e in client().search_experiments()]
+    found = client().search_runs(
+        experiments, f"tags.`{KIND}` = 'sweep'", max_results=1, order_by=["start_time DESC"]
+    )
+    if not found:
+        raise TrackingError(
+            f"no sweep in {get_tracking_uri()}: run `python -m bikefit.train -m …` first"
+        )
+    return str(found[0].info.run_id)
+
+
+def sweep_name(sweep: str) -> str:
+    """Return the name of a sweep's parent run.
+
+    Raises:
+        TrackingError: there is no such run, or it is not a sweep.
+    """
+    try:
+        run = client().get_run(sweep)
+    except MlflowException as error:
+        raise TrackingError(f"no run {sweep} in {get_tracking_uri()}") from error
+    if run.data.tags.get(KIND) != "sweep":
+        raise TrackingError(f"run {sweep} is not a sweep but {run.data.tags.get(KIND, 'foreign')}")
+    return str(run.info.run_name)
+
+
+def read_runs(parent: str) -> pd.DataFrame:
+    """Read the child runs of a sweep or of a k-fold job, in the order in which they started.
+
+    Returns:
+        One row a run: ``run_id``, ``name``, ``status``, a column for each parameter under its
+        own name (numbers as numbers), one for each metric and ``tags.failure``.
+    """
+    experiment = client().get_run(parent).info.experiment_id
+    rows = [
+        {
+            "run_id": run.info.run_id,
+            "name": run.info.run_name,
+            "status": run.info.status,
+            **{key: _number(value) for key, value in run.data.params.items()},
+            **run.data.metrics,
+            **{f"tags.{k}": v for k, v in run.data.tags.items() if not k.startswith("mlflow.")},
+        }
+        for run in _children(parent, experiment)
+    ]
+    return pd.DataFrame(rows)
+
+
+def _children(parent: str, experiment: str) -> Iterator[Any]:
+    token = None
+    while True:
+        page = client().search_runs(
+            [experiment], f"tags.`{PARENT}` = '{parent}'", ViewType.ACTIVE_ONLY,
+            max_results=1000, order_by=["attributes.start_time ASC"], page_token=token,
+        )  # fmt: skip
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def _number(text: str) -> str | float | int | bool:
+    if text in ("True", "False"):
+        return text == "True"
+    for convert in (int, float):
+        try:
+            return convert(text)
+        except ValueError:
+            continue
+    return text
+
+
+def read_history(run: str, metric: str) -> list[float]:
+    """Read a metric of a run epoch by epoch, the first of epoch 1."""
+    found = client().get_metric_history(run, metric)
+    return [m.value for m in sorted(found, key=lambda m: m.step)]

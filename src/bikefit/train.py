@@ -1,0 +1,83 @@
+"""Train one run, or a sweep with -m.
+
+python -m bikefit.train regularization=dropout
+python -m bikefit.train -m regularization=none,l1,l2,dropout seed=0,1,2
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.errors import CompactHydraException
+from omegaconf import DictConfig, OmegaConf
+
+from bikefit.data.stage import DataError
+
+if TYPE_CHECKING:
+    from bikefit.config import Settings
+
+CONF = Path(__file__).parents[2] / "conf"
+
+# Layers have names that only the network knows, so any may be set here; bikefit.config checks them.
+ConfigStore.instance().store(
+    name="open_layers",
+    node=DictConfig({"regularization": {"layers": DictConfig({}, flags={"struct": False})}}),
+)
+
+
+class TrainingError(CompactHydraException):
+    """What stops a command, in words for its user: Hydra prints it without a traceback."""
+
+
+def train(config: DictConfig) -> float:
+    """Train the one job of a plain run and return its validation loss."""
+    from bikefit.sweep import run_one
+
+    try:
+        return run_one(_settings(config))
+    except (ValueError, RuntimeError, DataError) as error:
+        raise TrainingError(str(error)) from error
+
+
+def together(
+    configs: Sequence[DictConfig], labels: Sequence[str], command: Sequence[str], **options: Any
+) -> list[Any]:
+    """Train all jobs of a sweep; the stack launcher calls this once for each batch of jobs.
+
+    Returns:
+        For each job its validation loss, or the exception that says why there is none.
+    """
+    from bikefit.sweep import run_sweep
+
+    try:
+        settings = [_settings(config) for config in configs]
+        return run_sweep(settings, labels, command, **options)
+    except (ValueError, RuntimeError, DataError) as error:
+        raise TrainingError(str(error)) from error
+
+
+train.together = together  # type: ignore[attr-defined]
+
+
+def _settings(config: DictConfig) -> Settings:
+    from bikefit.config import parse
+
+    return parse(OmegaConf.to_container(config, resolve=True, throw_on_missing=True))  # type: ignore[arg-type]
+
+
+def main() -> None:
+    """Hand over to Hydra; whatever happens, close the sweep and print its table."""
+    try:
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")(train)()
+    finally:
+        if "bikefit.sweep" in sys.modules:
+            sys.modules["bikefit.sweep"].close_sweep()
+
+
+if __name__ == "__main__":
+    main()

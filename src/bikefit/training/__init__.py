@@ -1,0 +1,1 @@
+"""Training of stacks under Lightning: rows, module, callbacks, fit."""

@@ -1,0 +1,234 @@
+"""The rows that members train and are validated on.
+
+A pool holds the training and validation rows of a table; a fold says which of them a member
+trains on. Test rows are never read here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from bikefit.config import ConfigError, Settings
+from bikefit.data.splits import folds as cut_folds
+from bikefit.data.splits import subset
+from bikefit.data.table import Table, read_table
+from bikefit.nn.randomness import generator
+
+CHUNK = 4096  # rows evaluated at once: bounds memory, large enough to cost no time
+
+
+@dataclass(frozen=True, eq=False)
+class Pool:
+    """Training rows of a table, then its validation rows.
+
+    Args:
+        table: what featurize wrote of them.
+        features: ``(N, D)`` float32.
+        target: ``(N,)`` float32, bikes/hour.
+        timestamps: ``(N,)``.
+        train_rows: how many of the N rows are training rows.
+    """
+
+    table: Table
+    features: np.ndarray
+    target: np.ndarray
+    timestamps: np.ndarray
+    train_rows: int
+
+
+@lru_cache(maxsize=4)
+def read_pool(path: Path) -> Pool:
+    """Read the pool of a table once in each process."""
+    table = read_table(path)
+    parts = table.read("train"), table.read("validation")
+    return Pool(
+        table,
+        np.concatenate([part.features for part in parts]),
+        np.concatenate([part.target for part in parts]),
+        np.concatenate([part.timestamps for part in parts]),
+        len(parts[0].target),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Fold:
+    """Positions in the pool of the rows to train on and to validate on."""
+
+    train: np.ndarray
+    validation: np.ndarray
+    refit: bool  # whether the columns' statistics must be fitted anew on the training rows
+
+
+def folds_of(pool: Pool, settings: Settings) -> list[Fold]:
+    """Cut the pool as the settings say; ``data.fraction`` takes from the training rows alone."""
+    table = pool.table
+    if settings.validation.name == "holdout":
+        rows = np.arange(len(pool.target))
+        cuts = [(rows[: pool.train_rows], rows[pool.train_rows :])]
+    else:
+        cuts = cut_folds(
+            pool.timestamps, table.split_kind, settings.validation.folds, table.split_seed
+        )
+    fraction = settings.data.fraction
+    result = []
+    for train, validation in cuts:
+        kept = train
+        if fraction < 1:
+            kept = train[
+                subset(pool.timestamps[train], table.split_kind, fraction, table.split_seed)
+            ]
+        if len(kept) < 2 or not len(validation):
+            raise ConfigError(
+                f"table {table.name}: {len(kept)} training and {len(validation)} validation rows "
+                f"(data.fraction={fraction}, validation={settings.validation.name}); at least 2 "
+                "and 1 are needed"
+            )
+        result.append(Fold(kept, validation, refit=fraction < 1 or len(cuts) > 1))
+    return result
+
+
+class Rows(torch.nn.Module):
+    """The rows of a stack as tensors on its device, with what each member sees of them.
+
+    Members share the features; a fold's own column statistics are applied as an affine map,
+    since standardizing standardized columns again with the fold's mean and deviation equals
+    fitting them on the fold's raw values.
+
+    Args:
+        pool: where the rows come from.
+        folds: the F distinct folds of the stack.
+        fold_of: fold of each of the M members.
+    """
+
+    def __init__(self, pool: Pool, folds: Sequence[Fold], fold_of: Sequence[int]) -> None:
+        super().__init__()
+        used = np.unique(np.concatenate([rows for f in folds for rows in (f.train, f.validation)]))
+        self.register_buffer("features", torch.from_numpy(pool.features[used]), persistent=False)
+        self.register_buffer("target", torch.from_numpy(pool.target[used]), persistent=False)
+        place = np.full(len(pool.target), -1)
+        place[used] = np.arange(len(used))
+        self.train_rows = [torch.from_numpy(place[fold.train]) for fold in folds]
+        masks = torch.zeros(2, len(folds), len(used))
+        for i, fold in enumerate(folds):
+            masks[0, i, place[fold.train]] = 1.0
+            masks[1, i, place[fold.validation]] = 1.0
+        self.register_buffer("masks", masks, persistent=False)
+        self.register_buffer("fold_of", torch.tensor(list(fold_of)), persistent=False)
+        shift, scale = _statistics(pool, folds)
+        self.refit = any(fold.refit for fold in folds)
+        self.register_buffer("shift", shift, persistent=False)
+        self.register_buffer("scale", scale, persistent=False)
+        targets = [pool.target[fold.train].astype(np.float64) for fold in folds]
+        mean = torch.tensor([[t.mean()] for t in targets], dtype=torch.float32)
+        std = torch.tensor([[t.std() or 1.0] for t in targets], dtype=torch.float32)
+        self.register_buffer("target_mean", mean[self.fold_of], persistent=False)
+        self.register_buffer("target_std", std[self.fold_of], persistent=False)
+
+    features: Tensor  # (N, D)
+    target: Tensor  # (N,)
+    masks: Tensor  # (2, F, N): training, validation
+    fold_of: Tensor  # (M,)
+    shift: Tensor  # (F, D)
+    scale: Tensor  # (F, D)
+    target_mean: Tensor  # (M, 1)
+    target_std: Tensor  # (M, 1)
+
+    def standardized(self, features: Tensor, fold: Tensor) -> Tensor:
+        """Apply the statistics of each fold: ``(S, B, D)`` with the folds ``(S,)``."""
+        if not self.refit:
+            return features
+        return (features - self.shift[fold].unsqueeze(1)) / self.scale[fold].unsqueeze(1)
+
+    def chunk(self, start: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return features, target and masks of a chunk of rows for evaluation.
+
+        **Shape**: features ``(C, D)`` or ``(M, C, D)``, target ``(C,)``, masks ``(2, M, C)``.
+        """
+        rows = slice(start, start + CHUNK)
+        features = self.features[rows]
+        if self.refit:
+            every = torch.arange(len(self.shift), device=features.device)
+            mapped = self.standardized(features.expand(len(every), -1, -1), every)
+            features = mapped[0] if len(every) == 1 else mapped[self.fold_of]
+        return features, self.target[rows], self.masks[:, self.fold_of, rows]
+
+
+def _statistics(pool: Pool, folds: Sequence[Fold]) -> tuple[Tensor, Tensor]:
+    """Mean and deviation of the standardized columns on each fold's training rows, ``(F, D)``."""
+    columns = np.array(pool.table.standardized, dtype=np.intp)
+    shift = np.zeros((len(folds), pool.features.shape[1]))
+    scale = np.ones_like(shift)
+    for i, fold in enumerate(folds):
+        if fold.refit and len(columns):
+            values = pool.features[np.ix_(fold.train, columns)].astype(np.float64)
+            shift[i, columns] = values.mean(axis=0)
+            deviation = values.std(axis=0)
+            scale[i, columns] = np.where(deviation > 0, deviation, 1.0)
+    return torch.from_numpy(shift).float(), torch.from_numpy(scale).float()
+
+
+class Batches:
+    """The order of batches: row numbers ``(S, B)`` for each distinct seed and fold of a stack.
+
+    Each epoch shuffles anew. A last batch with fewer rows is left out, so that every step of
+    every member has the same shape; its rows come up in later shuffles. With fewer rows than
+    ``batch_size`` all of them form one batch.
+
+    Args:
+        streams: seed and training rows of each of the S streams, equally many rows in each.
+        batch_size: rows B of a step.
+    """
+
+    def __init__(self, streams: Sequence[tuple[int, Tensor]], batch_size: int) -> None:
+        self.rows = [rows for _, rows in streams]
+        self.generators = [generator(seed, "order of rows") for seed, _ in streams]
+        count = len(self.rows[0])
+        self.batch_size = min(batch_size, count)
+        self.steps = count // self.batch_size
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __iter__(self) -> Iterator[Tensor]:
+        shuffled = torch.stack(
+            [
+                rows[torch.randperm(len(rows), generator=g)]
+                for rows, g in zip(self.rows, self.generators, strict=True)
+            ]
+        )
+        used = shuffled[:, : self.steps * self.batch_size]
+        yield from used.split(self.batch_size, dim=1)
+
+
+class StackData(pl.LightningDataModule):
+    """Gives row numbers to the module, which holds the rows: nothing is copied row by row.
+
+    Args:
+        batches: row numbers of each training step.
+        rows: number of rows to evaluate after each epoch.
+    """
+
+    def __init__(self, batches: Batches, rows: int) -> None:
+        super().__init__()
+        self.batches, self.rows = batches, rows
+
+    def train_dataloader(self) -> Batches:
+        """Return the training steps of an epoch."""
+        return self.batches
+
+    def val_dataloader(self) -> list[int]:
+        """Return where each chunk of the evaluation starts."""
+        return list(range(0, self.rows, CHUNK))
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, index: int) -> Any:
+        """Move row numbers; where a chunk starts stays a plain number."""
+        return batch.to(device) if isinstance(batch, Tensor) else batch

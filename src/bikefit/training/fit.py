@@ -1,0 +1,178 @@
+"""Fit one stack from its members to their results. Plain data in, plain data out."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+
+from bikefit.config import Settings
+from bikefit.nn.networks import parameter_count
+from bikefit.nn.stacking import Stack
+from bikefit.training.callbacks import Progress, Selection
+from bikefit.training.data import Batches, Fold, Pool, Rows, StackData, folds_of, read_pool
+from bikefit.training.members import Member, layers, make_network, strengths
+from bikefit.training.module import StackModule
+
+
+@dataclass(frozen=True)
+class MemberResult:
+    """What came out of one member.
+
+    Args:
+        metrics: by name, one value an epoch, the first of epoch 1.
+        selected: epoch whose parameters count: the best with early stopping, else the last.
+        failure: why the member failed, or None.
+        state: parameters and buffers of the selected epoch by name.
+        network: its layers in words, with the number of parameters.
+        train_rows, val_rows: number of rows it trained on and was validated on.
+        seconds: wall time of its stack divided by the number of members.
+        stacked_with: number of members in its stack.
+    """
+
+    metrics: dict[str, np.ndarray]
+    selected: int
+    failure: str | None
+    state: dict[str, np.ndarray]
+    network: str
+    train_rows: int
+    val_rows: int
+    seconds: float
+    stacked_with: int
+
+
+def stack_key(member: Member) -> str:
+    """Say what members must have in common to share a stack, as a text that can be compared."""
+    settings = member.settings
+    pool = read_pool(Path(settings.data.root) / settings.data.name)
+    fold = fold_of(pool, member)
+    shared = {
+        "table": str(Path(settings.data.root) / settings.data.name),
+        "layers": [str(spec) for spec in layers(settings, pool.features.shape[1])],
+        "loss": settings.loss,
+        "optimizer": [settings.optimizer.name, settings.optimizer.momentum],
+        "epochs": settings.training.epochs,
+        "batch": min(settings.training.batch_size, len(fold.train)),
+        "steps": len(fold.train) // min(settings.training.batch_size, len(fold.train)),
+        "accelerator": settings.trainer.accelerator,
+    }
+    return json.dumps(shared, sort_keys=True)
+
+
+def fold_of(pool: Pool, member: Member) -> Fold:
+    """Return the rows that a member trains on and is validated on."""
+    return folds_of(pool, member.settings)[member.fold or 0]
+
+
+def fit_stack(
+    members: Sequence[Member], report: Callable[[int], Any] = lambda _: None
+) -> list[MemberResult]:
+    """Train members that share a stack key, side by side.
+
+    Args:
+        members: M members with equal :func:`stack_key`.
+        report: called after each epoch with the number of member-epochs done.
+
+    Returns:
+        The members' results in their order.
+    """
+    start = time.perf_counter()
+    settings = members[0].settings
+    torch.set_num_threads(1)  # parallel work is done by processes; also makes results repeatable
+    module, data = _assemble(members)
+    selection = Selection([m.settings.regularization.patience for m in members])
+    trainer = _trainer(settings, [selection, Progress(report)])
+    with warnings.catch_warnings():
+        _expect_warnings()
+        trainer.fit(module, datamodule=data)
+    seconds = (time.perf_counter() - start) / len(members)
+    return [_result(m, module, selection, seconds, module.rows) for m in range(len(members))]
+
+
+def _assemble(members: Sequence[Member]) -> tuple[StackModule, StackData]:
+    settings = members[0].settings
+    pool = read_pool(Path(settings.data.root) / settings.data.name)
+    features = pool.features.shape[1]
+    folds, fold_index = _distinct(
+        [_fold_key(m) for m in members], [fold_of(pool, m) for m in members]
+    )
+    rows = Rows(pool, folds, fold_index)
+    seeds = [m.settings.seed for m in members]
+    streams, stream_index = _distinct(
+        list(zip(seeds, fold_index, strict=True)),
+        [(s, rows.train_rows[f]) for s, f in zip(seeds, fold_index, strict=True)],
+    )
+    networks = [make_network(m.settings, features) for m in members]
+    module = StackModule(
+        Stack(networks), rows, stream_index, seeds,
+        [strengths(m.settings, n) for m, n in zip(members, networks, strict=True)],
+        settings.optimizer, [m.settings.optimizer.lr for m in members], settings.loss,
+    )  # fmt: skip
+    batches = Batches(streams, settings.training.batch_size)
+    return module, StackData(batches, len(rows.target))
+
+
+def _fold_key(member: Member) -> tuple[Any, ...]:
+    settings = member.settings
+    return member.fold, settings.data.fraction, settings.validation.name, settings.validation.folds
+
+
+def _distinct(keys: Sequence[Any], values: Sequence[Any]) -> tuple[list[Any], list[int]]:
+    """Return one value for each distinct key, and the position of each key among them."""
+    positions: dict[Any, int] = {}
+    found: list[Any] = []
+    for key, value in zip(keys, values, strict=True):
+        if key not in positions:
+            positions[key] = len(found)
+            found.append(value)
+    return found, [positions[key] for key in keys]
+
+
+def _trainer(settings: Settings, callbacks: list[pl.Callback]) -> pl.Trainer:
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    return pl.Trainer(
+        accelerator=settings.trainer.accelerator,
+        devices=1,
+        max_epochs=settings.training.epochs,
+        callbacks=callbacks,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+    )
+
+
+def _expect_warnings() -> None:
+    # Neither says anything about our data: rows lie in memory, and there is no logger on purpose.
+    warnings.filterwarnings("ignore", ".*does not have many workers.*")
+    warnings.filterwarnings("ignore", ".*isinstance\\(treespec, LeafSpec\\).*")
+    warnings.filterwarnings("ignore", ".*Consider setting `persistent_workers=True`.*")
+
+
+def _result(
+    m: int, module: StackModule, selection: Selection, seconds: float, rows: Rows
+) -> MemberResult:
+    epochs = module.history[: selection.last[m]]
+    names = epochs[0].keys()
+    counts = rows.masks[:, int(rows.fold_of[m])].sum(dim=-1)
+    return MemberResult(
+        metrics={name: np.array([float(e[name][m]) for e in epochs]) for name in names},
+        selected=selection.selected[m],
+        failure=selection.failure[m],
+        state={name: value[m].cpu().numpy() for name, value in selection.state.items()},
+        network=f"{module.stack.template}\n{parameter_count(module.stack.template)} parameters",
+        train_rows=int(counts[0]),
+        val_rows=int(counts[1]),
+        seconds=seconds,
+        stacked_with=module.stack.size,
+    )

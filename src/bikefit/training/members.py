@@ -1,0 +1,106 @@
+"""Members: one network each with its own strengths, seed and fold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bikefit.config import NetworkSettings, Settings
+from bikefit.nn.networks import LayerSpec, Network, build, dropout_widths, mlp
+from bikefit.nn.penalties import LpPenalty
+from bikefit.nn.randomness import initialize
+from bikefit.nn.stacking import Stack
+
+
+@dataclass(frozen=True)
+class Member:
+    """One network to train.
+
+    Args:
+        settings: what the job's config says.
+        fold: number of its fold, or None with holdout validation.
+    """
+
+    settings: Settings
+    fold: int | None = None
+
+
+@dataclass(frozen=True)
+class Strengths:
+    """Strengths of one member by parameter name.
+
+    Args:
+        penalty: λ by p of the norm and parameter name; zero strengths are left out.
+        weight_decay: by parameter name.
+    """
+
+    penalty: dict[float, dict[str, float]]
+    weight_decay: dict[str, float]
+
+
+def layers(settings: Settings, features: int) -> list[LayerSpec]:
+    """Write the network that the settings describe as a list of layers."""
+    network: NetworkSettings = settings.network
+    return mlp(features, network.hidden, network.activation, settings.regularization.batch_norm)
+
+
+def make_network(settings: Settings, features: int) -> Network:
+    """Make a member's network: parameters follow from its seed, p of dropout from its settings."""
+    specs = layers(settings, features)
+    network = initialize(lambda: build(specs, features), settings.seed)
+    for name, layer in network.dropouts().items():
+        layer.p.fill_(_dropout(settings, name.split(".", 1)[0]))
+    return network
+
+
+def _dropout(settings: Settings, block: str) -> float:
+    """Dropout of a layer; the input drops only where the settings name it."""
+    own = settings.regularization.layers.get(block)
+    if block == "input" and (own is None or own.dropout is None):
+        return 0.0
+    return settings.regularization.of(block, "dropout")
+
+
+def strengths(settings: Settings, network: Network) -> Strengths:
+    """Spread the strengths of the settings over the parameters of a network."""
+    regularization = settings.regularization
+    norms = {"l1": 1.0, "l2": 2.0, "lp": regularization.p_norm}
+    penalty: dict[float, dict[str, float]] = {}
+    decay: dict[str, float] = {}
+    for name in dict(network.named_parameters()):
+        block = name.split(".", 1)[0]
+        counts = regularization.on == "all" or name.endswith("linear.weight")
+        decay[name] = regularization.of(block, "weight_decay") if counts else 0.0
+        for key, p in norms.items():
+            value = regularization.of(block, key) if counts else 0.0
+            if value > 0:
+                of_norm = penalty.setdefault(p, {})
+                of_norm[name] = of_norm.get(name, 0.0) + value
+    return Strengths(penalty, decay)
+
+
+def penalties(strengths: Sequence[Strengths], device: torch.device) -> list[LpPenalty]:
+    """Gather the members' strengths into one penalty for each p in use."""
+    found: list[LpPenalty] = []
+    for p in sorted({p for member in strengths for p in member.penalty}):
+        of_members = [member.penalty.get(p, {}) for member in strengths]
+        names = sorted({name for of_member in of_members for name in of_member})
+        found.append(
+            LpPenalty(p, {name: _tensor([m.get(name, 0.0) for m in of_members], device)
+                          for name in names})
+        )  # fmt: skip
+    return found
+
+
+def _tensor(values: Sequence[float], device: torch.device) -> Tensor:
+    return torch.tensor(list(values), dtype=torch.float32, device=device)
+
+
+def dropped_units(stack: Stack, features: int) -> dict[str, int]:
+    """Return the width of each dropout layer in which at least one member drops units."""
+    buffers = stack.stacked_buffers()
+    widths = dropout_widths(stack.template.to("cpu"), features)
+    return {name: width for name, width in widths.items() if bool(buffers[f"{name}.p"].any())}

@@ -1,0 +1,133 @@
+"""The LightningModule: a stack of members, trained and evaluated."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from bikefit.config import Optimizer as OptimizerSettings
+from bikefit.nn.losses import Loss, LossName
+from bikefit.nn.penalties import LpPenalty
+from bikefit.nn.randomness import DropoutNoise
+from bikefit.nn.stacking import Stack
+from bikefit.training.data import Rows
+from bikefit.training.members import Strengths, dropped_units, penalties
+from bikefit.training.optimizers import StackSlices, make_optimizer
+
+METRICS = (
+    "train/loss", "val/loss", "train/rmse", "val/rmse", "train/deviance", "val/deviance",
+)  # fmt: skip
+
+
+class StackModule(pl.LightningModule):
+    """M members side by side; a plain run is a stack of one.
+
+    The objective of a member is its mean data loss over the batch plus its penalties; objectives
+    are summed over members, so that no member's gradient depends on another. After each epoch
+    every member is measured in evaluation mode, without penalties, on its own training rows and
+    its own validation rows.
+
+    Args:
+        stack: the M networks.
+        rows: features and targets on the device.
+        streams: stream of batches that each member reads, ``(M,)``.
+        seeds: seed of each member.
+        strengths: of each member.
+        optimizer: what the members share (name, momentum).
+        lr: learning rate of each member.
+        loss: mse or poisson.
+    """
+
+    def __init__(
+        self, stack: Stack, rows: Rows, streams: Sequence[int], seeds: Sequence[int],
+        strengths: Sequence[Strengths], optimizer: OptimizerSettings, lr: Sequence[float],
+        loss: LossName,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.automatic_optimization = False
+        self.stack, self.rows = stack, rows
+        self.seeds, self.strengths = list(seeds), list(strengths)
+        self.optimizer_settings, self.lr, self.loss_name = optimizer, list(lr), loss
+        first = sorted({stream: i for i, stream in reversed(list(enumerate(streams)))}.items())
+        self.register_buffer("streams", torch.tensor(list(streams)), persistent=False)
+        self.register_buffer("stream_fold", rows.fold_of[[i for _, i in first]], persistent=False)
+        self.history: list[dict[str, Tensor]] = []
+
+    streams: Tensor  # (M,)
+    stream_fold: Tensor  # (S,)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Make one optimizer over the slices of the stack (called on the device)."""
+        decay = {
+            name: [strengths.weight_decay[name] for strengths in self.strengths]
+            for name in self.stack.parameter_names
+        }
+        self.slices = StackSlices(self.stack, self.lr, decay)
+        return make_optimizer(self.slices, self.optimizer_settings)
+
+    def on_fit_start(self) -> None:
+        """Prepare on the device what every step needs."""
+        self.loss = Loss(self.loss_name, self.rows.target_mean, self.rows.target_std)
+        self.penalties: list[LpPenalty] = penalties(self.strengths, self.device)
+        widths = dropped_units(self.stack, self.rows.features.shape[1])
+        self.noise = DropoutNoise(self.seeds, widths, self.device)
+
+    def training_step(self, rows: Tensor, batch_index: int) -> None:
+        """Take one step of every member on its stream's rows ``(S, B)``."""
+        features, target = self._gather(rows)
+        output = self.stack(features, self.noise.draw(rows.shape[1]))
+        objective = self.loss.rows(output, target).mean(dim=1).sum()
+        for penalty in self.penalties:
+            for value in penalty(self.stack.stacked_parameters()).values():
+                objective = objective + value.sum()
+        self.manual_backward(objective)
+        self.slices.take_gradients()
+        self.optimizers().step()  # type: ignore[union-attr]
+
+    def _gather(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Fetch ``(B, D)`` shared by all members or ``(M, B, D)``, and targets ``(1 or M, B)``."""
+        features = self.rows.standardized(self.rows.features[rows], self.stream_fold)
+        target = self.rows.target[rows]
+        if len(rows) == 1:
+            return features[0], target
+        return features[self.streams], target[self.streams]
+
+    def on_validation_epoch_start(self) -> None:
+        """Start the sums over rows: loss, squared error, deviance on training and validation."""
+        self._sums = torch.zeros(3, 2, self.stack.size, dtype=torch.float64, device=self.device)
+
+    def validation_step(self, start: int, batch_index: int) -> None:
+        """Add the rows of one chunk."""
+        features, target, masks = self.rows.chunk(int(start))
+        output = self.stack(features)
+        values = torch.stack(
+            [
+                self.loss.rows(output, target),
+                (self.loss.predict(output) - target) ** 2,
+                self.loss.deviance(output, target),
+            ]
+        )  # (3, M, C)
+        # A member that overflows on rows it does not count must not spoil its sums with 0·∞.
+        self._sums += torch.where(masks > 0, values.unsqueeze(1), 0.0).sum(-1, dtype=torch.float64)
+
+    def on_validation_epoch_end(self) -> None:
+        """Turn sums into the metrics of the epoch, ``(M,)`` each, and keep them in memory."""
+        counts = self.rows.masks[:, self.rows.fold_of].sum(-1, dtype=torch.float64)
+        loss, squared, deviance = self._sums / counts
+        values = (*loss, *squared.sqrt(), *deviance)
+        self.history.append(dict(zip(METRICS, values, strict=True)) | self.penalty_values())
+
+    @torch.no_grad()
+    def penalty_values(self) -> dict[str, Tensor]:
+        """Return the members' penalty in total and by layer (``train/penalty/hidden1``)."""
+        total = torch.zeros(self.stack.size, dtype=torch.float64, device=self.device)
+        values: dict[str, Tensor] = {}
+        for penalty in self.penalties:
+            for name, value in penalty(self.stack.stacked_parameters()).items():
+                key = f"train/penalty/{name.split('.', 1)[0]}"
+                values[key] = values.get(key, 0.0) + value.double()
+                total = total + value
+        return {"train/penalty": total, **values}

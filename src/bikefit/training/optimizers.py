@@ -1,0 +1,79 @@
+"""torch's optimizers over a stack, each member with its own learning rate and weight decay.
+
+SGD, Adam and AdamW work element by element, so one optimizer serves all members: neighbouring
+members with equal settings form a parameter group that looks at their slice of the stack.
+
+Weight decay: with plain SGD, L2 with λ and weight decay with 2λ are the same, since the gradient
+of λΣθ² is 2λθ. Adam divides the gradient by its running size and the decay with it, so there the
+two differ from one another and from AdamW, which subtracts lr·decay·θ apart from the gradient
+(Loshchilov and Hutter 2019).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bikefit.config import Optimizer as OptimizerSettings
+from bikefit.nn.stacking import Stack
+
+OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+    "sgd": torch.optim.SGD,
+}
+
+
+class StackSlices:
+    """The slices of a stack's parameters that an optimizer works on.
+
+    Args:
+        stack: M members.
+        lr: learning rate of each member, length M.
+        weight_decay: decay of each member by parameter name, length M each.
+    """
+
+    def __init__(
+        self, stack: Stack, lr: Sequence[float], weight_decay: Mapping[str, Sequence[float]]
+    ) -> None:
+        self.links: list[tuple[nn.Parameter, slice, nn.Parameter]] = []
+        self.groups: list[dict[str, object]] = []
+        for name, parameter in stack.stacked_parameters().items():
+            settings = list(zip(lr, weight_decay[name], strict=True))
+            for (rate, decay), members in groupby(range(stack.size), key=settings.__getitem__):
+                found = list(members)
+                part = slice(found[0], found[-1] + 1)
+                view = nn.Parameter(parameter.detach()[part])
+                self.links.append((parameter, part, view))  # type: ignore[arg-type]
+                self.groups.append({"params": [view], "lr": rate, "weight_decay": decay})
+
+    def take_gradients(self) -> None:
+        """Point each slice to its part of the stack's gradient and free the stack of it."""
+        for parameter, part, view in self.links:
+            gradient: Tensor | None = parameter.grad
+            view.grad = None if gradient is None else gradient[part]
+        for parameter, _, _ in self.links:
+            parameter.grad = None
+
+
+def make_optimizer(slices: StackSlices, settings: OptimizerSettings) -> torch.optim.Optimizer:
+    """Make the optimizer that the settings name, over all slices."""
+    groups = _merge(slices.groups)
+    extra: dict[str, Any] = {"momentum": settings.momentum} if settings.name == "sgd" else {}
+    device = groups[0]["params"][0].device.type  # type: ignore[index]
+    fused = device in ("cpu", "cuda")
+    return OPTIMIZERS[settings.name](groups, lr=settings.lr, fused=fused, **extra)  # type: ignore[call-arg]
+
+
+def _merge(groups: Sequence[dict[str, object]]) -> list[dict[str, object]]:
+    """Put slices with equal settings into one group: fewer, larger calls."""
+    merged: dict[tuple[object, object], dict[str, object]] = {}
+    for group in groups:
+        key = (group["lr"], group["weight_decay"])
+        into = merged.setdefault(key, {**group, "params": []})
+        into["params"] = [*into["params"], *group["params"]]  # type: ignore[misc]
+    return list(merged.values())

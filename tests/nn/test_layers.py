@@ -1,0 +1,82 @@
+"""Dropout and batch norm against values worked out by hand."""
+
+import pytest
+import torch
+
+from bikefit.nn.layers import BatchNorm, Dropout, Function
+
+
+def test_inverted_dropout_scales_what_is_kept_while_training() -> None:
+    layer = Dropout(0.25)
+    layer.noise = torch.tensor([[0.1, 0.25, 0.9, 0.2]])
+    x = torch.tensor([[3.0, 3.0, 6.0, 9.0]])
+    torch.testing.assert_close(layer(x), torch.tensor([[0.0, 4.0, 8.0, 0.0]]))
+    torch.testing.assert_close(layer.eval()(x), x)
+
+
+def test_the_lectures_dropout_scales_at_test_time() -> None:
+    layer = Dropout(0.25, scaling="lecture")
+    layer.noise = torch.tensor([[0.1, 0.25, 0.9, 0.2]])
+    x = torch.tensor([[3.0, 3.0, 6.0, 9.0]])
+    torch.testing.assert_close(layer(x), torch.tensor([[0.0, 3.0, 6.0, 0.0]]))
+    torch.testing.assert_close(layer.eval()(x), torch.tensor([[2.25, 2.25, 4.5, 6.75]]))
+
+
+@pytest.mark.parametrize("scaling", ["inverted", "lecture"])
+def test_evaluation_is_the_expectation_of_training(scaling: str) -> None:
+    layer = Dropout(0.3, scaling)
+    x = torch.arange(1.0, 6.0).expand(200_000, 5)
+    layer.noise = torch.rand(x.shape, generator=torch.Generator().manual_seed(0))
+    # standard error of the mean: x * sqrt(p / (1 - p)) / sqrt(200,000) < 0.0075 for x = 5
+    torch.testing.assert_close(layer(x).mean(0), layer.eval()(x)[0], atol=0.03, rtol=0)
+
+
+def test_dropout_without_noise_keeps_everything() -> None:
+    x = torch.ones(2, 3)
+    torch.testing.assert_close(Dropout(0.5)(x), x)
+
+
+@pytest.mark.parametrize("p", [-0.1, 1.0, 1.5])
+def test_impossible_dropout_is_refused(p: float) -> None:
+    with pytest.raises(ValueError, match=f"p = {p}"):
+        Dropout(p)
+
+
+def test_batch_norm_is_the_lectures_formula() -> None:
+    layer = BatchNorm(2, eps=0.5)
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([2.0, 1.0]))
+        layer.bias.copy_(torch.tensor([0.0, 10.0]))
+    x = torch.tensor([[1.0, 0.0], [3.0, 4.0]])
+    # feature 1: mean 2, variance 1; feature 2: mean 2, variance 4 (both divided by B = 2)
+    expected = torch.tensor(
+        [
+            [2 * -1 / 1.5**0.5, 10 - 2 / 4.5**0.5],
+            [2 * 1 / 1.5**0.5, 10 + 2 / 4.5**0.5],
+        ]
+    )
+    torch.testing.assert_close(layer(x), expected)
+
+
+def test_running_statistics_take_over_in_evaluation() -> None:
+    layer = BatchNorm(1, eps=0.5, momentum=0.25)
+    layer(torch.tensor([[1.0], [3.0]]))  # mean 2, variance divided by B - 1: 2
+    assert layer.running_mean.item() == pytest.approx(0.75 * 0 + 0.25 * 2)
+    assert layer.running_var.item() == pytest.approx(0.75 * 1 + 0.25 * 2)
+    y = layer.eval()(torch.tensor([[1.0]]))
+    assert y.item() == pytest.approx((1 - 0.5) / 1.75**0.5)
+    assert layer.running_mean.item() == pytest.approx(0.5)  # evaluation leaves them alone
+
+
+def test_batch_norm_refuses_a_single_training_row() -> None:
+    layer = BatchNorm(3)
+    with pytest.raises(ValueError, match=r"at least 2 rows.*got 1.*batch_size"):
+        layer(torch.zeros(1, 3))
+    layer.eval()(torch.zeros(1, 3))
+
+
+def test_any_function_is_a_layer() -> None:
+    x = torch.tensor([[0.0, 1.0]])
+    torch.testing.assert_close(Function(torch.sin)(x), torch.sin(x))
+    with pytest.raises(TypeError, match="callable"):
+        Function(3)

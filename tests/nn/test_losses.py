@@ -1,0 +1,48 @@
+"""Losses against hand-computed values and scikit-learn."""
+
+import math
+
+import pytest
+import torch
+from sklearn.metrics import mean_poisson_deviance, mean_squared_error
+
+from bikefit.nn.losses import Loss, half_deviance
+
+MEAN, STD = torch.tensor(100.0), torch.tensor(50.0)
+TARGET = torch.tensor([0.0, 1.0, 40.0, 700.0])
+OUTPUT = torch.tensor([-1.0, 0.3, 0.0, 2.0])
+
+
+def test_poisson_loss_is_half_the_deviance() -> None:
+    loss = Loss("poisson", MEAN, STD)
+    rate = loss.predict(OUTPUT)
+    torch.testing.assert_close(rate, 100 * OUTPUT.exp())
+    expected = mean_poisson_deviance(TARGET.double(), rate.double())
+    assert loss.rows(OUTPUT, TARGET).mean().item() == pytest.approx(expected / 2, rel=1e-6)
+    assert loss.deviance(OUTPUT, TARGET).mean().item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_half_deviance_by_hand() -> None:
+    value = half_deviance(torch.tensor(4.0), torch.tensor(2.0))
+    assert value.item() == pytest.approx(4 * math.log(2) - 4 + 2)
+    assert half_deviance(torch.tensor(0.0), torch.tensor(3.0)).item() == pytest.approx(3.0)
+
+
+def test_the_gradient_of_the_poisson_loss_is_that_of_the_likelihood() -> None:
+    output = OUTPUT.clone().requires_grad_()
+    Loss("poisson", MEAN, STD).rows(output, TARGET).sum().backward()
+    assert output.grad is not None
+    torch.testing.assert_close(output.grad, 100 * OUTPUT.exp() - TARGET)
+
+
+def test_mse_is_in_units_of_the_targets_variance() -> None:
+    loss = Loss("mse", MEAN, STD)
+    prediction = loss.predict(OUTPUT)
+    torch.testing.assert_close(prediction, 100 + 50 * OUTPUT)
+    expected = mean_squared_error(TARGET, prediction) / 50**2
+    assert loss.rows(OUTPUT, TARGET).mean().item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_deviance_of_a_negative_prediction_counts_it_as_one() -> None:
+    deviance = Loss("mse", MEAN, STD).deviance(torch.tensor([-3.0]), torch.tensor([5.0]))
+    assert deviance.item() == pytest.approx(2 * (5 * math.log(5) - 5 + 1))

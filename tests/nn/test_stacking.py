@@ -1,0 +1,65 @@
+"""A stack computes what its members compute alone."""
+
+import pytest
+import torch
+
+from bikefit.nn.networks import Network, build, mlp
+from bikefit.nn.randomness import initialize
+from bikefit.nn.stacking import Stack
+
+
+def network(seed: int, p: float = 0.0, hidden: tuple[int, ...] = (6, 4)) -> Network:
+    made = initialize(lambda: build(mlp(5, hidden, "gelu", "before"), 5), seed)
+    for layer in made.dropouts().values():
+        layer.p.fill_(p)
+    return made
+
+
+@pytest.mark.parametrize("own_rows", [False, True])
+def test_forward_equals_the_members_one_by_one(own_rows: bool) -> None:
+    members = [network(0), network(1, 0.4), network(0, 0.2)]
+    stack = Stack(members)
+    x = torch.randn(3, 7, 5) if own_rows else torch.randn(7, 5)
+    noise = torch.rand(3, 7, 6)
+    out = stack(x, {"hidden1.dropout": noise})
+    assert out.shape == (3, 7)
+    for m, member in enumerate(members):
+        member.hidden1.dropout.noise = noise[m]
+        torch.testing.assert_close(out[m], member(x[m] if own_rows else x))
+    # the running averages moved alike
+    stacked = stack.stacked_buffers()["hidden1.batch_norm.running_mean"]
+    alone = torch.stack([member.hidden1.batch_norm.running_mean for member in members])
+    torch.testing.assert_close(stacked, alone)
+    stack.eval()
+    for m, member in enumerate(members):
+        torch.testing.assert_close(stack(x)[m], member.eval()(x[m] if own_rows else x))
+
+
+def test_state_comes_back_as_it_was() -> None:
+    stack = Stack([network(0), network(1)])
+    before = stack.state()
+    stack(torch.randn(6, 5))  # moves the running averages
+    moved = stack.state()["hidden1.batch_norm.running_mean"]
+    assert not torch.equal(moved, before["hidden1.batch_norm.running_mean"])
+    stack.load(before)
+    for name, value in stack.state().items():
+        assert torch.equal(value, before[name])
+
+
+def test_a_stack_copies_its_members() -> None:
+    member = network(0)
+    stack = Stack([member, network(1)])
+    with torch.no_grad():
+        stack.stacked_parameters()["output.linear.bias"].fill_(9.0)
+    assert member.output.linear.bias.item() != 9.0
+
+
+def test_members_of_other_shapes_are_refused() -> None:
+    with pytest.raises(ValueError, match="at least one member"):
+        Stack([])
+    with pytest.raises(
+        ValueError, match=r"member 1 .*hidden1.batch_norm.bias is \(7,\), not \(6,\)"
+    ):
+        Stack([network(0), network(0, hidden=(7, 4))])
+    with pytest.raises(ValueError, match="member 1 has another shape"):
+        Stack([network(0), initialize(lambda: build(mlp(5, [6, 4], "tanh", "before"), 5), 0)])

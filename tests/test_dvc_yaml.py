@@ -1,0 +1,99 @@
+"""Each stage depends on exactly its own modules, and takes parameters that exist."""
+
+import ast
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src"
+STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+
+
+def entry_modules(command: str) -> list[str]:
+    """The modules after each `-m` of `python` in a stage's command."""
+    words = command.split()
+    pairs = zip(words, words[1:], words[2:], strict=False)
+    return [name for first, flag, name in pairs if first.startswith("python") and flag == "-m"]
+
+
+def module_file(name: str) -> Path | None:
+    """The file of a module below src/, None for a module of somebody else."""
+    path = SOURCE.joinpath(*name.split("."))
+    for candidate in (path.with_suffix(".py"), path / "__init__.py"):
+        if candidate.exists():
+            return candidate
+    return None
+
+
+def imports(file: Path) -> set[Path]:
+    """The project's own files that a file imports, anywhere in it."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            # `from package import x`: x may be a module or a name in the package.
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return {found for name in names if (found := module_file(name))}
+
+
+def closure(start: Path) -> set[Path]:
+    """All own files that importing `start` brings in, but package files that only describe."""
+    seen, ahead = set(), [start]
+    while ahead:
+        file = ahead.pop()
+        if file not in seen:
+            seen.add(file)
+            ahead += imports(file)
+    return {file for file in seen if not only_describes(file)}
+
+
+def only_describes(file: Path) -> bool:
+    """An `__init__.py` with nothing but a docstring (or nothing at all) and plain constants."""
+    body = ast.parse(file.read_text()).body
+    plain = (ast.Expr, ast.Assign, ast.AnnAssign)
+    return file.name == "__init__.py" and all(isinstance(node, plain) for node in body)
+
+
+def files_of(deps: list[str]) -> set[Path]:
+    """The Python files below src/ that the deps name, a folder standing for all in it."""
+    paths = [ROOT / dep for dep in deps if dep.startswith("src")]
+    return {
+        file
+        for path in paths
+        for file in (path.rglob("*.py") if path.is_dir() else [path])
+        if not only_describes(file)
+    }
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_stage_depends_on_exactly_its_own_modules(name: str) -> None:
+    stage = STAGES[name]
+    modules = entry_modules(stage["cmd"])
+    assert modules, f"no `python -m` in {stage['cmd']}"
+    starts = [module_file(module) for module in modules]
+    wanted = set().union(*(closure(start) for start in starts if start))
+    named = files_of(stage["deps"])
+
+    def short(files: set[Path]) -> list[str]:
+        return sorted(str(file.relative_to(ROOT)) for file in files)
+
+    folders = [ROOT / dep for dep in stage["deps"] if (ROOT / dep).is_dir()]
+    # Within a folder named whole, a module that nothing imports does no harm.
+    spare = {file for file in named - wanted if not any(f in file.parents for f in folders)}
+    assert not wanted - named, f"{name} does not name {short(wanted - named)}"
+    assert not spare, f"{name} names {short(spare)} without using it"
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_parameters_of_a_stage_exist(name: str) -> None:
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    for key in STAGES[name].get("params", []):
+        if isinstance(key, str):
+            assert key.split(".")[0] in params
+
+
+def test_entry_modules_reads_a_command() -> None:
+    assert entry_modules("python -m bikefit.train -m seed=0,1") == ["bikefit.train"]

@@ -1,0 +1,179 @@
+"""The test that guards the one training path: a stack of M equals M singles, and a plain loop."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from bikefit.config import Settings
+from bikefit.nn.randomness import generator, initialize
+from bikefit.training.data import Pool, folds_of, read_pool
+from bikefit.training.fit import MemberResult, fit_stack, stack_key
+from bikefit.training.members import Member, make_network
+from conftest import make_settings
+
+SMALL = ["network.hidden=[8,6]", "training.epochs=4", "training.batch_size=32"]
+
+
+@pytest.fixture
+def root(workplace: object) -> None:
+    """Run where the made-up tables are."""
+
+
+def settings(*overrides: str) -> Settings:
+    return make_settings(*SMALL, *overrides)
+
+
+def assert_equal(one: MemberResult, other: MemberResult) -> None:
+    assert one.selected == other.selected
+    assert one.metrics.keys() >= {"train/loss", "val/loss", "train/penalty"}
+    for name, values in other.metrics.items():
+        np.testing.assert_allclose(one.metrics[name], values, rtol=2e-4, err_msg=name)
+    for name, value in other.state.items():
+        np.testing.assert_allclose(one.state[name], value, rtol=1e-3, atol=2e-4, err_msg=name)
+
+
+STACKS = {
+    "strengths": [
+        ["regularization.l1=1e-3"], ["regularization.l2=1e-2"], ["regularization.dropout=0.4"],
+        ["regularization.weight_decay=0.1"], ["optimizer.lr=1e-2"], ["seed=3"], [],
+        ["regularization.lp=0.01", "regularization.layers.hidden1.l2=0.1"],
+        ["regularization.layers.input.dropout=0.2", "regularization.on=weights"],
+    ],
+    # A column that is constant (December in January) has no gradient under batch norm but that
+    # of the penalty: without one, Adam would blow rounding errors up to full steps.
+    "batch_norm": [
+        ["regularization.batch_norm=before", "regularization.l2=0.01", *more]
+        for more in ([], ["regularization.dropout=0.3"], ["seed=1"], ["regularization.l1=0.01"])
+    ],
+    "momentum": [
+        ["optimizer=sgd", "optimizer.lr=1e-4", "optimizer.momentum=0.9", *more]
+        for more in ([], ["optimizer.lr=1e-5"], ["regularization.weight_decay=1"], ["seed=2"])
+    ],
+    "adamw": [
+        ["optimizer=adamw", f"regularization.weight_decay={decay}", f"optimizer.lr={lr}"]
+        for decay in (0.0, 0.5) for lr in (1e-3, 3e-3)
+    ],
+    "early_stopping": [
+        ["training.epochs=12", "optimizer.lr=0.05", f"regularization.patience={p}", f"seed={s}"]
+        for p in (1, 3) for s in (0, 1)
+    ],
+    "mse": [["loss=mse", "seed=1"], ["loss=mse", "regularization.dropout=0.2"]],
+    "fractions": [["data.fraction=0.5", "seed=1"], ["data.fraction=0.5", "optimizer.lr=0.01"]],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STACKS)
+def test_a_stack_of_many_equals_singles(root: None, name: str) -> None:
+    members = [Member(settings(*overrides)) for overrides in STACKS[name]]
+    assert len({stack_key(member) for member in members}) == 1
+    together = fit_stack(members)
+    for member, result in zip(members, together, strict=True):
+        (alone,) = fit_stack([member])
+        assert_equal(result, alone)
+    assert len({float(r.metrics["val/loss"][-1]) for r in together}) == len(members)
+
+
+def test_folds_share_a_stack(root: None) -> None:
+    folds = settings("validation=kfold", "validation.folds=4", "data=lecture")
+    members = [Member(folds, fold) for fold in range(4)]
+    assert len({stack_key(member) for member in members}) == 1
+    for member, result in zip(members, fit_stack(members), strict=True):
+        assert_equal(result, fit_stack([member])[0])
+        assert (result.train_rows, result.val_rows) == (180, 60)
+
+
+def test_early_stopping_stops_members_at_different_epochs(root: None) -> None:
+    members = [Member(settings(*overrides)) for overrides in STACKS["early_stopping"]]
+    results = fit_stack(members)
+    for member, result in zip(members, results, strict=True):
+        losses = result.metrics["val/loss"]
+        patience = member.settings.regularization.patience
+        assert result.selected == int(np.argmin(losses)) + 1
+        assert len(losses) == min(result.selected + patience, 12)
+    assert len({len(result.metrics["val/loss"]) for result in results}) > 1
+
+
+def test_without_patience_the_last_epoch_is_selected(root: None) -> None:
+    (result,) = fit_stack([Member(settings("optimizer.lr=0.05", "training.epochs=12"))])
+    assert result.selected == 12 != int(np.argmin(result.metrics["val/loss"])) + 1
+
+
+def test_a_member_that_diverges_fails_alone(root: None) -> None:
+    wild = Member(settings("optimizer=sgd", "optimizer.lr=1e10"))
+    tame = Member(settings("optimizer=sgd", "optimizer.lr=1e-5"))
+    results = fit_stack([wild, tame])
+    assert "in epoch 1" in str(results[0].failure)
+    assert results[1].failure is None
+    assert_equal(results[1], fit_stack([tame])[0])
+
+
+def test_the_same_command_gives_the_same_numbers(root: None) -> None:
+    member = Member(settings("regularization.dropout=0.3"))
+    (one,), (two,) = fit_stack([member]), fit_stack([member])
+    for name, values in one.metrics.items():
+        assert np.array_equal(values, two.metrics[name])
+
+
+def plain_loop(chosen: Settings, pool: Pool) -> dict[str, torch.Tensor]:
+    """Train the same network with nothing but torch: no stack, no vmap, no Lightning."""
+    fold = folds_of(pool, chosen)[0]
+    x, y = torch.from_numpy(pool.features), torch.from_numpy(pool.target)
+    train = torch.from_numpy(fold.train)
+    mean = y[train].double().mean().float()
+    network = initialize(lambda: make_network(chosen, x.shape[1]), chosen.seed)
+    r = chosen.regularization
+    p = dict(network.named_parameters())
+    optimizers = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
+    extra = {"momentum": chosen.optimizer.momentum} if chosen.optimizer.name == "sgd" else {}
+    optimizer = optimizers[chosen.optimizer.name](
+        p.values(), lr=chosen.optimizer.lr, weight_decay=r.weight_decay, **extra
+    )
+    order = generator(chosen.seed, "order of rows")
+    noise = {k: generator(chosen.seed, f"dropout {k}.dropout") for k in ("hidden1", "hidden2")}
+    for _ in range(chosen.training.epochs):
+        shuffled = train[torch.randperm(len(train), generator=order)]
+        for step in range(len(train) // 32):
+            rows = shuffled[32 * step : 32 * step + 32]
+            h = x[rows]
+            for block in ("hidden1", "hidden2"):
+                h = functional.linear(h, p[f"{block}.linear.weight"], p.get(f"{block}.linear.bias"))
+                if r.batch_norm == "before":
+                    h = (h - h.mean(0)) / (h.var(0, unbiased=False) + 1e-5).sqrt()
+                    h = h * p[f"{block}.batch_norm.weight"] + p[f"{block}.batch_norm.bias"]
+                h = h.relu()
+                if r.dropout:
+                    kept = torch.rand(h.shape, generator=noise[block]) >= r.dropout
+                    h = h * kept / (1 - r.dropout)
+            f = functional.linear(h, p["output.linear.weight"], p["output.linear.bias"])[:, 0]
+            loss = functional.poisson_nll_loss(f + mean.log(), y[rows])
+            loss = loss + r.l1 * sum(v.abs().sum() for v in p.values())
+            loss = loss + r.l2 * sum((v**2).sum() for v in p.values())
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    return {name: value.detach() for name, value in p.items()}
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["regularization.l1=1e-2", "regularization.l2=1e-2", "regularization.dropout=0.3"],
+        ["regularization.batch_norm=before", "regularization.dropout=0.3", "seed=2",
+         "regularization.l2=1e-2"],
+        ["optimizer=sgd", "optimizer.lr=1e-5", "optimizer.momentum=0.9",
+         "regularization.weight_decay=0.1"],
+        ["optimizer=adamw", "regularization.weight_decay=1"],
+    ],
+)  # fmt: skip
+def test_a_stack_equals_a_plain_loop(root: None, overrides: list[str]) -> None:
+    chosen = settings(*overrides)
+    other = settings(*overrides, "seed=5")
+    result = fit_stack([Member(other), Member(chosen)])[1]
+    pool = read_pool(Path(chosen.data.root) / chosen.data.name)
+    for name, value in plain_loop(chosen, pool).items():
+        np.testing.assert_allclose(result.state[name], value, rtol=2e-3, atol=5e-5, err_msg=name)
