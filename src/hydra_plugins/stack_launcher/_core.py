@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hydra.core.singleton import Singleton
 from hydra.core.utils import (
     JobReturn,
     JobStatus,
@@ -53,13 +52,10 @@ def _run(
     with open_dict(config):
         config.hydra.job.id = f"{config.hydra.job.name}_{number}"
         config.hydra.job.num = number
-    state = Singleton.get_state()
-    result = run_job(
+    return run_job(
         hydra_context=launcher.hydra_context, task_function=task, config=config,
         job_dir_key="hydra.sweep.dir", job_subdir_key="hydra.sweep.subdir",
     )  # fmt: skip
-    Singleton.set_state(state)
-    return result
 
 
 def _keep(config: DictConfig) -> DictConfig:
@@ -75,7 +71,7 @@ def _run_together(
     assert launcher.config is not None
     results = together(
         [job.return_value for job in jobs],
-        labels=[" ".join(filter_overrides(overrides)) for overrides in job_overrides],
+        labels=_labels(job_overrides),
         command=list(launcher.config.hydra.overrides.task),
         processes=launcher.processes,
         stack_size=launcher.stack_size,
@@ -83,3 +79,10 @@ def _run_together(
     for job, result in zip(jobs, results, strict=True):
         job.return_value = result
         job.status = JobStatus.FAILED if isinstance(result, Exception) else JobStatus.COMPLETED
+
+
+def _labels(job_overrides: Sequence[Sequence[str]]) -> list[str]:
+    """Name each job by the overrides that not all jobs have."""
+    chosen = [filter_overrides(overrides) for overrides in job_overrides]
+    common = set(chosen[0]).intersection(*chosen) if len(chosen) > 1 else set()
+    return [" ".join(o for o in overrides if o not in common) for overrides in chosen]

@@ -25,7 +25,7 @@ class GridsSweeperConf:
     # jobs handed to the launcher at once; null: all
     max_batch_size: int | None = None
     # sweeps that every grid is crossed with, e.g. {seed: "0,1,2"}
-    params: dict[str, Any] | None = None
+    params: dict[str, Any] = field(default_factory=dict)
     # sweeps one after the other, e.g. [{network.hidden: "[8],[64]"}, {regularization: "l1,l2"}]
     grids: list[dict[str, Any]] = field(default_factory=list)
 

@@ -1,0 +1,82 @@
+"""Say who won a sweep: `python -m bikefit.compare [sweep] [other sweep]`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the ranking of one or two sweeps, write reports if asked, return the exit status."""
+    options = _parse(arguments)
+    # Loading the store takes a second, which --help need not wait for.
+    from bikefit import tracking
+
+    try:
+        sweeps = [_recorded(options.record)] if options.record else options.sweep
+        _compare(sweeps or [tracking.latest_sweep()], options.reports)
+    except (tracking.TrackingError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m bikefit.compare", description="Rank the configurations of a sweep."
+    )
+    parser.add_argument(
+        "sweep", nargs="*", help="run id of a sweep, or of two; default: the latest"
+    )
+    parser.add_argument("--record", type=Path, help='JSON file with the sweep: {"sweep": run id}')
+    parser.add_argument("--reports", type=Path, help="folder for table, metrics, plots and picture")
+    options = parser.parse_args(arguments)
+    if len(options.sweep) > 2:
+        parser.error(f"at most two sweeps can be compared, got {len(options.sweep)}")
+    if options.record and options.sweep:
+        parser.error("give either --record or sweeps")
+    if options.reports and len(options.sweep) == 2:
+        parser.error("--reports takes one sweep")
+    return options
+
+
+def _recorded(path: Path) -> str:
+    """The sweep that a record file names."""
+    from bikefit.tracking import TrackingError
+
+    try:
+        return str(json.loads(path.read_text())["sweep"])
+    except FileNotFoundError:
+        raise TrackingError(f"{path} not found: it is written by `dvc repro sweep`") from None
+    except (ValueError, KeyError, TypeError):
+        raise TrackingError(
+            f'{path}: expected {{"sweep": run id}}, got {path.read_text()!r}'
+        ) from None
+
+
+def _compare(sweeps: Sequence[str], reports: Path | None) -> None:
+    from bikefit import tracking
+    from bikefit.compare.ranking import between, rank
+    from bikefit.compare.terminal import print_ranking
+
+    rankings = []
+    for sweep in sweeps:
+        print(f"{tracking.sweep_name(sweep)} ({sweep})\n")
+        runs = tracking.read_runs(sweep)
+        rankings.append(rank(runs))
+        print_ranking(rankings[-1])
+        print()
+        if reports is not None:
+            from bikefit.compare.reports import write_reports
+
+            write_reports(sweep, runs, reports)
+            print(f"Written to {reports}/ and attached to the sweep's run in MLflow.")
+    if len(rankings) == 2:
+        print(between(*rankings))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

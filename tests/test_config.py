@@ -1,0 +1,89 @@
+"""What may be set, and what is said of what may not."""
+
+import pytest
+
+from bikefit.config import ConfigError, describe, flat, regularization_label
+from conftest import make_settings
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("regularization.dropout=1.5", r"regularization.dropout = 1.5: .*less than 1"),
+        ("regularization.l2=-1", r"regularization.l2 = -1.*greater than or equal to 0"),
+        ("regularization.p_norm=0.5", r"regularization.p_norm = 0.5.*greater than or equal to 1"),
+        ("regularization.batch_norm=maybe", r"batch_norm = 'maybe'.*'none', 'before' or 'after'"),
+        ("regularization.patience=0", r"regularization.patience = 0"),
+        ("network.hidden=[]", r"no layers.*network=linear"),
+        ("network.hidden=[8,0]", r"network.hidden.1 = 0.*greater than or equal to 1"),
+        ("network.activation=swish", r"network.activation = 'swish'.*'relu'"),
+        ("optimizer.lr=0", r"optimizer.lr = 0.*greater than 0"),
+        ("optimizer.lr=nan", r"optimizer.lr = nan.*finite"),
+        ("loss=l3", r"loss = 'l3'.*'mse' or 'poisson'"),
+        ("seed=-1", r"seed = -1"),
+        ("data.fraction=0", r"data.fraction = 0"),
+        ("training.batch_size=half", r"training.batch_size = 'half'.*integer"),
+        (
+            "regularization.layers.hiden1.l2=1",
+            r"layers.hiden1.*allowed are input, hidden1, hidden2",
+        ),
+        ("regularization.layers.hidden1.l3=1", r"hidden1.l3: unknown key; allowed: l1, l2"),
+    ],
+)
+def test_an_impossible_value_is_named_with_what_is_allowed(override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make_settings(override)
+
+
+def test_folds() -> None:
+    with pytest.raises(ConfigError, match="at least 2 folds, got folds=1"):
+        make_settings("validation=kfold", "validation.folds=1")
+
+
+def test_every_wrong_key_is_listed() -> None:
+    with pytest.raises(ConfigError) as error:
+        make_settings("regularization.l1=-1", "optimizer.lr=-1")
+    assert len(str(error.value).splitlines()) == 2
+
+
+def test_strengths_of_a_layer_take_the_place_of_the_general_ones() -> None:
+    r = make_settings(
+        "regularization.l2=0.1", "regularization.layers.hidden1.l2=0", "regularization.l1=3",
+        "regularization.layers.hidden2.dropout=0.5",
+    ).regularization  # fmt: skip
+    assert [r.of(block, "l2") for block in ("hidden1", "hidden2", "output")] == [0.0, 0.1, 0.1]
+    assert r.of("hidden1", "l1") == 3
+    assert [r.of(block, "dropout") for block in ("hidden1", "hidden2")] == [0.0, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "name"),
+    [
+        ([], "none · mlp 256×256 · seed 0"),
+        (["regularization.dropout=0.3", "seed=1"], "dropout p=0.3 · mlp 256×256 · seed 1"),
+        (["network=linear", "regularization=l1"], "l1 λ=0.001 · linear · seed 0"),
+        (
+            ["regularization.lp=1e-4", "regularization.p_norm=3", "regularization.patience=4"],
+            "l3 λ=0.0001 + early stopping 4 · mlp 256×256 · seed 0",
+        ),
+        (
+            ["regularization.layers.hidden1.l2=0.01", "data.fraction=0.25"],
+            "hidden1 l2 λ=0.01 · mlp 256×256 · seed 0 · 25% of rows",
+        ),
+    ],
+)
+def test_a_run_says_what_it_is(overrides: list[str], name: str) -> None:
+    assert describe(make_settings(*overrides)) == name
+
+
+def test_methods_name_their_strengths() -> None:
+    chosen = make_settings("regularization=batch_norm", "regularization.weight_decay=0.1")
+    assert regularization_label(chosen) == "weight decay λ=0.1 + batch norm before"
+
+
+def test_flat_parameters_leave_out_what_cannot_change_a_result() -> None:
+    values = flat(make_settings("regularization.layers.hidden1.l2=0.5"))
+    assert values["network.hidden"] == "[256,256]"
+    assert values["regularization.layers.hidden1.l2"] == 0.5
+    assert not [key for key in values if key.startswith(("trainer", "tracking"))]
+    assert "regularization.patience" not in values

@@ -1,0 +1,84 @@
+"""The whole pipeline through DVC, on a table that the test makes itself, outside git."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from conftest import ROOT
+from synthetic import raw_hours
+
+GRIDS = [
+    {"network": "linear"},
+    {"network.hidden": "[2],[8]"},
+    {"regularization.dropout": "0.3", "network.hidden": "[8]"},
+]
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """A project as unpacked from an archive: no git, small networks, a table of its own."""
+    for name in ("src", "conf", ".dvc"):
+        ignored = shutil.ignore_patterns("__pycache__", "*.egg-info", "tmp", "cache")
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=ignored)
+    for name in ("dvc.yaml", ".dvcignore"):
+        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / ".dvc/config.local").write_text("[core]\n    no_scm = true\n")
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params["download"] |= {"file": "own.csv", "sha256": None}
+    params["featurize"]["tables"]["lecture"]["rows"] = 240
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+    raw_hours(days=20).to_csv(tmp_path / "own.csv", index=False)
+    experiment = tmp_path / "conf/experiment/comparison.yaml"
+    content = yaml.safe_load(experiment.read_text())
+    content["training"] = {"epochs": 2, "batch_size": 64}
+    content["hydra"]["sweeper"] = {"params": {"seed": "0,1"}, "grids": GRIDS}
+    experiment.write_text("# @package _global_\n" + yaml.safe_dump(content))
+    return tmp_path
+
+
+def dvc(folder: Path, *arguments: str) -> str:
+    """Run dvc in a folder with that folder's own code, and return what it prints."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", *arguments], cwd=folder, capture_output=True, text=True,
+        check=False, env={**os.environ, "PATH": path, "PYTHONPATH": str(folder / "src")},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_the_whole_recipe(copy: Path) -> None:
+    printed = dvc(copy, "repro")
+    assert "has the lowest validation loss" in printed
+    table = pd.read_csv(copy / "reports/comparison.csv")
+    assert len(table) == 8  # 4 configurations, 2 seeds
+    assert table["status"].tolist() == ["FINISHED"] * 8
+    assert table["run_id"].is_unique
+    assert (table["gap"] - (table["val_loss"] - table["train_loss"])).abs().max() < 1e-9
+    metrics = json.loads((copy / "reports/metrics.json").read_text())
+    assert (metrics["runs"], metrics["failed"]) == (8, 0)
+    best = table.groupby("configuration")["val_loss"].mean().min()
+    assert metrics["winner"]["val_loss"] == pytest.approx(best)
+    for picture in ("raw_data.png", "comparison.png"):
+        assert (copy / "reports" / picture).read_bytes().startswith(b"\x89PNG")
+    assert "validation loss" in dvc(copy, "plots", "show", "--json").lower()
+    assert "winner" in dvc(copy, "metrics", "show")
+    assert "up to date" in dvc(copy, "repro")
+
+    # One value of the training's config: training again, but not the data.
+    (copy / "conf/training/default.yaml").write_text("epochs: 1\nbatch_size: 64\n")
+    status = json.loads(dvc(copy, "status", "--json"))
+    assert set(status) == {"sweep"}
+    params = (copy / "params.yaml").read_text()
+    (copy / "params.yaml").write_text(params.replace("deadline: 120", "deadline: 99"))
+    assert set(json.loads(dvc(copy, "status", "--json"))) == {"download", "sweep"}

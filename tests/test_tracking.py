@@ -1,0 +1,132 @@
+"""What is written to MLflow is what can be read back."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mlflow import MlflowClient
+from safetensors.numpy import load_file
+
+from bikefit import tracking
+from bikefit.training.fit import MemberResult
+from conftest import make_settings
+
+
+def result(scale: float = 1.0, failure: str | None = None) -> MemberResult:
+    metrics = {
+        "train/loss": np.array([4.0, 2.0, 1.0]) * scale,
+        "val/loss": np.array([5.0, 3.0, 3.5]) * scale,
+        "val/deviance": np.array([10.0, 6.0, 7.0]) * scale,
+    }
+    state = {"output.linear.weight": np.ones((1, 3), dtype=np.float32)}
+    return MemberResult(
+        metrics=metrics, selected=2, failure=failure, state=state, network="Network()",
+        train_rows=10, val_rows=5, seconds=0.1, stacked_with=1,
+    )  # fmt: skip
+
+
+def test_a_sweep_with_its_jobs(workplace: Path) -> None:
+    sweep = tracking.start_sweep("full", "sweep · seed=0,1", ["seed=0,1"])
+    settings = make_settings("regularization.dropout=0.3", "seed=1")
+    run = tracking.start_job(settings, sweep, "abc123")
+    tracking.finish_member(run, result(), settings)
+    tracking.finish_sweep(sweep, "**dropout** won", {"runs": 1.0}, "FINISHED")
+
+    client = MlflowClient()
+    kept = client.get_run(run)
+    assert kept.info.run_name == "dropout p=0.3 · mlp 256×256 · seed 1"
+    assert kept.info.status == "FINISHED"
+    assert kept.data.params["regularization.dropout"] == "0.3"
+    assert kept.data.params["network.hidden"] == "[256,256]"
+    assert kept.data.tags["mlflow.parentRunId"] == sweep
+    assert kept.data.tags["data.version"] == "abc123"
+    assert kept.data.metrics["best/val/loss"] == 3.0
+    assert kept.data.metrics["best/train/loss"] == 2.0
+    assert kept.data.metrics["gap"] == 1.0
+    assert kept.data.metrics["best/epoch"] == 2.0
+    assert tracking.read_history(run, "train/loss") == [4.0, 2.0, 1.0]
+    (dataset,) = kept.inputs.dataset_inputs
+    assert (dataset.dataset.name, dataset.dataset.digest) == ("full", "abc123")
+    artifacts = workplace / "mlruns" / kept.info.experiment_id / run / "artifacts"
+    assert {p.name for p in artifacts.iterdir()} == {
+        "config.yaml", "network.txt", "weights.safetensors",
+    }  # fmt: skip
+    weights = load_file(artifacts / "weights.safetensors")
+    assert weights["output.linear.weight"].tolist() == [[1.0, 1.0, 1.0]]
+
+    parent = client.get_run(sweep)
+    assert parent.data.tags["mlflow.note.content"] == "**dropout** won"
+    assert parent.info.status == "FINISHED"
+    assert tracking.latest_sweep() == sweep
+    assert tracking.sweep_name(sweep) == "sweep · seed=0,1"
+    (row,) = tracking.read_runs(sweep).to_dict("records")
+    assert row["run_id"] == run
+    assert row["status"] == "FINISHED"
+    assert (row["seed"], row["regularization.dropout"], row["best/val/loss"]) == (1, 0.3, 3.0)
+    assert row["method"] == "dropout p=0.3"
+
+
+def test_folds_carry_mean_and_standard_error(workplace: Path) -> None:
+    settings = make_settings("validation=kfold", "validation.folds=2")
+    job = tracking.start_job(settings, None, "abc123")
+    results = [result(1.0), result(3.0)]
+    for fold, one in enumerate(results):
+        run = tracking.start_fold(settings, job, "abc123", fold)
+        tracking.finish_member(run, one, settings)
+    tracking.finish_folds(job, results)
+    metrics = MlflowClient().get_run(job).data.metrics
+    assert metrics["best/val/loss"] == pytest.approx((3 + 9) / 2)
+    # deviations ±3, variance 18 (n - 1), over √2 folds
+    assert metrics["best/val/loss/standard_error"] == pytest.approx(18**0.5 / 2**0.5)
+    history = MlflowClient().get_metric_history(job, "folds/best/val/loss")
+    assert [(m.step, m.value) for m in history] == [(0, 3.0), (1, 9.0)]
+    assert tracking.read_runs(job)["fold"].tolist() == [0, 1]
+
+
+def test_a_failed_member_keeps_its_metrics_and_says_why(workplace: Path) -> None:
+    settings = make_settings()
+    run = tracking.start_job(settings, None, "abc123")
+    tracking.finish_member(run, result(failure="validation loss became nan in epoch 4"), settings)
+    kept = MlflowClient().get_run(run)
+    assert kept.info.status == "FAILED"
+    assert kept.data.tags["failure"] == "validation loss became nan in epoch 4"
+    assert kept.data.metrics["val/loss"] == 3.5
+    assert "best/val/loss" not in kept.data.metrics
+
+
+def test_what_is_not_there_is_said(workplace: Path) -> None:
+    with pytest.raises(tracking.TrackingError, match="no sweep in sqlite"):
+        tracking.latest_sweep()
+    with pytest.raises(tracking.TrackingError, match="no run abc"):
+        tracking.sweep_name("abc")
+    run = tracking.start_job(make_settings(), None, "v")
+    with pytest.raises(tracking.TrackingError, match="is not a sweep but job"):
+        tracking.sweep_name(run)
+
+
+def test_a_deleted_experiment_is_named(workplace: Path) -> None:
+    found = tracking.experiment_id("full")
+    assert tracking.experiment_id("full") == found
+    MlflowClient().delete_experiment(found)
+    with pytest.raises(tracking.TrackingError, match=f"restore -x {found}"):
+        tracking.experiment_id("full")
+
+
+START = "from bikefit import tracking; print(tracking.experiment_id('full'))"
+
+
+@pytest.mark.slow
+def test_processes_that_start_together_share_one_new_store(tmp_path: Path) -> None:
+    """Without the lock this can ruin the database for good."""
+    command = [sys.executable, "-c", START]
+    started = [
+        subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        for _ in range(8)
+    ]
+    ends = [process.communicate() for process in started]
+    assert [process.returncode for process in started] == [0] * 8, ends
+    assert len({out for out, _ in ends}) == 1

@@ -1,0 +1,103 @@
+"""The command line: what users type and what they are told."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from bikefit import tracking
+
+QUICK = ["network.hidden=[4]", "training.epochs=2", "training.batch_size=64"]
+
+
+def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "bikefit.train", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+def test_help_names_groups_and_keys_and_loads_nothing_heavy(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.argv = ['train', '--help']\n"
+        "from bikefit.train import main\n"
+        "try:\n    main()\n"
+        "finally:\n    print(sorted({'torch', 'mlflow', 'pandas'} & sys.modules.keys()))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert "regularization: batch_norm, dropout, early_stopping, l1, l2, none" in done.stdout
+    assert "batch_size: 256" in done.stdout
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_cfg_job_is_the_config(tmp_path: Path) -> None:
+    done = run(tmp_path, "--cfg", "job", "regularization=l2", "regularization.layers.output.l2=1")
+    config = yaml.safe_load(done.stdout)
+    assert config["regularization"]["l2"] == 0.001
+    assert config["regularization"]["layers"] == {"output": {"l2": 1}}
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("regularization.l3=1", ["Could not override 'regularization.l3'"]),
+        ("regularisation=l1", ["Could not override 'regularisation'"]),
+        ("regularization=l3", ["Could not find 'regularization/l3'", "batch_norm", "dropout"]),
+    ],
+)
+def test_a_misspelt_key_is_named(tmp_path: Path, override: str, words: list[str]) -> None:
+    done = run(tmp_path, override)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    for word in words:
+        assert word in done.stderr
+
+
+def test_an_impossible_value_stops_a_whole_sweep_before_training(workplace: Path) -> None:
+    done = run(workplace, "-m", *QUICK, "regularization.dropout=0.1,1.5")
+    assert done.returncode == 1
+    assert "regularization.dropout = 1.5: input should be less than 1" in done.stderr
+    assert "Traceback" not in done.stderr
+    with pytest.raises(tracking.TrackingError, match="no sweep"):
+        tracking.latest_sweep()
+
+
+def test_a_missing_table_says_what_to_do(tmp_path: Path) -> None:
+    done = run(tmp_path, *QUICK)
+    assert done.returncode == 1
+    assert "no table at data/features/full: run `dvc repro featurize`" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_a_sweep_from_the_shell(workplace: Path) -> None:
+    done = run(
+        workplace, "-m", *QUICK, "hydra.launcher.processes=1", "tracking.record=out/sweep.json",
+        "regularization=none,dropout", "seed=0,1",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "has the lowest validation loss" in done.stdout
+    sweep = tracking.latest_sweep()
+    assert yaml.safe_load((workplace / "out/sweep.json").read_text()) == {"runs": 4, "sweep": sweep}
+    assert tracking.read_runs(sweep)["status"].tolist() == ["FINISHED"] * 4
+    assert sorted(p.name for p in next((workplace / "multirun").iterdir()).iterdir()) == [
+        "0", "1", "2", "3", "multirun.yaml",
+    ]  # fmt: skip
+    for noise in ("GPU available", "litlogger", "TPU", "Warning", "💡"):
+        assert noise not in done.stderr
+
+
+@pytest.mark.slow
+def test_a_failed_job_is_reported_and_the_others_go_on(workplace: Path) -> None:
+    done = run(
+        workplace, "-m", *QUICK, "hydra.launcher.processes=1", "optimizer=sgd",
+        "optimizer.lr=1e+20,1e-5", "tracking.record=out/sweep.json",
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "FAILED optimizer.lr=1e+20: " in done.stderr
+    runs = tracking.read_runs(tracking.latest_sweep())
+    assert runs["status"].tolist() == ["FAILED", "FINISHED"]
