@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test ui clean
+.PHONY: help setup repro test readme ui clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ test: setup ## lint, check types, run all tests
 	ruff format --check .
 	mypy
 	pytest
+
+readme: setup ## renew the result table in README.md from the last `make repro`
+	python -m bikefit.compare --record data/sweep.json --readme README.md
 
 ui: setup ## look at the runs in MLflow, on http://127.0.0.1:5000
 	mlflow ui --host 127.0.0.1

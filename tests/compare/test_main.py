@@ -18,6 +18,8 @@ from mlflow.artifacts import list_artifacts
 
 from bikefit import tracking
 from bikefit.compare.__main__ import main
+from bikefit.compare.ranking import rank, winner_note
+from bikefit.compare.reports import BEGIN, END
 from bikefit.config import Settings, parse
 
 EPOCHS = 3
@@ -221,3 +223,20 @@ def test_help_loads_nothing_heavy() -> None:
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_readme_gets_the_table_between_its_markers(
+    store: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep = make_sweep()
+    readme = tmp_path / "README.md"
+    readme.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    assert main([sweep, "--readme", str(readme)]) == 0
+    text = readme.read_text()
+    note = winner_note(rank(tracking.read_runs(sweep)), top=99)
+    assert text == f"before\n{BEGIN}\n\n{note}\n\n{END}\nafter\n"
+    assert main([sweep, "--readme", str(readme)]) == 0
+    assert readme.read_text() == text
+    readme.write_text("no markers")
+    assert main([sweep, "--readme", str(readme)]) == 1
+    assert "has no lines" in capsys.readouterr().err

@@ -18,6 +18,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         sweeps = [_recorded(options.record)] if options.record else options.sweep
         _compare(sweeps or [tracking.latest_sweep()], options.reports)
+        if options.readme:
+            _renew(options.readme, (sweeps or [tracking.latest_sweep()])[0])
     except (tracking.TrackingError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -33,6 +35,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--record", type=Path, help='JSON file with the sweep: {"sweep": run id}')
     parser.add_argument("--reports", type=Path, help="folder for table, metrics, plots and picture")
+    parser.add_argument("--readme", type=Path, help="file whose result table is to be renewed")
     options = parser.parse_args(arguments)
     if len(options.sweep) > 2:
         parser.error(f"at most two sweeps can be compared, got {len(options.sweep)}")
@@ -76,6 +79,15 @@ def _compare(sweeps: Sequence[str], reports: Path | None) -> None:
             print(f"Written to {reports}/ and attached to the sweep's run in MLflow.")
     if len(rankings) == 2:
         print(between(*rankings))
+
+
+def _renew(readme: Path, sweep: str) -> None:
+    """Put the table of a sweep between the markers of a file."""
+    from bikefit.compare.ranking import rank
+    from bikefit.compare.reports import renew
+    from bikefit.tracking import read_runs
+
+    renew(readme, rank(read_runs(sweep)))
 
 
 if __name__ == "__main__":

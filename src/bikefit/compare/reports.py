@@ -10,10 +10,11 @@ from typing import Any
 import pandas as pd
 
 from bikefit import tracking
-from bikefit.compare.ranking import comparison, measure, rank, winner
+from bikefit.compare.ranking import comparison, measure, rank, winner, winner_note
 from bikefit.data.files import replacing, write_json
 
 PARTS = {"train": "train", "val": "validation"}
+BEGIN, END = "<!-- comparison: written by `make readme` -->", "<!-- end of comparison -->"
 WINNER = (
     "train_loss", "val_loss", "val_loss_std", "val_loss_se", "gap", "val_rmse", "val_deviance",
 )  # fmt: skip
@@ -38,6 +39,23 @@ def write_reports(sweep: str, runs: pd.DataFrame, folder: Path) -> None:
     with replacing(folder / "comparison.png") as temporary:
         save(train_against_validation(table, ranking), temporary)
     tracking.log_files(sweep, [folder / "comparison.csv", folder / "comparison.png"])
+
+
+def renew(readme: Path, ranking: pd.DataFrame) -> None:
+    """Put who won, and the table, between the markers of a Markdown file.
+
+    Raises:
+        TrackingError: the file has no such markers.
+    """
+    text = readme.read_text(encoding="utf-8")
+    begin, end = text.find(BEGIN), text.find(END)
+    if not 0 <= begin < end:
+        raise tracking.TrackingError(f"{readme} has no lines {BEGIN!r} and {END!r}")
+    note = winner_note(ranking, top=len(ranking))
+    with replacing(readme) as temporary:
+        temporary.write_text(
+            f"{text[: begin + len(BEGIN)]}\n\n{note}\n\n{text[end:]}", encoding="utf-8"
+        )
 
 
 def write_csv(path: Path, table: pd.DataFrame) -> None:
