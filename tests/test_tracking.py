@@ -24,8 +24,8 @@ def result(scale: float = 1.0, failure: str | None = None) -> MemberResult:
     }
     state = {"output.linear.weight": np.ones((1, 3), dtype=np.float32)}
     return MemberResult(
-        metrics=metrics, selected=2, failure=failure, state=state, network="Network()",
-        train_rows=10, val_rows=5, seconds=0.1, stacked_with=1,
+        metrics=metrics, selected=2, failure=failure, state=state, train_rows=10,
+        val_rows=5, seconds=0.1, stacked_with=1, layers=[], parameters=3, final={},
     )  # fmt: skip
 
 
@@ -53,7 +53,7 @@ def test_a_sweep_with_its_jobs(workplace: Path) -> None:
     assert (dataset.dataset.name, dataset.dataset.digest) == ("full", "abc123")
     artifacts = workplace / "mlruns" / kept.info.experiment_id / run / "artifacts"
     assert {p.name for p in artifacts.iterdir()} == {
-        "config.yaml", "network.txt", "weights.safetensors",
+        "config.yaml", "network.yaml", "weights.safetensors",
     }  # fmt: skip
     weights = load_file(artifacts / "weights.safetensors")
     assert weights["output.linear.weight"].tolist() == [[1.0, 1.0, 1.0]]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from bikefit.checks import Section, explain
 
@@ -31,15 +31,41 @@ class Data(Section):
     fraction: Annotated[Finite, Field(gt=0, le=1)] = 1.0
 
 
+class Layer(BaseModel):
+    """One layer of a network that is written as a list.
+
+    ``name`` is ``block.part``, ``_target_`` a torch module, one of ours or a function; all other
+    keys are the module's arguments. The number of inputs may be left out: it follows from the
+    layer before.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: Annotated[str, Field(pattern=r"^[a-z]\w*(\.[a-z]\w*)?$")]
+    target: Annotated[str, Field(alias="_target_")]
+
+    @property
+    def args(self) -> dict[str, Any]:
+        """The module's arguments."""
+        return dict(self.model_extra or {})
+
+
 class NetworkSettings(Section):
-    """A multilayer perceptron; without hidden layers, a linear model."""
+    """A list of layers, or its short form: a multilayer perceptron or a linear model."""
 
     name: str
-    hidden: tuple[Count, ...]
+    hidden: tuple[Count, ...] = ()
     activation: Literal["relu", "gelu", "tanh", "sigmoid", "identity"] = "relu"
+    layers: tuple[Layer, ...] | None = None
 
     @model_validator(mode="after")
     def _some_layer(self) -> NetworkSettings:
+        if self.layers is not None:
+            if not self.layers:
+                raise ValueError("no layers: the list network.layers is empty")
+            if self.hidden:
+                raise ValueError("give either layers or hidden, not both")
+            return self
         if not self.hidden and self.name != "linear":
             raise ValueError("no layers: give at least one width in hidden, or use network=linear")
         if self.hidden and self.name == "linear":
@@ -65,9 +91,12 @@ class Regularization(Section):
     l2: Strength = 0.0
     lp: Strength = 0.0
     p_norm: Annotated[Finite, Field(ge=1)] = 1.5
+    proximal: bool = False
     on: Literal["all", "weights"] = "all"
     weight_decay: Strength = 0.0
     dropout: Probability = 0.0
+    dropout_scaling: Literal["inverted", "lecture"] = "inverted"
+    averaged: Annotated[int, Field(ge=0)] = 0
     batch_norm: Literal["none", "before", "after"] = "none"
     patience: Count | None = None
     layers: dict[str, LayerStrengths] = Field(default_factory=dict)
@@ -84,6 +113,7 @@ class Optimizer(Section):
     name: Literal["adam", "adamw", "sgd"]
     lr: Annotated[Finite, Field(gt=0)]
     momentum: Annotated[Finite, Field(ge=0, lt=1)] = 0.0
+    schedule: Literal["constant", "one_cycle"] = "constant"
 
 
 class Training(Section):
@@ -136,6 +166,15 @@ class Settings(Section):
     seed: Annotated[int, Field(ge=0)]
 
     @model_validator(mode="after")
+    def _batch_norm_has_a_place(self) -> Settings:
+        if self.network.layers is not None and self.regularization.batch_norm != "none":
+            raise ValueError(
+                f"regularization.batch_norm = {self.regularization.batch_norm!r}: the network "
+                f"{self.network.name} is a list of layers, so batch norm has to stand in that list"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _layers_exist(self) -> Settings:
         blocks = layer_names(self.network)
         for name in self.regularization.layers:
@@ -149,6 +188,8 @@ class Settings(Section):
 
 def layer_names(network: NetworkSettings) -> list[str]:
     """List the names that ``regularization.layers`` may use."""
+    if network.layers is not None:
+        return list(dict.fromkeys(layer.name.split(".", 1)[0] for layer in network.layers))
     return ["input", *(f"hidden{i + 1}" for i in range(len(network.hidden))), "output"]
 
 
@@ -172,12 +213,15 @@ def flat(settings: Settings) -> dict[str, str | int | float | bool]:
         if isinstance(value, dict):
             for key, inner in value.items():
                 walk(f"{prefix}.{key}" if prefix else key, inner)
+        elif isinstance(value, list | tuple) and value and isinstance(value[0], dict):
+            for inner in value:
+                walk(f"{prefix}.{inner['name']}", {k: v for k, v in inner.items() if k != "name"})
         elif isinstance(value, list | tuple):
             pairs[prefix] = "[" + ",".join(map(str, value)) + "]"
         elif value is not None and not (isinstance(value, float) and math.isnan(value)):
             pairs[prefix] = value
 
-    walk("", settings.model_dump(exclude={"trainer", "tracking"}))
+    walk("", settings.model_dump(exclude={"trainer", "tracking"}, by_alias=True))
     return pairs
 
 
@@ -206,6 +250,12 @@ def regularization_label(settings: Settings) -> str:
     signs = {"l1": "l1 λ", "l2": "l2 λ", "lp": f"l{r.p_norm:g} λ", "weight_decay": "weight decay λ",
              "dropout": "dropout p"}  # fmt: skip
     parts = [f"{sign}={getattr(r, key):g}" for key, sign in signs.items() if getattr(r, key)]
+    if r.proximal:
+        parts.append("proximal")
+    if r.on == "weights" and any(getattr(r, key) for key in ("l1", "l2", "lp", "weight_decay")):
+        parts.append("on weights")
+    if r.dropout_scaling == "lecture":
+        parts.append("lecture scaling")
     if r.batch_norm != "none":
         parts.append(f"batch norm {r.batch_norm}")
     if r.patience is not None:

@@ -156,6 +156,7 @@ def best(result: MemberResult) -> dict[str, float]:
     at = {name: float(values[result.selected - 1]) for name, values in result.metrics.items()}
     return {
         **{f"best/{name}": value for name, value in at.items()},
+        **result.final,
         "best/epoch": float(result.selected),
         "gap": at["val/loss"] - at["train/loss"],
     }
@@ -199,9 +200,10 @@ def _log(run: str, metrics: Sequence[Metric], tags: Mapping[str, str]) -> None:
 
 def _log_artifacts(run: str, result: MemberResult, settings: Settings) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        config = yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False)
+        config = yaml.safe_dump(settings.model_dump(mode="json", by_alias=True), sort_keys=False)
         (Path(folder) / "config.yaml").write_text(config)
-        (Path(folder) / "network.txt").write_text(result.network + "\n")
+        layers = yaml.safe_dump({"layers": result.layers}, sort_keys=False)
+        (Path(folder) / "network.yaml").write_text(f"# {result.parameters} parameters\n{layers}")
         if settings.tracking.weights and result.failure is None:
             save_file(result.state, Path(folder) / "weights.safetensors")
         client().log_artifacts(run, folder)

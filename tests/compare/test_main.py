@@ -48,8 +48,8 @@ def result(train: float, val: float, failure: str | None = None) -> Any:
     for part, loss in (("train", train), ("val", val)):
         metrics |= {f"{part}/rmse": 10 * loss * falling, f"{part}/deviance": 2 * loss * falling}
     return SimpleNamespace(
-        metrics=metrics, selected=EPOCHS, failure=failure, state={}, network="mlp",
-        train_rows=90, val_rows=30,
+        metrics=metrics, selected=EPOCHS, failure=failure, state={}, train_rows=90,
+        val_rows=30, layers=[], parameters=3, final={},
     )  # fmt: skip
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional
 
-from bikefit.config import Settings
-from bikefit.nn.randomness import generator, initialize
+from bikefit.config import Regularization, Settings
+from bikefit.nn.randomness import generator
 from bikefit.training.data import Pool, folds_of, read_pool
 from bikefit.training.fit import MemberResult, fit_stack, stack_key
 from bikefit.training.members import Member, make_network
@@ -61,6 +62,14 @@ STACKS = {
     "early_stopping": [
         ["training.epochs=12", "optimizer.lr=0.05", f"regularization.patience={p}", f"seed={s}"]
         for p in (1, 3) for s in (0, 1)
+    ],
+    "proximal": [
+        ["regularization.proximal=true", f"regularization.l1={value}", *more]
+        for value in (0.0, 0.3) for more in ([], ["optimizer.lr=0.01"])
+    ],
+    "one_cycle": [
+        ["optimizer.schedule=one_cycle", *more]
+        for more in ([], ["optimizer.lr=0.01"], ["seed=1"], ["regularization.l1=0.01"])
     ],
     "mse": [["loss=mse", "seed=1"], ["loss=mse", "regularization.dropout=0.2"]],
     "fractions": [["data.fraction=0.5", "seed=1"], ["data.fraction=0.5", "optimizer.lr=0.01"]],
@@ -120,43 +129,77 @@ def test_the_same_command_gives_the_same_numbers(root: None) -> None:
 
 
 def plain_loop(chosen: Settings, pool: Pool) -> dict[str, torch.Tensor]:
-    """Train the same network with nothing but torch: no stack, no vmap, no Lightning."""
+    """Train the same network in float64 with nothing but torch's functions and optimizers."""
     fold = folds_of(pool, chosen)[0]
-    x, y = torch.from_numpy(pool.features), torch.from_numpy(pool.target)
+    x, y = torch.from_numpy(pool.features).double(), torch.from_numpy(pool.target).double()
     train = torch.from_numpy(fold.train)
-    mean = y[train].double().mean().float()
-    network = initialize(lambda: make_network(chosen, x.shape[1]), chosen.seed)
-    r = chosen.regularization
-    p = dict(network.named_parameters())
+    network = make_network(chosen, x.shape[1]).double()
+    r, p = chosen.regularization, dict(network.named_parameters())
     optimizers = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
     extra = {"momentum": chosen.optimizer.momentum} if chosen.optimizer.name == "sgd" else {}
     optimizer = optimizers[chosen.optimizer.name](
         p.values(), lr=chosen.optimizer.lr, weight_decay=r.weight_decay, **extra
     )
+    steps = chosen.training.epochs * (len(train) // 32)
+    cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, chosen.optimizer.lr, steps)
     order = generator(chosen.seed, "order of rows")
     noise = {k: generator(chosen.seed, f"dropout {k}.dropout") for k in ("hidden1", "hidden2")}
+    one_cycle = chosen.optimizer.schedule == "one_cycle"
+    if not one_cycle:  # making the cycle has set its first learning rate
+        optimizer.param_groups[0].update(lr=chosen.optimizer.lr)
+        if "betas" in optimizer.param_groups[0]:
+            optimizer.param_groups[0].update(betas=(0.9, 0.999))
+        else:
+            optimizer.param_groups[0].update(momentum=chosen.optimizer.momentum)
     for _ in range(chosen.training.epochs):
         shuffled = train[torch.randperm(len(train), generator=order)]
         for step in range(len(train) // 32):
             rows = shuffled[32 * step : 32 * step + 32]
-            h = x[rows]
-            for block in ("hidden1", "hidden2"):
-                h = functional.linear(h, p[f"{block}.linear.weight"], p.get(f"{block}.linear.bias"))
-                if r.batch_norm == "before":
-                    h = (h - h.mean(0)) / (h.var(0, unbiased=False) + 1e-5).sqrt()
-                    h = h * p[f"{block}.batch_norm.weight"] + p[f"{block}.batch_norm.bias"]
-                h = h.relu()
-                if r.dropout:
-                    kept = torch.rand(h.shape, generator=noise[block]) >= r.dropout
-                    h = h * kept / (1 - r.dropout)
-            f = functional.linear(h, p["output.linear.weight"], p["output.linear.bias"])[:, 0]
-            loss = functional.poisson_nll_loss(f + mean.log(), y[rows])
-            loss = loss + r.l1 * sum(v.abs().sum() for v in p.values())
-            loss = loss + r.l2 * sum((v**2).sum() for v in p.values())
+            f = plain_forward(x[rows], p, r, noise)
+            loss = functional.poisson_nll_loss(f + y[train].mean().log(), y[rows])
             optimizer.zero_grad()
-            loss.backward()
+            (loss + plain_penalty(p, r)).backward()
             optimizer.step()
+            if r.proximal:
+                for value in p.values():
+                    t = r.l1 * optimizer.param_groups[0]["lr"]
+                    value.data = torch.where(value > t, value - t, 0) + torch.where(
+                        value < -t, value + t, 0
+                    )
+            if one_cycle:
+                cycle.step()
     return {name: value.detach() for name, value in p.items()}
+
+
+def plain_forward(
+    h: torch.Tensor, p: dict[str, torch.Tensor], r: Regularization, noise: dict[str, Any]
+) -> torch.Tensor:
+    for block in ("hidden1", "hidden2"):
+        h = functional.linear(h, p[f"{block}.linear.weight"], p.get(f"{block}.linear.bias"))
+        if r.batch_norm == "before":
+            h = (h - h.mean(0)) / (h.var(0, unbiased=False) + 1e-5).sqrt()
+            h = h * p[f"{block}.batch_norm.weight"] + p[f"{block}.batch_norm.bias"]
+        h = h.relu()
+        if r.dropout:
+            kept = torch.rand(h.shape, generator=noise[block], dtype=torch.float32) >= r.dropout
+            h = h * kept
+            if r.dropout_scaling == "inverted":
+                h = h / (1 - r.dropout)
+    return functional.linear(h, p["output.linear.weight"], p["output.linear.bias"])[:, 0]
+
+
+def plain_penalty(p: dict[str, torch.Tensor], r: Regularization) -> torch.Tensor:
+    total = torch.zeros((), dtype=torch.float64)
+    for name, value in p.items():
+        if r.on == "weights" and not name.endswith("linear.weight"):
+            continue
+        own = r.layers.get(name.split(".")[0])
+        l2 = r.l2 if own is None or own.l2 is None else own.l2
+        for number in value.flatten():
+            total = total + (0 if r.proximal else r.l1) * number.abs() + l2 * number**2
+            if r.lp:
+                total = total + r.lp * number.abs() ** r.p_norm
+    return total
 
 
 @pytest.mark.parametrize(
@@ -168,11 +211,17 @@ def plain_loop(chosen: Settings, pool: Pool) -> dict[str, torch.Tensor]:
         ["optimizer=sgd", "optimizer.lr=1e-5", "optimizer.momentum=0.9",
          "regularization.weight_decay=0.1"],
         ["optimizer=adamw", "regularization.weight_decay=1"],
+        ["regularization.lp=0.1", "regularization.p_norm=1.5", "regularization.on=weights"],
+        ["regularization.l1=1", "regularization.proximal=true", "optimizer=sgd",
+         "optimizer.lr=1e-4"],
+        ["regularization.l2=0.1", "regularization.layers.hidden1.l2=1"],
+        ["regularization.dropout=0.3", "regularization.dropout_scaling=lecture",
+         "optimizer.schedule=one_cycle"],
     ],
 )  # fmt: skip
 def test_a_stack_equals_a_plain_loop(root: None, overrides: list[str]) -> None:
-    chosen = settings(*overrides)
-    other = settings(*overrides, "seed=5")
+    chosen = settings(*overrides, "network.hidden=[4,3]", "training.epochs=2")
+    other = settings(*overrides, "network.hidden=[4,3]", "training.epochs=2", "seed=5")
     result = fit_stack([Member(other), Member(chosen)])[1]
     pool = read_pool(Path(chosen.data.root) / chosen.data.name)
     for name, value in plain_loop(chosen, pool).items():

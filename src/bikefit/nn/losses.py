@@ -42,6 +42,12 @@ class Loss:
             return self.mean + self.std * output
         return self.mean * output.exp()
 
+    def output(self, prediction: Tensor) -> Tensor:
+        """Turn rentals (bikes/hour) back into a network's output."""
+        if self.name == "mse":
+            return (prediction - self.mean) / self.std
+        return (prediction / self.mean).log()
+
     def rows(self, output: Tensor, target: Tensor) -> Tensor:
         """Return the loss of each row, without any penalty."""
         if self.name == "mse":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ ACTIVATIONS: dict[str, str] = {
     "identity": "torch.nn.Identity",
 }
 ALLOWED_MODULES = ("torch", "bikefit.nn")
+INPUT_WIDTHS = ("in_features", "features", "num_features")
 
 
 @dataclass(frozen=True)
@@ -112,8 +114,7 @@ def build(specs: Sequence[LayerSpec], features: int) -> Network:
     if not specs:
         raise ValueError("no layers: a network needs at least one layer")
     _check_names(specs)
-    modules = {spec.name: _make(spec) for spec in specs}
-    _check_shapes(modules, features)
+    modules = _compose(specs, features)
     network = Network()
     for block, names in groupby(modules, key=lambda name: name.split(".", 1)[0]):
         parts = nn.Sequential()
@@ -134,18 +135,19 @@ def _check_names(specs: Sequence[LayerSpec]) -> None:
             raise ValueError(f"the layers of block {block!r} must follow one another")
 
 
-def _make(spec: LayerSpec) -> nn.Module:
+def _make(spec: LayerSpec, width: int) -> nn.Module:
+    """Make one layer; arguments that say how many inputs it has may be left out."""
     target = _locate(spec)
     if not isinstance(target, type):
         if spec.args:
             raise ValueError(f"layer {spec.name!r}: a function takes no arguments, got {spec.args}")
         return Function(target)
     if not issubclass(target, nn.Module):
-        raise ValueError(
-            f"layer {spec.name!r}: {spec.target} is neither a torch module nor a function"
-        )
+        raise ValueError(f"layer {spec.name!r}: {spec.target} is no torch module and no function")
+    inputs = [name for name in inspect.signature(target).parameters if name in INPUT_WIDTHS]
+    args = dict.fromkeys(inputs, width) | spec.args
     try:
-        return target(**spec.args)
+        return target(**args)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"layer {spec.name!r} ({spec.target}): {error}") from error
 
@@ -168,25 +170,33 @@ def _locate(spec: LayerSpec) -> Callable[..., Any]:
 
 
 @torch.no_grad()
-def _check_shapes(modules: dict[str, nn.Module], features: int) -> None:
+def _compose(specs: Sequence[LayerSpec], features: int) -> dict[str, nn.Module]:
+    """Make the layers one after the other, each tried on what the one before it gives."""
     x = torch.zeros(2, features)
-    for name, module in modules.items():
-        module.eval()
-        shape = tuple(x.shape)
-        try:
-            x = module(x)
-        except (RuntimeError, TypeError, ValueError, IndexError) as error:
-            raise ValueError(
-                f"layer {name!r} does not take what comes before it: it received shape "
-                f"{_rows(shape)} and expects {_expected(module)}"
-            ) from error
-        module.train()
-        if not isinstance(x, Tensor) or x.shape[:1] != (2,):
-            raise ValueError(f"layer {name!r} must keep the rows: {_rows(shape)} became {x!r:.80}")
+    modules: dict[str, nn.Module] = {}
+    for spec in specs:
+        modules[spec.name] = _make(spec, x.shape[-1])
+        x = _try(spec.name, modules[spec.name], x)
     if x.shape != (2, 1):
+        given = _rows(tuple(x.shape))
+        raise ValueError(f"the last layer, {specs[-1].name!r}, must give (B, 1), it gives {given}")
+    return modules
+
+
+def _try(name: str, module: nn.Module, x: Tensor) -> Tensor:
+    module.eval()
+    before = tuple(x.shape)
+    try:
+        y = module(x)
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
         raise ValueError(
-            f"the last layer, {name!r}, must give (B, 1), it gives {_rows(tuple(x.shape))}"
-        )
+            f"layer {name!r} does not take what comes before it: it received shape "
+            f"{_rows(before)} and expects {_expected(module)}"
+        ) from error
+    module.train()
+    if not isinstance(y, Tensor) or y.shape[:1] != (2,):
+        raise ValueError(f"layer {name!r} must keep the rows: {_rows(before)} became {y!r:.80}")
+    return y
 
 
 def _rows(shape: tuple[int, ...]) -> str:

@@ -33,6 +33,18 @@ class LpPenalty:
         }
 
 
+def soft_threshold(theta: Tensor, threshold: Tensor) -> Tensor:
+    """Return sign(θ) max(|θ| - t, 0), the proximal step of an L1 penalty.
+
+    A step along the subgradient λ sign(θ) jumps over zero; this one ends there exactly (Parikh
+    and Boyd 2014, section 6.5.2). For a step of learning rate η, t = ηλ.
+
+    **Shape**: ``(M, ...)`` and ``(M,)`` to ``(M, ...)``.
+    """
+    t = threshold.reshape(-1, *[1] * (theta.dim() - 1))
+    return theta.sign() * (theta.abs() - t).clamp_min(0.0)
+
+
 def powers(theta: Tensor, p: float) -> Tensor:
     """Return Σ|θ|ᵖ of each member: ``(M, ...) -> (M,)``."""
     flat = theta.flatten(start_dim=1)

@@ -41,16 +41,18 @@ class DropoutNoise:
         seeds: of each member, length M.
         widths: number of units by the name of each dropout layer that drops any.
         device: where the noise is drawn. CPU and GPU generators give different numbers.
+        purpose: what the noise is for; each purpose has generators of its own.
     """
 
     def __init__(
-        self, seeds: Sequence[int], widths: dict[str, int], device: torch.device | str
-    ) -> None:
+        self, seeds: Sequence[int], widths: dict[str, int], device: torch.device | str,
+        purpose: str = "dropout",
+    ) -> None:  # fmt: skip
         distinct = sorted(set(seeds))
         self.widths = widths
         self.device = device
         self.generators = {
-            name: [generator(seed, f"dropout {name}", device) for seed in distinct]
+            name: [generator(seed, f"{purpose} {name}", device) for seed in distinct]
             for name in widths
         }
         position = torch.tensor([distinct.index(seed) for seed in seeds], device=device)

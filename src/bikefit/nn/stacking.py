@@ -53,6 +53,20 @@ class Stack(nn.Module):
                 members or ``(M, B, D)``; layers that are not named drop nothing.
         """
         self.template.train(self.training)
+        return self._map(x, noise)
+
+    def subnetworks(self, x: Tensor, noise: Mapping[str, Tensor]) -> Tensor:
+        """Return the output of one thinned network of each member: units dropped, as in training.
+
+        All else is in evaluation mode. Averaged over draws of the noise this is Monte-Carlo model
+        averaging (Gal and Ghahramani 2016). Shapes are those of :meth:`forward`.
+        """
+        self.template.eval()
+        for layer in self.dropouts().values():
+            layer.train()
+        return self._map(x, noise)
+
+    def _map(self, x: Tensor, noise: Mapping[str, Tensor] | None) -> Tensor:
         noise = {f"{name}.noise": value for name, value in (noise or {}).items()}
         if self.size == 1:  # without vmap: some functions cannot be mapped
             return self._single(x, noise)

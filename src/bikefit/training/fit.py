@@ -18,9 +18,10 @@ import torch
 from bikefit.config import Settings
 from bikefit.nn.networks import parameter_count
 from bikefit.nn.stacking import Stack
+from bikefit.training.averaging import average
 from bikefit.training.callbacks import Progress, Selection
 from bikefit.training.data import Batches, Fold, Pool, Rows, StackData, folds_of, read_pool
-from bikefit.training.members import Member, layers, make_network, strengths
+from bikefit.training.members import Member, Strengths, layers, make_network, strengths
 from bikefit.training.module import StackModule
 
 
@@ -30,20 +31,24 @@ class MemberResult:
 
     Args:
         metrics: by name, one value an epoch, the first of epoch 1.
+        final: what was measured once, at the selected epoch (model averaging).
         selected: epoch whose parameters count: the best with early stopping, else the last.
         failure: why the member failed, or None.
         state: parameters and buffers of the selected epoch by name.
-        network: its layers in words, with the number of parameters.
+        layers: the network as the list of its layers, as ``network.layers`` may state it.
+        parameters: number of parameters of the network.
         train_rows, val_rows: number of rows it trained on and was validated on.
         seconds: wall time of its stack divided by the number of members.
         stacked_with: number of members in its stack.
     """
 
     metrics: dict[str, np.ndarray]
+    final: dict[str, float]
     selected: int
     failure: str | None
     state: dict[str, np.ndarray]
-    network: str
+    layers: list[dict[str, Any]]
+    parameters: int
     train_rows: int
     val_rows: int
     seconds: float
@@ -59,7 +64,8 @@ def stack_key(member: Member) -> str:
         "table": str(Path(settings.data.root) / settings.data.name),
         "layers": [str(spec) for spec in layers(settings, pool.features.shape[1])],
         "loss": settings.loss,
-        "optimizer": [settings.optimizer.name, settings.optimizer.momentum],
+        "optimizer": settings.optimizer.model_dump(exclude={"lr"}),
+        "averaged": settings.regularization.averaged,
         "epochs": settings.training.epochs,
         "batch": min(settings.training.batch_size, len(fold.train)),
         "steps": len(fold.train) // min(settings.training.batch_size, len(fold.train)),
@@ -94,8 +100,9 @@ def fit_stack(
     with warnings.catch_warnings():
         _expect_warnings()
         trainer.fit(module, datamodule=data)
+    final = _final(module, selection, settings.regularization.averaged)
     seconds = (time.perf_counter() - start) / len(members)
-    return [_result(m, module, selection, seconds, module.rows) for m in range(len(members))]
+    return _results(members, module, selection, final, seconds)
 
 
 def _assemble(members: Sequence[Member]) -> tuple[StackModule, StackData]:
@@ -159,20 +166,52 @@ def _expect_warnings() -> None:
     warnings.filterwarnings("ignore", ".*Consider setting `persistent_workers=True`.*")
 
 
-def _result(
-    m: int, module: StackModule, selection: Selection, seconds: float, rows: Rows
-) -> MemberResult:
-    epochs = module.history[: selection.last[m]]
-    names = epochs[0].keys()
-    counts = rows.masks[:, int(rows.fold_of[m])].sum(dim=-1)
-    return MemberResult(
-        metrics={name: np.array([float(e[name][m]) for e in epochs]) for name in names},
-        selected=selection.selected[m],
-        failure=selection.failure[m],
-        state={name: value[m].cpu().numpy() for name, value in selection.state.items()},
-        network=f"{module.stack.template}\n{parameter_count(module.stack.template)} parameters",
-        train_rows=int(counts[0]),
-        val_rows=int(counts[1]),
-        seconds=seconds,
-        stacked_with=module.stack.size,
-    )
+def _final(module: StackModule, selection: Selection, samples: int) -> dict[str, np.ndarray]:
+    """Measure once, with the parameters of the selected epochs, what takes long: ``(M,)`` each."""
+    module.stack.load(selection.state)
+    measured = average(module, samples) if samples else {}
+    return {name: values.cpu().numpy() for name, values in measured.items()}
+
+
+def _results(
+    members: Sequence[Member], module: StackModule, selection: Selection,
+    final: dict[str, np.ndarray], seconds: float,
+) -> list[MemberResult]:  # fmt: skip
+    history = {
+        name: torch.stack([epoch[name] for epoch in module.history]).cpu().numpy()
+        for name in module.history[0]
+    }  # (E, M) each
+    state = {name: value.cpu().numpy() for name, value in selection.state.items()}
+    counts = module.rows.masks[:, module.rows.fold_of].sum(dim=-1).long().tolist()
+    specs = layers(members[0].settings, module.rows.features.shape[1])
+    return [
+        MemberResult(
+            metrics={
+                name: values[: selection.last[m], m]
+                for name, values in history.items()
+                if _concerns(name, module.strengths[m])
+            },
+            final={name: float(values[m]) for name, values in final.items()},
+            selected=selection.selected[m],
+            failure=selection.failure[m],
+            state={name: np.asarray(value[m]) for name, value in state.items()},
+            layers=[{"name": s.name, "_target_": s.target, **s.args} for s in specs],
+            parameters=parameter_count(module.stack.template),
+            train_rows=counts[0][m],
+            val_rows=counts[1][m],
+            seconds=seconds,
+            stacked_with=len(members),
+        )
+        for m in range(len(members))
+    ]
+
+
+def _concerns(metric: str, strengths: Strengths) -> bool:
+    """Say whether a member has what a metric measures: others in its stack may be penalised."""
+    prefix = "train/penalty/"
+    blocks = {
+        name.split(".", 1)[0]
+        for named in (*strengths.penalty.values(), strengths.proximal)
+        for name in named
+    }
+    return not metric.startswith(prefix) or metric.removeprefix(prefix) in blocks

@@ -10,12 +10,12 @@ from torch import Tensor
 
 from bikefit.config import Optimizer as OptimizerSettings
 from bikefit.nn.losses import Loss, LossName
-from bikefit.nn.penalties import LpPenalty
+from bikefit.nn.penalties import LpPenalty, soft_threshold
 from bikefit.nn.randomness import DropoutNoise
 from bikefit.nn.stacking import Stack
 from bikefit.training.data import Rows
-from bikefit.training.members import Strengths, dropped_units, penalties
-from bikefit.training.optimizers import StackSlices, make_optimizer
+from bikefit.training.members import Strengths, dropped_units, penalties, proximal_penalty
+from bikefit.training.optimizers import StackSlices, make_optimizer, make_schedule
 
 METRICS = (
     "train/loss", "val/loss", "train/rmse", "val/rmse", "train/deviance", "val/deviance",
@@ -66,12 +66,16 @@ class StackModule(pl.LightningModule):
             for name in self.stack.parameter_names
         }
         self.slices = StackSlices(self.stack, self.lr, decay)
-        return make_optimizer(self.slices, self.optimizer_settings)
+        optimizer = make_optimizer(self.slices, self.optimizer_settings)
+        steps = int(self.trainer.estimated_stepping_batches)
+        self.schedule = make_schedule(optimizer, self.optimizer_settings, steps)
+        return optimizer
 
     def on_fit_start(self) -> None:
         """Prepare on the device what every step needs."""
         self.loss = Loss(self.loss_name, self.rows.target_mean, self.rows.target_std)
         self.penalties: list[LpPenalty] = penalties(self.strengths, self.device)
+        self.proximal = proximal_penalty(self.strengths, self.device)
         widths = dropped_units(self.stack, self.rows.features.shape[1])
         self.noise = DropoutNoise(self.seeds, widths, self.device)
 
@@ -86,6 +90,24 @@ class StackModule(pl.LightningModule):
         self.manual_backward(objective)
         self.slices.take_gradients()
         self.optimizers().step()  # type: ignore[union-attr]
+        self._shrink()
+        if self.schedule is not None:
+            self.schedule.step()
+
+    @torch.no_grad()
+    def _shrink(self) -> None:
+        """Take the proximal step of the L1 penalties that ask for it."""
+        for name, strength in self.proximal.strengths.items():
+            parameter = self.stack.stacked_parameters()[name]
+            parameter.copy_(soft_threshold(parameter, strength * self.member_lr()))
+
+    def member_lr(self) -> Tensor:
+        """Return each member's learning rate as the schedule has it now, ``(M,)``."""
+        base = torch.tensor(self.lr, device=self.device)
+        if self.schedule is None:
+            return base
+        first = self.schedule.optimizer.param_groups[0]
+        return base * (first["lr"] / first["max_lr"])
 
     def _gather(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Fetch ``(B, D)`` shared by all members or ``(M, B, D)``, and targets ``(1 or M, B)``."""
@@ -118,16 +140,23 @@ class StackModule(pl.LightningModule):
         counts = self.rows.masks[:, self.rows.fold_of].sum(-1, dtype=torch.float64)
         loss, squared, deviance = self._sums / counts
         values = (*loss, *squared.sqrt(), *deviance)
-        self.history.append(dict(zip(METRICS, values, strict=True)) | self.penalty_values())
+        measured = dict(zip(METRICS, values, strict=True))
+        self.history.append(measured | self.penalty_values() | {"zeros": self.zero_share()})
 
     @torch.no_grad()
     def penalty_values(self) -> dict[str, Tensor]:
         """Return the members' penalty in total and by layer (``train/penalty/hidden1``)."""
         total = torch.zeros(self.stack.size, dtype=torch.float64, device=self.device)
         values: dict[str, Tensor] = {}
-        for penalty in self.penalties:
+        for penalty in (*self.penalties, self.proximal):
             for name, value in penalty(self.stack.stacked_parameters()).items():
                 key = f"train/penalty/{name.split('.', 1)[0]}"
                 values[key] = values.get(key, 0.0) + value.double()
                 total = total + value
         return {"train/penalty": total, **values}
+
+    @torch.no_grad()
+    def zero_share(self) -> Tensor:
+        """Return the share of each member's weights that are exactly zero, ``(M,)``."""
+        weights = [p.flatten(1) for p in self.stack.stacked_parameters().values() if p.dim() > 2]
+        return (torch.cat(weights, dim=1) == 0).double().mean(dim=1)

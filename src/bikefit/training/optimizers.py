@@ -69,6 +69,20 @@ def make_optimizer(slices: StackSlices, settings: OptimizerSettings) -> torch.op
     return OPTIMIZERS[settings.name](groups, lr=settings.lr, fused=fused, **extra)  # type: ignore[call-arg]
 
 
+def make_schedule(
+    optimizer: torch.optim.Optimizer, settings: OptimizerSettings, steps: int
+) -> torch.optim.lr_scheduler.OneCycleLR | None:
+    """Make the learning rate's schedule, None for a constant rate.
+
+    One cycle (Smith and Topin 2018): up to the learning rate of the settings in the first 30 % of
+    all steps, then down to almost nothing; momentum (Adam's β₁) goes the other way.
+    """
+    if settings.schedule == "constant":
+        return None
+    rates = [group["lr"] for group in optimizer.param_groups]
+    return torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=rates, total_steps=steps)
+
+
 def _merge(groups: Sequence[dict[str, object]]) -> list[dict[str, object]]:
     """Put slices with equal settings into one group: fewer, larger calls."""
     merged: dict[tuple[object, object], dict[str, object]] = {}

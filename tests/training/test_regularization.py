@@ -1,0 +1,152 @@
+"""What the lecture says of its regularizers, seen in trained members."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from bikefit.nn.networks import build, mlp
+from bikefit.nn.stacking import Stack
+from bikefit.training.fit import MemberResult, fit_stack
+from bikefit.training.members import Member
+from conftest import make_settings
+
+QUICK = ["training.epochs=3", "training.batch_size=32"]
+SMALL = [*QUICK, "network.hidden=[8,6]"]
+
+
+@pytest.fixture(autouse=True)
+def root(workplace: object) -> None:
+    """Run where the made-up tables are."""
+
+
+def train(*configs: list[str]) -> list[MemberResult]:
+    return fit_stack([Member(make_settings(*SMALL, *overrides)) for overrides in configs])
+
+
+def train_as_written(*configs: list[str]) -> list[MemberResult]:
+    return fit_stack([Member(make_settings(*QUICK, *overrides)) for overrides in configs])
+
+
+def distance(one: MemberResult, other: MemberResult) -> float:
+    return max(float(np.abs(one.state[k] - other.state[k]).max()) for k in one.state)
+
+
+def test_with_sgd_l2_equals_weight_decay_of_twice_the_strength() -> None:
+    sgd = ["optimizer=sgd", "optimizer.lr=1e-4"]
+    for epochs in (1, 2, 3):  # step by step: equal at every stage, not only in the end
+        base = [*sgd, f"training.epochs={epochs}"]
+        l2, decay, none = train(
+            [*base, "regularization.l2=0.5"], [*base, "regularization.weight_decay=1.0"], base
+        )
+        assert distance(l2, decay) < 1e-6
+        assert distance(l2, none) > 1e-4
+
+
+def test_with_adam_they_differ_and_adamw_differs_from_both() -> None:
+    l2, coupled = train(["regularization.l2=0.5"], ["regularization.weight_decay=1.0"])
+    (decoupled,) = train(["optimizer=adamw", "regularization.weight_decay=1.0"])
+    assert distance(l2, coupled) < 1e-4  # both enter Adam through the gradient: 2λθ
+    assert distance(coupled, decoupled) > 1e-2
+
+
+def test_the_proximal_step_makes_exact_zeros_and_the_subgradient_does_not() -> None:
+    strong = ["regularization.l1=5", "optimizer=sgd", "optimizer.lr=1e-3"]
+    proximal, subgradient = train([*strong, "regularization.proximal=true"], strong)
+    assert proximal.metrics["zeros"][-1] > 0.5
+    weights = [v for k, v in proximal.state.items() if k.endswith("linear.weight")]
+    share = sum(int((w == 0).sum()) for w in weights) / sum(w.size for w in weights)
+    assert proximal.metrics["zeros"][-1] == pytest.approx(share)
+    assert subgradient.metrics["zeros"][-1] == 0.0
+
+
+def test_the_penalty_is_logged_in_total_and_by_layer() -> None:
+    (one,) = train(
+        ["regularization.l1=0.1", "regularization.lp=0.2", "regularization.p_norm=3",
+         "regularization.layers.hidden1.l1=0", "regularization.layers.output.lp=0"]
+    )  # fmt: skip
+    by_layer = {"hidden1": 0.0, "hidden2": 0.0, "output": 0.0}
+    for name, value in one.state.items():
+        block, part, *_ = name.split(".")
+        if part != "linear":
+            continue
+        theta = value.astype(np.float64)
+        by_layer[block] += (0 if block == "hidden1" else 0.1) * np.abs(theta).sum()
+        by_layer[block] += (0 if block == "output" else 0.2) * (np.abs(theta) ** 3).sum()
+    for block, value in by_layer.items():
+        assert one.metrics[f"train/penalty/{block}"][-1] == pytest.approx(value, rel=1e-5)
+    assert one.metrics["train/penalty"][-1] == pytest.approx(sum(by_layer.values()), rel=1e-5)
+
+
+def test_a_member_logs_only_its_own_penalties() -> None:
+    without, with_l1 = train([], ["regularization.l1=0.1"])
+    assert "train/penalty/hidden1" in with_l1.metrics
+    assert not [name for name in without.metrics if name.startswith("train/penalty/")]
+    assert without.metrics["train/penalty"][-1] == 0.0
+
+
+def test_on_weights_leaves_biases_and_batch_norm_alone() -> None:
+    heavy = ["regularization.batch_norm=before", "optimizer=sgd", "optimizer.lr=1e-4"]
+    heavy.append("regularization.l2=1000")
+    weights, everything = train([*heavy, "regularization.on=weights"], heavy)
+    scale = "hidden1.batch_norm.weight"
+    assert np.abs(weights.state["hidden1.linear.weight"]).max() < 1e-2
+    assert np.abs(weights.state[scale]).min() > 0.9
+    assert np.abs(everything.state[scale]).max() < 0.1
+
+
+def test_both_ways_of_dropout_are_the_same_network_in_other_units() -> None:
+    """With the output linear in what is dropped, the lecture's scaling is a change of units."""
+    inverted = Stack([build(mlp(4, [5]), 4)])
+    lecture = Stack([build(mlp(4, [5], dropout_scaling="lecture"), 4)])
+    state = inverted.state()
+    for stack, factor in ((inverted, 1.0), (lecture, 1 / 0.75)):
+        stack.load(state | {"output.linear.weight": state["output.linear.weight"] * factor})
+        stack.stacked_buffers()["hidden1.dropout.p"].fill_(0.25)
+    x, noise = torch.randn(7, 4), {"hidden1.dropout": torch.rand(7, 5)}
+    torch.testing.assert_close(inverted(x, noise), lecture(x, noise))
+    inverted.eval()
+    lecture.eval()
+    torch.testing.assert_close(inverted(x), lecture(x))
+
+
+def test_model_averaging_samples_thinned_networks() -> None:
+    base = ["regularization.dropout=0.4", "loss=mse"]
+    few, many = (train([*base, f"regularization.averaged={n}"])[0] for n in (2, 400))
+    for one in (few, many):
+        assert one.final.keys() == {
+            f"averaged/val/{name}" for name in ("loss", "rmse", "deviance", "spread")
+        }
+    assert many.final["averaged/val/spread"] > few.final["averaged/val/spread"] > 0
+    # many samples approach what scaling at test time approximates
+    assert many.final["averaged/val/rmse"] == pytest.approx(many.metrics["val/rmse"][-1], rel=0.05)
+    (none,) = train(["regularization.averaged=5"])
+    assert none.final["averaged/val/spread"] == 0.0
+    assert none.final["averaged/val/loss"] == pytest.approx(none.metrics["val/loss"][-1], rel=1e-5)
+
+
+def test_a_network_as_a_list_of_layers() -> None:
+    """The list that mlp is short for gives the same member."""
+    layers = (
+        "network.layers=[{name:input.dropout,_target_:bikefit.nn.layers.Dropout},"
+        "{name:hidden1.linear,_target_:torch.nn.Linear,out_features:8},"
+        "{name:hidden1.activation,_target_:torch.nn.ReLU},"
+        "{name:hidden1.dropout,_target_:bikefit.nn.layers.Dropout,p:0.3},"
+        "{name:output.linear,_target_:torch.nn.Linear,out_features:1}]"
+    )
+    (short,) = train_as_written(["network.hidden=[8]", "regularization.dropout=0.3"])
+    (written,) = train_as_written(["network=custom", layers])
+    assert distance(short, written) == 0.0
+    assert [layer["name"] for layer in short.layers] == [layer["name"] for layer in written.layers]
+
+
+def test_a_function_is_a_layer_of_a_stack() -> None:
+    layers = (
+        "network.layers=[{name:hidden1.linear,_target_:torch.nn.Linear,out_features:8},"
+        "{name:hidden1.wave,_target_:torch.sin},"
+        "{name:output.linear,_target_:torch.nn.Linear,out_features:1}]"
+    )
+    two = train_as_written(["network=custom", layers], ["network=custom", layers, "seed=1"])
+    (one,) = train_as_written(["network=custom", layers, "seed=1"])
+    assert distance(two[1], one) < 1e-5
