@@ -6,10 +6,10 @@ INSTALLED := $(VENV)/.installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test readme ui clean
+.PHONY: help setup repro test readme case-study ui clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -33,7 +33,15 @@ test: setup ## lint, check types, run all tests
 	pytest
 
 readme: setup ## renew the result table in README.md from the last `make repro`
-	python -m bikefit.compare --record data/sweep.json --readme README.md
+	python -m bikefit.compare --record data/sweep.json --document README.md
+
+case-study: setup ## train the lecture's case study and renew its tables in docs/case_study.md
+	dvc repro featurize
+	for name in lecture lecture_sweep; do \
+		python -m bikefit.train -m +experiment=$$name tracking.record=data/$$name.json && \
+		python -m bikefit.compare --record data/$$name.json --document docs/case_study.md \
+			--section $$name || exit 1; \
+	done
 
 ui: setup ## look at the runs in MLflow, on http://127.0.0.1:5000
 	mlflow ui --host 127.0.0.1

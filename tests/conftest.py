@@ -26,7 +26,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with `data/` as the data stages make it of 40 made-up days."""
     folder = tmp_path_factory.mktemp("project")
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    params["featurize"]["tables"]["lecture"]["rows"] = 240
+    for name, table in params["featurize"]["tables"].items():
+        table["rows"] = None if name == "full" else 240
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
     (folder / "data/raw").mkdir(parents=True)
     raw_hours(days=40).to_csv(folder / "data/raw/hour.csv", index=False)

@@ -34,7 +34,8 @@ def copy(tmp_path: Path) -> Path:
     (tmp_path / ".dvc/config.local").write_text("[core]\n    no_scm = true\n")
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     params["download"] |= {"file": "own.csv", "sha256": None}
-    params["featurize"]["tables"]["lecture"]["rows"] = 240
+    for name, table in params["featurize"]["tables"].items():
+        table["rows"] = None if name == "full" else 240
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
     raw_hours(days=20).to_csv(tmp_path / "own.csv", index=False)
     experiment = tmp_path / "conf/experiment/comparison.yaml"

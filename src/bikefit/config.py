@@ -7,6 +7,7 @@ the key, the value and what is allowed. Nothing here is heavy to import.
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -29,6 +30,11 @@ class Data(Section):
     name: str
     root: str = "data/features"
     fraction: Annotated[Finite, Field(gt=0, le=1)] = 1.0
+
+    @property
+    def path(self) -> Path:
+        """The folder of the table."""
+        return Path(self.root) / self.name
 
 
 class Layer(BaseModel):
@@ -55,7 +61,7 @@ class NetworkSettings(Section):
 
     name: str
     hidden: tuple[Count, ...] = ()
-    activation: Literal["relu", "gelu", "tanh", "sigmoid", "identity"] = "relu"
+    activation: Literal["relu", "gelu", "silu", "tanh", "sigmoid", "identity"] = "relu"
     layers: tuple[Layer, ...] | None = None
 
     @model_validator(mode="after")

@@ -193,7 +193,7 @@ def _start_runs(job: Job, sweep: str | None) -> None:
 
 def data_version(settings: Settings) -> str:
     """Return the version of the table that the settings name."""
-    return read_table(Path(settings.data.root) / settings.data.name).data_version
+    return read_table(settings.data.path).data_version
 
 
 def _record(job: Job) -> float | Exception:

@@ -115,8 +115,7 @@ def _start(
     if fold is not None:
         values["fold"] = fold
     client().log_batch(run, params=[Param(k, str(v)) for k, v in values.items()])
-    table = f"{settings.data.root}/{settings.data.name}"
-    source = json.dumps({"uri": table})
+    source = json.dumps({"uri": str(settings.data.path)})
     dataset = Dataset(settings.data.name, data_version, "local", source)
     context = [InputTag("mlflow.data.context", "training")]
     client().log_inputs(run, datasets=[DatasetInput(dataset, context)])
@@ -262,7 +261,6 @@ def read_runs(parent: str) -> pd.DataFrame:
         One row a run: ``run_id``, ``name``, ``status``, a column for each parameter under its
         own name (numbers as numbers), one for each metric and ``tags.failure``.
     """
-    experiment = client().get_run(parent).info.experiment_id
     rows = [
         {
             "run_id": run.info.run_id,
@@ -272,16 +270,18 @@ def read_runs(parent: str) -> pd.DataFrame:
             **run.data.metrics,
             **{f"tags.{k}": v for k, v in run.data.tags.items() if not k.startswith("mlflow.")},
         }
-        for run in _children(parent, experiment)
+        for run in _children(parent)
     ]
     return pd.DataFrame(rows)
 
 
-def _children(parent: str, experiment: str) -> Iterator[Any]:
+def _children(parent: str) -> Iterator[Any]:
+    # A sweep over tables has its runs in the experiment of each.
+    experiments = [e.experiment_id for e in client().search_experiments()]
     token = None
     while True:
         page = client().search_runs(
-            [experiment], f"tags.`{PARENT}` = '{parent}'", ViewType.ACTIVE_ONLY,
+            experiments, f"tags.`{PARENT}` = '{parent}'", ViewType.ACTIVE_ONLY,
             max_results=1000, order_by=["attributes.start_time ASC"], page_token=token,
         )  # fmt: skip
         yield from page
@@ -303,5 +303,10 @@ def _number(text: str) -> str | float | int | bool:
 
 def read_history(run: str, metric: str) -> list[float]:
     """Read a metric of a run epoch by epoch, the first of epoch 1."""
+    return list(read_steps(run, metric).values())
+
+
+def read_steps(run: str, metric: str) -> dict[int, float]:
+    """Read a metric of a run by its steps (epochs from 1, folds from 0), in their order."""
     found = client().get_metric_history(run, metric)
-    return [m.value for m in sorted(found, key=lambda m: m.step)]
+    return {m.step: m.value for m in sorted(found, key=lambda m: m.step)}

@@ -18,8 +18,8 @@ from mlflow.artifacts import list_artifacts
 
 from bikefit import tracking
 from bikefit.compare.__main__ import main
+from bikefit.compare.folds import fold_table
 from bikefit.compare.ranking import rank, winner_note
-from bikefit.compare.reports import BEGIN, END
 from bikefit.config import Settings, parse
 
 EPOCHS = 3
@@ -225,18 +225,40 @@ def test_help_loads_nothing_heavy() -> None:
     assert run.stdout.splitlines()[-1] == "[]"
 
 
-def test_a_readme_gets_the_table_between_its_markers(
+def test_a_document_gets_the_table_between_its_markers(
     store: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sweep = make_sweep()
     readme = tmp_path / "README.md"
-    readme.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
-    assert main([sweep, "--readme", str(readme)]) == 0
+    readme.write_text("before\n<!-- comparison -->\nold\n<!-- end of comparison -->\nafter\n")
+    assert main([sweep, "--document", str(readme)]) == 0
     text = readme.read_text()
     note = winner_note(rank(tracking.read_runs(sweep)), top=99)
-    assert text == f"before\n{BEGIN}\n\n{note}\n\n{END}\nafter\n"
-    assert main([sweep, "--readme", str(readme)]) == 0
+    assert text == (f"before\n<!-- comparison -->\n\n{note}\n\n<!-- end of comparison -->\nafter\n")
+    assert main([sweep, "--document", str(readme)]) == 0
     assert readme.read_text() == text
-    readme.write_text("no markers")
-    assert main([sweep, "--readme", str(readme)]) == 1
-    assert "has no lines" in capsys.readouterr().err
+    assert main([sweep, "--document", str(readme), "--section", "lecture"]) == 1
+    assert "has no lines '<!-- lecture -->'" in capsys.readouterr().err
+
+
+def test_a_cross_validated_sweep_shows_its_folds(store: None) -> None:
+    sweep = tracking.start_sweep("full", "a sweep", [])
+    validation = {"validation": {"name": "kfold", "folds": 2}}
+    for seed, shift in ((0, 0.0), (1, 2.0)):
+        one = settings(seed=seed, **validation)
+        job = tracking.start_job(one, sweep, "v1")
+        outcomes = [result(1.0, 4.0 + shift), result(2.0, 6.0 + shift)]
+        for fold, outcome in enumerate(outcomes):
+            tracking.finish_member(tracking.start_fold(one, job, "v1", fold), outcome, one)
+        tracking.finish_folds(job, outcomes)
+    # held-out deviances are twice the losses: 8 and 12 for seed 0, 12 and 16 for seed 1
+    assert fold_table(tracking.read_runs(sweep)).splitlines() == [
+        "| configuration | table | seeds | mean | fold 1 | fold 2 | on training rows |",
+        "|:--|:--|--:|--:|--:|--:|--:|",
+        "| none · mlp 8 | full | 2 | **12.00** ± 2.83 | 10.00 | 14.00 | 3.00 |",
+    ]
+
+
+def test_a_sweep_without_folds_has_no_fold_table(store: None) -> None:
+    with pytest.raises(tracking.TrackingError, match="no finished run with validation=kfold"):
+        fold_table(tracking.read_runs(make_sweep()))

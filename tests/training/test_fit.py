@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -130,7 +129,7 @@ def test_the_same_command_gives_the_same_numbers(root: None) -> None:
 
 def plain_loop(chosen: Settings, pool: Pool) -> dict[str, torch.Tensor]:
     """Train the same network in float64 with nothing but torch's functions and optimizers."""
-    fold = folds_of(pool, chosen)[0]
+    fold = folds_of(chosen)[0]
     x, y = torch.from_numpy(pool.features).double(), torch.from_numpy(pool.target).double()
     train = torch.from_numpy(fold.train)
     network = make_network(chosen, x.shape[1]).double()
@@ -223,6 +222,6 @@ def test_a_stack_equals_a_plain_loop(root: None, overrides: list[str]) -> None:
     chosen = settings(*overrides, "network.hidden=[4,3]", "training.epochs=2")
     other = settings(*overrides, "network.hidden=[4,3]", "training.epochs=2", "seed=5")
     result = fit_stack([Member(other), Member(chosen)])[1]
-    pool = read_pool(Path(chosen.data.root) / chosen.data.name)
+    pool = read_pool(chosen.data.path)
     for name, value in plain_loop(chosen, pool).items():
         np.testing.assert_allclose(result.state[name], value, rtol=2e-3, atol=5e-5, err_msg=name)

@@ -18,8 +18,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         sweeps = [_recorded(options.record)] if options.record else options.sweep
         _compare(sweeps or [tracking.latest_sweep()], options.reports)
-        if options.readme:
-            _renew(options.readme, (sweeps or [tracking.latest_sweep()])[0])
+        if options.document:
+            sweep = sweeps[0] if sweeps else tracking.latest_sweep()
+            _renew(options.document, options.section, sweep)
     except (tracking.TrackingError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -35,7 +36,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--record", type=Path, help='JSON file with the sweep: {"sweep": run id}')
     parser.add_argument("--reports", type=Path, help="folder for table, metrics, plots and picture")
-    parser.add_argument("--readme", type=Path, help="file whose result table is to be renewed")
+    parser.add_argument("--document", type=Path, help="Markdown file that receives the table")
+    parser.add_argument("--section", default="comparison", help="section of it, between markers")
     options = parser.parse_args(arguments)
     if len(options.sweep) > 2:
         parser.error(f"at most two sweeps can be compared, got {len(options.sweep)}")
@@ -81,13 +83,17 @@ def _compare(sweeps: Sequence[str], reports: Path | None) -> None:
         print(between(*rankings))
 
 
-def _renew(readme: Path, sweep: str) -> None:
-    """Put the table of a sweep between the markers of a file."""
-    from bikefit.compare.ranking import rank
+def _renew(file: Path, section: str, sweep: str) -> None:
+    """Put the table of a sweep into a section of a document."""
+    from bikefit.compare.folds import fold_table
+    from bikefit.compare.ranking import rank, winner_note
     from bikefit.compare.reports import renew
     from bikefit.tracking import read_runs
 
-    renew(readme, rank(read_runs(sweep)))
+    runs = read_runs(sweep)
+    ranking = rank(runs)
+    folded = (ranking["folds"] > 1).any()
+    renew(file, section, fold_table(runs) if folded else winner_note(ranking, top=len(ranking)))
 
 
 if __name__ == "__main__":

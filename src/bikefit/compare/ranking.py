@@ -28,6 +28,7 @@ METRICS = {
     "val_deviance": "best/val/deviance",
 }
 UNITS = {"mse": "in units of the target's variance", "poisson": "half Poisson deviance, bikes/hour"}
+MODIFIERS = {"on weights", "proximal", "lecture scaling"}  # say how, not which method
 NOISE = 2.0  # standard errors; a smaller lead is not told from noise
 
 
@@ -69,11 +70,13 @@ def comparison(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def kind(regularization: str) -> str:
-    """Take the strengths off a label: "l2 λ=0.001 + hidden1 dropout p=0.3" is "l2 + dropout"."""
+    """Take strengths off a label: "l2 λ=0.001 + hidden1 dropout p=0.3" is "l2 + dropout"."""
     names: list[str] = []
     for part in regularization.split(" + "):
         name = re.sub(r"^(input|hidden\d+|output) ", "", part)
         name = re.sub(r" (λ=|p=|before$|after$|\d+$).*", "", name)
+        if name in MODIFIERS:
+            continue
         names.append("lp" if re.fullmatch(r"l[\d.]+", name) and name not in ("l1", "l2") else name)
     return " + ".join(dict.fromkeys(names))
 

@@ -10,11 +10,10 @@ from typing import Any
 import pandas as pd
 
 from bikefit import tracking
-from bikefit.compare.ranking import comparison, measure, rank, winner, winner_note
+from bikefit.compare.ranking import comparison, measure, rank, winner
 from bikefit.data.files import replacing, write_json
 
 PARTS = {"train": "train", "val": "validation"}
-BEGIN, END = "<!-- comparison: written by `make readme` -->", "<!-- end of comparison -->"
 WINNER = (
     "train_loss", "val_loss", "val_loss_std", "val_loss_se", "gap", "val_rmse", "val_deviance",
 )  # fmt: skip
@@ -41,21 +40,20 @@ def write_reports(sweep: str, runs: pd.DataFrame, folder: Path) -> None:
     tracking.log_files(sweep, [folder / "comparison.csv", folder / "comparison.png"])
 
 
-def renew(readme: Path, ranking: pd.DataFrame) -> None:
-    """Put who won, and the table, between the markers of a Markdown file.
+def renew(file: Path, section: str, text: str) -> None:
+    """Put text between the lines ``<!-- section -->`` and ``<!-- end of section -->`` of a file.
 
     Raises:
-        TrackingError: the file has no such markers.
+        TrackingError: the file has no such lines.
     """
-    text = readme.read_text(encoding="utf-8")
-    begin, end = text.find(BEGIN), text.find(END)
+    old = file.read_text(encoding="utf-8")
+    first, last = f"<!-- {section} -->", f"<!-- end of {section} -->"
+    begin, end = old.find(first), old.find(last)
     if not 0 <= begin < end:
-        raise tracking.TrackingError(f"{readme} has no lines {BEGIN!r} and {END!r}")
-    note = winner_note(ranking, top=len(ranking))
-    with replacing(readme) as temporary:
-        temporary.write_text(
-            f"{text[: begin + len(BEGIN)]}\n\n{note}\n\n{text[end:]}", encoding="utf-8"
-        )
+        raise tracking.TrackingError(f"{file} has no lines {first!r} and {last!r}")
+    with replacing(file) as temporary:
+        new = f"{old[: begin + len(first)]}\n\n{text}\n\n{old[end:]}"
+        temporary.write_text(new, encoding="utf-8")
 
 
 def write_csv(path: Path, table: pd.DataFrame) -> None:

@@ -18,6 +18,7 @@ from bikefit.nn.layers import BatchNorm, Dropout, Function
 ACTIVATIONS: dict[str, str] = {
     "relu": "torch.nn.ReLU",
     "gelu": "torch.nn.GELU",
+    "silu": "torch.nn.SiLU",
     "tanh": "torch.nn.Tanh",
     "sigmoid": "torch.nn.Sigmoid",
     "identity": "torch.nn.Identity",
@@ -60,7 +61,7 @@ def mlp(
     Args:
         features: number of input columns.
         hidden: width of each hidden layer; empty for a linear model.
-        activation: relu, gelu, tanh, sigmoid or identity.
+        activation: relu, gelu, silu, tanh, sigmoid or identity.
         batch_norm: none, before or after the activation.
         dropout_scaling: see :class:`~bikefit.nn.layers.Dropout`.
     """

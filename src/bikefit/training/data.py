@@ -17,7 +17,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from bikefit.config import ConfigError, Settings
+from bikefit.config import ConfigError, Settings, Validation
 from bikefit.data.splits import folds as cut_folds
 from bikefit.data.splits import subset
 from bikefit.data.table import Table, read_table
@@ -68,32 +68,39 @@ class Fold:
     refit: bool  # whether the columns' statistics must be fitted anew on the training rows
 
 
-def folds_of(pool: Pool, settings: Settings) -> list[Fold]:
-    """Cut the pool as the settings say; ``data.fraction`` takes from the training rows alone."""
+@lru_cache(maxsize=32)
+def cut(path: Path, fraction: float, validation: Validation) -> tuple[Fold, ...]:
+    """Cut the pool of a table into folds; a fraction is taken of the training rows alone.
+
+    Raises:
+        ConfigError: a fold has fewer than 2 training rows or no validation row.
+    """
+    pool = read_pool(path)
     table = pool.table
-    if settings.validation.name == "holdout":
+    if validation.name == "holdout":
         rows = np.arange(len(pool.target))
         cuts = [(rows[: pool.train_rows], rows[pool.train_rows :])]
     else:
-        cuts = cut_folds(
-            pool.timestamps, table.split_kind, settings.validation.folds, table.split_seed
-        )
-    fraction = settings.data.fraction
-    result = []
-    for train, validation in cuts:
+        cuts = cut_folds(pool.timestamps, table.split_kind, validation.folds, table.split_seed)
+    found = []
+    for train, held_out in cuts:
         kept = train
         if fraction < 1:
-            kept = train[
-                subset(pool.timestamps[train], table.split_kind, fraction, table.split_seed)
-            ]
-        if len(kept) < 2 or not len(validation):
+            chosen = subset(pool.timestamps[train], table.split_kind, fraction, table.split_seed)
+            kept = train[chosen]
+        if len(kept) < 2 or not len(held_out):
             raise ConfigError(
-                f"table {table.name}: {len(kept)} training and {len(validation)} validation rows "
-                f"(data.fraction={fraction}, validation={settings.validation.name}); at least 2 "
-                "and 1 are needed"
+                f"table {table.name}: {len(kept)} training and {len(held_out)} validation rows "
+                f"(data.fraction={fraction}, validation={validation.name}); at least 2 and 1 are "
+                "needed"
             )
-        result.append(Fold(kept, validation, refit=fraction < 1 or len(cuts) > 1))
-    return result
+        found.append(Fold(kept, held_out, refit=fraction < 1 or len(cuts) > 1))
+    return tuple(found)
+
+
+def folds_of(settings: Settings) -> tuple[Fold, ...]:
+    """Return the folds that the settings ask for."""
+    return cut(settings.data.path, settings.data.fraction, settings.validation)
 
 
 class Rows(torch.nn.Module):

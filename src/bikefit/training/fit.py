@@ -8,7 +8,6 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from bikefit.nn.networks import parameter_count
 from bikefit.nn.stacking import Stack
 from bikefit.training.averaging import average
 from bikefit.training.callbacks import Progress, Selection
-from bikefit.training.data import Batches, Fold, Pool, Rows, StackData, folds_of, read_pool
+from bikefit.training.data import Batches, Fold, Rows, StackData, folds_of, read_pool
 from bikefit.training.members import Member, Strengths, layers, make_network, strengths
 from bikefit.training.module import StackModule
 
@@ -58,11 +57,11 @@ class MemberResult:
 def stack_key(member: Member) -> str:
     """Say what members must have in common to share a stack, as a text that can be compared."""
     settings = member.settings
-    pool = read_pool(Path(settings.data.root) / settings.data.name)
-    fold = fold_of(pool, member)
+    fold = fold_of(member)
+    features = read_pool(settings.data.path).features.shape[1]
     shared = {
-        "table": str(Path(settings.data.root) / settings.data.name),
-        "layers": [str(spec) for spec in layers(settings, pool.features.shape[1])],
+        "table": str(settings.data.path),
+        "layers": [str(spec) for spec in layers(settings, features)],
         "loss": settings.loss,
         "optimizer": settings.optimizer.model_dump(exclude={"lr"}),
         "averaged": settings.regularization.averaged,
@@ -74,9 +73,9 @@ def stack_key(member: Member) -> str:
     return json.dumps(shared, sort_keys=True)
 
 
-def fold_of(pool: Pool, member: Member) -> Fold:
+def fold_of(member: Member) -> Fold:
     """Return the rows that a member trains on and is validated on."""
-    return folds_of(pool, member.settings)[member.fold or 0]
+    return folds_of(member.settings)[member.fold or 0]
 
 
 def fit_stack(
@@ -107,11 +106,9 @@ def fit_stack(
 
 def _assemble(members: Sequence[Member]) -> tuple[StackModule, StackData]:
     settings = members[0].settings
-    pool = read_pool(Path(settings.data.root) / settings.data.name)
+    pool = read_pool(settings.data.path)
     features = pool.features.shape[1]
-    folds, fold_index = _distinct(
-        [_fold_key(m) for m in members], [fold_of(pool, m) for m in members]
-    )
+    folds, fold_index = _distinct([_fold_key(m) for m in members], [fold_of(m) for m in members])
     rows = Rows(pool, folds, fold_index)
     seeds = [m.settings.seed for m in members]
     streams, stream_index = _distinct(

@@ -1,0 +1,35 @@
+"""The sharpest check of penalty and Poisson loss: scikit-learn's own Poisson regression."""
+
+from __future__ import annotations
+
+import pytest
+from sklearn.linear_model import PoissonRegressor
+from sklearn.metrics import mean_poisson_deviance
+
+from bikefit.training.data import folds_of, read_pool
+from bikefit.training.fit import fit_stack
+from bikefit.training.members import Member
+from conftest import make_settings
+
+
+@pytest.mark.parametrize("alpha", [0.1, 1.0])
+def test_the_linear_model_is_scikit_learns_poisson_regression(
+    workplace: object, alpha: float
+) -> None:
+    """It minimises half the mean deviance + α/2 ‖w‖², intercept free: λ = α/2 on weights."""
+    settings = make_settings(
+        "data=lecture", "network=linear", "validation=kfold", "validation.folds=4",
+        "training.epochs=300", "training.batch_size=1000", "optimizer.lr=0.2",
+        "optimizer.schedule=one_cycle", "regularization.on=weights",
+        f"regularization.l2={alpha / 2}",
+    )  # fmt: skip
+    pool, folds = read_pool(settings.data.path), folds_of(settings)
+    results = fit_stack([Member(settings, fold) for fold in range(4)])
+    for fold, result in zip(folds, results, strict=True):
+        model = PoissonRegressor(alpha=alpha, solver="newton-cholesky", max_iter=1000)
+        model.fit(pool.features[fold.train], pool.target[fold.train])
+        for part, rows in (("train", fold.train), ("val", fold.validation)):
+            expected = mean_poisson_deviance(pool.target[rows], model.predict(pool.features[rows]))
+            assert result.metrics[f"{part}/deviance"][-1] == pytest.approx(expected, abs=0.02)
+        weights = result.state["output.linear.weight"][0]
+        assert weights == pytest.approx(model.coef_, abs=0.03)

@@ -1,0 +1,96 @@
+"""Rows, folds and batches."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from bikefit.config import ConfigError
+from bikefit.data.table import read_table
+from bikefit.training.data import Batches, Rows, folds_of, read_pool
+from conftest import make_settings
+
+
+def test_a_last_batch_of_fewer_rows_waits_for_the_next_epoch() -> None:
+    batches = Batches([(0, torch.arange(9))], batch_size=4)
+    assert len(batches) == 2
+    epochs = [torch.cat(list(batches), dim=1) for _ in range(20)]
+    for epoch in epochs:
+        assert epoch.shape == (1, 8)
+        assert len(epoch.unique()) == 8  # every row at most once
+    left_out = {*range(9)} - set.intersection(*({*e[0].tolist()} for e in epochs))
+    assert len(left_out) > 3  # another row waits each time
+
+
+def test_fewer_rows_than_a_batch_form_one() -> None:
+    (batch,) = Batches([(0, torch.arange(5)), (1, torch.arange(5, 10))], batch_size=64)
+    assert batch.shape == (2, 5)
+    assert batch[0].sort().values.tolist() == [0, 1, 2, 3, 4]
+    assert batch[1].sort().values.tolist() == [5, 6, 7, 8, 9]
+
+
+def test_order_is_a_function_of_the_seed(workplace: Path) -> None:
+    def order(seed: int, *others: int) -> torch.Tensor:
+        streams = [(s, torch.arange(50)) for s in (*others, seed)]
+        return torch.cat(list(Batches(streams, 8)), dim=1)[-1]
+
+    assert torch.equal(order(3), order(3, 1, 2))
+    assert not torch.equal(order(3), order(4))
+
+
+def test_the_pool_never_opens_the_test_rows(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+    table = read_table(Path("data/features/full"))
+    real = type(table).read
+    monkeypatch.setattr(type(table), "read", lambda s, part: opened.append(part) or real(s, part))
+    read_pool.cache_clear()
+    pool = read_pool(Path("data/features/full"))
+    assert opened == ["train", "validation"]
+    assert len(pool.target) == table.rows["train"] + table.rows["validation"]
+
+
+def test_folds_cover_the_pool_once(workplace: Path) -> None:
+    settings = make_settings("validation=kfold", "validation.folds=4")
+    pool = read_pool(settings.data.path)
+    held_out = np.concatenate([fold.validation for fold in folds_of(settings)])
+    assert sorted(held_out) == [*range(len(pool.target))]
+    for fold in folds_of(settings):
+        days = [
+            set(pool.timestamps[rows].astype("M8[D]")) for rows in (fold.train, fold.validation)
+        ]
+        assert not days[0] & days[1]  # the table is split by days, and so are its folds
+
+
+def test_a_fraction_takes_from_the_training_rows_alone(workplace: Path) -> None:
+    whole, half = (folds_of(make_settings(f"data.fraction={f}"))[0] for f in (1.0, 0.5))
+    assert set(half.train) < set(whole.train)
+    assert len(half.train) == pytest.approx(len(whole.train) / 2, abs=24)  # whole days
+    assert np.array_equal(half.validation, whole.validation)
+
+
+def test_too_small_a_fraction_is_refused(workplace: Path) -> None:
+    settings = make_settings("data=lecture", "data.fraction=0.001")
+    with pytest.raises(ConfigError, match=r"1 training and 48 validation rows \(data.fraction"):
+        folds_of(settings)
+
+
+def test_statistics_are_fitted_on_the_training_rows_of_the_fold(workplace: Path) -> None:
+    settings = make_settings("validation=kfold", "validation.folds=3")
+    pool, folds = read_pool(settings.data.path), folds_of(settings)
+    rows = Rows(pool, folds, fold_of=[0, 1, 2])
+    column = pool.table.standardized[0]
+    for m, fold in enumerate(folds):
+        values = rows.standardized(torch.from_numpy(pool.features)[None], torch.tensor([m]))[0]
+        train = values[fold.train, column].double()
+        assert train.mean().item() == pytest.approx(0, abs=1e-5)
+        assert train.std(correction=0).item() == pytest.approx(1, abs=1e-5)
+        untouched = [c for c in range(values.shape[1]) if c not in pool.table.standardized]
+        assert torch.equal(values[:, untouched], torch.from_numpy(pool.features[:, untouched]))
+        target = pool.target[fold.train]
+        assert rows.target_mean[m].item() == pytest.approx(target.mean(), rel=1e-5)
+        assert rows.target_std[m].item() == pytest.approx(target.std(), rel=1e-5)
