@@ -26,6 +26,7 @@ def result(scale: float = 1.0, failure: str | None = None) -> MemberResult:
     return MemberResult(
         metrics=metrics, selected=2, failure=failure, state=state, train_rows=10,
         val_rows=5, seconds=0.1, stacked_with=1, layers=[], parameters=3, final={},
+        predictions=(np.array(["2012-01-01T08"], "M8[us]"), np.ones(1), np.full(1, 2.0)),
     )  # fmt: skip
 
 
@@ -53,7 +54,7 @@ def test_a_sweep_with_its_jobs(workplace: Path) -> None:
     assert (dataset.dataset.name, dataset.dataset.digest) == ("full", "abc123")
     artifacts = workplace / "mlruns" / kept.info.experiment_id / run / "artifacts"
     assert {p.name for p in artifacts.iterdir()} == {
-        "config.yaml", "network.yaml", "weights.safetensors",
+        "config.yaml", "network.yaml", "predictions.parquet", "weights.safetensors",
     }  # fmt: skip
     weights = load_file(artifacts / "weights.safetensors")
     assert weights["output.linear.weight"].tolist() == [[1.0, 1.0, 1.0]]

@@ -154,6 +154,7 @@ class Tracking(Section):
 
     experiment: str
     weights: bool = True
+    predictions: bool = True
     record: str | None = None
 
 

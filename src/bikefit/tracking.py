@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from bikefit.training.fit import MemberResult
 
 METRICS_A_CALL = 1000  # MLflow's limit of one log_batch
+PREDICTIONS = ("timestamp", "rentals", "predicted")  # of the validation rows, bikes/hour
 KIND = "bikefit.kind"  # tag: sweep | job | fold
 PARENT = "mlflow.parentRunId"
 
@@ -205,6 +206,9 @@ def _log_artifacts(run: str, result: MemberResult, settings: Settings) -> None:
         (Path(folder) / "network.yaml").write_text(f"# {result.parameters} parameters\n{layers}")
         if settings.tracking.weights and result.failure is None:
             save_file(result.state, Path(folder) / "weights.safetensors")
+        if settings.tracking.predictions and result.failure is None:
+            columns = dict(zip(PREDICTIONS, result.predictions, strict=True))
+            pd.DataFrame(columns).to_parquet(Path(folder) / "predictions.parquet", index=False)
         client().log_artifacts(run, folder)
 
 

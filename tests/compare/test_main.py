@@ -34,7 +34,7 @@ def settings(dropout: float = 0.0, seed: int = 0, hidden: int = 8, **more: Any) 
         "training": {"epochs": EPOCHS, "batch_size": 32},
         "validation": {"name": "holdout"},
         "trainer": {},
-        "tracking": {"experiment": "full", "weights": False},
+        "tracking": {"experiment": "full", "weights": False, "predictions": False},
         "loss": "poisson",
         "seed": seed,
     }

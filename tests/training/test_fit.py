@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import mean_poisson_deviance
 from torch.nn import functional
 
 from bikefit.config import Regularization, Settings
@@ -118,6 +119,22 @@ def test_a_member_that_diverges_fails_alone(root: None) -> None:
     assert "in epoch 1" in str(results[0].failure)
     assert results[1].failure is None
     assert_equal(results[1], fit_stack([tame])[0])
+
+
+def test_predictions_and_the_constant_belong_to_the_members_own_rows(root: None) -> None:
+    folds = settings("data=lecture", "validation=kfold", "validation.folds=3")
+    pool = read_pool(folds.data.path)
+    results = fit_stack([Member(folds, fold) for fold in range(3)])
+    for fold, result in zip(folds_of(folds), results, strict=True):
+        times, rentals, predicted = result.predictions
+        order = np.argsort(pool.timestamps[fold.validation])
+        assert np.array_equal(times, pool.timestamps[fold.validation][order])
+        assert np.array_equal(rentals, pool.target[fold.validation][order])
+        deviance = mean_poisson_deviance(rentals, predicted)
+        assert result.metrics["val/deviance"][-1] == pytest.approx(deviance, rel=1e-4)
+        constant = np.full(len(fold.validation), pool.target[fold.train].mean())
+        expected = mean_poisson_deviance(pool.target[fold.validation], constant) / 2
+        assert result.final["constant/val/loss"] == pytest.approx(expected, rel=1e-5)
 
 
 def test_the_same_command_gives_the_same_numbers(root: None) -> None:

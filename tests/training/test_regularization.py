@@ -115,7 +115,7 @@ def test_model_averaging_samples_thinned_networks() -> None:
     base = ["regularization.dropout=0.4", "loss=mse"]
     few, many = (train([*base, f"regularization.averaged={n}"])[0] for n in (2, 400))
     for one in (few, many):
-        assert one.final.keys() == {
+        assert {name for name in one.final if name.startswith("averaged/")} == {
             f"averaged/val/{name}" for name in ("loss", "rmse", "deviance", "spread")
         }
     assert many.final["averaged/val/spread"] > few.final["averaged/val/spread"] > 0

@@ -121,13 +121,13 @@ class Rows(torch.nn.Module):
         used = np.unique(np.concatenate([rows for f in folds for rows in (f.train, f.validation)]))
         self.register_buffer("features", torch.from_numpy(pool.features[used]), persistent=False)
         self.register_buffer("target", torch.from_numpy(pool.target[used]), persistent=False)
-        place = np.full(len(pool.target), -1)
-        place[used] = np.arange(len(used))
-        self.train_rows = [torch.from_numpy(place[fold.train]) for fold in folds]
+        self.place = np.full(len(pool.target), -1)  # of each row of the pool among the used ones
+        self.place[used] = np.arange(len(used))
+        self.train_rows = [torch.from_numpy(self.place[fold.train]) for fold in folds]
         masks = torch.zeros(2, len(folds), len(used))
         for i, fold in enumerate(folds):
-            masks[0, i, place[fold.train]] = 1.0
-            masks[1, i, place[fold.validation]] = 1.0
+            masks[0, i, self.place[fold.train]] = 1.0
+            masks[1, i, self.place[fold.validation]] = 1.0
         self.register_buffer("masks", masks, persistent=False)
         self.register_buffer("fold_of", torch.tensor(list(fold_of)), persistent=False)
         shift, scale = _statistics(pool, folds)

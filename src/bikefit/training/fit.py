@@ -17,9 +17,9 @@ import torch
 from bikefit.config import Settings
 from bikefit.nn.networks import parameter_count
 from bikefit.nn.stacking import Stack
-from bikefit.training.averaging import average
 from bikefit.training.callbacks import Progress, Selection
 from bikefit.training.data import Batches, Fold, Rows, StackData, folds_of, read_pool
+from bikefit.training.final import average, constant_losses, predictions
 from bikefit.training.members import Member, Strengths, layers, make_network, strengths
 from bikefit.training.module import StackModule
 
@@ -30,10 +30,13 @@ class MemberResult:
 
     Args:
         metrics: by name, one value an epoch, the first of epoch 1.
-        final: what was measured once, at the selected epoch (model averaging).
+        final: what was measured once, at the selected epoch (losses of a constant prediction,
+            model averaging).
         selected: epoch whose parameters count: the best with early stopping, else the last.
         failure: why the member failed, or None.
         state: parameters and buffers of the selected epoch by name.
+        predictions: time, rentals and predicted rentals (bikes/hour) of the validation rows, in
+            time order.
         layers: the network as the list of its layers, as ``network.layers`` may state it.
         parameters: number of parameters of the network.
         train_rows, val_rows: number of rows it trained on and was validated on.
@@ -46,6 +49,7 @@ class MemberResult:
     selected: int
     failure: str | None
     state: dict[str, np.ndarray]
+    predictions: tuple[np.ndarray, np.ndarray, np.ndarray]
     layers: list[dict[str, Any]]
     parameters: int
     train_rows: int
@@ -164,10 +168,27 @@ def _expect_warnings() -> None:
 
 
 def _final(module: StackModule, selection: Selection, samples: int) -> dict[str, np.ndarray]:
-    """Measure once, with the parameters of the selected epochs, what takes long: ``(M,)`` each."""
+    """Measure once, with the parameters of the selected epochs: ``(M,)`` each."""
     module.stack.load(selection.state)
-    measured = average(module, samples) if samples else {}
+    measured = constant_losses(module)
+    if samples:
+        measured |= average(module, samples)
     return {name: values.cpu().numpy() for name, values in measured.items()}
+
+
+def _predictions(
+    members: Sequence[Member], module: StackModule
+) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Return time, rentals and prediction of each member's validation rows, in time order."""
+    pool = read_pool(members[0].settings.data.path)
+    predicted = predictions(module).cpu().numpy()
+    found = []
+    for m, member in enumerate(members):
+        held_out = fold_of(member).validation
+        held_out = held_out[np.argsort(pool.timestamps[held_out], kind="stable")]
+        place = module.rows.place[held_out]
+        found.append((pool.timestamps[held_out], pool.target[held_out], predicted[m, place]))
+    return found
 
 
 def _results(
@@ -180,6 +201,7 @@ def _results(
     }  # (E, M) each
     state = {name: value.cpu().numpy() for name, value in selection.state.items()}
     counts = module.rows.masks[:, module.rows.fold_of].sum(dim=-1).long().tolist()
+    predicted = _predictions(members, module)
     specs = layers(members[0].settings, module.rows.features.shape[1])
     return [
         MemberResult(
@@ -192,6 +214,7 @@ def _results(
             selected=selection.selected[m],
             failure=selection.failure[m],
             state={name: np.asarray(value[m]) for name, value in state.items()},
+            predictions=predicted[m],
             layers=[{"name": s.name, "_target_": s.target, **s.args} for s in specs],
             parameters=parameter_count(module.stack.template),
             train_rows=counts[0][m],

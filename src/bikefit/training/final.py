@@ -1,4 +1,4 @@
-"""Monte-Carlo model averaging: the mean prediction of many thinned networks, and their spread."""
+"""What is measured once, when a stack has trained, at the members' selected epochs."""
 
 from __future__ import annotations
 
@@ -13,10 +13,36 @@ from bikefit.training.module import StackModule
 
 
 @torch.no_grad()
-def average(module: StackModule, samples: int) -> dict[str, Tensor]:
-    """Measure the average of ``samples`` thinned networks of each member on validation rows.
+def predictions(module: StackModule) -> Tensor:
+    """Return every member's prediction of all rows (bikes/hour), ``(M, N)``."""
+    loss = Loss(module.loss_name, module.rows.target_mean, module.rows.target_std)
+    module.stack.eval()
+    chunks = range(0, len(module.rows.target), CHUNK)
+    parts = [loss.predict(module.stack(module.rows.chunk(start)[0])) for start in chunks]
+    return torch.cat(parts, dim=1)
 
-    A network with dropout stands for an ensemble of all its thinned networks; scaling at test
+
+@torch.no_grad()
+def constant_losses(module: StackModule) -> dict[str, Tensor]:
+    """Measure a constant prediction, the mean of the member's training rows.
+
+    Returns:
+        ``constant/train/loss`` and ``constant/val/loss``, ``(M,)`` each: what a network must
+        undercut to have learned anything.
+    """
+    rows = module.rows
+    loss = Loss(module.loss_name, rows.target_mean, rows.target_std)
+    values = loss.rows(torch.zeros_like(rows.target), rows.target)
+    masks = rows.masks[:, rows.fold_of]
+    means = (masks * values).sum(-1, dtype=torch.float64) / masks.sum(-1, dtype=torch.float64)
+    return {"constant/train/loss": means[0], "constant/val/loss": means[1]}
+
+
+@torch.no_grad()
+def average(module: StackModule, samples: int) -> dict[str, Tensor]:
+    """Measure the mean prediction of ``samples`` thinned networks of each member.
+
+    Monte-Carlo model averaging, on validation rows. A network with dropout stands for an ensemble of all its thinned networks; scaling at test
     time approximates their average, sampling computes it.
 
     Returns:
