@@ -42,8 +42,9 @@ def constant_losses(module: StackModule) -> dict[str, Tensor]:
 def average(module: StackModule, samples: int) -> dict[str, Tensor]:
     """Measure the mean prediction of ``samples`` thinned networks of each member.
 
-    Monte-Carlo model averaging, on validation rows. A network with dropout stands for an ensemble of all its thinned networks; scaling at test
-    time approximates their average, sampling computes it.
+    Monte-Carlo model averaging, on validation rows. A network with dropout stands for an ensemble
+    of all its thinned networks; scaling at test time approximates their average, sampling
+    computes it (Gal and Ghahramani 2016).
 
     Returns:
         ``averaged/val/loss``, ``…/rmse`` (bikes/hour), ``…/deviance`` of the mean prediction, and
