@@ -24,7 +24,7 @@ from tqdm import tqdm
 from bikefit import tracking
 from bikefit.config import Settings, describe
 from bikefit.data.table import read_table
-from bikefit.training.fit import MemberResult, fit_stack, stack_key
+from bikefit.training.fit import MemberResult, check_networks, fit_stack, stack_key
 from bikefit.training.members import Member
 
 log = logging.getLogger(__name__)
@@ -88,6 +88,7 @@ def train(
     Returns:
         For each job its validation loss at the selected epoch (mean over folds), or what failed.
     """
+    check_networks([job.settings for job in jobs])
     tasks = [Task(j, i, m) for j, job in enumerate(jobs) for i, m in enumerate(job.members())]
     processes = processes or joblib.cpu_count()
     stacks = make_stacks(tasks, processes, stack_size or STACK_SIZE)

@@ -36,10 +36,11 @@ class TrainingError(CompactHydraException):
 
 def train(config: DictConfig) -> float:
     """Train the one job of a plain run and return its validation loss."""
-    from bikefit.sweep import run_one
-
     try:
-        return run_one(_settings(config))
+        settings = _settings(config)  # before anything heavy is loaded: errors come at once
+        from bikefit.sweep import run_one
+
+        return run_one(settings)
     except (ValueError, RuntimeError, DataError) as error:
         raise TrainingError(str(error)) from error
 
@@ -52,10 +53,10 @@ def together(
     Returns:
         For each job its validation loss, or the exception that says why there is none.
     """
-    from bikefit.sweep import run_sweep
-
     try:
         settings = [_settings(config) for config in configs]
+        from bikefit.sweep import run_sweep
+
         return run_sweep(settings, labels, command, **options)
     except (ValueError, RuntimeError, DataError) as error:
         raise TrainingError(str(error)) from error
@@ -66,8 +67,11 @@ train.together = together  # type: ignore[attr-defined]
 
 def _settings(config: DictConfig) -> Settings:
     from bikefit.config import parse
+    from bikefit.data.table import read_table
 
-    return parse(OmegaConf.to_container(config, resolve=True, throw_on_missing=True))  # type: ignore[arg-type]
+    settings = parse(OmegaConf.to_container(config, resolve=True, throw_on_missing=True))  # type: ignore[arg-type]
+    read_table(settings.data.path)
+    return settings
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ import pytorch_lightning as pl
 import torch
 
 from bikefit.config import Settings
-from bikefit.nn.networks import parameter_count
+from bikefit.nn.networks import build, parameter_count
 from bikefit.nn.stacking import Stack
 from bikefit.training.callbacks import Progress, Selection
 from bikefit.training.data import Batches, Fold, Rows, StackData, folds_of, read_pool
@@ -75,6 +75,21 @@ def stack_key(member: Member) -> str:
         "accelerator": settings.trainer.accelerator,
     }
     return json.dumps(shared, sort_keys=True)
+
+
+def check_networks(settings: Sequence[Settings]) -> None:
+    """Build every distinct network once, so that a wrong layer stops a sweep before it trains.
+
+    Raises:
+        ValueError: names the layer and both shapes.
+    """
+    seen: set[str] = set()
+    for one in settings:
+        features = read_pool(one.data.path).features.shape[1]
+        specs = layers(one, features)
+        if (key := f"{features} {specs}") not in seen:
+            seen.add(key)
+            build(specs, features)
 
 
 def fold_of(member: Member) -> Fold:

@@ -1,0 +1,72 @@
+"""What the README and the docs show is there, and their commands are accepted."""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+import pandas as pd
+import pytest
+
+from conftest import ROOT, make_settings
+
+README = (ROOT / "README.md").read_text()
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def blocks(language: str) -> list[str]:
+    fenced = README.split("```")[1::2]
+    return [text.partition("\n")[2] for text in fenced if text.partition("\n")[0] == language]
+
+
+def test_it_is_a_path_not_a_book() -> None:
+    assert len(README.splitlines()) < 230
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda p: p.name)
+def test_links_and_pictures_lead_somewhere(document: object) -> None:
+    found = re.findall(r"\]\((?!http)([^)#]+)\)", document.read_text())  # type: ignore[attr-defined]
+    for target in found:
+        assert (document.parent / target).exists(), target  # type: ignore[attr-defined]
+
+
+def test_every_train_command_composes() -> None:
+    commands = [
+        shlex.split(line.split("#")[0])
+        for block in blocks("sh")
+        for line in block.splitlines()
+        if "bikefit.train" in line
+    ]
+    assert len(commands) >= 6
+    for _, _, _, *overrides in commands:
+        chosen = [o for o in overrides if o != "-m"]
+        firsts = [f"{key}={_first(value)}" for key, value in (o.split("=", 1) for o in chosen)]
+        make_settings(*firsts)
+
+
+def _first(values: str) -> str:
+    return values if values.startswith("[") else values.partition(",")[0]
+
+
+def test_make_targets_exist() -> None:
+    targets = set(re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = set(re.findall(r"`?make ([a-z-]+)", " ".join(d.read_text() for d in DOCUMENTS)))
+    assert {"repro", "test", "ui", "help"} <= named <= targets
+
+
+def test_the_tree_is_there() -> None:
+    (tree,) = [b for b in blocks("") if "dvc.yaml   " in b]
+    names = re.findall(r"(?:^|\s{2,})([a-z_]+(?:[./][\w./]*)?)(?=\s{2,}|,)", tree)
+    paths = [name for name in names if "." in name or name.endswith("/")]
+    assert len(paths) >= 12
+    for path in paths:
+        assert path == "mlflow.db" or (ROOT / path).exists(), path
+
+
+def test_the_table_is_that_of_the_committed_comparison() -> None:
+    table = pd.read_csv(ROOT / "reports/comparison.csv")
+    means = table.groupby("configuration")["val_loss"].mean().sort_values()
+    rows = re.findall(r"^\| \d+ \| (.+?) \| \d+ \| [\d.]+ \| ([\d.]+)", README, re.MULTILINE)
+    assert [name for name, _ in rows] == means.index.tolist()
+    for name, value in rows:
+        assert float(value) == pytest.approx(means[name], abs=5e-4)
