@@ -56,7 +56,7 @@ def test_make_targets_exist() -> None:
 
 def test_the_tree_is_there() -> None:
     (tree,) = [b for b in blocks("") if "dvc.yaml   " in b]
-    names = re.findall(r"(?:^|\s{2,})([a-z_]+(?:[./][\w./]*)?)(?=\s{2,}|,)", tree)
+    names = re.findall(r"(?:^|\s{2,})([a-z_]+(?:[./][\w./]*)?)(?=\s{2,}|,)", tree, re.M)
     paths = [name for name in names if "." in name or name.endswith("/")]
     assert len(paths) >= 12
     for path in paths:

@@ -102,11 +102,13 @@ def _swept(runs: pd.DataFrame) -> list[str]:
 def _apart(runs: pd.DataFrame, label: pd.Series) -> pd.Series:
     """Text for settings in which runs of the same label differ: " · optimizer.lr=0.001"."""
     keys = _settings(runs)
-    distinct = runs[keys].groupby(label).nunique(dropna=False).max()
+    differ = runs[keys].groupby(label).nunique(dropna=False) > 1
     text = pd.Series("", index=runs.index)
-    for key in distinct.index[distinct > 1]:
+    for key in differ.columns[differ.any()]:
         values = runs[key].map(lambda value: f"{value:g}" if isinstance(value, float) else value)
-        text += (" · " + key + "=" + values.astype(str)).where(runs[key].notna(), "")
+        text += (" · " + key + "=" + values.astype(str)).where(
+            runs[key].notna() & label.map(differ[key]), ""
+        )
     return text
 
 
