@@ -11,6 +11,7 @@ import os
 import tempfile
 import threading
 import traceback
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -149,6 +150,8 @@ def _run(
     """Train the stacks and give each with its results as it is done."""
     if len(stacks) == 1 or processes == 1:
         return ((stack, _fit(i, stack, bar.add)[1]) for i, stack in enumerate(stacks))
+    # joblib renews a worker that has grown by 300 MB; its stacks go on elsewhere, nothing is lost.
+    warnings.filterwarnings("ignore", "A worker stopped while some jobs were given")
     parallel = joblib.Parallel(
         n_jobs=min(processes, len(stacks)), return_as="generator_unordered", batch_size=1,
         pre_dispatch="all",
