@@ -65,7 +65,13 @@ def test_a_strength_is_found_and_drawn(run: Run) -> None:
     figure = curves.flexibility(series)
     axes = figure.axes[0]
     assert axes.get_xscale() == "log"
-    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["0", "0.001", "0.01", "0.1", "1"]
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == [
+        "0",
+        "0.001",
+        "0.01",
+        "0.1",
+        "1",
+    ]
     x, validation = lines(figure)["validation"]
     assert x == pytest.approx([1e-4, 1e-3, 1e-2, 1e-1, 1.0])  # 0 stands a step before the rest
     assert validation == pytest.approx([6.01, 5.01, 4.01, 5.01, 8.51])
@@ -267,7 +273,9 @@ def test_weights_by_layer_leave_out_biases() -> None:
         "hidden1.linear.bias": np.ones(3), "hidden1.norm.weight": np.ones(3),
     })  # fmt: skip
     assert list(kept) == ["hidden1", "output"]
-    figure = weights.distribution("hidden1", {"winner": np.zeros((3, 2)), "overfitting": np.ones(6)})
+    figure = weights.distribution(
+        "hidden1", {"winner": np.zeros((3, 2)), "overfitting": np.ones(6)}
+    )
     title = figure.axes[0].get_title(loc="left").replace("\n", " ")
     assert title.endswith("those of the winner run")
 
@@ -277,7 +285,7 @@ def test_the_path_of_weights_shrinks_along_a_strength() -> None:
     figure = weights.path("l2 λ", np.array([0.01, 0.1, 1.0]), [0.0, 0.1, 1.0], networks, True)
     axes = figure.axes[0]
     assert axes.get_xscale() == "log"
-    assert [list(line.get_ydata()) for line in axes.lines][0] == pytest.approx([-2, -1, -0.2])
+    assert list(axes.lines[0].get_ydata()) == pytest.approx([-2, -1, -0.2])
     assert "from 1.7 to 0.17" in axes.get_title(loc="left").replace("\n", " ")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -90,12 +91,12 @@ def errors(predictions: pd.DataFrame, column: str) -> pd.DataFrame:
     return table[groups.size() >= FEWEST]
 
 
-def _in_order(groups: set[object]) -> list[object]:
+def _in_order(groups: set[Any]) -> list[Any]:
     order = {name: i for i, name in enumerate((*WEEKDAYS, *WEATHER.values()))}
     return sorted(groups, key=lambda g: (order.get(str(g), -1), str(g).zfill(2)))
 
 
-def _names(axes: Axes, groups: list[object]) -> None:
+def _names(axes: Axes, groups: list[Any]) -> None:
     """Name the places 0, 1, …: days shortened, of very many every third."""
     names = [str(g)[:3] if g in WEEKDAYS else str(g).replace("_", "\n") for g in groups]
     every = 3 if len(groups) > 12 else 1

@@ -164,7 +164,8 @@ def _first_screen(sweep: Sweep) -> dict[str, Any]:
 
 def _ranking(sweep: Sweep) -> list[dict[str, Any]]:
     name, like = measure(sweep.ranking), sweep.ranking[f"val_{measure(sweep.ranking)}"].iloc[0]
-    runs = dict(list(sweep.table.groupby("configuration", sort=False)))
+    columns = sweep.table[["run_id", "experiment_id", "seed"]]
+    runs = dict(list(columns.groupby(sweep.table["configuration"], sort=False)))
     return [
         {
             "place": place,
