@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -96,10 +97,12 @@ def main() -> int:
         start = time.perf_counter()
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         seconds = time.perf_counter() - start
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
         size = Path("reports/report.html").stat().st_size / 1e6
     print(
         f"report of {options.runs} runs x {options.epochs} epochs: {seconds:.1f} s "
-        f"(limit {LIMIT:g} s), {size:.2f} MB"
+        f"(limit {LIMIT:g} s), of them {used.ru_utime + used.ru_stime:.1f} s of computing; "
+        f"{size:.2f} MB"
     )
     return int(seconds > LIMIT)
 
