@@ -7,9 +7,11 @@ standard error over its folds, with one child run a fold.
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import math
+import os
 import sqlite3
 import tempfile
 import time
@@ -18,6 +20,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 import yaml
 from filelock import FileLock
@@ -25,7 +28,7 @@ from mlflow import MlflowClient, get_tracking_uri
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.tracking.context.registry import resolve_tags
-from safetensors.numpy import save_file
+from safetensors.numpy import load, save_file
 
 from bikefit.config import Settings, describe, flat, regularization_label
 
@@ -47,6 +50,7 @@ def client() -> MlflowClient:
     """Open the store, creating it first if need be, safely for processes that start together."""
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     uri = get_tracking_uri()
     if not uri.startswith("sqlite:///"):
         return MlflowClient()
@@ -262,12 +266,13 @@ def read_runs(parent: str) -> pd.DataFrame:
     """Read the child runs of a sweep or of a k-fold job, in the order in which they started.
 
     Returns:
-        One row a run: ``run_id``, ``name``, ``status``, a column for each parameter under its
-        own name (numbers as numbers), one for each metric and ``tags.failure``.
+        One row a run: ``run_id``, ``experiment_id``, ``name``, ``status``, a column for each
+        parameter under its own name (numbers as numbers), one for each metric and each tag.
     """
     rows = [
         {
             "run_id": run.info.run_id,
+            "experiment_id": run.info.experiment_id,
             "name": run.info.run_name,
             "status": run.info.status,
             **{key: _number(value) for key, value in run.data.params.items()},
@@ -303,6 +308,44 @@ def _number(text: str) -> str | float | int | bool:
         except ValueError:
             continue
     return text
+
+
+def read_artifact(run: str, name: str) -> bytes | None:
+    """Read a file that is attached to a run; None where the run has no such file."""
+    if name not in {file.path for file in client().list_artifacts(run)}:
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        return Path(client().download_artifacts(run, name, folder)).read_bytes()
+
+
+def read_predictions(run: str) -> pd.DataFrame | None:
+    """Read true and predicted rentals of a run's validation rows; None where they were not kept.
+
+    Returns:
+        Columns :data:`PREDICTIONS`, rentals in bikes/hour. Of a cross-validated run, the held-out
+        rows of all folds.
+    """
+    found = _of_run_or_folds(run, "predictions.parquet")
+    tables = [pd.read_parquet(io.BytesIO(content)) for content in found]
+    return pd.concat(tables, ignore_index=True) if tables else None
+
+
+def read_weights(run: str) -> dict[str, np.ndarray] | None:
+    """Read a run's parameters and buffers by name; None where they were not kept.
+
+    A cross-validated run has one network a fold; the first is read.
+    """
+    found = _of_run_or_folds(run, "weights.safetensors")
+    return dict(load(found[0])) if found else None
+
+
+def _of_run_or_folds(run: str, name: str) -> list[bytes]:
+    """A file of a run, or of a cross-validated run those of its folds."""
+    own = read_artifact(run, name)
+    if own is not None:
+        return [own]
+    folds = [read_artifact(child.info.run_id, name) for child in _children(run)]
+    return [content for content in folds if content is not None]
 
 
 def read_history(run: str, metric: str) -> list[float]:

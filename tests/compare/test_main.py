@@ -8,8 +8,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,41 +18,7 @@ from bikefit import tracking
 from bikefit.compare.__main__ import main
 from bikefit.compare.folds import fold_table
 from bikefit.compare.ranking import rank, winner_note
-from bikefit.config import Settings, parse
-
-EPOCHS = 3
-
-
-def settings(dropout: float = 0.0, seed: int = 0, hidden: int = 8, **more: Any) -> Settings:
-    values: dict[str, Any] = {
-        "data": {"name": "full"},
-        "network": {"name": "mlp", "hidden": [hidden]},
-        "regularization": {"dropout": dropout},
-        "optimizer": {"name": "adam", "lr": 0.001},
-        "training": {"epochs": EPOCHS, "batch_size": 32},
-        "validation": {"name": "holdout"},
-        "trainer": {},
-        "tracking": {"experiment": "full", "weights": False, "predictions": False},
-        "loss": "poisson",
-        "seed": seed,
-    }
-    return parse(values | more)
-
-
-def result(train: float, val: float, failure: str | None = None) -> Any:
-    """What a member leaves: losses that fall to `train` and `val` in the last epoch."""
-    falling = np.array([2.0, 1.5, 1.0])
-    metrics = {"train/loss": train * falling, "val/loss": val * falling}
-    for part, loss in (("train", train), ("val", val)):
-        metrics |= {f"{part}/rmse": 10 * loss * falling, f"{part}/deviance": 2 * loss * falling}
-    return SimpleNamespace(
-        metrics=metrics, selected=EPOCHS, failure=failure, state={}, train_rows=90,
-        val_rows=30, layers=[], parameters=3, final={},
-    )  # fmt: skip
-
-
-def add(sweep: str, one: Settings, outcome: Any) -> None:
-    tracking.finish_member(tracking.start_job(one, sweep, "v1"), outcome, one)
+from stores import add, result, settings
 
 
 def make_sweep(shift: float = 0.0) -> str:
@@ -100,7 +64,7 @@ def test_reports_of_the_recorded_sweep(store: Path) -> None:
     assert table["gap"].tolist()[:4] == [4.0, 2.0, 5.0, 3.0]
     assert table["failure"].tolist()[4] == "loss is not finite"
     names = {file.path for file in list_artifacts(run_id=sweep)}
-    assert names == {"comparison.csv", "comparison.png"}
+    assert names == {"comparison.csv", "comparison.png", "report.html"}
     assert not list(Path("reports").rglob("*.tmp"))
 
 

@@ -17,7 +17,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     try:
         sweeps = [_recorded(options.record)] if options.record else options.sweep
-        _compare(sweeps or [tracking.latest_sweep()], options.reports)
+        _compare(sweeps or [tracking.latest_sweep()], options.reports, options.mlflow)
         if options.document:
             sweep = sweeps[0] if sweeps else tracking.latest_sweep()
             _renew(options.document, options.section, sweep)
@@ -35,7 +35,10 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "sweep", nargs="*", help="run id of a sweep, or of two; default: the latest"
     )
     parser.add_argument("--record", type=Path, help='JSON file with the sweep: {"sweep": run id}')
-    parser.add_argument("--reports", type=Path, help="folder for table, metrics, plots and picture")
+    parser.add_argument("--reports", type=Path, help="folder for report, table, metrics and plots")
+    parser.add_argument(
+        "--mlflow", default="http://127.0.0.1:5000", help="address that the report's links lead to"
+    )
     parser.add_argument("--document", type=Path, help="Markdown file that receives the table")
     parser.add_argument("--section", default="comparison", help="section of it, between markers")
     options = parser.parse_args(arguments)
@@ -62,7 +65,7 @@ def _recorded(path: Path) -> str:
         ) from None
 
 
-def _compare(sweeps: Sequence[str], reports: Path | None) -> None:
+def _compare(sweeps: Sequence[str], reports: Path | None, mlflow: str) -> None:
     from bikefit import tracking
     from bikefit.compare.ranking import between, rank
     from bikefit.compare.terminal import print_ranking
@@ -75,9 +78,11 @@ def _compare(sweeps: Sequence[str], reports: Path | None) -> None:
         print_ranking(rankings[-1])
         print()
         if reports is not None:
+            from bikefit.compare.report import write_report
             from bikefit.compare.reports import write_reports
 
             write_reports(sweep, runs, reports)
+            write_report(sweep, runs, reports / "report.html", mlflow)
             print(f"Written to {reports}/ and attached to the sweep's run in MLflow.")
     if len(rankings) == 2:
         print(between(*rankings))

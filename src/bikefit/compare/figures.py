@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import math
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +30,7 @@ COLOURS = {
 }  # fmt: skip
 COMBINED = "#6A3D9A"
 MARKERS = "osD^vPX*<>ph"
+ROLES = {"winner": "#009E73", "underfitting": "#0072B2", "overfitting": "#D55E00"}
 GREY, FAINT = "#8A9096", "#E9EBED"
 LOGARITHMIC = 6.0  # ratio of the largest to the smallest loss from which axes are logarithmic
 COLUMNS = 3  # of the legends
@@ -53,6 +58,54 @@ STYLE: dict[Any, Any] = {
 def save(figure: Figure, path: Path) -> None:
     """Write a PNG without the version of the library in it."""
     figure.savefig(path, format="png", metadata={"Software": None})
+
+
+def svg(figure: Figure) -> str:
+    """Write an SVG whose text stays text, the same for the same figure."""
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "bikefit"}):
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None},
+                       transparent=True)  # fmt: skip
+    return buffer.getvalue()
+
+
+def title(axes: Axes, text: str) -> None:
+    """Set a title that breaks into lines of a panel's width."""
+    axes.set_title(textwrap.fill(text, 48))
+
+
+@contextmanager
+def panel(width: float = 4.7, height: float = 3.3) -> Iterator[Axes]:
+    """Give the axes of a figure that is readable on a phone; sizes in inches."""
+    with rc_context(STYLE):
+        figure = Figure(figsize=(width, height), dpi=110, layout="constrained")
+        FigureCanvasAgg(figure)
+        yield figure.subplots()
+
+
+def drawn(axes: Axes) -> Figure:
+    """Return the figure that axes belong to."""
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    return figure
+
+
+def legend_below(axes: Axes, columns: int = 3) -> None:
+    """Put the legend where it hides no curve."""
+    drawn(axes).legend(loc="outside lower left", ncols=columns, fontsize=7.5)
+
+
+def plane(table: pd.DataFrame, ranking: pd.DataFrame) -> Figure:
+    """Draw validation against train loss of every configuration, small enough for a phone."""
+    shown = ranking.dropna(subset=[f"val_{measure(ranking)}"])
+    markers = _markers(shown)
+    with rc_context(STYLE):
+        figure = Figure(figsize=(4.9, 6.0), dpi=110, layout="constrained")
+        FigureCanvasAgg(figure)
+        panels = figure.subplot_mosaic([["plane"], ["legend"]], height_ratios=[4.4, 2])
+        _plane(panels["plane"], table, shown, markers)
+        _legend(panels["legend"], shown, markers)
+    return figure
 
 
 def train_against_validation(table: pd.DataFrame, ranking: pd.DataFrame) -> Figure:
@@ -115,7 +168,7 @@ def _logarithmic(ranking: pd.DataFrame) -> bool:
     return bool(losses.min() > 0 and losses.max() / losses.min() > LOGARITHMIC)
 
 
-def _plain_ticks(axis: Axis) -> None:
+def plain_ticks(axis: Axis) -> None:
     """Round numbers on a logarithmic axis, as many as there is room for."""
     low, high = axis.get_view_interval()
     subs = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0) if high / low < 30 else (1.0, 2.0, 5.0)
@@ -143,7 +196,7 @@ def _rows(axes: Axes, ranking: pd.DataFrame, total: int, markers: dict[str, str]
                 zorder=3,
             )  # fmt: skip
     if _logarithmic(ranking):
-        _plain_ticks(axes.xaxis)
+        plain_ticks(axes.xaxis)
     places = range(len(ranking))
     labels = [f"{c}   {i}" for i, c in enumerate(ranking["configuration"], start=1)]
     axes.set_yticks(places, labels)
@@ -175,8 +228,8 @@ def _plane(axes: Axes, table: pd.DataFrame, ranking: pd.DataFrame, markers: dict
         )  # fmt: skip
     _guides(axes, ranking, x, y)
     if _logarithmic(ranking):
-        _plain_ticks(axes.xaxis)
-        _plain_ticks(axes.yaxis)
+        plain_ticks(axes.xaxis)
+        plain_ticks(axes.yaxis)
     _number_points(axes, list(zip(ranking[x], ranking[y], strict=True)))
     axes.set_xlabel(f"train {name} ({unit(ranking)})")
     axes.set_ylabel(f"validation {name} ({unit(ranking)})")
@@ -226,8 +279,7 @@ def _limits(ranking: pd.DataFrame, name: str, logarithmic: bool) -> tuple[float,
 
 def _number_points(axes: Axes, points: list[tuple[float, float]]) -> None:
     """Write each configuration's place beside its point, the best first, where there is room."""
-    figure = axes.get_figure(root=True)
-    assert figure is not None
+    figure = drawn(axes)
     figure.draw_without_rendering()  # the layout decides where points are in pixels
     pixels = axes.transData.transform(points)
     taken = list(pixels)

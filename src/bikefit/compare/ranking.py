@@ -88,7 +88,8 @@ def _networks(names: pd.Series, hidden: pd.Series) -> pd.Series:
     return (names + " " + widths).str.strip()
 
 
-def _settings(runs: pd.DataFrame) -> list[str]:
+def settings(runs: pd.DataFrame) -> list[str]:
+    """List the columns that say what was set."""
     keys = [str(key) for key in runs]
     return [k for k in keys if k == "loss" or (k.startswith(GROUPS) and k != "regularization.name")]
 
@@ -96,12 +97,12 @@ def _settings(runs: pd.DataFrame) -> list[str]:
 def _swept(runs: pd.DataFrame) -> list[str]:
     """Settings that differ and for which :func:`comparison` has no column of its own."""
     own = NAMED | {"loss"} | {f"regularization.{key}" for key in STRENGTHS}
-    return [k for k in _settings(runs) if k not in own and runs[k].nunique(dropna=False) > 1]
+    return [k for k in settings(runs) if k not in own and runs[k].nunique(dropna=False) > 1]
 
 
 def _apart(runs: pd.DataFrame, label: pd.Series) -> pd.Series:
     """Text for settings in which runs of the same label differ: " · optimizer.lr=0.001"."""
-    keys = _settings(runs)
+    keys = settings(runs)
     differ = runs[keys].groupby(label).nunique(dropna=False) > 1
     text = pd.Series("", index=runs.index)
     for key in differ.columns[differ.any()]:

@@ -112,13 +112,13 @@ def learning_curves(table: pd.DataFrame, ranking: pd.DataFrame) -> pd.DataFrame:
         runs = table[table["configuration"] == ranking["configuration"][place]]
         runs = runs.dropna(subset=["train_loss"])
         for part, words in PARTS.items():
-            histories = [_history(run, f"{part}/loss") for run in runs["run_id"]]
+            histories = [history(run, f"{part}/loss") for run in runs["run_id"]]
             columns[f"{role} {words}"] = pd.DataFrame(histories).T.mean(axis=1, skipna=False)
     curves = pd.DataFrame(columns).dropna(how="all")
     return curves.rename_axis("epoch").rename(lambda epoch: epoch + 1).reset_index()
 
 
-def _history(run: str, metric: str) -> list[float]:
+def history(run: str, metric: str) -> list[float]:
     """A run's loss by epoch; of a run that only holds folds, the mean of what they all reached."""
     own = tracking.read_history(run, metric)
     if own:
