@@ -6,10 +6,10 @@ INSTALLED := $(VENV)/.installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test readme case-study ui clean
+.PHONY: help setup repro test readme case-study bench-verdicts ui clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -42,6 +42,9 @@ case-study: setup ## train the lecture's case study and renew its tables in docs
 		python -m bikefit.compare --record data/$$name.json --document docs/case_study.md \
 			--section $$name || exit 1; \
 	done
+
+bench-verdicts: setup ## are verdicts right? 200 synthetic sweeps whose truth is known, 5 minutes
+	python benchmarks/verdicts.py --write
 
 ui: setup ## look at the runs in MLflow, on http://127.0.0.1:5000
 	mlflow ui --host 127.0.0.1
