@@ -18,10 +18,10 @@ from mlflow.artifacts import list_artifacts
 
 from bikefit import tracking
 from bikefit.compare.__main__ import main
-from bikefit.compare.conclude import conclude_run
+from bikefit.compare.conclude import _is_news, conclude_run
 from bikefit.compare.folds import fold_table
 from bikefit.compare.ranking import rank, winner_note
-from bikefit.compare.verdicts import with_verdicts
+from bikefit.compare.verdicts import verdicts, with_verdicts
 from bikefit.config import Settings, parse
 
 EPOCHS = 3
@@ -297,6 +297,7 @@ def test_verdicts_become_tags_of_runs_and_counts_of_the_sweep(store: Path) -> No
         "verdicts/good_fit": 2.0, "verdicts/underfitting": 2.0, "verdicts/overfitting": 2.0,
         "verdicts/undecided": 0.0,
     }  # fmt: skip
+    assert not _is_news(verdicts(runs), runs).any()
     assert parent["tags.verdicts"] == "2 good fit, 2 underfitting, 2 overfitting"
     table = pd.read_csv("reports/comparison.csv")
     assert table["verdict"].tolist()[:6:2] == ["underfitting", "overfitting", "good fit"]
