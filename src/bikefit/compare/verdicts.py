@@ -110,14 +110,11 @@ class Sweep:
         trains: train loss of every configuration.
         saturated: whether networks with hidden layers of different sizes come close to the best,
             so that a larger one did no better.
-        told: whether a configuration close to the best knows its training rows so little by heart
-            that their loss still tells the noise of the data.
     """
 
     best: Case
     trains: tuple[float, ...]
     saturated: bool
-    told: bool
 
     @property
     def noise_level(self) -> float:
@@ -241,9 +238,8 @@ def _sweeps(
         cases = [_case(row) for _, row in group.iterrows()]
         best = min(cases, key=lambda case: case.val)
         near = group[group["val"] <= best.val * (1 + t.close)]
-        told = bool((near["val"] <= t.memorized * near["train"]).any())
         saturated = near.loc[near["network"] != "linear", "network"].nunique() > 1
-        yield Sweep(best, tuple(group["train"]), saturated, told), group, members
+        yield Sweep(best, tuple(group["train"]), saturated), group, members
 
 
 def _configurations(members: pd.DataFrame, t: Thresholds) -> pd.DataFrame:
@@ -371,7 +367,7 @@ def _unexplored(case: Case, sweep: Sweep, t: Thresholds) -> Verdict | None:
 
 
 def _learned_by_heart(case: Case, sweep: Sweep, t: Thresholds) -> Verdict | None:
-    if sweep.told or case.val <= t.memorized * case.train:
+    if case.val <= t.memorized * case.train:
         return None
     reason = (
         f"{_reached(case, sweep)}, but it is {case.val / case.train:.1f} times train loss "
