@@ -315,7 +315,7 @@ def test_a_verdict_is_given_anew_with_other_thresholds(
     Path("conf").mkdir()
     Path("conf/verdicts.yaml").write_text("close: 0.5")
     assert main([]) == 0
-    assert tracking.read_runs(sweep)["tags.verdict"].tolist()[2:4] == ["good fit"] * 2
+    assert tracking.read_runs(sweep)["tags.verdict"].tolist()[2:4] == ["undecided"] * 2
     Path("conf/verdicts.yaml").write_text("close: near")
     assert main([]) == 1
     assert "conf/verdicts.yaml: close = 'near'" in capsys.readouterr().err
