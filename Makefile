@@ -6,10 +6,10 @@ INSTALLED := $(VENV)/.installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test readme case-study bench-report ui clean
+.PHONY: help setup repro test readme case-study bench-report bench-verdicts ui clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -45,6 +45,9 @@ case-study: setup ## train the lecture's case study and renew its tables in docs
 
 bench-report: setup ## time the report of 1,000 runs of 50 epochs (limit 20 s)
 	python benchmarks/report.py
+
+bench-verdicts: setup ## are verdicts right? 200 synthetic sweeps whose truth is known
+	python benchmarks/verdicts.py --write
 
 ui: setup ## look at the runs in MLflow, on http://127.0.0.1:5000
 	mlflow ui --host 127.0.0.1

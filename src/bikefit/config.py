@@ -247,8 +247,9 @@ def describe(settings: Settings, fold: int | None = None) -> str:
 
 
 def network_label(network: NetworkSettings) -> str:
-    """Say what the network is: "mlp 256×256", "linear"."""
-    return " ".join([network.name, "×".join(map(str, network.hidden))]).strip()
+    """Say what the network is: "mlp 256×256", "mlp 64 gelu", "linear"."""
+    activation = network.activation if network.hidden and network.activation != "relu" else ""
+    return " ".join([network.name, "×".join(map(str, network.hidden)), activation]).strip()
 
 
 def regularization_label(settings: Settings) -> str:

@@ -41,6 +41,9 @@ def run_one(settings: Settings) -> float:
     if isinstance(result, Exception):
         raise result
     log.info(f"{job.label}: validation loss {result:.4g} (run {job.run})")
+    from bikefit.compare.conclude import conclude_run
+
+    log.info(conclude_run(job.run))
     return result
 
 
@@ -59,6 +62,9 @@ def run_sweep(
     """
     global _open  # Hydra calls once a batch; the sweep lasts for all of them
     if _open is None:
+        from bikefit.compare.verdicts import read_thresholds
+
+        read_thresholds()  # a wrong file must not be found out after the training
         name = f"sweep {time.strftime('%Y-%m-%d %H:%M')} · {' '.join(command)}"
         run = tracking.start_sweep(settings[0].tracking.experiment, name[:250], command)
         record = settings[0].tracking.record
@@ -81,11 +87,12 @@ def close_sweep() -> None:
     sweep, _open = _open, None
     complete = sweep.failures is not None
     failures = sweep.failures or []
-    from bikefit.compare.ranking import rank, winner_note
+    from bikefit.compare.conclude import conclude
+    from bikefit.compare.ranking import winner_note
     from bikefit.compare.terminal import print_ranking
 
     runs = tracking.read_runs(sweep.run)
-    ranking = rank(runs)
+    ranking = conclude(sweep.run, runs)
     print_ranking(ranking)
     for label in failures:
         log.error(f"failed: {label}")

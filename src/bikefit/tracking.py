@@ -136,7 +136,8 @@ def finish_member(run: str, result: MemberResult, settings: Settings) -> None:
     """Write a member's metrics, its selected epoch and its artifacts, and close its run.
 
     Metrics of epoch e have step e; ``best/…`` are those of the selected epoch, and ``gap`` is
-    ``best/val/loss`` - ``best/train/loss``.
+    ``best/val/loss`` - ``best/train/loss``. ``lowest/…`` tell when the validation loss was lowest,
+    whichever epoch was selected.
     """
     stamp = int(time.time() * 1000)
     metrics = [
@@ -158,10 +159,13 @@ def finish_member(run: str, result: MemberResult, settings: Settings) -> None:
 def best(result: MemberResult) -> dict[str, float]:
     """Return the metrics of the selected epoch under ``best/``, the gap and the epoch."""
     at = {name: float(values[result.selected - 1]) for name, values in result.metrics.items()}
+    lowest = int(result.metrics["val/loss"].argmin())
     return {
         **{f"best/{name}": value for name, value in at.items()},
         **result.final,
         "best/epoch": float(result.selected),
+        "lowest/val/loss": float(result.metrics["val/loss"][lowest]),
+        "lowest/epoch": lowest + 1.0,
         "gap": at["val/loss"] - at["train/loss"],
     }
 
@@ -224,6 +228,28 @@ def finish_sweep(run: str, note: str, metrics: Mapping[str, float], status: str)
     client().set_terminated(run, status)
 
 
+def tag_verdicts(table: pd.DataFrame) -> None:
+    """Write verdicts to their runs as the tags ``verdict``, ``verdict.reason``, ``verdict.next``.
+
+    Args:
+        table: of :func:`bikefit.compare.verdicts.verdicts`; a run without a result gets a reason
+            alone.
+    """
+    names = {"verdict": "verdict", "reason": "verdict.reason", "next": "verdict.next"}
+    for row in table.to_dict("records"):
+        _log(row["run_id"], [], {tag: row[key][:5000] for key, tag in names.items() if row[key]})
+
+
+def log_counts(run: str, counts: Mapping[str, int]) -> None:
+    """Write how often each verdict was given to a sweep's run: ``verdicts/good_fit`` and so on."""
+    stamp = int(time.time() * 1000)
+    metrics = [
+        Metric(f"verdicts/{name.replace(' ', '_')}", float(count), stamp, 0)
+        for name, count in counts.items()
+    ]
+    _log(run, metrics, {"verdicts": ", ".join(f"{n} {name}" for name, n in counts.items() if n)})
+
+
 def log_files(run: str, files: Sequence[Path], folder: str | None = None) -> None:
     """Attach files to a run."""
     for file in files:
@@ -269,19 +295,24 @@ def read_runs(parent: str) -> pd.DataFrame:
         One row a run: ``run_id``, ``experiment_id``, ``name``, ``status``, a column for each
         parameter under its own name (numbers as numbers), one for each metric and each tag.
     """
-    rows = [
-        {
-            "run_id": run.info.run_id,
-            "experiment_id": run.info.experiment_id,
-            "name": run.info.run_name,
-            "status": run.info.status,
-            **{key: _number(value) for key, value in run.data.params.items()},
-            **run.data.metrics,
-            **{f"tags.{k}": v for k, v in run.data.tags.items() if not k.startswith("mlflow.")},
-        }
-        for run in _children(parent)
-    ]
-    return pd.DataFrame(rows)
+    return pd.DataFrame([_row(run) for run in _children(parent)])
+
+
+def read_run(run: str) -> pd.DataFrame:
+    """Read one run in the columns of :func:`read_runs`."""
+    return pd.DataFrame([_row(client().get_run(run))])
+
+
+def _row(run: Any) -> dict[str, Any]:
+    return {
+        "run_id": run.info.run_id,
+        "experiment_id": run.info.experiment_id,
+        "name": run.info.run_name,
+        "status": run.info.status,
+        **{key: _number(value) for key, value in run.data.params.items()},
+        **run.data.metrics,
+        **{f"tags.{k}": v for k, v in run.data.tags.items() if not k.startswith("mlflow.")},
+    }
 
 
 def _children(parent: str) -> Iterator[Any]:

@@ -16,8 +16,10 @@ from mlflow.artifacts import list_artifacts
 
 from bikefit import tracking
 from bikefit.compare.__main__ import main
+from bikefit.compare.conclude import _is_news, conclude_run
 from bikefit.compare.folds import fold_table
 from bikefit.compare.ranking import rank, winner_note
+from bikefit.compare.verdicts import verdicts, with_verdicts
 from stores import add, result, settings
 
 
@@ -197,7 +199,8 @@ def test_a_document_gets_the_table_between_its_markers(
     readme.write_text("before\n<!-- comparison -->\nold\n<!-- end of comparison -->\nafter\n")
     assert main([sweep, "--document", str(readme)]) == 0
     text = readme.read_text()
-    note = winner_note(rank(tracking.read_runs(sweep)), top=99)
+    runs = tracking.read_runs(sweep)
+    note = winner_note(with_verdicts(rank(runs), runs), top=99)
     assert text == (f"before\n<!-- comparison -->\n\n{note}\n\n<!-- end of comparison -->\nafter\n")
     assert main([sweep, "--document", str(readme)]) == 0
     assert readme.read_text() == text
@@ -226,3 +229,65 @@ def test_a_cross_validated_sweep_shows_its_folds(store: None) -> None:
 def test_a_sweep_without_folds_has_no_fold_table(store: None) -> None:
     with pytest.raises(tracking.TrackingError, match="no finished run with validation=kfold"):
         fold_table(tracking.read_runs(make_sweep()))
+
+
+def spread_sweep() -> str:
+    """An underfitting, an overfitting and a well fitting configuration, and a run that failed."""
+    sweep = tracking.start_sweep("full", "a sweep", [])
+    constant = {"constant/train/loss": 60.0, "constant/val/loss": 62.0}
+    for dropout, train, val in ((0.9, 41.2, 42.0), (0.0, 1.1, 25.0), (0.3, 9.0, 17.9)):
+        for seed in (0, 1):
+            outcome = result(train, val + seed / 10)
+            outcome.final, outcome.val_rows = constant, 3475
+            add(sweep, settings(dropout=dropout, seed=seed), outcome)
+    add(sweep, settings(hidden=4), result(np.nan, np.nan, failure="loss is not finite"))
+    return sweep
+
+
+def test_verdicts_become_tags_of_runs_and_counts_of_the_sweep(store: Path) -> None:
+    sweep = spread_sweep()
+    assert main(["--reports", "reports"]) == 0
+    runs = tracking.read_runs(sweep)
+    assert runs["tags.verdict"].tolist()[:6:2] == ["underfitting", "overfitting", "good fit"]
+    assert runs["tags.verdict"].isna().tolist() == [False] * 6 + [True]
+    assert runs["tags.verdict.reason"][0] == (
+        "train loss 41.20 is above the best validation loss 17.95 of this sweep: "
+        "more flexibility is possible"
+    )
+    assert runs["tags.verdict.next"][0].startswith("more epochs, or more flexible")
+    assert runs["tags.verdict.reason"][6] == "loss is not finite"
+    (parent,) = tracking.read_run(sweep).to_dict("records")
+    assert {k: v for k, v in parent.items() if k.startswith("verdicts/")} == {
+        "verdicts/good_fit": 2.0, "verdicts/underfitting": 2.0, "verdicts/overfitting": 2.0,
+        "verdicts/undecided": 0.0,
+    }  # fmt: skip
+    assert not _is_news(verdicts(runs), runs).any()
+    assert parent["tags.verdicts"] == "2 good fit, 2 underfitting, 2 overfitting"
+    table = pd.read_csv("reports/comparison.csv")
+    assert table["verdict"].tolist()[:6:2] == ["underfitting", "overfitting", "good fit"]
+    assert table["reason"][6] == "loss is not finite"
+    assert json.loads(Path("reports/metrics.json").read_text())["verdicts"] == {
+        "good fit": 1, "overfitting": 1, "undecided": 0, "underfitting": 1,
+    }  # fmt: skip
+
+
+def test_a_verdict_is_given_anew_with_other_thresholds(
+    store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep = spread_sweep()
+    assert main([]) == 0
+    Path("conf").mkdir()
+    Path("conf/verdicts.yaml").write_text("close: 0.5")
+    assert main([]) == 0
+    assert tracking.read_runs(sweep)["tags.verdict"].tolist()[2:4] == ["undecided"] * 2
+    Path("conf/verdicts.yaml").write_text("close: near")
+    assert main([]) == 1
+    assert "conf/verdicts.yaml: close = 'near'" in capsys.readouterr().err
+
+
+def test_a_run_alone_gets_a_verdict(store: Path) -> None:
+    run = tracking.start_job(settings(), None, "v1")
+    tracking.finish_member(run, result(9.0, 17.9), settings())
+    said = conclude_run(run)
+    assert said.startswith("undecided: validation loss 17.90 has no other configuration beside it")
+    assert tracking.read_run(run)["tags.verdict"].tolist() == ["undecided"]

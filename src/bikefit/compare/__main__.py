@@ -14,6 +14,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parse(arguments)
     # Loading the store takes a second, which --help need not wait for.
     from bikefit import tracking
+    from bikefit.config import ConfigError
 
     try:
         sweeps = [_recorded(options.record)] if options.record else options.sweep
@@ -21,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.document:
             sweep = sweeps[0] if sweeps else tracking.latest_sweep()
             _renew(options.document, options.section, sweep)
-    except (tracking.TrackingError, OSError) as error:
+    except (tracking.TrackingError, ConfigError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
@@ -67,22 +68,24 @@ def _recorded(path: Path) -> str:
 
 def _compare(sweeps: Sequence[str], reports: Path | None, mlflow: str) -> None:
     from bikefit import tracking
-    from bikefit.compare.ranking import between, rank
+    from bikefit.compare.conclude import conclude
+    from bikefit.compare.ranking import between
     from bikefit.compare.terminal import print_ranking
 
     rankings = []
     for sweep in sweeps:
         print(f"{tracking.sweep_name(sweep)} ({sweep})\n")
         runs = tracking.read_runs(sweep)
-        rankings.append(rank(runs))
+        rankings.append(conclude(sweep, runs))
         print_ranking(rankings[-1])
         print()
         if reports is not None:
             from bikefit.compare.report import write_report
             from bikefit.compare.reports import write_reports
 
-            write_reports(sweep, runs, reports)
-            write_report(sweep, runs, reports / "report.html", mlflow)
+            write_reports(sweep, runs, rankings[-1], reports)
+            # read again: now with their verdicts
+            write_report(sweep, tracking.read_runs(sweep), reports / "report.html", mlflow)
             print(f"Written to {reports}/ and attached to the sweep's run in MLflow.")
     if len(rankings) == 2:
         print(between(*rankings))
@@ -93,10 +96,11 @@ def _renew(file: Path, section: str, sweep: str) -> None:
     from bikefit.compare.folds import fold_table
     from bikefit.compare.ranking import rank, winner_note
     from bikefit.compare.reports import renew
+    from bikefit.compare.verdicts import read_thresholds, with_verdicts
     from bikefit.tracking import read_runs
 
     runs = read_runs(sweep)
-    ranking = rank(runs)
+    ranking = with_verdicts(rank(runs), runs, read_thresholds())
     folded = (ranking["folds"] > 1).any()
     renew(file, section, fold_table(runs) if folded else winner_note(ranking, top=len(ranking)))
 

@@ -49,7 +49,9 @@ def comparison(runs: pd.DataFrame) -> pd.DataFrame:
         return runs[key] if key in runs else pd.Series(np.nan, index=runs.index)
 
     method = column("method").astype(object).fillna("unknown")
-    network = _networks(column("network.name"), column("network.hidden"))
+    network = _networks(
+        column("network.name"), column("network.hidden"), column("network.activation")
+    )
     label = method + " · " + network
     table = pd.DataFrame({key: column(key) for key in ("run_id", "name", "status")})
     table["configuration"] = label + _apart(runs, label)
@@ -81,11 +83,12 @@ def kind(regularization: str) -> str:
     return " + ".join(dict.fromkeys(names))
 
 
-def _networks(names: pd.Series, hidden: pd.Series) -> pd.Series:
-    """Label networks as their runs are named: "mlp 256×256", "linear"."""
+def _networks(names: pd.Series, hidden: pd.Series, activation: pd.Series) -> pd.Series:
+    """Label networks as their runs are named: "mlp 256×256", "mlp 64 gelu", "linear"."""
     names = names.astype(object).fillna("unknown")
     widths = hidden.astype(object).fillna("").astype(str).str.strip("[]").str.replace(",", "×")
-    return (names + " " + widths).str.strip()
+    plain = activation.isna() | activation.eq("relu") | widths.eq("")
+    return (names + " " + widths + (" " + activation.astype(str)).mask(plain, "")).str.strip()
 
 
 def settings(runs: pd.DataFrame) -> list[str]:
@@ -250,21 +253,36 @@ def failure_sentence(ranking: pd.DataFrame) -> str:
     return f"{count} runs failed or did not finish: {names}."
 
 
+def verdict_sentence(ranking: pd.DataFrame) -> str:
+    """Count the verdicts and say what comes next; empty for a ranking without verdicts."""
+    if winner(ranking) is None or "verdict" not in ranking:
+        return ""
+    counts = ranking["verdict"].value_counts()
+    said = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
+    best = ranking.iloc[0]
+    return (
+        f"Verdicts on configurations: {said}. On the best: {best['verdict']}, "
+        f"because {best['reason']}. Next: {best['next']}."
+    )
+
+
 def winner_note(ranking: pd.DataFrame, top: int = 10) -> str:
-    """Write the description of a sweep (Markdown): who won, against what noise, what failed."""
+    """Write the description of a sweep (Markdown): who won, the noise, verdicts, what failed."""
     sentences = [f"**{winner_sentence(ranking)}**", noise_sentence(ranking)]
-    lines = [" ".join(sentences).strip(), failure_sentence(ranking)]
+    lines = [" ".join(sentences).strip(), verdict_sentence(ranking), failure_sentence(ranking)]
     best, name = winner(ranking), measure(ranking)
     if best is not None:
         like = best[f"val_{name}"]
+        told = "verdict" in ranking
         head = f"| | configuration | seeds | train {name} | validation {name} | gap |"
         rows = [
             f"| {place} | {row['configuration']} | {row['seeds']} "
             f"| {number(row[f'train_{name}'], like)} | {with_spread(row, f'val_{name}', like)} "
-            f"| {number(row['gap'], like)} |"
+            f"| {number(row['gap'], like)} |" + (f" {row['verdict'] or '–'} |" if told else "")
             for place, row in enumerate(ranking.head(top).to_dict("records"), start=1)
         ]
-        lines.append("\n".join([head, "|--:|:--|--:|--:|--:|--:|", *rows]))
+        head, rule = head + " verdict |" * told, "|--:|:--|--:|--:|--:|--:|" + ":--|" * told
+        lines.append("\n".join([head, rule, *rows]))
     return "\n\n".join(line for line in lines if line)
 
 

@@ -10,7 +10,8 @@ from typing import Any
 import pandas as pd
 
 from bikefit import tracking
-from bikefit.compare.ranking import comparison, measure, rank, winner
+from bikefit.compare.ranking import comparison, measure, winner
+from bikefit.compare.verdicts import VERDICTS, read_thresholds, verdicts
 from bikefit.data.files import replacing, write_json
 
 PARTS = {"train": "train", "val": "validation"}
@@ -19,20 +20,27 @@ WINNER = (
 )  # fmt: skip
 
 
-def write_reports(sweep: str, runs: pd.DataFrame, folder: Path) -> None:
+def write_reports(sweep: str, runs: pd.DataFrame, ranking: pd.DataFrame, folder: Path) -> None:
     """Write the comparison of a sweep, and attach its table and its picture to the sweep's run.
+
+    Args:
+        sweep: id of the sweep's run.
+        runs: as :func:`bikefit.tracking.read_runs` gives them.
+        ranking: of :func:`bikefit.compare.conclude.conclude`.
+        folder: where to write.
 
     Raises:
         TrackingError: no run of the sweep has a result.
     """
     from bikefit.compare.figures import save, train_against_validation
 
-    table, ranking = comparison(runs), rank(runs)
+    table = comparison(runs)
     if winner(ranking) is None:
         reasons = "; ".join(table["failure"].dropna().astype(str).head(3)) or "none is recorded"
         raise tracking.TrackingError(f"sweep {sweep}: no run has a result; reasons: {reasons}")
-    write_csv(folder / "comparison.csv", table)
-    write_json(folder / "metrics.json", metrics(ranking))
+    given = verdicts(runs, read_thresholds())[["verdict", "reason"]]
+    write_csv(folder / "comparison.csv", pd.concat([table, given], axis=1))
+    write_json(folder / "metrics.json", metrics(ranking) | {"verdicts": _counts(ranking)})
     write_csv(folder / "plots/losses.csv", losses(ranking))
     write_csv(folder / "plots/learning_curves.csv", learning_curves(table, ranking))
     with replacing(folder / "comparison.png") as temporary:
@@ -73,6 +81,11 @@ def metrics(ranking: pd.DataFrame) -> dict[str, Any]:
             row["kind"]: _numbers(row, ("val_loss", "val_rmse")) for _, row in best.iterrows()
         },
     }
+
+
+def _counts(ranking: pd.DataFrame) -> dict[str, int]:
+    """How many configurations got each verdict."""
+    return {name: int((ranking["verdict"] == name).sum()) for name in VERDICTS}
 
 
 def _numbers(row: pd.Series, names: Sequence[str]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from bikefit.compare.ranking import (
     noise_sentence,
     number,
     unit,
+    verdict_sentence,
     winner,
     winner_sentence,
     with_spread,
@@ -31,7 +32,9 @@ def print_ranking(ranking: pd.DataFrame, top: int = 25, console: Console | None 
     """
     console = console or Console(highlight=False)
     console.print(Text(winner_sentence(ranking), style="bold"))
-    for sentence in (noise_sentence(ranking), failure_sentence(ranking)):
+    for sentence in (
+        noise_sentence(ranking), verdict_sentence(ranking), failure_sentence(ranking),
+    ):  # fmt: skip
         if sentence:
             console.print(Text(sentence))
     if winner(ranking) is not None:
@@ -49,6 +52,9 @@ def _table(ranking: pd.DataFrame, top: int) -> Table:
     table.add_column("configuration", overflow="fold")
     for head in ("seeds", "train", "validation", "gap", "RMSE"):
         table.add_column(head, justify="right", no_wrap=True)
+    told = "verdict" in ranking
+    if told:
+        table.add_column("verdict", no_wrap=True)
     for place, row in enumerate(ranking.head(top).to_dict("records"), start=1):
         near = NOISE_MARK if row["within_noise"] is True else " "
         table.add_row(
@@ -59,6 +65,7 @@ def _table(ranking: pd.DataFrame, top: int) -> Table:
             with_spread(row, f"val_{name}", like),
             number(row["gap"], like),
             number(row["val_rmse"], 100),
+            *([row["verdict"] or "–"] if told else []),
             style="bold green" if place == 1 else "green" if near.strip() else None,
         )
     return table

@@ -1,0 +1,432 @@
+"""Are verdicts right? `python benchmarks/verdicts.py`: synthetic sweeps whose truth is known.
+
+A problem is a known function with known noise, and a sweep over it from networks far too small
+to far too large and from no regularization to far too strong, trained by the project's own
+stacks. What the networks are worth is measured on the known function itself, not on the rows
+that verdicts see; `docs/verdicts.md` says how that gives the right verdict.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import pandas as pd
+import pytorch_lightning as pl
+import torch
+
+from bikefit.compare.verdicts import Thresholds, read_thresholds, verdicts
+from bikefit.config import Settings, flat, parse, regularization_label
+from bikefit.data.table import Table
+from bikefit.nn.stacking import Stack
+from bikefit.training.callbacks import Selection
+from bikefit.training.data import Batches, Fold, Pool, Rows, StackData
+from bikefit.training.final import constant_losses
+from bikefit.training.members import make_network, strengths
+from bikefit.training.module import StackModule
+
+HELD_OUT = 2000  # seed of the first problem that is reported; rule and thresholds are older
+PROBLEMS = 200
+SEEDS = (0, 1, 2)
+FRESH = 4000  # rows on which a network is compared with the known function
+SMALL = ([], [1], [3], [8])
+LARGE = [32, 32]
+ON_LARGE: tuple[dict[str, float], ...] = (
+    {}, {"l2": 1e-4}, {"l2": 1e-3}, {"l2": 1e-2}, {"l2": 1e-1}, {"l2": 1.0},
+    {"dropout": 0.1}, {"dropout": 0.4}, {"dropout": 0.8}, {"patience": 10},
+)  # fmt: skip
+CLASSES = ("underfitting", "overfitting", "good fit", "undecided")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A known function of a few inputs with known noise, and the rows drawn from it."""
+
+    seed: int
+    loss: str
+    inputs: int
+    train_rows: int
+    val_rows: int
+    noise: float  # variance of the noise in units of that of the function, about
+
+    @classmethod
+    def draw(cls, seed: int) -> Problem:
+        """Draw everything but the loss, which alternates."""
+        random = np.random.default_rng([seed, 0])
+        return cls(
+            seed=seed,
+            loss=("mse", "poisson")[seed % 2],
+            inputs=int(random.integers(2, 6)),
+            train_rows=int(random.choice([100, 200, 400])),
+            val_rows=200,
+            noise=float(np.exp(random.uniform(np.log(0.05), np.log(1.0)))),
+        )
+
+    @cached_property
+    def _wave(self) -> tuple[np.ndarray, ...]:
+        random = np.random.default_rng([self.seed, 1])
+        terms = int(random.integers(2, 6))
+        directions = random.normal(0, 1.6 / np.sqrt(self.inputs), (self.inputs, terms))
+        return directions, random.uniform(-3, 3, terms), random.normal(0, 1, (terms, 2))
+
+    def _shape(self, x: np.ndarray) -> np.ndarray:
+        """A sum of a straight line, waves, steps and a product."""
+        directions, shift, weight = self._wave
+        z = x @ directions + shift
+        bent = np.where(np.arange(z.shape[1]) % 2 == 0, np.sin(z), np.tanh(2 * z))
+        return bent @ weight[:, 0] + 0.3 * x @ directions @ weight[:, 1] + 0.5 * x[:, 0] * x[:, 1]
+
+    @cached_property
+    def _moments(self) -> tuple[float, float]:
+        shape = self._shape(self.features(2, 20_000))
+        return float(shape.mean()), float(shape.std())
+
+    def features(self, stream: int, rows: int) -> np.ndarray:
+        """Draw inputs, standardized."""
+        random = np.random.default_rng([self.seed, stream])
+        return random.uniform(-(3**0.5), 3**0.5, (rows, self.inputs))
+
+    def mean(self, x: np.ndarray) -> np.ndarray:
+        """The known function: the expected target of each row."""
+        mean, std = self._moments
+        shape = (self._shape(x) - mean) / std
+        if self.loss == "mse":
+            return 10.0 + shape
+        return np.exp(0.6 * np.clip(shape, -3, 3)) * 1.4 / self.noise
+
+    def target(self, mean: np.ndarray, stream: int) -> np.ndarray:
+        """Draw the target of each row."""
+        random = np.random.default_rng([self.seed, stream])
+        if self.loss == "mse":
+            return mean + np.sqrt(self.noise) * random.normal(size=len(mean))
+        return random.poisson(mean).astype(float)
+
+    def loss_of(self, target: np.ndarray, predicted: np.ndarray, scale: float) -> np.ndarray:
+        """Loss of each row in the unit of the trainer; `scale` is the target's variance."""
+        if self.loss == "mse":
+            return (target - predicted) ** 2 / scale
+        logarithm = np.log(np.where(target > 0, target, 1) / predicted)
+        return target * logarithm - target + predicted
+
+
+def settings(
+    problem: Problem, hidden: list[int], seed: int, strength: dict[str, float]
+) -> Settings:
+    """What `conf/` would say about one run."""
+    scale = 1.0 if problem.loss == "mse" else 0.3 / problem.noise  # loss of a constant, about
+    scaled = {k: v * scale if k == "l2" else v for k, v in strength.items()}
+    return parse({
+        "data": {"name": f"problem {problem.seed}"},
+        "network": {"name": "mlp" if hidden else "linear", "hidden": hidden},
+        "regularization": scaled,
+        "optimizer": {"name": "adam", "lr": 0.015},
+        "training": {"epochs": 120, "batch_size": 100},
+        "validation": {"name": "holdout"},
+        "trainer": {},
+        "tracking": {"experiment": "benchmark"},
+        "loss": problem.loss,
+        "seed": seed,
+    })  # fmt: skip
+
+
+def pool_of(problem: Problem) -> Pool:
+    """The rows that a sweep sees: training rows, then validation rows."""
+    count = problem.train_rows + problem.val_rows
+    features = problem.features(3, count)
+    target = problem.target(problem.mean(features), 4)
+    names = tuple(f"x{i}" for i in range(problem.inputs))
+    table = Table(
+        name=f"problem {problem.seed}", path=Path(), feature_names=names, standardized=(),
+        rows={"train": problem.train_rows, "validation": problem.val_rows}, split_kind="random",
+        split_seed=0, data_version="", target_mean=0.0, target_std=1.0,
+    )  # fmt: skip
+    return Pool(
+        table, features.astype(np.float32), target.astype(np.float32),
+        np.arange(count).astype("M8[h]"), problem.train_rows,
+    )  # fmt: skip
+
+
+def fit(problem: Problem, members: Sequence[Settings]) -> list[dict[str, Any]]:
+    """Train members of one shape side by side, and measure them as runs and against the truth."""
+    pool = pool_of(problem)
+    rows_of = np.arange(len(pool.target))
+    fold = Fold(rows_of[: pool.train_rows], rows_of[pool.train_rows :], refit=False)
+    rows = Rows(pool, [fold], [0] * len(members))
+    seeds = sorted({m.seed for m in members})
+    networks = [make_network(m, problem.inputs) for m in members]
+    module = StackModule(
+        Stack(networks), rows, [seeds.index(m.seed) for m in members], [m.seed for m in members],
+        [strengths(m, n) for m, n in zip(members, networks, strict=True)], members[0].optimizer,
+        [m.optimizer.lr for m in members], members[0].loss,
+    )  # fmt: skip
+    batches = Batches([(s, rows.train_rows[0]) for s in seeds], members[0].training.batch_size)
+    selection = Selection([m.regularization.patience for m in members])
+    trainer = pl.Trainer(
+        accelerator="cpu", devices=1, max_epochs=members[0].training.epochs, logger=False,
+        callbacks=[selection], enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, num_sanity_val_steps=0,
+    )  # fmt: skip
+    trainer.fit(module, datamodule=StackData(batches, len(rows.target)))
+    module.stack.load(selection.state)
+    constant = {k: v.tolist() for k, v in constant_losses(module).items()}
+    truth = _truth(problem, module, pool)
+    return [
+        _record(member, module, selection, constant, m) | {k: v[m] for k, v in truth.items()}
+        for m, member in enumerate(members)
+    ]
+
+
+def _record(
+    member: Settings, module: StackModule, selection: Selection, constant: dict[str, list[float]],
+    m: int,
+) -> dict[str, Any]:  # fmt: skip
+    """A run as `tracking.read_runs` would give it."""
+    at, last = selection.selected[m], selection.last[m]
+    history = {
+        name: [float(epoch[name][m]) for epoch in module.history[:last]]
+        for name in ("train/loss", "val/loss")
+    }
+    label = regularization_label(member)
+    row = {
+        **flat(member), "method": label, "status": "FINISHED", "name": label,
+        "run_id": f"{label} {member.network.hidden} {member.seed}", "best/epoch": float(at),
+        "lowest/val/loss": min(history["val/loss"]),
+        "lowest/epoch": 1.0 + int(np.argmin(history["val/loss"])),
+        "tags.val_rows": str(int(module.rows.masks[1, 0].sum())),
+        **{name: values[m] for name, values in constant.items()},
+        **{f"best/{name}": values[at - 1] for name, values in history.items()},
+    }  # fmt: skip
+    if selection.failure[m]:
+        row |= {"status": "FAILED", "tags.failure": selection.failure[m]}
+    return row
+
+
+@torch.no_grad()
+def _truth(problem: Problem, module: StackModule, pool: Pool) -> dict[str, list[float]]:
+    """Excess of each member over the known function: on fresh rows, and on its training rows.
+
+    The first is the expected loss over fresh targets minus that of the known function, exact but
+    for the choice of the inputs; the second compares both on the very targets that were fitted.
+    """
+    scale = float(module.rows.target_std[0, 0]) ** 2
+    module.stack.eval()
+
+    def predict(x: np.ndarray) -> np.ndarray:
+        output = module.stack(torch.from_numpy(x.astype(np.float32)))
+        return np.asarray(module.loss.predict(output).double().numpy())
+
+    fresh = problem.features(5, FRESH)
+    known = problem.mean(fresh)
+    # Known noise: the expected excess needs no draw of targets.
+    excess = problem.loss_of(known, predict(fresh), scale).mean(axis=1)
+    noise = problem.loss_of(problem.target(known, 6), known, scale).mean()
+    x, y = problem.features(3, pool.train_rows + problem.val_rows)[: pool.train_rows], pool.target
+    y = y[: pool.train_rows].astype(float)
+    ours, theirs = problem.loss_of(y, predict(x), scale), problem.loss_of(y, problem.mean(x), scale)
+    return {
+        "truth.excess": excess.tolist(),
+        "truth.train_excess": (ours.mean(axis=1) - theirs.mean()).tolist(),
+        "truth.irreducible": [float(noise)] * len(excess),
+    }
+
+
+def sweep(problem: Problem) -> pd.DataFrame:
+    """All runs of one problem."""
+    _quiet()
+    shapes = [(hidden, ({},)) for hidden in SMALL] + [(LARGE, ON_LARGE)]
+    runs = [
+        run
+        for hidden, choices in shapes
+        for run in fit(
+            problem, [settings(problem, hidden, s, c) for s in SEEDS for c in choices]
+        )
+    ]  # fmt: skip
+    return pd.DataFrame(runs).assign(problem=problem.seed)
+
+
+def _quiet() -> None:
+    # Neither says anything about our data: rows lie in memory, and there is no logger on purpose.
+    torch.set_num_threads(1)
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for message in (".*does not have many workers.*", ".*isinstance\\(treespec, LeafSpec\\).*",
+                    ".*Consider setting `persistent_workers=True`.*"):  # fmt: skip
+        warnings.filterwarnings("ignore", message)
+
+
+def right_verdicts(runs: pd.DataFrame) -> pd.DataFrame:
+    """Say which verdict is right for each run of one problem, from the known function alone.
+
+    With I the irreducible loss, E the excess of a run over it on fresh rows, E* the lowest mean
+    excess of a configuration of the sweep and A the excess on the training rows (negative where
+    the run fits their noise):
+
+    - near the best that the sweep can do, (E - E*) / (I + E*) at most 0.1, and E at most 2 I:
+      good fit;
+    - else, A at least half of E, so that the run misses the training rows as well: underfitting;
+    - else overfitting.
+
+    Within a factor of two of a border (0.05 to 0.2; a third to two thirds) the verdicts of either
+    side are acceptable; so is "undecided" for the first border, and for a run near the best of
+    its sweep that is far off all the same. A run with E above 2 I is never a good fit.
+
+    Returns:
+        ``right``, the verdict on this side of the borders; ``clear``, whether no other is
+        acceptable; and ``acceptable``, all that are, joined by "|".
+    """
+    noise, excess = runs["truth.irreducible"], runs["truth.excess"]
+    by_name = [runs["method"], runs["network.hidden"].astype(str)]
+    lowest = excess.groupby(by_name).mean().min()
+    near = (excess - lowest) / (noise + lowest)
+    share = runs["truth.train_excess"].clip(lower=0) / excess
+    rows = [
+        _right(*values) for values in zip(near, share, excess > 2 * noise, strict=True)
+    ]  # fmt: skip
+    return pd.DataFrame(rows, columns=["right", "clear", "acceptable"], index=runs.index)
+
+
+def _right(near: float, share: float, far_off: bool) -> tuple[str, bool, str]:
+    acceptable = set()
+    if near <= 0.2 and not far_off:
+        acceptable.add("good fit")
+    if near > 0.05 or far_off:
+        acceptable |= {"underfitting"} if share > 1 / 3 else set()
+        acceptable |= {"overfitting"} if share < 2 / 3 else set()
+    if 0.05 < near <= 0.2 or (near <= 0.2 and far_off):
+        acceptable.add("undecided")
+    bad = "underfitting" if share >= 0.5 else "overfitting"
+    right = "good fit" if near <= 0.1 and not far_off else bad
+    return right, len(acceptable) == 1, "|".join(sorted(acceptable))
+
+
+def judged(runs: pd.DataFrame, thresholds: Thresholds | None = None) -> pd.DataFrame:
+    """Give every run its verdict and, from the known function, the right one."""
+    parts = []
+    for _, group in runs.groupby("problem"):
+        own = group.reset_index(drop=True).dropna(axis=1, how="all")
+        given = verdicts(own, thresholds)[["verdict", "reason"]]
+        truths = [key for key in own if key.startswith("truth.")]
+        kept = own[["problem", "loss", "method", "network.hidden", *truths]]
+        parts.append(pd.concat([kept, given, right_verdicts(own)], axis=1))
+    table = pd.concat(parts, ignore_index=True)
+    return table[table["verdict"].notna()].reset_index(drop=True)
+
+
+def confusion(table: pd.DataFrame) -> pd.DataFrame:
+    """Count runs by the right verdict (rows) and the given one (columns)."""
+    counted = pd.crosstab(table["right"], table["verdict"])
+    return counted.reindex(index=CLASSES[:3], columns=CLASSES, fill_value=0)
+
+
+def summary(table: pd.DataFrame) -> dict[str, float]:
+    """Accuracy and what stands beside it."""
+    given = [v in a.split("|") for v, a in zip(table["verdict"], table["acceptable"], strict=True)]
+    right, clear = pd.Series(given, index=table.index), table["clear"]
+    decided = clear & (table["verdict"] != "undecided")
+    far_off = table["truth.excess"] > 2 * table["truth.irreducible"]
+    return {
+        "problems": table["problem"].nunique(),
+        "runs": len(table),
+        "clear": int(clear.sum()),
+        "accuracy": float(right.mean()),
+        "accuracy.clear": float(right[clear].mean()),
+        "accuracy.decided": float(right[decided].mean()),
+        "undecided.clear": int((clear & ~decided).sum()),
+        "far_off": int(far_off.sum()),
+        "far_off.good_fit": int((far_off & (table["verdict"] == "good fit")).sum()),
+    }
+
+
+def report(table: pd.DataFrame, first: int) -> str:
+    """Write the result as Markdown."""
+    found = summary(table)
+    clear = table[table["clear"]]
+    last = first + int(found["problems"]) - 1
+    return f"""# Are verdicts right?
+
+`make bench-verdicts` wrote this. {found["problems"]} synthetic problems (seeds {first} to {last}),
+each a sweep of {len(SMALL) + len(ON_LARGE)} configurations over {len(SEEDS)} seeds, half of them
+with squared error, half with Poisson counts. Thresholds were set on other problems (seeds 0 to 59).
+`docs/verdicts.md` says how the known function gives the right verdict.
+
+- Runs with a result: {found["runs"]}. On {found["clear"]} of them only one verdict is right; the
+  other {found["runs"] - found["clear"]} are near a border, where the verdicts of both sides count.
+- **Right: {found["accuracy"]:.1%}** of all runs, {found["accuracy.clear"]:.1%} of the clear ones
+  ("undecided" counts as wrong: {found["undecided.clear"]} runs), {found["accuracy.decided"]:.1%} of
+  the clear ones that got a verdict.
+- Runs whose excess loss is more than twice the irreducible loss: {found["far_off"]}, of which
+  **called a good fit: {found["far_off.good_fit"]}**.
+
+Clear runs, the right verdict (row) against the given one (column):
+
+{_markdown(confusion(clear))}
+
+All runs, the right verdict being the one on this side of the border:
+
+{_markdown(confusion(table))}
+
+By loss:
+
+{_by_loss(table)}
+"""
+
+
+def _markdown(counts: pd.DataFrame) -> str:
+    lines = [f"| | {' | '.join(counts.columns)} |", "|:--|" + "--:|" * len(counts.columns)]
+    for name, row in counts.iterrows():
+        lines.append(f"| **{name}** | {' | '.join(map(str, row))} |")
+    return "\n".join(lines)
+
+
+def _by_loss(table: pd.DataFrame) -> str:
+    lines = ["| loss | runs | right | right of clear | far off | called a good fit |"]
+    lines.append("|:--|--:|--:|--:|--:|--:|")
+    for loss, group in table.groupby("loss"):
+        s = summary(group)
+        lines.append(
+            f"| {loss} | {s['runs']} | {s['accuracy']:.1%} | {s['accuracy.clear']:.1%} "
+            f"| {s['far_off']} | {s['far_off.good_fit']} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Train the sweeps, judge them, print and perhaps write the result."""
+    parser = argparse.ArgumentParser(description="Are verdicts right?")
+    parser.add_argument("--problems", type=int, default=PROBLEMS)
+    parser.add_argument("--first", type=int, default=HELD_OUT, help="seed of the first problem")
+    parser.add_argument("--processes", type=int, default=joblib.cpu_count())
+    parser.add_argument("--keep", type=Path, help="file of trained runs: read if it exists")
+    parser.add_argument("--write", action="store_true", help="write benchmarks/verdicts.md")
+    options = parser.parse_args()
+    start = time.perf_counter()
+    if options.keep and options.keep.exists():
+        runs = pd.read_pickle(options.keep)  # noqa: S301  (a file of one's own)
+    else:
+        runs = train(options.first, options.problems, options.processes)
+        if options.keep:
+            runs.to_pickle(options.keep)
+    text = report(judged(runs, read_thresholds()), int(runs["problem"].min()))
+    print(text)
+    print(f"{time.perf_counter() - start:.0f} s")
+    if options.write:
+        Path(__file__).with_suffix(".md").write_text(text, encoding="utf-8")
+
+
+def train(first: int, problems: int, processes: int) -> pd.DataFrame:
+    """Train the sweeps of so many problems."""
+    drawn = [Problem.draw(seed) for seed in range(first, first + problems)]
+    work = joblib.Parallel(n_jobs=processes)(joblib.delayed(sweep)(one) for one in drawn)
+    return pd.concat(work, ignore_index=True)
+
+
+if __name__ == "__main__":
+    main()
