@@ -404,17 +404,11 @@ def main() -> None:
     parser.add_argument("--problems", type=int, default=PROBLEMS)
     parser.add_argument("--first", type=int, default=HELD_OUT, help="seed of the first problem")
     parser.add_argument("--processes", type=int, default=joblib.cpu_count())
-    parser.add_argument("--keep", type=Path, help="file of trained runs: read if it exists")
     parser.add_argument("--write", action="store_true", help="write benchmarks/verdicts.md")
     options = parser.parse_args()
     start = time.perf_counter()
-    if options.keep and options.keep.exists():
-        runs = pd.read_pickle(options.keep)  # noqa: S301  (a file of one's own)
-    else:
-        runs = train(options.first, options.problems, options.processes)
-        if options.keep:
-            runs.to_pickle(options.keep)
-    text = report(judged(runs, read_thresholds()), int(runs["problem"].min()))
+    runs = train(options.first, options.problems, options.processes)
+    text = report(judged(runs, read_thresholds()), options.first)
     print(text)
     print(f"{time.perf_counter() - start:.0f} s")
     if options.write:
@@ -429,4 +423,6 @@ def train(first: int, problems: int, processes: int) -> pd.DataFrame:
 
 
 if __name__ == "__main__":
-    main()
+    import verdicts  # under its own name, so that worker processes find what they are sent
+
+    verdicts.main()
