@@ -9,9 +9,11 @@ import pytest
 
 from bikefit.compare.ranking import (
     between,
+    choice_sentence,
     comparison,
     failure_sentence,
     kind,
+    least_flexible,
     noise_sentence,
     number,
     rank,
@@ -261,3 +263,27 @@ def test_sweeps_of_different_losses_are_compared_by_deviance(run: Run) -> None:
     other = rank(pd.DataFrame([run(val=0.1, loss="mse", **{"best/val/deviance": 13.0})]))
     assert "second sweep has the lower validation deviance" in between(one, other)
     assert between(one, other).endswith("how far that is noise is unknown.")
+
+
+def test_the_one_standard_error_rule_chooses_the_least_flexible_close_one(run: Run) -> None:
+    rows = [
+        run(method, seed=seed, train=train, val=val + shift)
+        for method, train, val in (("none", 1.0, 5.0), ("l2 λ=1", 3.0, 5.5), ("l1 λ=1", 4.0, 6.5))
+        for seed, shift in enumerate([-1.0, 0.0, 1.0])
+    ]
+    ranking = rank(pd.DataFrame(rows))
+    # standard error of the best: 1 / √3 = 0.577, so 5.5 is close enough and 6.5 is not
+    chosen = least_flexible(ranking)
+    assert chosen is not None
+    assert chosen["configuration"] == "l2 λ=1 · mlp 256×256"
+    assert choice_sentence(ranking) == (
+        "The one-standard-error rule chooses l2 λ=1 · mlp 256×256, with 5.500: "
+        "the least flexible within 0.577 of the best."
+    )
+
+
+def test_the_one_standard_error_rule_without_an_error_or_a_result(run: Run) -> None:
+    alone = rank(pd.DataFrame([run("none", val=5.0), run("l2 λ=1", val=5.1, train=6.0)]))
+    assert choice_sentence(alone).endswith("the rule chooses none · mlp 256×256, the best.")
+    failed = rank(pd.DataFrame([run(failure="no")]))
+    assert choice_sentence(failed) == "Nothing can be chosen: no run finished."

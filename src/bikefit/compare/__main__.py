@@ -18,7 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     try:
         sweeps = [_recorded(options.record)] if options.record else options.sweep
-        _compare(sweeps or [tracking.latest_sweep()], options.reports, options.mlflow)
+        _compare(sweeps or [tracking.latest_sweep()], options)
         if options.document:
             sweep = sweeps[0] if sweeps else tracking.latest_sweep()
             _renew(options.document, options.section, sweep)
@@ -42,6 +42,10 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--document", type=Path, help="Markdown file that receives the table")
     parser.add_argument("--section", default="comparison", help="section of it, between markers")
+    parser.add_argument(
+        "--one-standard-error", action="store_true",
+        help="also choose the least flexible configuration within one standard error of the best",
+    )  # fmt: skip
     options = parser.parse_args(arguments)
     if len(options.sweep) > 2:
         parser.error(f"at most two sweeps can be compared, got {len(options.sweep)}")
@@ -66,10 +70,10 @@ def _recorded(path: Path) -> str:
         ) from None
 
 
-def _compare(sweeps: Sequence[str], reports: Path | None, mlflow: str) -> None:
+def _compare(sweeps: Sequence[str], options: argparse.Namespace) -> None:
     from bikefit import tracking
     from bikefit.compare.conclude import conclude
-    from bikefit.compare.ranking import between
+    from bikefit.compare.ranking import between, choice_sentence
     from bikefit.compare.terminal import print_ranking
 
     rankings = []
@@ -78,14 +82,16 @@ def _compare(sweeps: Sequence[str], reports: Path | None, mlflow: str) -> None:
         runs = tracking.read_runs(sweep)
         rankings.append(conclude(sweep, runs))
         print_ranking(rankings[-1])
+        if options.one_standard_error:
+            print(choice_sentence(rankings[-1]))
         print()
-        if reports is not None:
+        if reports := options.reports:
             from bikefit.compare.report import write_report
             from bikefit.compare.reports import write_reports
 
             write_reports(sweep, runs, rankings[-1], reports)
             # read again: now with their verdicts
-            write_report(sweep, tracking.read_runs(sweep), reports / "report.html", mlflow)
+            write_report(sweep, tracking.read_runs(sweep), reports / "report.html", options.mlflow)
             print(f"Written to {reports}/ and attached to the sweep's run in MLflow.")
     if len(rankings) == 2:
         print(between(*rankings))

@@ -192,6 +192,38 @@ def winner(ranking: pd.DataFrame) -> pd.Series | None:
     return ranking.iloc[0]
 
 
+def least_flexible(ranking: pd.DataFrame) -> pd.Series | None:
+    """Choose by the one-standard-error rule (Breiman et al. 1984), or None where nobody won.
+
+    Of the configurations whose validation loss is at most one standard error of the best above
+    the best, the least flexible is chosen: the one that fits its training rows worst.
+    """
+    best = winner(ranking)
+    if best is None or math.isnan(best[f"val_{measure(ranking)}_se"]):
+        return best
+    name = measure(ranking)
+    limit = best[f"val_{name}"] + best[f"val_{name}_se"]
+    near = ranking[ranking[f"val_{name}"] <= limit]
+    return near.loc[near[f"train_{name}"].idxmax()]
+
+
+def choice_sentence(ranking: pd.DataFrame) -> str:
+    """Say what the one-standard-error rule chooses."""
+    chosen, best = least_flexible(ranking), winner(ranking)
+    if chosen is None or best is None:
+        return "Nothing can be chosen: no run finished."
+    by = f"val_{measure(ranking)}"
+    if math.isnan(best[f"{by}_se"]):
+        return (
+            f"One seed has no standard error: the rule chooses {chosen['configuration']}, the best."
+        )
+    error = number(best[f"{by}_se"], best[by])
+    return (
+        f"The one-standard-error rule chooses {chosen['configuration']}, with "
+        f"{number(chosen[by], best[by])}: the least flexible within {error} of the best."
+    )
+
+
 def number(value: float, like: float) -> str:
     """Write a number with the decimals that give `like` four significant digits; NaN as "–"."""
     if math.isnan(value):
