@@ -108,3 +108,9 @@ def test_parameters_of_a_stage_exist(name: str) -> None:
 
 def test_entry_modules_reads_a_command() -> None:
     assert entry_modules("python -m bikefit.train -m seed=0,1") == ["bikefit.train"]
+
+
+def test_the_sweep_depends_on_every_group_of_conf_that_it_composes() -> None:
+    named = {dep.split("/")[1] for dep in STAGES["sweep"]["deps"] if dep.startswith("conf/")}
+    there = {path.name for path in (ROOT / "conf").iterdir()}
+    assert there - named == {"verdicts.yaml"}
