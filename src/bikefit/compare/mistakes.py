@@ -82,6 +82,11 @@ def error_by(column: str, runs: Mapping[str, pd.DataFrame]) -> Figure:
     return drawn(axes)
 
 
+def tells(predictions: pd.DataFrame, column: str) -> bool:
+    """Say whether a column is there and some group of it has enough rows to speak of an error."""
+    return column in predictions and not errors(predictions, column).empty
+
+
 def errors(predictions: pd.DataFrame, column: str) -> pd.DataFrame:
     """Return ``rmse`` and ``mean`` of predicted - true by a column, in bikes/hour."""
     error = predictions["predicted"] - predictions["rentals"]

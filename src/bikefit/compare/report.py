@@ -296,7 +296,7 @@ def _mistakes(sweep: Sweep) -> Section:
         caption = f"{run['configuration']}, {len(predictions):,} validation rows"
         clouds.append(Picture(figure, caption, run["run_id"], sweep.link(run)))
     sides = [column for column in ("hour", "weekday", "weather", "working_day")
-             if all(column in table for table in known.values())]  # fmt: skip
+             if all(mistakes.tells(table, column) for table in known.values())]  # fmt: skip
     caption = "Solid: RMSE; dashed: mean of predicted minus true, below zero is too low."
     more = [Picture(mistakes.error_by(column, known), caption) for column in sides]
     missing = [f"Weather and working day are left out: {mistakes.HOURS} is not here."]
