@@ -8,12 +8,15 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from bikefit.nn.layers import BatchNorm, Dropout, Function
+
+if TYPE_CHECKING:
+    from bikefit.nn.stacking import Stack
 
 ACTIVATIONS: dict[str, str] = {
     "relu": "torch.nn.ReLU",
@@ -218,17 +221,18 @@ def parameter_count(network: nn.Module) -> int:
 
 
 @torch.no_grad()
-def dropout_widths(network: Network, features: int) -> dict[str, int]:
+def dropout_widths(network: Network | Stack, features: int) -> dict[str, int]:
     """Map the name of each dropout layer to the number of units it may drop."""
     widths: dict[str, int] = {}
     hooks = [
         layer.register_forward_pre_hook(
-            lambda _, x, name=name: widths.update({name: x[0].shape[1]})
+            lambda _, x, name=name: widths.update({name: x[0].shape[-1]})
         )
         for name, layer in network.dropouts().items()
     ]
     training = network.training
-    network.eval()(torch.zeros(2, features))
+    device = next(network.parameters()).device
+    network.eval()(torch.zeros(2, features, device=device))
     network.train(training)
     for hook in hooks:
         hook.remove()

@@ -32,6 +32,24 @@ class LpPenalty:
             for name, strength in self.strengths.items()
         }
 
+    @torch.no_grad()
+    def add_gradient(self, parameters: Mapping[str, Tensor]) -> None:
+        """Add λ p |θ|ᵖ⁻¹ sign(θ) to the gradients; where |θ|ᵖ has a kink, its subgradient 0.
+
+        The same as to add the penalty to the objective, in one pass over each parameter.
+        """
+        for name, strength in self.strengths.items():
+            theta = parameters[name]
+            slope = (self.p * strength).reshape(-1, *[1] * (theta.dim() - 1))
+            if self.p == 1:
+                direction = theta.sign()
+            elif self.p == 2:
+                direction = theta
+            else:
+                direction = theta.sign() * theta.abs().pow(self.p - 1)
+            assert theta.grad is not None
+            theta.grad.addcmul_(direction, slope)
+
 
 def soft_threshold(theta: Tensor, threshold: Tensor) -> Tensor:
     """Return sign(θ) max(|θ| - t, 0), the proximal step of an L1 penalty.

@@ -231,7 +231,7 @@ def _results(
             state={name: np.asarray(value[m]) for name, value in state.items()},
             predictions=predicted[m],
             layers=[{"name": s.name, "_target_": s.target, **s.args} for s in specs],
-            parameters=parameter_count(module.stack.template),
+            parameters=parameter_count(module.stack) // len(members),
             train_rows=counts[0][m],
             val_rows=counts[1][m],
             seconds=seconds,

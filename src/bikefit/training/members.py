@@ -129,5 +129,5 @@ def _tensor(values: Sequence[float], device: torch.device) -> Tensor:
 def dropped_units(stack: Stack, features: int) -> dict[str, int]:
     """Return the width of each dropout layer in which at least one member drops units."""
     buffers = stack.stacked_buffers()
-    widths = dropout_widths(stack.template.to("cpu"), features)
+    widths = dropout_widths(stack, features)
     return {name: width for name, width in widths.items() if bool(buffers[f"{name}.p"].any())}

@@ -63,7 +63,7 @@ class StackModule(pl.LightningModule):
         """Make one optimizer over the slices of the stack (called on the device)."""
         decay = {
             name: [strengths.weight_decay[name] for strengths in self.strengths]
-            for name in self.stack.parameter_names
+            for name in self.stack.stacked_parameters()
         }
         self.slices = StackSlices(self.stack, self.lr, decay)
         optimizer = make_optimizer(self.slices, self.optimizer_settings)
@@ -76,6 +76,7 @@ class StackModule(pl.LightningModule):
         self.loss = Loss(self.loss_name, self.rows.target_mean, self.rows.target_std)
         self.penalties: list[LpPenalty] = penalties(self.strengths, self.device)
         self.proximal = proximal_penalty(self.strengths, self.device)
+        self.parameters_by_name = self.stack.stacked_parameters()
         widths = dropped_units(self.stack, self.rows.features.shape[1])
         self.noise = DropoutNoise(self.seeds, widths, self.device)
 
@@ -83,11 +84,9 @@ class StackModule(pl.LightningModule):
         """Take one step of every member on its stream's rows ``(S, B)``."""
         features, target = self._gather(rows)
         output = self.stack(features, self.noise.draw(rows.shape[1]))
-        objective = self.loss.rows(output, target).mean(dim=1).sum()
+        self.manual_backward(self.loss.rows(output, target).mean(dim=1).sum())
         for penalty in self.penalties:
-            for value in penalty(self.stack.stacked_parameters()).values():
-                objective = objective + value.sum()
-        self.manual_backward(objective)
+            penalty.add_gradient(self.parameters_by_name)
         self.slices.take_gradients()
         self.optimizers().step()  # type: ignore[union-attr]
         self._shrink()
@@ -98,7 +97,7 @@ class StackModule(pl.LightningModule):
     def _shrink(self) -> None:
         """Take the proximal step of the L1 penalties that ask for it."""
         for name, strength in self.proximal.strengths.items():
-            parameter = self.stack.stacked_parameters()[name]
+            parameter = self.parameters_by_name[name]
             parameter.copy_(soft_threshold(parameter, strength * self.member_lr()))
 
     def member_lr(self) -> Tensor:
@@ -111,7 +110,9 @@ class StackModule(pl.LightningModule):
 
     def _gather(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Fetch ``(B, D)`` shared by all members or ``(M, B, D)``, and targets ``(1 or M, B)``."""
-        features = self.rows.standardized(self.rows.features[rows], self.stream_fold)
+        shape = (*rows.shape, -1)
+        features = self.rows.features.index_select(0, rows.flatten()).view(shape)
+        features = self.rows.standardized(features, self.stream_fold)
         target = self.rows.target[rows]
         if len(rows) == 1:
             return features[0], target
@@ -149,7 +150,7 @@ class StackModule(pl.LightningModule):
         total = torch.zeros(self.stack.size, dtype=torch.float64, device=self.device)
         values: dict[str, Tensor] = {}
         for penalty in (*self.penalties, self.proximal):
-            for name, value in penalty(self.stack.stacked_parameters()).items():
+            for name, value in penalty(self.parameters_by_name).items():
                 key = f"train/penalty/{name.split('.', 1)[0]}"
                 values[key] = values.get(key, 0.0) + value.double()
                 total = total + value
@@ -158,5 +159,5 @@ class StackModule(pl.LightningModule):
     @torch.no_grad()
     def zero_share(self) -> Tensor:
         """Return the share of each member's weights that are exactly zero, ``(M,)``."""
-        weights = [p.flatten(1) for p in self.stack.stacked_parameters().values() if p.dim() > 2]
+        weights = [p.flatten(1) for p in self.parameters_by_name.values() if p.dim() > 2]
         return (torch.cat(weights, dim=1) == 0).double().mean(dim=1)
