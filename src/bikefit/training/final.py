@@ -9,7 +9,7 @@ from bikefit.nn.losses import Loss
 from bikefit.nn.randomness import DropoutNoise
 from bikefit.training.data import CHUNK
 from bikefit.training.members import dropped_units
-from bikefit.training.module import StackModule
+from bikefit.training.module import StackModule, evaluate
 
 
 @torch.no_grad()
@@ -18,7 +18,7 @@ def predictions(module: StackModule) -> Tensor:
     loss = Loss(module.loss_name, module.rows.target_mean, module.rows.target_std)
     module.stack.eval()
     chunks = range(0, len(module.rows.target), CHUNK)
-    parts = [loss.predict(module.stack(module.rows.chunk(start)[0])) for start in chunks]
+    parts = [loss.predict(evaluate(module.stack, module.rows.chunk(start)[0])) for start in chunks]
     return torch.cat(parts, dim=1)
 
 

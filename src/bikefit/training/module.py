@@ -22,6 +22,15 @@ METRICS = (
 )  # fmt: skip
 
 
+import os
+PIECE = int(os.environ.get("PIECE",256))  # rows that go through a stack at once: activations stay in the processor's cache
+
+
+def evaluate(stack: Stack, features: Tensor) -> Tensor:
+    """Return the outputs of a stack ``(M, N)``, piece by piece over the rows."""
+    return torch.cat([stack(piece) for piece in features.split(PIECE, dim=-2)], dim=1)
+
+
 class StackModule(pl.LightningModule):
     """M members side by side; a plain run is a stack of one.
 
@@ -125,7 +134,7 @@ class StackModule(pl.LightningModule):
     def validation_step(self, start: int, batch_index: int) -> None:
         """Add the rows of one chunk."""
         features, target, masks = self.rows.chunk(int(start))
-        output = self.stack(features)
+        output = evaluate(self.stack, features)
         values = torch.stack(
             [
                 self.loss.rows(output, target),
