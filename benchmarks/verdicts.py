@@ -29,10 +29,11 @@ from bikefit.config import Settings, flat, parse, regularization_label
 from bikefit.data.table import Table
 from bikefit.nn.stacking import Stack
 from bikefit.training.callbacks import Selection
-from bikefit.training.data import Batches, Fold, Pool, Rows, StackData
+from bikefit.training.data import Batches, Rows, StackData
 from bikefit.training.final import constant_losses
-from bikefit.training.members import make_network, strengths
+from bikefit.training.folds import Fold, Pool
 from bikefit.training.module import StackModule
+from bikefit.training.strengths import make_network, strengths
 
 HELD_OUT = 2000  # seed of the first problem that is reported; rule and thresholds are older
 PROBLEMS = 200

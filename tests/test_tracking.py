@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 from safetensors.numpy import load_file
 
 from bikefit import tracking
-from bikefit.training.fit import MemberResult
+from bikefit.training.members import MemberResult
 from conftest import make_settings
 
 

@@ -25,8 +25,9 @@ from tqdm import tqdm
 from bikefit import tracking
 from bikefit.config import Settings, describe
 from bikefit.data.table import read_table
-from bikefit.training.fit import MemberResult, check_networks, fit_stack, stack_key
-from bikefit.training.members import Member
+from bikefit.training.fit import fit_stack
+from bikefit.training.members import Member, MemberResult, stack_key
+from bikefit.training.strengths import check_networks
 
 log = logging.getLogger(__name__)
 

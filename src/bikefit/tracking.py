@@ -33,7 +33,7 @@ from safetensors.numpy import load, save_file
 from bikefit.config import Settings, describe, flat, regularization_label
 
 if TYPE_CHECKING:
-    from bikefit.training.fit import MemberResult
+    from bikefit.training.members import MemberResult
 
 METRICS_A_CALL = 1000  # MLflow's limit of one log_batch
 PREDICTIONS = ("timestamp", "rentals", "predicted")  # of the validation rows, bikes/hour

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from bikefit.nn.networks import LayerSpec, build, dropout_widths, mlp, parameter_count
+from bikefit.nn.networks import build, dropout_widths, parameter_count
+from bikefit.nn.specs import LayerSpec, mlp
 
 NORMED = "bikefit.nn.layers.BatchNorm"
 

@@ -2,8 +2,9 @@
 
 import torch
 
-from bikefit.nn.networks import build, mlp
+from bikefit.nn.networks import build
 from bikefit.nn.randomness import DropoutNoise, derive, generator, initialize
+from bikefit.nn.specs import mlp
 
 
 def test_seeds_of_different_purposes_differ() -> None:

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from bikefit.nn.networks import Network, build, mlp
+from bikefit.nn.networks import Network, build
 from bikefit.nn.randomness import initialize
+from bikefit.nn.specs import mlp
 from bikefit.nn.stacking import Stack
 
 

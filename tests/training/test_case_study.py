@@ -6,8 +6,8 @@ import pytest
 from sklearn.linear_model import PoissonRegressor
 from sklearn.metrics import mean_poisson_deviance
 
-from bikefit.training.data import folds_of, read_pool
 from bikefit.training.fit import fit_stack
+from bikefit.training.folds import folds_of, read_pool
 from bikefit.training.members import Member
 from conftest import make_settings
 

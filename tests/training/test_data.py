@@ -10,7 +10,8 @@ import torch
 
 from bikefit.config import ConfigError
 from bikefit.data.table import read_table
-from bikefit.training.data import Batches, Rows, folds_of, read_pool
+from bikefit.training.data import Batches, Rows
+from bikefit.training.folds import folds_of, read_pool
 from conftest import make_settings
 
 

@@ -12,9 +12,10 @@ from torch.nn import functional
 
 from bikefit.config import Regularization, Settings
 from bikefit.nn.randomness import generator
-from bikefit.training.data import Pool, folds_of, read_pool
-from bikefit.training.fit import MemberResult, fit_stack, stack_key
-from bikefit.training.members import Member, make_network
+from bikefit.training.fit import fit_stack
+from bikefit.training.folds import Pool, folds_of, read_pool
+from bikefit.training.members import Member, MemberResult, stack_key
+from bikefit.training.strengths import make_network
 from conftest import make_settings
 
 SMALL = ["network.hidden=[8,6]", "training.epochs=4", "training.batch_size=32"]

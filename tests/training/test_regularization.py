@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from bikefit.nn.networks import build, mlp
+from bikefit.nn.networks import build
+from bikefit.nn.specs import mlp
 from bikefit.nn.stacking import Stack
-from bikefit.training.fit import MemberResult, fit_stack
-from bikefit.training.members import Member
+from bikefit.training.fit import fit_stack
+from bikefit.training.members import Member, MemberResult
 from conftest import make_settings
 
 QUICK = ["training.epochs=3", "training.batch_size=32"]

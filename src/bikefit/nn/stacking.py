@@ -159,9 +159,8 @@ class Mapped(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return what each member's layer makes of its rows."""
         self.skeleton[0].train(self.training)
-        tensors = {
-            _dotted(name): value for name, value in (*self.named_parameters(), *self.named_buffers())
-        }
+        named = (*self.named_parameters(), *self.named_buffers())
+        tensors = {_dotted(name): value for name, value in named}
         if self.size == 1:  # without vmap: some functions cannot be mapped
             alone = {name: value[0] for name, value in tensors.items()}
             return self._call(alone, x[0] if x.dim() == 3 else x).unsqueeze(0)

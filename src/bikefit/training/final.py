@@ -8,8 +8,8 @@ from torch import Tensor
 from bikefit.nn.losses import Loss
 from bikefit.nn.randomness import DropoutNoise
 from bikefit.training.data import CHUNK
-from bikefit.training.members import dropped_units
 from bikefit.training.module import StackModule, evaluate
+from bikefit.training.strengths import dropped_units
 
 
 @torch.no_grad()

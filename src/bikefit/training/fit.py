@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,86 +13,15 @@ import pytorch_lightning as pl
 import torch
 
 from bikefit.config import Settings
-from bikefit.nn.networks import build, parameter_count
+from bikefit.nn.networks import parameter_count
 from bikefit.nn.stacking import Stack
 from bikefit.training.callbacks import Progress, Selection
-from bikefit.training.data import Batches, Fold, Rows, StackData, folds_of, read_pool
+from bikefit.training.data import Batches, Rows, StackData
 from bikefit.training.final import average, constant_losses, predictions
-from bikefit.training.members import Member, Strengths, layers, make_network, strengths
+from bikefit.training.folds import read_pool
+from bikefit.training.members import Member, MemberResult, fold_of, layers
 from bikefit.training.module import StackModule
-
-
-@dataclass(frozen=True)
-class MemberResult:
-    """What came out of one member.
-
-    Args:
-        metrics: by name, one value an epoch, the first of epoch 1.
-        final: what was measured once, at the selected epoch (losses of a constant prediction,
-            model averaging).
-        selected: epoch whose parameters count: the best with early stopping, else the last.
-        failure: why the member failed, or None.
-        state: parameters and buffers of the selected epoch by name.
-        predictions: time, rentals and predicted rentals (bikes/hour) of the validation rows, in
-            time order.
-        layers: the network as the list of its layers, as ``network.layers`` may state it.
-        parameters: number of parameters of the network.
-        train_rows, val_rows: number of rows it trained on and was validated on.
-        seconds: wall time of its stack divided by the number of members.
-        stacked_with: number of members in its stack.
-    """
-
-    metrics: dict[str, np.ndarray]
-    final: dict[str, float]
-    selected: int
-    failure: str | None
-    state: dict[str, np.ndarray]
-    predictions: tuple[np.ndarray, np.ndarray, np.ndarray]
-    layers: list[dict[str, Any]]
-    parameters: int
-    train_rows: int
-    val_rows: int
-    seconds: float
-    stacked_with: int
-
-
-def stack_key(member: Member) -> str:
-    """Say what members must have in common to share a stack, as a text that can be compared."""
-    settings = member.settings
-    fold = fold_of(member)
-    features = read_pool(settings.data.path).features.shape[1]
-    shared = {
-        "table": str(settings.data.path),
-        "layers": [str(spec) for spec in layers(settings, features)],
-        "loss": settings.loss,
-        "optimizer": settings.optimizer.model_dump(exclude={"lr"}),
-        "averaged": settings.regularization.averaged,
-        "epochs": settings.training.epochs,
-        "batch": min(settings.training.batch_size, len(fold.train)),
-        "steps": len(fold.train) // min(settings.training.batch_size, len(fold.train)),
-        "accelerator": settings.trainer.accelerator,
-    }
-    return json.dumps(shared, sort_keys=True)
-
-
-def check_networks(settings: Sequence[Settings]) -> None:
-    """Build every distinct network once, so that a wrong layer stops a sweep before it trains.
-
-    Raises:
-        ValueError: names the layer and both shapes.
-    """
-    seen: set[str] = set()
-    for one in settings:
-        features = read_pool(one.data.path).features.shape[1]
-        specs = layers(one, features)
-        if (key := f"{features} {specs}") not in seen:
-            seen.add(key)
-            build(specs, features)
-
-
-def fold_of(member: Member) -> Fold:
-    """Return the rows that a member trains on and is validated on."""
-    return folds_of(member.settings)[member.fold or 0]
+from bikefit.training.strengths import Strengths, make_network, strengths
 
 
 def fit_stack(

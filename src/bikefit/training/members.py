@@ -1,18 +1,16 @@
-"""Members: one network each with its own strengths, seed and fold."""
+"""Members: one network each with its own strengths, seed and fold. Known without torch."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
 from dataclasses import dataclass
+from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
 
-from bikefit.config import NetworkSettings, Settings
-from bikefit.nn.networks import LayerSpec, Network, build, dropout_widths, mlp
-from bikefit.nn.penalties import LpPenalty
-from bikefit.nn.randomness import initialize
-from bikefit.nn.stacking import Stack
+from bikefit.config import Settings
+from bikefit.nn.specs import LayerSpec, mlp
+from bikefit.training.folds import Fold, folds_of, read_pool
 
 
 @dataclass(frozen=True)
@@ -29,23 +27,47 @@ class Member:
 
 
 @dataclass(frozen=True)
-class Strengths:
-    """Strengths of one member by parameter name.
+class MemberResult:
+    """What came out of one member.
 
     Args:
-        penalty: λ by p of the norm and parameter name; zero strengths are left out.
-        proximal: λ of an L1 penalty that takes the proximal step, by parameter name.
-        weight_decay: by parameter name.
+        metrics: by name, one value an epoch, the first of epoch 1.
+        final: what was measured once, at the selected epoch (losses of a constant prediction,
+            model averaging).
+        selected: epoch whose parameters count: the best with early stopping, else the last.
+        failure: why the member failed, or None.
+        state: parameters and buffers of the selected epoch by name.
+        predictions: time, rentals and predicted rentals (bikes/hour) of the validation rows, in
+            time order.
+        layers: the network as the list of its layers, as ``network.layers`` may state it.
+        parameters: number of parameters of the network.
+        train_rows, val_rows: number of rows it trained on and was validated on.
+        seconds: wall time of its stack divided by the number of members.
+        stacked_with: number of members in its stack.
     """
 
-    penalty: dict[float, dict[str, float]]
-    proximal: dict[str, float]
-    weight_decay: dict[str, float]
+    metrics: dict[str, np.ndarray]
+    final: dict[str, float]
+    selected: int
+    failure: str | None
+    state: dict[str, np.ndarray]
+    predictions: tuple[np.ndarray, np.ndarray, np.ndarray]
+    layers: list[dict[str, Any]]
+    parameters: int
+    train_rows: int
+    val_rows: int
+    seconds: float
+    stacked_with: int
+
+
+def fold_of(member: Member) -> Fold:
+    """Return the rows that a member trains on and is validated on."""
+    return folds_of(member.settings)[member.fold or 0]
 
 
 def layers(settings: Settings, features: int) -> list[LayerSpec]:
     """Write the network that the settings describe as a list of layers."""
-    network: NetworkSettings = settings.network
+    network = settings.network
     if network.layers is not None:
         return [LayerSpec(layer.name, layer.target, layer.args) for layer in network.layers]
     regularization = settings.regularization
@@ -58,76 +80,20 @@ def layers(settings: Settings, features: int) -> list[LayerSpec]:
     )
 
 
-def make_network(settings: Settings, features: int) -> Network:
-    """Make a member's network: parameters follow from its seed, p of dropout from its settings."""
-    specs = layers(settings, features)
-    network = initialize(lambda: build(specs, features), settings.seed)
-    given = {spec.name: spec.args.get("p") for spec in specs}
-    for name, layer in network.dropouts().items():
-        layer.p.fill_(_dropout(settings, name.split(".", 1)[0], given[name]))
-    return network
-
-
-def _dropout(settings: Settings, block: str, given: float | None) -> float:
-    """Return p of a dropout layer: the block's own, else that in the list, else the general one.
-
-    The input drops only where the settings name it.
-    """
-    own = settings.regularization.layers.get(block)
-    if own is not None and own.dropout is not None:
-        return own.dropout
-    if given is not None:
-        return given
-    return 0.0 if block == "input" else settings.regularization.dropout
-
-
-def strengths(settings: Settings, network: Network) -> Strengths:
-    """Spread the strengths of the settings over the parameters of a network."""
-    regularization = settings.regularization
-    norms = {"l1": 1.0, "l2": 2.0, "lp": regularization.p_norm}
-    penalty: dict[float, dict[str, float]] = {}
-    proximal: dict[str, float] = {}
-    decay: dict[str, float] = {}
-    for name, parameter in network.named_parameters():
-        block = name.split(".", 1)[0]
-        # A weight connects units, so it has two axes; biases, scales and shifts have one.
-        counts = regularization.on == "all" or parameter.dim() > 1
-        decay[name] = regularization.of(block, "weight_decay") if counts else 0.0
-        for key, p in norms.items():
-            value = regularization.of(block, key) if counts else 0.0
-            if value > 0 and key == "l1" and regularization.proximal:
-                proximal[name] = value
-            elif value > 0:
-                of_norm = penalty.setdefault(p, {})
-                of_norm[name] = of_norm.get(name, 0.0) + value
-    return Strengths(penalty, proximal, decay)
-
-
-def penalties(strengths: Sequence[Strengths], device: torch.device) -> list[LpPenalty]:
-    """Gather the members' strengths into one penalty for each p in use."""
-    found = []
-    for p in sorted({p for member in strengths for p in member.penalty}):
-        of_members = [member.penalty.get(p, {}) for member in strengths]
-        found.append(LpPenalty(p, _by_name(of_members, device)))
-    return found
-
-
-def proximal_penalty(strengths: Sequence[Strengths], device: torch.device) -> LpPenalty:
-    """Gather the L1 strengths of the members that take the proximal step."""
-    return LpPenalty(1.0, _by_name([member.proximal for member in strengths], device))
-
-
-def _by_name(of_members: Sequence[dict[str, float]], device: torch.device) -> dict[str, Tensor]:
-    names = sorted({name for of_member in of_members for name in of_member})
-    return {name: _tensor([m.get(name, 0.0) for m in of_members], device) for name in names}
-
-
-def _tensor(values: Sequence[float], device: torch.device) -> Tensor:
-    return torch.tensor(list(values), dtype=torch.float32, device=device)
-
-
-def dropped_units(stack: Stack, features: int) -> dict[str, int]:
-    """Return the width of each dropout layer in which at least one member drops units."""
-    buffers = stack.stacked_buffers()
-    widths = dropout_widths(stack, features)
-    return {name: width for name, width in widths.items() if bool(buffers[f"{name}.p"].any())}
+def stack_key(member: Member) -> str:
+    """Say what members must have in common to share a stack, as a text that can be compared."""
+    settings = member.settings
+    fold = fold_of(member)
+    features = read_pool(settings.data.path).features.shape[1]
+    shared = {
+        "table": str(settings.data.path),
+        "layers": [str(spec) for spec in layers(settings, features)],
+        "loss": settings.loss,
+        "optimizer": settings.optimizer.model_dump(exclude={"lr"}),
+        "averaged": settings.regularization.averaged,
+        "epochs": settings.training.epochs,
+        "batch": min(settings.training.batch_size, len(fold.train)),
+        "steps": len(fold.train) // min(settings.training.batch_size, len(fold.train)),
+        "accelerator": settings.trainer.accelerator,
+    }
+    return json.dumps(shared, sort_keys=True)

@@ -14,16 +14,16 @@ from bikefit.nn.penalties import LpPenalty, soft_threshold
 from bikefit.nn.randomness import DropoutNoise
 from bikefit.nn.stacking import Stack
 from bikefit.training.data import Rows
-from bikefit.training.members import Strengths, dropped_units, penalties, proximal_penalty
 from bikefit.training.optimizers import StackSlices, make_optimizer, make_schedule
+from bikefit.training.strengths import Strengths, dropped_units, penalties, proximal_penalty
 
 METRICS = (
     "train/loss", "val/loss", "train/rmse", "val/rmse", "train/deviance", "val/deviance",
 )  # fmt: skip
 
 
-import os
-PIECE = int(os.environ.get("PIECE",256))  # rows that go through a stack at once: activations stay in the processor's cache
+
+PIECE = 256  # rows that go through a stack at once: activations stay in the cache
 
 
 def evaluate(stack: Stack, features: Tensor) -> Tensor:

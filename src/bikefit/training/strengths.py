@@ -1,0 +1,122 @@
+"""What the settings of a member ask for, as tensors: its network, penalties and weight decay."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bikefit.config import Settings
+from bikefit.nn.networks import Network, build, dropout_widths
+from bikefit.nn.penalties import LpPenalty
+from bikefit.nn.randomness import initialize
+from bikefit.nn.stacking import Stack
+from bikefit.training.folds import read_pool
+from bikefit.training.members import layers
+
+
+@dataclass(frozen=True)
+class Strengths:
+    """Strengths of one member by parameter name.
+
+    Args:
+        penalty: λ by p of the norm and parameter name; zero strengths are left out.
+        proximal: λ of an L1 penalty that takes the proximal step, by parameter name.
+        weight_decay: by parameter name.
+    """
+
+    penalty: dict[float, dict[str, float]]
+    proximal: dict[str, float]
+    weight_decay: dict[str, float]
+
+
+def check_networks(settings: Sequence[Settings]) -> None:
+    """Build every distinct network once, so that a wrong layer stops a sweep before it trains.
+
+    Raises:
+        ValueError: names the layer and both shapes.
+    """
+    seen: set[str] = set()
+    for one in settings:
+        features = read_pool(one.data.path).features.shape[1]
+        specs = layers(one, features)
+        if (key := f"{features} {specs}") not in seen:
+            seen.add(key)
+            build(specs, features)
+
+
+def make_network(settings: Settings, features: int) -> Network:
+    """Make a member's network: parameters follow from its seed, p of dropout from its settings."""
+    specs = layers(settings, features)
+    network = initialize(lambda: build(specs, features), settings.seed)
+    given = {spec.name: spec.args.get("p") for spec in specs}
+    for name, layer in network.dropouts().items():
+        layer.p.fill_(_dropout(settings, name.split(".", 1)[0], given[name]))
+    return network
+
+
+def _dropout(settings: Settings, block: str, given: float | None) -> float:
+    """Return p of a dropout layer: the block's own, else that in the list, else the general one.
+
+    The input drops only where the settings name it.
+    """
+    own = settings.regularization.layers.get(block)
+    if own is not None and own.dropout is not None:
+        return own.dropout
+    if given is not None:
+        return given
+    return 0.0 if block == "input" else settings.regularization.dropout
+
+
+def strengths(settings: Settings, network: Network) -> Strengths:
+    """Spread the strengths of the settings over the parameters of a network."""
+    regularization = settings.regularization
+    norms = {"l1": 1.0, "l2": 2.0, "lp": regularization.p_norm}
+    penalty: dict[float, dict[str, float]] = {}
+    proximal: dict[str, float] = {}
+    decay: dict[str, float] = {}
+    for name, parameter in network.named_parameters():
+        block = name.split(".", 1)[0]
+        # A weight connects units, so it has two axes; biases, scales and shifts have one.
+        counts = regularization.on == "all" or parameter.dim() > 1
+        decay[name] = regularization.of(block, "weight_decay") if counts else 0.0
+        for key, p in norms.items():
+            value = regularization.of(block, key) if counts else 0.0
+            if value > 0 and key == "l1" and regularization.proximal:
+                proximal[name] = value
+            elif value > 0:
+                of_norm = penalty.setdefault(p, {})
+                of_norm[name] = of_norm.get(name, 0.0) + value
+    return Strengths(penalty, proximal, decay)
+
+
+def penalties(strengths: Sequence[Strengths], device: torch.device) -> list[LpPenalty]:
+    """Gather the members' strengths into one penalty for each p in use."""
+    found = []
+    for p in sorted({p for member in strengths for p in member.penalty}):
+        of_members = [member.penalty.get(p, {}) for member in strengths]
+        found.append(LpPenalty(p, _by_name(of_members, device)))
+    return found
+
+
+def proximal_penalty(strengths: Sequence[Strengths], device: torch.device) -> LpPenalty:
+    """Gather the L1 strengths of the members that take the proximal step."""
+    return LpPenalty(1.0, _by_name([member.proximal for member in strengths], device))
+
+
+def _by_name(of_members: Sequence[dict[str, float]], device: torch.device) -> dict[str, Tensor]:
+    names = sorted({name for of_member in of_members for name in of_member})
+    return {name: _tensor([m.get(name, 0.0) for m in of_members], device) for name in names}
+
+
+def _tensor(values: Sequence[float], device: torch.device) -> Tensor:
+    return torch.tensor(list(values), dtype=torch.float32, device=device)
+
+
+def dropped_units(stack: Stack, features: int) -> dict[str, int]:
+    """Return the width of each dropout layer in which at least one member drops units."""
+    buffers = stack.stacked_buffers()
+    widths = dropout_widths(stack, features)
+    return {name: width for name, width in widths.items() if bool(buffers[f"{name}.p"].any())}
