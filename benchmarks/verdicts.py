@@ -207,7 +207,7 @@ def _record(
         **{f"best/{name}": values[at - 1] for name, values in history.items()},
     }  # fmt: skip
     if selection.failure[m]:
-        row |= {"status": "FAILED", "tags.failure": selection.failure[m]}
+        row |= {"status": "FAILED", "tags.failure": selection.failure[m].reason}
     return row
 
 

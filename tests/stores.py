@@ -9,6 +9,7 @@ import numpy as np
 
 from bikefit import tracking
 from bikefit.config import Settings, parse
+from bikefit.training.members import Failure
 
 EPOCHS = 3
 
@@ -37,7 +38,8 @@ def result(train: float, val: float, failure: str | None = None, **more: Any) ->
     for part, loss in (("train", train), ("val", val)):
         metrics |= {f"{part}/rmse": 10 * loss * falling, f"{part}/deviance": 2 * loss * falling}
     values: dict[str, Any] = {
-        "metrics": metrics, "selected": EPOCHS, "failure": failure, "state": {}, "train_rows": 90,
+        "metrics": metrics, "selected": EPOCHS, "state": {}, "train_rows": 90,
+        "failure": Failure(failure) if failure else None,
         "val_rows": 30, "layers": [], "parameters": 3, "final": {},
     }  # fmt: skip
     return SimpleNamespace(**(values | more))

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
+import time
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 from mlflow import MlflowClient
 
 from bikefit import jobs, tracking
 from bikefit.jobs import Job, MemberError, Task, make_stacks
+from bikefit.training import fit
 from conftest import make_settings
 
 QUICK = ["network.hidden=[4]", "training.epochs=2", "training.batch_size=64"]
@@ -83,14 +90,14 @@ def test_a_wrong_layer_stops_everything_before_training(workplace: Path) -> None
 def test_an_error_in_one_member_is_its_own(
     workplace: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    real = jobs.fit_stack
+    real = fit.fit_stack
 
-    def broken(members: list[jobs.Member], report: object) -> object:
+    def broken(members: list[jobs.Member], *watch: Any) -> object:
         if any(m.settings.seed == 1 for m in members):
             raise OSError("disk on fire")
-        return real(members, report)  # type: ignore[arg-type]
+        return real(members, *watch)
 
-    monkeypatch.setattr(jobs, "fit_stack", broken)
+    monkeypatch.setattr(fit, "fit_stack", broken)
     found = [job(f"seed={s}") for s in range(3)]
     results = jobs.train(found, None, processes=1)
     assert [type(r) for r in results] == [float, MemberError, float]
@@ -112,5 +119,117 @@ def test_folds_are_averaged(workplace: Path) -> None:
 def test_processes_change_nothing(workplace: Path) -> None:
     overrides = [["seed=0"], ["seed=1", "regularization.dropout=0.3"], ["network.hidden=[3]"]]
     here = jobs.train([job(*o) for o in overrides], None, processes=1)
-    there = jobs.train([job(*o) for o in overrides], None, processes=2)
+    there = jobs.train([job(*o, "rerun=true") for o in overrides], None, processes=2)
     assert there == pytest.approx(here, rel=1e-5)
+
+
+def test_a_finished_run_is_referred_to_and_not_trained_again(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    first = tracking.start_sweep("full", "first", [])
+    old = [job("seed=0"), job("seed=1")]
+    values = jobs.train(old, first, processes=1)
+    second = tracking.start_sweep("full", "second", [])
+    new = [job("seed=2"), job("seed=1", "trainer.progress=false"), job("seed=0")]
+    again = jobs.train(new, second, processes=1)
+    assert [again[2], again[1]] == pytest.approx(values)
+    assert "2 of 3 runs are finished already" in caplog.text
+    assert [new[1].run, new[2].run] == [old[1].run, old[0].run]
+    # the new sweep counts them as its own
+    assert set(tracking.read_runs(second)["run_id"]) == {one.run for one in new}
+    jobs.train([job("seed=0", "rerun=true")], second, processes=1)
+    assert len(tracking.read_runs(second)) == 4
+
+
+def test_equal_jobs_of_a_sweep_are_trained_once(workplace: Path) -> None:
+    sweep = tracking.start_sweep("full", "sweep", [])
+    twice = [job("seed=0"), job("network.name=another")]
+    results = jobs.train(twice, sweep, processes=1)
+    assert results[0] == results[1]
+    assert twice[0].run == twice[1].run
+    assert len(tracking.read_runs(sweep)) == 1
+
+
+def test_a_cross_validation_goes_on_with_the_folds_it_has(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overrides = ("validation=kfold", "validation.folds=3")
+    (undisturbed,) = jobs.train([job(*overrides, "rerun=true")], None, processes=1)
+    for run in MlflowClient().search_runs(["1"]):  # as if it had been killed before its last fold
+        if run.data.params.get("fold") in (None, "2"):
+            MlflowClient().set_terminated(run.info.run_id, "KILLED")
+    trained = []
+    real = fit.fit_stack
+
+    def watched(members: list[jobs.Member], *watch: Any) -> object:
+        trained.extend(m.fold for m in members)
+        return real(members, *watch)
+
+    monkeypatch.setattr(fit, "fit_stack", watched)
+    one = job(*overrides)
+    (resumed,) = jobs.train([one], None, processes=1)
+    assert trained == [2]
+    assert resumed == pytest.approx(undisturbed)
+    folds = tracking.read_runs(one.run)
+    assert sorted(folds["fold"]) == [0, 1, 2]
+    metrics = MlflowClient().get_run(one.run).data.metrics
+    assert metrics["best/val/loss"] == pytest.approx(undisturbed)
+
+
+def test_stopping_keeps_what_was_measured(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = fit.Progress.on_validation_end
+
+    def interrupted(self: Any, trainer: Any, module: Any) -> None:
+        real(self, trainer, module)
+        if trainer.current_epoch == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(fit.Progress, "on_validation_end", interrupted)
+    stopped = [job("training.epochs=50"), job("network.hidden=[3]")]
+    with pytest.raises(KeyboardInterrupt):
+        jobs.train(stopped, None, processes=1)
+    first, second = (MlflowClient().get_run(one.run) for one in stopped)
+    assert first.info.status == second.info.status == "KILLED"
+    assert first.data.tags["failure"] == "stopped after 2 epochs"
+    assert len(tracking.read_history(stopped[0].run, "val/loss")) == 2
+    assert "best/val/loss" not in first.data.metrics
+    assert second.data.tags["failure"] == "stopped before the end of the first epoch"
+
+
+def test_runs_of_a_process_that_is_gone_are_closed(workplace: Path) -> None:
+    alive, dead = (tracking.start_sweep("full", name, []) for name in ("alive", "dead"))
+    host, number, _ = MlflowClient().get_run(dead).data.tags[tracking.OWNER].split()
+    # the number was given to another process since
+    MlflowClient().set_tag(dead, tracking.OWNER, f"{host} {number} 1000000000")
+    elsewhere = tracking.start_sweep("full", "elsewhere", [])
+    MlflowClient().set_tag(elsewhere, tracking.OWNER, f"not-{host} {number} 1000000000")
+    assert tracking.close_dead() == 1
+    states = [MlflowClient().get_run(run).info.status for run in (alive, dead, elsewhere)]
+    assert states == ["RUNNING", "KILLED", "RUNNING"]
+
+
+@pytest.mark.slow
+def test_a_killed_worker_costs_no_run(workplace: Path, caplog: pytest.LogCaptureFixture) -> None:
+    found = [job(f"seed={s}", "training.epochs=40") for s in range(4)]
+    killed = threading.Event()
+
+    def kill() -> None:
+        while not killed.is_set():
+            for child in psutil.Process().children(recursive=True):
+                if "LokyProcess" in " ".join(child.cmdline()) and child.cpu_times().user > 4:
+                    child.kill()
+                    killed.set()
+                    return
+            time.sleep(0.05)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    results = jobs.train(found, None, processes=2, stack_size=1)
+    killed.set()
+    killer.join()
+    undisturbed = jobs.train(
+        [job(f"seed={s}", "training.epochs=40", "rerun=true") for s in range(4)], None, processes=1
+    )
+    assert "a worker process was killed" in caplog.text
+    assert results == pytest.approx(undisturbed, rel=1e-5)

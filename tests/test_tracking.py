@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 from safetensors.numpy import load_file
 
 from bikefit import tracking
-from bikefit.training.members import MemberResult
+from bikefit.training.members import Failure, MemberResult
 from conftest import make_settings
 
 
@@ -24,7 +24,8 @@ def result(scale: float = 1.0, failure: str | None = None) -> MemberResult:
     }
     state = {"output.linear.weight": np.ones((1, 3), dtype=np.float32)}
     return MemberResult(
-        metrics=metrics, selected=2, failure=failure, state=state, train_rows=10,
+        metrics=metrics, selected=2, state=state, train_rows=10,
+        failure=Failure(failure) if failure else None,
         val_rows=5, seconds=0.1, stacked_with=1, layers=[], parameters=3, final={},
         predictions=(np.array(["2012-01-01T08"], "M8[us]"), np.ones(1), np.full(1, 2.0)),
     )  # fmt: skip
@@ -78,7 +79,7 @@ def test_folds_carry_mean_and_standard_error(workplace: Path) -> None:
     for fold, one in enumerate(results):
         run = tracking.start_fold(settings, job, "abc123", fold)
         tracking.finish_member(run, one, settings)
-    tracking.finish_folds(job, results)
+    tracking.finish_folds(job, [tracking.best(one) for one in results])
     metrics = MlflowClient().get_run(job).data.metrics
     assert metrics["best/val/loss"] == pytest.approx((3 + 9) / 2)
     # deviations ±3, variance 18 (n - 1), over √2 folds

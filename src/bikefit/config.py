@@ -171,6 +171,7 @@ class Settings(Section):
     tracking: Tracking
     loss: Literal["mse", "poisson"]
     seed: Annotated[int, Field(ge=0)]
+    rerun: bool = False
 
     @model_validator(mode="after")
     def _batch_norm_has_a_place(self) -> Settings:
@@ -228,7 +229,7 @@ def flat(settings: Settings) -> dict[str, str | int | float | bool]:
         elif value is not None and not (isinstance(value, float) and math.isnan(value)):
             pairs[prefix] = value
 
-    walk("", settings.model_dump(exclude={"trainer", "tracking"}, by_alias=True))
+    walk("", settings.model_dump(exclude={"trainer", "tracking", "rerun"}, by_alias=True))
     return pairs
 
 

@@ -1,4 +1,4 @@
-"""From jobs to finished runs: members, stacks, processes, records.
+"""From jobs to finished runs: members, stacks, records.
 
 Training happens in worker processes (or here, when there is one stack); everything that is said
 to MLflow is said by this process, so that one writer meets the store.
@@ -7,27 +7,23 @@ to MLflow is said by this process, so that one writer meets the store.
 from __future__ import annotations
 
 import logging
-import os
-import tempfile
 import threading
-import traceback
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from pathlib import Path
-from typing import Any
+from statistics import fmean
 
 import joblib
 import numpy as np
 from tqdm import tqdm
 
-from bikefit import tracking
+from bikefit import processes, tracking
 from bikefit.config import Settings, describe
 from bikefit.data.table import read_table
-from bikefit.training.fit import fit_stack
-from bikefit.training.members import Member, MemberResult, stack_key
-from bikefit.training.strengths import check_networks
+from bikefit.fingerprints import family, fingerprint
+from bikefit.processes import Board, Interrupt
+from bikefit.tracking import Finished
+from bikefit.training.members import Failure, Member, MemberResult, stack_key
 
 log = logging.getLogger(__name__)
 
@@ -46,20 +42,34 @@ class Job:
         settings: checked values of the config.
         label: what tells it from the others, for messages.
         run: id of its MLflow run, once it has one.
+        results: of its members by their number, as far as they are known.
     """
 
     settings: Settings
     label: str
     run: str = ""
-    results: dict[int, MemberResult | str] = field(default_factory=dict)
+    results: dict[int, MemberResult | Failure | Finished] = field(default_factory=dict)
     fold_runs: list[str] = field(default_factory=list)
+
+    @property
+    def data_version(self) -> str:
+        """The version of its table."""
+        return read_table(self.settings.data.path).data_version
+
+    @property
+    def crossed(self) -> bool:
+        """Whether it is cross-validated: one member a fold."""
+        return self.settings.validation.name != "holdout"
 
     def members(self) -> list[Member]:
         """List its members: one, or one for each fold."""
-        validation = self.settings.validation
-        if validation.name == "holdout":
+        if not self.crossed:
             return [Member(self.settings)]
-        return [Member(self.settings, fold) for fold in range(validation.folds)]
+        return [Member(self.settings, fold) for fold in range(self.settings.validation.folds)]
+
+    def fingerprint(self, fold: int | None = None) -> str:
+        """Say what determines its result, or that of one of its folds."""
+        return fingerprint(self.settings, self.data_version, fold)
 
     def complete(self) -> bool:
         """Say whether every member has come back."""
@@ -81,6 +91,8 @@ def train(
 ) -> list[float | Exception]:  # fmt: skip
     """Train all members of all jobs and record each as an MLflow run.
 
+    What has a finished run already, in this sweep or an earlier one, is not trained again.
+
     Args:
         jobs: in the order of the results.
         sweep: id of the parent run, or None for a run that stands alone.
@@ -89,24 +101,93 @@ def train(
 
     Returns:
         For each job its validation loss at the selected epoch (mean over folds), or what failed.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C; what was done until then is recorded.
     """
-    check_networks([job.settings for job in jobs])
-    tasks = [Task(j, i, m) for j, job in enumerate(jobs) for i, m in enumerate(job.members())]
-    processes = processes or joblib.cpu_count()
-    stacks = make_stacks(tasks, processes, stack_size or STACK_SIZE)
-    _announce(stacks, processes)
+    _check_networks(jobs)
+    first = {job.fingerprint(): job for job in reversed(jobs)}
+    done: dict[str, float | Exception] = {
+        mark: finished.metrics["best/val/loss"] for mark, finished in _reuse(first, sweep).items()
+    }
+    fresh = [job for mark, job in first.items() if mark not in done][::-1]
+    for job, result in zip(fresh, _train(fresh, sweep, processes, stack_size), strict=True):
+        done[job.fingerprint()] = result
+    for job in jobs:
+        job.run = first[job.fingerprint()].run
+    return [done[job.fingerprint()] for job in jobs]
+
+
+def _check_networks(jobs: Sequence[Job]) -> None:
+    """Build the networks that users wrote as lists of layers: an error stops before training."""
+    written = [job.settings for job in jobs if job.settings.network.layers is not None]
+    if written:
+        from bikefit.training.strengths import check_networks
+
+        check_networks(written)
+
+
+def _reuse(jobs: dict[str, Job], sweep: str | None) -> dict[str, Finished]:
+    """Find the jobs, by fingerprint, that have a finished run, and let the sweep refer to it."""
+    dead = tracking.close_dead()
+    if dead:
+        log.info(f"{dead} runs of processes that are gone are closed as killed")
+    known: dict[str, Finished] = {}
+    for version in {job.data_version for job in jobs.values()}:
+        known |= tracking.find_finished(family(version))
+    found = {
+        mark: known[mark] for mark, job in jobs.items() if mark in known and not job.settings.rerun
+    }
+    for mark, finished in found.items():
+        jobs[mark].run = finished.run
+    for mark, job in jobs.items():
+        if job.crossed and mark not in found and not job.settings.rerun:
+            marks = {member.fold or 0: job.fingerprint(member.fold) for member in job.members()}
+            job.results |= {i: known[m] for i, m in marks.items() if m in known}
+    if found:
+        log.info(
+            f"{len(found)} of {len(jobs)} runs are finished already and not trained again "
+            "(rerun=true trains them)"
+        )
+        if sweep is not None:
+            tracking.refer(sweep, [finished.run for finished in found.values()])
+    return found
+
+
+def _train(
+    jobs: Sequence[Job], sweep: str | None, count: int | None, stack_size: int | None
+) -> list[float | Exception]:
+    """Train the jobs, whose members may be known in part, and record them as they are done."""
+    tasks = [
+        Task(j, i, member)
+        for j, job in enumerate(jobs)
+        for i, member in enumerate(job.members())
+        if i not in job.results
+    ]
+    count = count or joblib.cpu_count()
+    stacks = make_stacks(tasks, count, stack_size or STACK_SIZE)
+    _announce(stacks, count)
     done: list[float | Exception] = [MemberError("not trained")] * len(jobs)
-    with _Bar(tasks, enabled=jobs[0].settings.trainer.progress) as bar:
-        finished = _run(stacks, processes, bar)  # starts the workers
+    board = Board(len(stacks))
+    shown = bool(jobs) and jobs[0].settings.trainer.progress
+    with Interrupt(board), _Bar(tasks, len(jobs), board, enabled=shown) as bar:
         for job in jobs:
             _start_runs(job, sweep)
-        for stack, results in finished:
-            for task, result in zip(stack, results, strict=True):
+        finished = processes.run([[t.member for t in stack] for stack in stacks], count, board)
+        for j in [j for j, job in enumerate(jobs) if job.complete()]:  # all folds known
+            done[j] = _record(jobs[j])
+            bar.finished(jobs[j])
+        for index, results in finished:
+            for task, result in zip(stacks[index], results, strict=True):
                 jobs[task.job].results[task.index] = result
-            for j in dict.fromkeys(task.job for task in stack):
+            for j in dict.fromkeys(task.job for task in stacks[index]):
                 if jobs[j].complete():
                     done[j] = _record(jobs[j])
                     bar.finished(jobs[j])
+        stopped = board.stopping()
+    board.close()
+    if stopped:
+        raise KeyboardInterrupt
     return done
 
 
@@ -135,113 +216,81 @@ def _cost(stack: Sequence[Task]) -> int:
     return products * settings.training.epochs * len(stack)
 
 
-def _announce(stacks: Sequence[Sequence[Task]], processes: int) -> None:
+def _announce(stacks: Sequence[Sequence[Task]], count: int) -> None:
     members = sum(map(len, stacks))
     if members > 1:
         sizes = ", ".join(str(len(stack)) for stack in stacks)
         log.info(
             f"{members} members in {len(stacks)} stacks (of {sizes}) on "
-            f"{min(processes, len(stacks))} processes"
+            f"{min(count, len(stacks))} processes"
         )
 
 
-def _run(
-    stacks: Sequence[list[Task]], processes: int, bar: _Bar
-) -> Iterator[tuple[list[Task], Sequence[MemberResult | str]]]:
-    """Train the stacks and give each with its results as it is done."""
-    if len(stacks) == 1 or processes == 1:
-        return ((stack, _fit(i, stack, bar.add)[1]) for i, stack in enumerate(stacks))
-    # joblib renews a worker that has grown by 300 MB; its stacks go on elsewhere, nothing is lost.
-    warnings.filterwarnings("ignore", "A worker stopped while some jobs were given")
-    parallel = joblib.Parallel(
-        n_jobs=min(processes, len(stacks)), return_as="generator_unordered", batch_size=1,
-        pre_dispatch="all",
-    )  # fmt: skip
-    found = parallel(
-        joblib.delayed(_fit_in_worker)(i, stack, bar.board) for i, stack in enumerate(stacks)
-    )
-    return ((stacks[i], results) for i, results in found)
-
-
-def _fit_in_worker(
-    index: int, stack: list[Task], board: Path
-) -> tuple[int, Sequence[MemberResult | str]]:
-    counter = np.memmap(board, dtype=np.int64, mode="r+")
-
-    def report(epochs: int) -> None:
-        counter[index] += epochs
-
-    return _fit(index, stack, report)
-
-
-def _fit(
-    index: int, stack: list[Task], report: Callable[[int], Any]
-) -> tuple[int, Sequence[MemberResult | str]]:
-    """Fit one stack; if it raises, try its members one by one to find whose fault it is."""
-    try:
-        return index, fit_stack([task.member for task in stack], report)
-    except Exception:
-        if len(stack) == 1:
-            return index, [traceback.format_exc()]
-    return index, [_fit(0, [task], report)[1][0] for task in stack]
-
-
 def _start_runs(job: Job, sweep: str | None) -> None:
-    version = data_version(job.settings)
+    version = job.data_version
     job.run = tracking.start_job(job.settings, sweep, version)
-    if job.settings.validation.name == "kfold":
-        job.fold_runs = [
-            tracking.start_fold(job.settings, job.run, version, fold)
-            for fold in range(job.settings.validation.folds)
-        ]
-
-
-def data_version(settings: Settings) -> str:
-    """Return the version of the table that the settings name."""
-    return read_table(settings.data.path).data_version
+    if not job.crossed:
+        return
+    known = {i: r.run for i, r in job.results.items() if isinstance(r, Finished)}
+    if known:
+        tracking.refer(job.run, list(known.values()))
+    job.fold_runs = [
+        known.get(fold) or tracking.start_fold(job.settings, job.run, version, fold)
+        for fold in range(job.settings.validation.folds)
+    ]
 
 
 def _record(job: Job) -> float | Exception:
     """Write what came out of a job to its runs; return its validation loss or what failed."""
     results = [job.results[i] for i in range(len(job.results))]
-    runs = job.fold_runs or [job.run]
-    for run, result in zip(runs, results, strict=True):
-        if isinstance(result, str):
+    for run, result in zip(job.fold_runs or [job.run], results, strict=True):
+        if isinstance(result, Failure):
             tracking.fail(run, result)
-        else:
+        elif isinstance(result, MemberResult):
             tracking.finish_member(run, result, job.settings)
-    trained = [result for result in results if not isinstance(result, str)]
-    errors = [result for result in results if isinstance(result, str)]
-    errors += [result.failure for result in trained if result.failure is not None]
-    if errors:
-        if job.fold_runs:
-            tracking.fail(job.run, errors[0])
-        log.error(f"FAILED {job.label}: {errors[0].strip().splitlines()[-1]}")
-        log.debug(errors[0])
-        return MemberError(errors[0].strip())
-    if job.fold_runs:
-        tracking.finish_folds(job.run, trained)
-    return float(np.mean([r.metrics["val/loss"][r.selected - 1] for r in trained]))
+    failures = [failure for failure in map(_failure, results) if failure is not None]
+    if failures:
+        return _fail(job, failures)
+    measured = [_best(result) for result in results]
+    if job.crossed:
+        tracking.finish_folds(job.run, measured)
+    return fmean(metrics["best/val/loss"] for metrics in measured)
+
+
+def _fail(job: Job, failures: Sequence[Failure]) -> MemberError:
+    # A job whose members were stopped in part has failed if any of them did.
+    worst = min(failures, key=lambda failure: failure.killed)
+    if job.crossed:
+        tracking.fail(job.run, worst)
+    word = "stopped" if worst.killed else "FAILED"
+    log.error(f"{word} {job.label}: {worst.reason.splitlines()[-1]}")
+    log.debug(worst.reason)
+    return MemberError(worst.reason)
+
+
+def _failure(result: MemberResult | Failure | Finished) -> Failure | None:
+    if isinstance(result, Failure):
+        return result
+    return result.failure if isinstance(result, MemberResult) else None
+
+
+def _best(result: MemberResult | Failure | Finished) -> dict[str, float]:
+    """Return what was measured at the selected epoch, of a member trained now or earlier."""
+    if isinstance(result, MemberResult):
+        return tracking.best(result)
+    assert isinstance(result, Finished)
+    return {k: v for k, v in result.metrics.items() if tracking.is_best(k)}
 
 
 class _Bar:
-    """How many jobs are done, and how long the rest will take.
+    """How many jobs are done, and how long the rest will take."""
 
-    Workers count member-epochs in a small shared file (the board); a thread looks at it.
-    """
-
-    def __init__(self, tasks: Sequence[Task], enabled: bool) -> None:
+    def __init__(self, tasks: Sequence[Task], jobs: int, board: Board, enabled: bool) -> None:
         self.total = sum(task.member.settings.training.epochs for task in tasks)
-        self.jobs = len({task.job for task in tasks})
-        self.enabled = enabled
-        self.local = 0
+        self.jobs, self.board, self.enabled = jobs, board, enabled
         self.jobs_done = 0
 
     def __enter__(self) -> _Bar:
-        descriptor, name = tempfile.mkstemp(prefix="bikefit-progress-")
-        os.close(descriptor)
-        self.board = Path(name)
-        self.counter = np.memmap(self.board, dtype=np.int64, mode="w+", shape=(self.total + 1,))
         self.bar = tqdm(
             total=self.total, disable=None if self.enabled else True, unit="epoch",
             desc=f"0/{self.jobs} runs", leave=False, smoothing=0.05,
@@ -256,11 +305,6 @@ class _Bar:
         self.stop.set()
         self.thread.join()
         self.bar.close()
-        self.board.unlink(missing_ok=True)
-
-    def add(self, epochs: int) -> None:
-        """Count epochs trained in this process."""
-        self.local += epochs
 
     def finished(self, job: Job) -> None:
         """Count a job that is recorded."""
@@ -271,6 +315,5 @@ class _Bar:
 
     def _watch(self) -> None:
         while not self.stop.wait(0.2):
-            done = int(self.counter.sum()) + self.local
-            self.bar.n = min(done, self.total)
+            self.bar.n = min(self.board.epochs(), self.total)
             self.bar.refresh()

@@ -25,6 +25,7 @@ class _Open:
     record: Path | None
     jobs: int = 0
     failures: list[str] | None = None
+    stopped: bool = False
 
 
 _open: _Open | None = None
@@ -70,7 +71,11 @@ def run_sweep(
         record = settings[0].tracking.record
         _open = _Open(run, time.perf_counter(), Path(record) if record else None)
     jobs = [Job(s, label) for s, label in zip(settings, labels, strict=True)]
-    results = train(jobs, _open.run, processes, stack_size)
+    try:
+        results = train(jobs, _open.run, processes, stack_size)
+    except KeyboardInterrupt:
+        _open.stopped = True
+        raise
     _open.jobs += len(jobs)
     pairs = zip(jobs, results, strict=True)
     _open.failures = [
@@ -79,33 +84,45 @@ def run_sweep(
     return results
 
 
-def close_sweep() -> None:
-    """Print who won, write it to the parent run and close that; without a sweep do nothing."""
+def close_sweep() -> int:
+    """Print who won, write it to the parent run and close that; without a sweep do nothing.
+
+    Returns:
+        How many runs MLflow has not taken: they wait in a folder.
+    """
     global _open
     if _open is None:
-        return
+        return 0
     sweep, _open = _open, None
-    complete = sweep.failures is not None
-    failures = sweep.failures or []
-    from bikefit.compare.conclude import conclude
-    from bikefit.compare.ranking import winner_note
-    from bikefit.compare.terminal import print_ranking
-
-    runs = tracking.read_runs(sweep.run)
-    ranking = conclude(sweep.run, runs)
-    print_ranking(ranking)
-    for label in failures:
+    for label in sweep.failures or []:
         log.error(f"failed: {label}")
-    counts = {"runs": float(sweep.jobs), "runs.failed": float(len(failures))}
-    tracking.finish_sweep(
-        sweep.run,
-        winner_note(ranking),
-        counts,
-        "FINISHED" if complete and not failures else "FAILED",
-    )
-    if sweep.record is not None and complete:
-        write_json(sweep.record, {"sweep": sweep.run, "runs": sweep.jobs})
+    unsent = tracking.send_unsent()
+    if unsent:
+        log.error(
+            f"{unsent} runs are kept in {tracking.UNSENT}/, since {tracking.address()} does not "
+            "take them: `python -m bikefit.send` sends them once it does"
+        )
+        return unsent
+    _conclude(sweep)
     seconds = time.perf_counter() - sweep.started
     log.info(
         f"{sweep.jobs} runs in {seconds:.1f} s under sweep {sweep.run}; see them with `make ui`"
     )
+    return 0
+
+
+def _conclude(sweep: _Open) -> None:
+    from bikefit.compare.conclude import conclude
+    from bikefit.compare.ranking import winner_note
+    from bikefit.compare.terminal import print_ranking
+
+    ranking = conclude(sweep.run, tracking.read_runs(sweep.run))
+    print_ranking(ranking)
+    complete = sweep.failures is not None
+    status = "FINISHED" if complete and not sweep.failures else "FAILED"
+    counts = {"runs": float(sweep.jobs), "runs.failed": float(len(sweep.failures or []))}
+    tracking.finish_sweep(
+        sweep.run, winner_note(ranking), counts, "KILLED" if sweep.stopped else status
+    )
+    if sweep.record is not None and complete and not sweep.stopped:
+        write_json(sweep.record, {"sweep": sweep.run, "runs": sweep.jobs})

@@ -12,16 +12,22 @@ import json
 import logging
 import math
 import os
+import re
+import shutil
+import socket
 import sqlite3
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import psutil
 import yaml
 from filelock import FileLock
 from mlflow import MlflowClient, get_tracking_uri
@@ -31,18 +37,39 @@ from mlflow.tracking.context.registry import resolve_tags
 from safetensors.numpy import load, save_file
 
 from bikefit.config import Settings, describe, flat, regularization_label
+from bikefit.data.files import replacing_folder, write_json
+from bikefit.fingerprints import fingerprint
 
 if TYPE_CHECKING:
-    from bikefit.training.members import MemberResult
+    from bikefit.training.members import Failure, MemberResult
+
+log = logging.getLogger(__name__)
 
 METRICS_A_CALL = 1000  # MLflow's limit of one log_batch
 PREDICTIONS = ("timestamp", "rentals", "predicted")  # of the validation rows, bikes/hour
 KIND = "bikefit.kind"  # tag: sweep | job | fold
 PARENT = "mlflow.parentRunId"
+OWNER = "bikefit.process"  # tag: host, number and start time of the process that writes the run
+FINGERPRINT = "fingerprint"
+REUSED = "reused.json"  # artifact: ids of the finished runs that a run refers to, instead of copies
+UNSENT = Path("unsent")  # results that MLflow has not taken yet
 
 
 class TrackingError(RuntimeError):
     """Something that the store does not hold or cannot do."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run that is in the store with all its results.
+
+    Args:
+        run: its id.
+        metrics: the last value of each, those of the selected epoch under ``best/``.
+    """
+
+    run: str
+    metrics: dict[str, float]
 
 
 @cache
@@ -51,6 +78,9 @@ def client() -> MlflowClient:
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    # MLflow's own patience is 8 minutes a call; what cannot be sent now is kept and sent later.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     uri = get_tracking_uri()
     if not uri.startswith("sqlite:///"):
         return MlflowClient()
@@ -112,7 +142,10 @@ def start_fold(settings: Settings, job: str, data_version: str, fold: int) -> st
 def _start(
     settings: Settings, parent: str | None, data_version: str, kind: str, fold: int | None
 ) -> str:
-    tags = {**_context_tags(), KIND: kind, "data.version": data_version}
+    tags = {
+        **_context_tags(), KIND: kind, "data.version": data_version,
+        FINGERPRINT: fingerprint(settings, data_version, fold),
+    }  # fmt: skip
     if parent is not None:
         tags[PARENT] = parent
     run = _create(settings.tracking.experiment, describe(settings, fold), tags)
@@ -128,12 +161,60 @@ def _start(
 
 
 def _create(experiment: str, name: str, tags: Mapping[str, str]) -> str:
-    run = client().create_run(experiment_id(experiment), run_name=name, tags=dict(tags))
+    run = client().create_run(
+        experiment_id(experiment), run_name=name, tags={**tags, OWNER: _process()}
+    )
     return str(run.info.run_id)
 
 
+@cache
+def _process() -> str:
+    own = psutil.Process()
+    return f"{socket.gethostname()} {own.pid} {own.create_time():.0f}"
+
+
+def _is_dead(process: str) -> bool:
+    """Say whether a process of this host is gone; of another host nobody here can tell."""
+    host, _, rest = process.partition(" ")
+    if host != socket.gethostname():
+        return False
+    number, started = rest.split()
+    try:
+        return abs(psutil.Process(int(number)).create_time() - float(started)) > 2
+    except psutil.NoSuchProcess:
+        return True
+
+
+def close_dead() -> int:
+    """Close runs that say "running" although their process is gone, as killed; count them."""
+    running = _search(f"tags.`{KIND}` != '' AND attributes.status = 'RUNNING'")
+    dead = [run for run in running if _is_dead(run.data.tags.get(OWNER, ""))]
+    for run in dead:
+        client().set_terminated(run.info.run_id, "KILLED")
+    return len(dead)
+
+
+def find_finished(family: str) -> dict[str, Finished]:
+    """Find the finished runs of one family of fingerprints, the newest of each fingerprint."""
+    runs = _search(
+        f"tags.`{FINGERPRINT}` LIKE '{family}%' AND attributes.status = 'FINISHED'",
+        order="attributes.start_time ASC",
+    )
+    return {
+        run.data.tags[FINGERPRINT]: Finished(run.info.run_id, dict(run.data.metrics))
+        for run in runs
+    }
+
+
+def refer(run: str, to: Sequence[str]) -> None:
+    """Let a sweep or a cross-validated job count finished runs as its own, without copies."""
+    known = {other.info.run_id for other in _referred(run)}
+    client().log_text(run, json.dumps(sorted(known | set(to)), indent=0), REUSED)
+    client().set_tag(run, "runs.reused", str(len(known | set(to))))
+
+
 def finish_member(run: str, result: MemberResult, settings: Settings) -> None:
-    """Write a member's metrics, its selected epoch and its artifacts, and close its run.
+    """Keep a member's metrics, its selected epoch and its artifacts, and close its run.
 
     Metrics of epoch e have step e; ``best/…`` are those of the selected epoch, and ``gap`` is
     ``best/val/loss`` - ``best/train/loss``. ``lowest/…`` tell when the validation loss was lowest,
@@ -147,13 +228,15 @@ def finish_member(run: str, result: MemberResult, settings: Settings) -> None:
         if math.isfinite(value)
     ]
     tags = {"train_rows": str(result.train_rows), "val_rows": str(result.val_rows)}
+    status = "FINISHED"
     if result.failure is None:
         metrics += [Metric(k, v, stamp, result.selected) for k, v in best(result).items()]
     else:
-        tags["failure"] = result.failure
-    _log(run, metrics, tags)
-    _log_artifacts(run, result, settings)
-    client().set_terminated(run, "FINISHED" if result.failure is None else "FAILED")
+        tags["failure"] = result.failure.reason
+        status = "KILLED" if result.failure.killed else "FAILED"
+    with _unsent(run, metrics, tags, status) as folder:
+        _write_artifacts(folder, result, settings)
+    _send(run)
 
 
 def best(result: MemberResult) -> dict[str, float]:
@@ -170,14 +253,19 @@ def best(result: MemberResult) -> dict[str, float]:
     }
 
 
-def finish_folds(run: str, results: Sequence[MemberResult]) -> None:
-    """Write mean and standard error over the folds of a job, and close its run."""
-    failures = [f"fold {i}: {r.failure}" for i, r in enumerate(results) if r.failure]
-    if failures:
-        _log(run, [], {"failure": "; ".join(failures)})
-        client().set_terminated(run, "FAILED")
-        return
-    table = pd.DataFrame([best(result) for result in results])
+def is_best(metric: str) -> bool:
+    """Say whether :func:`best` gives a metric of this name."""
+    return metric == "gap" or metric.startswith(("best/", "lowest/", "constant/", "averaged/"))
+
+
+def finish_folds(run: str, folds: Sequence[Mapping[str, float]]) -> None:
+    """Keep mean and standard error over the folds of a job, and close its run.
+
+    Args:
+        run: of the job.
+        folds: of each fold what :func:`best` gives.
+    """
+    table = pd.DataFrame(list(folds))
     error = table.std(ddof=1) / math.sqrt(len(table))
     stamp = int(time.time() * 1000)
     metrics = [Metric(str(k), float(v), stamp, 0) for k, v in table.mean().items()]
@@ -187,14 +275,81 @@ def finish_folds(run: str, results: Sequence[MemberResult]) -> None:
         for name in ("best/train/loss", "best/val/loss", "best/val/deviance")
         for fold, value in enumerate(table[name])
     ]
-    _log(run, metrics, {})
-    client().set_terminated(run, "FINISHED")
+    with _unsent(run, metrics, {}, "FINISHED"):
+        pass
+    _send(run)
 
 
-def fail(run: str, reason: str) -> None:
-    """Close a run as failed, with the reason as a tag."""
-    _log(run, [], {"failure": reason[:5000]})
-    client().set_terminated(run, "FAILED")
+def fail(run: str, failure: Failure) -> None:
+    """Close a run that has no result, with the reason as a tag."""
+    status = "KILLED" if failure.killed else "FAILED"
+    with _unsent(run, [], {"failure": failure.reason[-5000:]}, status):
+        pass
+    _send(run)
+
+
+@contextmanager
+def _unsent(
+    run: str, metrics: Sequence[Metric], tags: Mapping[str, str], status: str
+) -> Iterator[Path]:
+    """Write what is to be sent to a folder of its own: until MLflow has it, it lies there.
+
+    Yields:
+        The folder for the run's artifacts.
+    """
+    with replacing_folder(UNSENT / run) as folder:
+        (folder / "artifacts").mkdir()
+        yield folder / "artifacts"
+        record = {
+            "store": _store(), "run": run, "status": status, "tags": dict(tags),
+            "metrics": [[m.key, m.value, m.timestamp, m.step] for m in metrics],
+        }  # fmt: skip
+        write_json(folder / "record.json", record)
+
+
+def _send(run: str) -> bool:
+    """Send what a run has unsent; where that fails now, it stays and is sent later."""
+    folder = UNSENT / run
+    record = json.loads((folder / "record.json").read_text())
+    try:
+        _log(run, [Metric(*values) for values in record["metrics"]], record["tags"])
+        if any((folder / "artifacts").iterdir()):
+            client().log_artifacts(run, str(folder / "artifacts"))
+        client().set_terminated(run, record["status"])
+    except MlflowException as error:
+        log.warning(f"{address()} does not answer; run {run} is kept in {UNSENT}/")
+        log.debug(str(error))
+        return False
+    shutil.rmtree(folder)
+    return True
+
+
+def send_unsent() -> int:
+    """Send what lies unsent for this store and return how many runs are left."""
+    for run in unsent():
+        if not _send(run):
+            break  # it does not answer: no need to ask for each run
+    return len(unsent())
+
+
+def unsent() -> list[str]:
+    """List the runs whose results wait to be sent to this store."""
+    records = sorted(UNSENT.glob("*/record.json"))
+    return [r.parent.name for r in records if json.loads(r.read_text())["store"] == _store()]
+
+
+def _store() -> str:
+    return str(get_tracking_uri())
+
+
+def address() -> str:
+    """Return the address of the store, without a password."""
+    return masked(_store())
+
+
+def masked(uri: str) -> str:
+    """Return an address without its password."""
+    return re.sub(r"(://[^:/@]*):[^@/]*@", r"\1:***@", uri)
 
 
 def _log(run: str, metrics: Sequence[Metric], tags: Mapping[str, str]) -> None:
@@ -206,18 +361,16 @@ def _log(run: str, metrics: Sequence[Metric], tags: Mapping[str, str]) -> None:
         )
 
 
-def _log_artifacts(run: str, result: MemberResult, settings: Settings) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        config = yaml.safe_dump(settings.model_dump(mode="json", by_alias=True), sort_keys=False)
-        (Path(folder) / "config.yaml").write_text(config)
-        layers = yaml.safe_dump({"layers": result.layers}, sort_keys=False)
-        (Path(folder) / "network.yaml").write_text(f"# {result.parameters} parameters\n{layers}")
-        if settings.tracking.weights and result.failure is None:
-            save_file(result.state, Path(folder) / "weights.safetensors")
-        if settings.tracking.predictions and result.failure is None:
-            columns = dict(zip(PREDICTIONS, result.predictions, strict=True))
-            pd.DataFrame(columns).to_parquet(Path(folder) / "predictions.parquet", index=False)
-        client().log_artifacts(run, folder)
+def _write_artifacts(folder: Path, result: MemberResult, settings: Settings) -> None:
+    config = yaml.safe_dump(settings.model_dump(mode="json", by_alias=True), sort_keys=False)
+    (folder / "config.yaml").write_text(config)
+    layers = yaml.safe_dump({"layers": result.layers}, sort_keys=False)
+    (folder / "network.yaml").write_text(f"# {result.parameters} parameters\n{layers}")
+    if settings.tracking.weights and result.failure is None:
+        save_file(result.state, folder / "weights.safetensors")
+    if settings.tracking.predictions and result.failure is None:
+        columns = dict(zip(PREDICTIONS, result.predictions, strict=True))
+        pd.DataFrame(columns).to_parquet(folder / "predictions.parquet", index=False)
 
 
 def finish_sweep(run: str, note: str, metrics: Mapping[str, float], status: str) -> None:
@@ -316,13 +469,28 @@ def _row(run: Any) -> dict[str, Any]:
 
 
 def _children(parent: str) -> Iterator[Any]:
+    yield from _referred(parent)
+    yield from _search(f"tags.`{PARENT}` = '{parent}'", order="attributes.start_time ASC")
+
+
+def _referred(parent: str) -> Iterator[Any]:
+    """The finished runs of earlier sweeps that a run counts as its own."""
+    if "runs.reused" not in client().get_run(parent).data.tags:
+        return
+    ids = json.loads(read_artifact(parent, REUSED) or b"[]")
+    for start in range(0, len(ids), 100):
+        listed = ", ".join(f"'{run}'" for run in ids[start : start + 100])
+        yield from _search(f"attributes.run_id IN ({listed})", order="attributes.start_time ASC")
+
+
+def _search(condition: str, order: str = "attributes.start_time DESC") -> Iterator[Any]:
     # A sweep over tables has its runs in the experiment of each.
     experiments = [e.experiment_id for e in client().search_experiments()]
     token = None
     while True:
         page = client().search_runs(
-            experiments, f"tags.`{PARENT}` = '{parent}'", ViewType.ACTIVE_ONLY,
-            max_results=1000, order_by=["attributes.start_time ASC"], page_token=token,
+            experiments, condition, ViewType.ACTIVE_ONLY, max_results=1000, order_by=[order],
+            page_token=token,
         )  # fmt: skip
         yield from page
         token = page.token

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from bikefit.config import Settings
 
 CONF = Path(__file__).parents[2] / "conf"
+STOPPED = 130  # exit status after Ctrl-C, as shells have it
 
 # Layers have names that only the network knows, so any may be set here; bikefit.config checks them.
 ConfigStore.instance().store(
@@ -74,13 +75,31 @@ def _settings(config: DictConfig) -> Settings:
     return settings
 
 
+def prepare(processes: int | None, jobs: int) -> None:
+    """Start worker processes while Hydra still composes the configs of a sweep."""
+    if jobs > 1:
+        from bikefit.processes import start
+
+        start(processes)
+
+
+train.prepare = prepare  # type: ignore[attr-defined]
+
+
 def main() -> None:
     """Hand over to Hydra; whatever happens, close the sweep and print its table."""
+    unsent = 0
     try:
         hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")(train)()
+    except KeyboardInterrupt:
+        sys.exit(STOPPED)
     finally:
         if "bikefit.sweep" in sys.modules:
-            sys.modules["bikefit.sweep"].close_sweep()
+            unsent = sys.modules["bikefit.sweep"].close_sweep()
+        if "bikefit.processes" in sys.modules:
+            sys.modules["bikefit.processes"].end()
+    if unsent:
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -117,7 +117,7 @@ def test_cross_validation_jobs_are_ranked_with_their_folds(store: Path) -> None:
     outcomes = [result(2.0, 6.0), result(3.0, 8.0)]
     for fold, outcome in enumerate(outcomes):
         tracking.finish_member(tracking.start_fold(one, job, "v1", fold), outcome, one)
-    tracking.finish_folds(job, outcomes)
+    tracking.finish_folds(job, [tracking.best(one) for one in outcomes])
     assert main(["--reports", "reports"]) == 0
     winner = json.loads(Path("reports/metrics.json").read_text())["winner"]
     assert (winner["val_loss"], winner["val_loss_se"]) == (7.0, pytest.approx(1.0))
@@ -217,7 +217,7 @@ def test_a_cross_validated_sweep_shows_its_folds(store: None) -> None:
         outcomes = [result(1.0, 4.0 + shift), result(2.0, 6.0 + shift)]
         for fold, outcome in enumerate(outcomes):
             tracking.finish_member(tracking.start_fold(one, job, "v1", fold), outcome, one)
-        tracking.finish_folds(job, outcomes)
+        tracking.finish_folds(job, [tracking.best(one) for one in outcomes])
     # held-out deviances are twice the losses: 8 and 12 for seed 0, 12 and 16 for seed 1
     assert fold_table(tracking.read_runs(sweep)).splitlines() == [
         "| configuration | table | seeds | mean | fold 1 | fold 2 | on training rows |",

@@ -166,7 +166,7 @@ def test_folds_stand_for_a_cross_validated_run(workplace: Path) -> None:
     job = tracking.start_job(one, sweep, "v1")
     for fold in range(2):
         tracking.finish_member(tracking.start_fold(one, job, "v1", fold), outcome, one)
-    tracking.finish_folds(job, [outcome, outcome])
+    tracking.finish_folds(job, [tracking.best(outcome)] * 2)
     predictions = tracking.read_predictions(job)
     assert predictions is not None
     assert len(predictions) == 2 * 336

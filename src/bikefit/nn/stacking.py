@@ -190,9 +190,6 @@ def _dotted(name: str) -> str:
     return name.replace("/", ".")
 
 
-
-
-
 def _check_equal(networks: Sequence[Network]) -> None:
     if not networks:
         raise ValueError("a stack needs at least one member")

@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from bikefit.training.members import Failure, Stopped
 from bikefit.training.module import StackModule
 
 
@@ -29,7 +30,7 @@ class Selection(pl.Callback):
         self.best = [float("inf")] * len(self.patience)
         self.selected = [0] * len(self.patience)
         self.last = [0] * len(self.patience)
-        self.failure: list[str | None] = [None] * len(self.patience)
+        self.failure: list[Failure | None] = [None] * len(self.patience)
         self.done = [False] * len(self.patience)
         self.state: dict[str, Tensor] = {}
 
@@ -50,7 +51,7 @@ class Selection(pl.Callback):
         self.last[member] = epoch
         for name, value in (("training", train), ("validation", val)):
             if not abs(value) < float("inf"):
-                self.failure[member] = f"{name} loss became {value} in epoch {epoch}"
+                self.failure[member] = Failure(f"{name} loss became {value} in epoch {epoch}")
                 self.done[member] = True
                 return False
         patience = self.patience[member]
@@ -59,6 +60,13 @@ class Selection(pl.Callback):
             return True
         self.done[member] = epoch - self.selected[member] >= patience
         return False
+
+    def stop(self) -> None:
+        """Note that the members still in training were stopped from outside."""
+        for member, done in enumerate(self.done):
+            if not done:
+                reason = f"stopped after {self.last[member]} epochs"
+                self.failure[member] = Failure(reason, killed=True)
 
     def _keep(self, module: StackModule, improved: Sequence[bool]) -> None:
         if not self.state or all(improved):
@@ -71,14 +79,20 @@ class Selection(pl.Callback):
 
 
 class Progress(pl.Callback):
-    """Report the number of member-epochs done.
+    """Report the number of member-epochs done, and stop where that is asked for.
 
     Args:
         report: called with the number of member-epochs that have just been added.
+        stopping: says after each step whether to stop.
     """
 
-    def __init__(self, report: Callable[[int], Any]) -> None:
-        self.report = report
+    def __init__(self, report: Callable[[int], Any], stopping: Callable[[], bool]) -> None:
+        self.report, self.stopping = report, stopping
+
+    def on_train_batch_end(self, *_: object) -> None:
+        """Stop between two steps."""
+        if self.stopping():
+            raise Stopped("stopped from outside")
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Count one epoch of every member."""

@@ -19,32 +19,42 @@ from bikefit.training.callbacks import Progress, Selection
 from bikefit.training.data import Batches, Rows, StackData
 from bikefit.training.final import average, constant_losses, predictions
 from bikefit.training.folds import read_pool
-from bikefit.training.members import Member, MemberResult, fold_of, layers
+from bikefit.training.members import Member, MemberResult, Stopped, fold_of, layers
 from bikefit.training.module import StackModule
 from bikefit.training.strengths import Strengths, make_network, strengths
 
 
 def fit_stack(
-    members: Sequence[Member], report: Callable[[int], Any] = lambda _: None
-) -> list[MemberResult]:
+    members: Sequence[Member], report: Callable[[int], Any] = lambda _: None,
+    stopping: Callable[[], bool] = lambda: False,
+) -> list[MemberResult]:  # fmt: skip
     """Train members that share a stack key, side by side.
 
     Args:
         members: M members with equal :func:`stack_key`.
         report: called after each epoch with the number of member-epochs done.
+        stopping: asked after each step; once it says yes, members end with what they have.
 
     Returns:
         The members' results in their order.
+
+    Raises:
+        Stopped: it was asked to stop before the end of the first epoch.
     """
     start = time.perf_counter()
     settings = members[0].settings
     torch.set_num_threads(1)  # parallel work is done by processes; also makes results repeatable
     module, data = _assemble(members)
     selection = Selection([m.settings.regularization.patience for m in members])
-    trainer = _trainer(settings, [selection, Progress(report)])
+    trainer = _trainer(settings, [selection, Progress(report, stopping)])
     with warnings.catch_warnings():
         _expect_warnings()
-        trainer.fit(module, datamodule=data)
+        try:
+            trainer.fit(module, datamodule=data)
+        except Stopped:
+            if not module.history:
+                raise
+            selection.stop()
     final = _final(module, selection, settings.regularization.averaged)
     seconds = (time.perf_counter() - start) / len(members)
     return _results(members, module, selection, final, seconds)
@@ -54,7 +64,8 @@ def _assemble(members: Sequence[Member]) -> tuple[StackModule, StackData]:
     settings = members[0].settings
     pool = read_pool(settings.data.path)
     features = pool.features.shape[1]
-    folds, fold_index = _distinct([_fold_key(m) for m in members], [fold_of(m) for m in members])
+    every = [fold_of(member) for member in members]
+    folds, fold_index = _distinct([id(fold) for fold in every], every)
     rows = Rows(pool, folds, fold_index)
     seeds = [m.settings.seed for m in members]
     streams, stream_index = _distinct(
@@ -69,11 +80,6 @@ def _assemble(members: Sequence[Member]) -> tuple[StackModule, StackData]:
     )  # fmt: skip
     batches = Batches(streams, settings.training.batch_size)
     return module, StackData(batches, len(rows.target))
-
-
-def _fold_key(member: Member) -> tuple[Any, ...]:
-    settings = member.settings
-    return member.fold, settings.data.fraction, settings.validation.name, settings.validation.folds
 
 
 def _distinct(keys: Sequence[Any], values: Sequence[Any]) -> tuple[list[Any], list[int]]:

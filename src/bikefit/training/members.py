@@ -26,6 +26,23 @@ class Member:
     fold: int | None = None
 
 
+class Stopped(Exception):  # noqa: N818  (nothing went wrong)
+    """Training was asked to stop."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a member has no result.
+
+    Args:
+        reason: in words; the last line says it in short.
+        killed: stopped from outside rather than failed.
+    """
+
+    reason: str
+    killed: bool = False
+
+
 @dataclass(frozen=True)
 class MemberResult:
     """What came out of one member.
@@ -35,7 +52,7 @@ class MemberResult:
         final: what was measured once, at the selected epoch (losses of a constant prediction,
             model averaging).
         selected: epoch whose parameters count: the best with early stopping, else the last.
-        failure: why the member failed, or None.
+        failure: why the member failed or was stopped, or None.
         state: parameters and buffers of the selected epoch by name.
         predictions: time, rentals and predicted rentals (bikes/hour) of the validation rows, in
             time order.
@@ -49,7 +66,7 @@ class MemberResult:
     metrics: dict[str, np.ndarray]
     final: dict[str, float]
     selected: int
-    failure: str | None
+    failure: Failure | None
     state: dict[str, np.ndarray]
     predictions: tuple[np.ndarray, np.ndarray, np.ndarray]
     layers: list[dict[str, Any]]

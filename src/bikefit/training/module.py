@@ -22,7 +22,6 @@ METRICS = (
 )  # fmt: skip
 
 
-
 PIECE = 256  # rows that go through a stack at once: activations stay in the cache
 
 

@@ -48,7 +48,7 @@ class StackSlices:
                 found = list(members)
                 part = slice(found[0], found[-1] + 1)
                 view = nn.Parameter(parameter.detach()[part])
-                self.links.append((parameter, part, view))  # type: ignore[arg-type]
+                self.links.append((parameter, part, view))
                 self.groups.append({"params": [view], "lr": rate, "weight_decay": decay})
 
     def take_gradients(self) -> None:

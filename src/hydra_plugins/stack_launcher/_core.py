@@ -33,6 +33,9 @@ def launch(
     configure_log(launcher.config.hydra.hydra_logging, launcher.config.hydra.verbose)
     Path(str(launcher.config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
     together = getattr(launcher.task_function, "together", None)
+    prepare = getattr(launcher.task_function, "prepare", None)
+    if prepare is not None:
+        prepare(processes=launcher.processes, jobs=len(job_overrides))
     task = launcher.task_function if together is None else _keep
     numbered = enumerate(job_overrides, start=initial_job_idx)
     jobs = [_run(launcher, task, number, overrides) for number, overrides in numbered]

@@ -35,6 +35,11 @@ class GridsSweeper(BasicSweeper):
         self.arguments = arguments
         return super().sweep([])
 
+    def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
+        """Compose all jobs to see whether that works, unless the launcher is about to do it."""
+        if not getattr(self.launcher, "composes_first", False):
+            super().validate_batch_is_legal(batch)
+
     def split_arguments(  # type: ignore[override]
         self, overrides: list[Override], max_batch_size: int | None
     ) -> list[list[list[str]]]:

@@ -32,6 +32,11 @@ class StackLauncher(Launcher):
         """Keep what a launch needs."""
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
 
+    @property
+    def composes_first(self) -> bool:
+        """Whether all jobs are composed before the first one starts."""
+        return hasattr(self.task_function, "together")
+
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:

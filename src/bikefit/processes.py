@@ -1,0 +1,217 @@
+"""Stacks in worker processes: started early, watched, asked to stop, replaced when one is killed.
+
+A small shared file, the board, says which stacks have begun, how many epochs are done, and
+whether all should stop.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import tempfile
+import threading
+import traceback
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any
+
+import joblib
+import numpy as np
+import psutil
+from joblib.externals.loky import get_reusable_executor
+from joblib.externals.loky.process_executor import BrokenProcessPool
+
+from bikefit.training.members import Failure, Member, MemberResult, Stopped
+
+log = logging.getLogger(__name__)
+
+Results = Sequence[MemberResult | Failure]
+_starting: Iterator[None] | None = None
+
+
+class Board:
+    """What the parent and its workers tell one another.
+
+    Args:
+        stacks: number of stacks.
+    """
+
+    def __init__(self, stacks: int) -> None:
+        descriptor, name = tempfile.mkstemp(prefix="bikefit-board-")
+        os.close(descriptor)
+        self.path = Path(name)
+        self.cells = np.memmap(self.path, dtype=np.int64, mode="w+", shape=(stacks + 1, 2))
+
+    def stop(self) -> None:
+        """Ask every member to stop at the end of its step."""
+        self.cells[0, 0] = 1
+
+    def stopping(self) -> bool:
+        """Say whether members are asked to stop."""
+        return bool(self.cells[0, 0])
+
+    def begun(self) -> list[int]:
+        """List the stacks that have begun."""
+        return [int(i) for i in np.flatnonzero(self.cells[1:, 0])]
+
+    def epochs(self) -> int:
+        """Count the member-epochs done by all stacks."""
+        return int(self.cells[1:, 1].sum())
+
+    def close(self) -> None:
+        """Remove the file."""
+        self.path.unlink(missing_ok=True)
+
+
+class Watch:
+    """A stack's side of the board.
+
+    Args:
+        path: the board's file.
+        index: number of the stack.
+    """
+
+    def __init__(self, path: Path, index: int) -> None:
+        self.cells = np.memmap(path, dtype=np.int64, mode="r+").reshape(-1, 2)
+        self.row = self.cells[index + 1]
+        self.row[0] = 1
+
+    def report(self, epochs: int) -> None:
+        """Count member-epochs that have just been done."""
+        self.row[1] += epochs
+
+    def stopping(self) -> bool:
+        """Say whether the stack is asked to stop."""
+        return bool(self.cells[0, 0])
+
+
+class Interrupt:
+    """Ctrl-C once asks the members to stop at the end of their step; twice stops at once."""
+
+    def __init__(self, board: Board) -> None:
+        self.board = board
+        self.main = threading.current_thread() is threading.main_thread()
+
+    def __enter__(self) -> Interrupt:
+        if self.main:
+            self.previous = signal.signal(signal.SIGINT, self._handle)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:  # fmt: skip
+        if self.main:
+            signal.signal(signal.SIGINT, self.previous)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.board.stopping():  # runs that still say "running" are closed by the next sweep
+            for worker in psutil.Process().children(recursive=True):
+                worker.kill()
+            os._exit(130)
+        self.board.stop()
+        log.warning("stopping at the end of the step; Ctrl-C again stops at once")
+
+
+def start(processes: int | None) -> None:
+    """Start workers that load what training needs, without waiting for them."""
+    global _starting  # kept, since joblib stops the work of a generator that nobody holds
+    processes = processes or joblib.cpu_count()
+    if processes > 1:
+        _starting = _parallel(processes)(joblib.delayed(_load)() for _ in range(processes))
+
+
+def end() -> None:
+    """Kill the workers, whatever they do: nobody waits for them any more."""
+    get_reusable_executor(reuse=True).shutdown(wait=False, kill_workers=True)
+
+
+def run(
+    stacks: Sequence[Sequence[Member]], processes: int, board: Board
+) -> Iterator[tuple[int, Results]]:
+    """Start to train stacks, and give each with its members' results as it is done.
+
+    When a worker is killed (out of memory, say), the stacks that were being trained are tried
+    once more, each member alone; a member whose worker is killed again has failed.
+    """
+    if len(stacks) <= 1 or processes == 1:
+        return ((i, fit(stack, Watch(board.path, i))) for i, stack in enumerate(stacks))
+    pending = dict(enumerate(stacks))
+    return _collect(pending, _submit(pending, processes, board), processes, board)
+
+
+def _collect(
+    pending: dict[int, Sequence[Member]], submitted: Iterator[tuple[int, Results]],
+    processes: int, board: Board,
+) -> Iterator[tuple[int, Results]]:  # fmt: skip
+    while pending:
+        try:
+            for index, results in submitted:
+                del pending[index]
+                yield index, results
+        except BrokenProcessPool:
+            suspects = [index for index in board.begun() if index in pending]
+            log.warning(
+                "a worker process was killed (out of memory?): "
+                f"{sum(len(pending[i]) for i in suspects)} members are tried again, one by one"
+            )
+            for index in suspects:
+                yield index, [_alone(index, m, processes, board) for m in pending.pop(index)]
+            submitted = _submit(pending, processes, board)
+
+
+def _alone(index: int, member: Member, processes: int, board: Board) -> MemberResult | Failure:
+    """Train one member in a worker while no other runs."""
+    try:
+        ((_, results),) = _submit({index: [member]}, processes, board)
+        return results[0]
+    except BrokenProcessPool:
+        return Failure(
+            "its worker process was killed twice, the second time with nothing beside it: too "
+            "little memory? A smaller network, training.batch_size or table needs less"
+        )
+
+
+def _submit(
+    stacks: Mapping[int, Sequence[Member]], processes: int, board: Board
+) -> Iterator[tuple[int, Results]]:
+    # joblib renews a worker that has grown by 300 MB; its stacks go on elsewhere, nothing is lost.
+    warnings.filterwarnings("ignore", "A worker stopped while some jobs were given")
+    calls = [joblib.delayed(_work)(board.path, i, stack) for i, stack in stacks.items()]
+    found: Iterator[tuple[int, Results]] = _parallel(processes)(calls)
+    return found
+
+
+def _parallel(processes: int) -> Any:
+    return joblib.Parallel(
+        n_jobs=processes, return_as="generator_unordered", batch_size=1, pre_dispatch="all"
+    )
+
+
+def _load() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    import bikefit.training.fit  # noqa: F401
+
+
+def _work(board: Path, index: int, members: Sequence[Member]) -> tuple[int, Results]:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears Ctrl-C and tells the board
+    return index, fit(members, Watch(board, index))
+
+
+def fit(members: Sequence[Member], watch: Watch) -> Results:
+    """Fit one stack; if it raises, try its members one by one to find whose fault it is."""
+    from bikefit.training.fit import fit_stack
+
+    try:
+        if watch.stopping():
+            raise Stopped
+        return fit_stack(members, watch.report, watch.stopping)
+    except Stopped:
+        return [Failure("stopped before the end of the first epoch", killed=True)] * len(members)
+    except Exception:
+        if len(members) == 1:
+            return [Failure(traceback.format_exc().strip())]
+    return [fit([member], watch)[0] for member in members]

@@ -1,0 +1,20 @@
+"""Send results that a tracking server did not take while it was away.
+
+python -m bikefit.send
+"""
+
+import sys
+
+from bikefit import tracking
+
+
+def main() -> int:
+    """Send what lies in the folder of unsent results; return the exit status."""
+    waiting = len(tracking.unsent())
+    left = tracking.send_unsent()
+    print(f"{waiting - left} runs sent to {tracking.address()}, {left} left")
+    return min(left, 1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
