@@ -44,17 +44,12 @@ def _by_process(found: Sampled) -> str:
     rows.append(["not seen (start and exit)", f"{found.seconds - found.parent.seconds:.2f}",
                  *[""] * len(found.workers)])  # fmt: skip
     head = ("seconds", "the command", *(f"worker {i + 1}" for i in range(len(found.workers))))
-    aside = found.parent.spent("") - sum(found.parent.main.values())
+    aside = sum(v for k, v in found.parent.others.items() if k.startswith("MLflow"))
     return (
         f"By process, main threads ({found.seconds:.1f} s in all, looked at every 5 ms from "
         f"outside the code):\n\n{table(head, rows)}\n\n"
-        f"Other threads of the command spent {_aside(found)} s in what is named above "
-        f"(of {aside:.1f} s that they mostly slept)."
+        f"Other threads of the command spent {aside:.1f} s on MLflow."
     )
-
-
-def _aside(found: Sampled) -> str:
-    return f"{sum(v for k, v in found.parent.others.items() if k != 'rest'):.1f}"
 
 
 def _by_operation(epochs: int) -> str:

@@ -112,7 +112,7 @@ def _check_store(database: Path, metrics: tuple[str, str], epochs: int) -> float
 
 def _table(field_: Sequence[Racer]) -> str:
     ours, rows = field_[0], []
-    for racer in field_:
+    for racer in filter(lambda one: one.seconds, field_):
         ratios = [peer / own for peer, own in zip(racer.seconds, ours.seconds, strict=False)]
         rows.append([
             racer.name, len(racer.seconds), spread(racer.seconds),

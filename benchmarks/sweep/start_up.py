@@ -35,7 +35,7 @@ def _scratch(arguments: list[str], warm: bool) -> Measured:
 def _repro(repetitions: int) -> list[object]:
     """Time `dvc repro` where it has nothing to do; it is not started where it would train."""
     name = "`dvc repro` with nothing to do"
-    with scratch() as folder:
+    with scratch() as folder:  # for what it says; it works in the project's root
         status = _dvc(["status"], folder)
         if "up to date" not in status.output:
             return [name, "the pipeline is not up to date: `dvc repro` first", ""]

@@ -19,8 +19,8 @@ from sklearn.neural_network import MLPRegressor
 def fit(train: Rows, validation: Rows, alpha: float, seed: int, epochs: int) -> float:
     """Train one network and return its validation loss."""
     network = MLPRegressor(
-        (128, 128), alpha=alpha, batch_size=256, learning_rate_init=1e-3, max_iter=epochs,
-        n_iter_no_change=epochs + 1, tol=0.0, random_state=seed,
+        hidden_layer_sizes=(128, 128), alpha=alpha, batch_size=256, learning_rate_init=1e-3,
+        max_iter=epochs, n_iter_no_change=epochs + 1, tol=0.0, random_state=seed,
     )  # fmt: skip
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that it stops at max_iter is meant

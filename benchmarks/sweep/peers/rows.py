@@ -23,7 +23,9 @@ def read() -> tuple[Rows, Rows]:
     mean, std = train["rentals"].mean(), train["rentals"].std(ddof=0)
 
     def rows(table: pd.DataFrame) -> Rows:
-        features = table.drop(columns=["timestamp", "rentals"]).to_numpy(np.float32)
-        return Rows(features, ((table["rentals"] - mean) / std).to_numpy(np.float32))
+        features = table.drop(columns=["timestamp", "rentals"])
+        target = (table["rentals"] - mean) / std
+        # Copies, since rows that lie one after the other are fetched faster.
+        return Rows(np.array(features, np.float32, order="C"), np.array(target, np.float32))
 
     return rows(train), rows(validation)
