@@ -124,13 +124,6 @@ def _notes() -> str:
         "seed. Where a table does not say otherwise: 12 members, table `full`, batch size 256, "
         f"width 128; the table of rows has {MEMBERS_OF_ROWS} members, and its rows are those of "
         "`full`, repeated or cut, three quarters of them for training. Timed is the "
-        "second epoch, training and evaluation. Peak memory is that of the process, with about "
-        f"{_imported():,.0f} MB of it imports."
+        "second epoch, training and evaluation. Peak memory is that of the process, imports "
+        "included."
     )
-
-
-def _imported() -> float:
-    """Return the resident memory of this process, which only imported, MB."""
-    import psutil
-
-    return psutil.Process().memory_info().rss / 1e6
