@@ -6,7 +6,8 @@ INSTALLED := $(VENV)/.installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test readme case-study bench-report bench-verdicts ui clean
+.PHONY: help setup repro test readme case-study bench bench-scaling bench-report \
+	bench-verdicts ui clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +43,14 @@ case-study: setup ## train the lecture's case study and renew its tables in docs
 		python -m bikefit.compare --record data/$$name.json --document docs/case_study.md \
 			--section $$name || exit 1; \
 	done
+
+bench: setup ## the reference sweep against its peers, start-up, profile, cost of tracking
+	dvc repro featurize
+	python -m benchmarks.sweep --write
+
+bench-scaling: setup ## how time and memory grow with members, batch size, width and rows
+	dvc repro featurize
+	python -m benchmarks.sweep scaling --write
 
 bench-report: setup ## time the report of 1,000 runs of 50 epochs (limit 20 s)
 	python benchmarks/report.py

@@ -1,0 +1,57 @@
+"""A command of a user, with what each of its processes spent its time on."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.sweep.processes import run, scratch
+
+SAMPLING = Path(__file__).parent / "sampling"
+
+
+@dataclass(frozen=True)
+class Process:
+    """Seconds of one process by category, of its main thread and of its other threads."""
+
+    seconds: float
+    main: dict[str, float]
+    others: dict[str, float]
+
+    def spent(self, prefix: str) -> float:
+        """Sum the seconds of all threads in categories that begin so."""
+        items = [*self.main.items(), *self.others.items()]
+        return sum(value for name, value in items if name.startswith(prefix))
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """A command's wall time in seconds, its own process and its workers."""
+
+    seconds: float
+    parent: Process
+    workers: list[Process]
+
+
+def sampled(arguments: Sequence[str]) -> Sampled:
+    """Run Python with arguments in a scratch folder and say where its processes' time went.
+
+    The last half second of a process is not seen, nor what comes before Python runs.
+    """
+    with scratch() as folder:
+        samples = folder / "samples"
+        samples.mkdir()
+        path = os.pathsep.join(filter(None, (str(SAMPLING), os.environ.get("PYTHONPATH"))))
+        environment = {"BIKEFIT_SAMPLES": str(samples), "PYTHONPATH": path}
+        measured = run(arguments, folder, environment)
+        found = [json.loads(file.read_text()) for file in sorted(samples.glob("[0-9]*.json"))]
+    parent = [one for one in found if one["command"][1:] == list(arguments)]
+    workers = [one for one in found if any("popen_loky" in word for word in one["command"])]
+    return Sampled(measured.seconds, _process(parent[0]), [_process(one) for one in workers])
+
+
+def _process(content: dict) -> Process:
+    return Process(content["seconds"], content["main"], content["others"])

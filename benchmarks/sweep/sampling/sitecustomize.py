@@ -1,0 +1,83 @@
+"""Where every process spends its time: imported by each Python that finds it on its path.
+
+A thread looks at the stacks of all threads every few milliseconds and writes what it saw to
+``$BIKEFIT_SAMPLES/<process id>.json``. The command that is looked at stays as a user types it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from types import FrameType
+
+INTERVAL = 0.005  # s
+WRITE = 0.5  # s; worker processes are ended without a word
+
+# What a moment is spent on: the first line that fits a frame of the stack (part of its file's
+# name, function or any).
+RULES = (
+    ("imports", "<frozen importlib._bootstrap>", "_find_and_load"),
+    ("closing: verdicts, table, reading back", "bikefit/sweep.py", "close_sweep"),
+    ("MLflow: opening or making the store", "bikefit/tracking.py", "client"),
+    ("MLflow: writing runs", "bikefit/tracking.py", ""),
+    ("training: evaluation", "bikefit/training/module.py", "validation_step"),
+    ("training: evaluation", "bikefit/training/module.py", "on_validation_epoch_end"),
+    ("training: choosing epochs", "bikefit/training/callbacks.py", ""),
+    ("training: backward", "torch/autograd/__init__.py", ""),
+    ("training: optimizer", "torch/optim/", ""),
+    ("training: optimizer", "bikefit/training/optimizers.py", ""),
+    ("training: random numbers", "bikefit/nn/randomness.py", ""),
+    ("training: forward", "bikefit/nn/stacking.py", ""),
+    ("training: loss and penalties", "bikefit/nn/losses.py", ""),
+    ("training: loss and penalties", "bikefit/nn/penalties.py", ""),
+    ("training: rows of a batch", "bikefit/training/module.py", "_gather"),
+    ("training: rows of a batch", "bikefit/training/data.py", "__iter__"),
+    ("training: rest of a step", "bikefit/training/module.py", "training_step"),
+    ("training: Lightning's loop", "pytorch_lightning/", ""),
+    ("training: before and after the epochs", "bikefit/training/", ""),
+    ("waiting for the other processes", "/joblib/", ""),
+    ("composing configs, folders of jobs", "stack_launcher/_core.py", "_run"),
+    ("jobs: grouping, collecting", "bikefit/jobs.py", ""),
+    ("Hydra: start, parsing, config", "/hydra/", ""),
+)
+
+
+def _category(frame: FrameType | None) -> str:
+    codes = []
+    while frame is not None:
+        codes.append((frame.f_code.co_filename, frame.f_code.co_name))
+        frame = frame.f_back
+    for category, part, function in RULES:
+        if any(part in file and function in ("", name) for file, name in codes):
+            return category
+    return "rest"
+
+
+def _sample(folder: Path) -> None:
+    main, own = threading.main_thread().ident, threading.get_ident()
+    of_main: Counter[str] = Counter()
+    of_others: Counter[str] = Counter()
+    start = last = written = time.perf_counter()
+    while True:
+        time.sleep(INTERVAL)
+        now = time.perf_counter()
+        for thread, frame in sys._current_frames().items():
+            if thread != own:
+                # A call that lets no other thread run delays the look: it counts in full.
+                (of_main if thread == main else of_others)[_category(frame)] += now - last
+        last = now
+        if now - written > WRITE:
+            content = {"command": sys.orig_argv, "main": of_main, "others": of_others}
+            temporary = folder / f".{os.getpid()}"
+            temporary.write_text(json.dumps(content | {"seconds": now - start}))
+            temporary.replace(folder / f"{os.getpid()}.json")
+            written = now
+
+
+if folder_ := os.environ.get("BIKEFIT_SAMPLES"):
+    threading.Thread(target=_sample, args=(Path(folder_),), daemon=True).start()
