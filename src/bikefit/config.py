@@ -57,12 +57,16 @@ class Layer(BaseModel):
 
 
 class NetworkSettings(Section):
-    """A list of layers, or its short form: a multilayer perceptron or a linear model."""
+    """A list of layers, or its short form: a multilayer perceptron or a linear model.
+
+    ``allow`` names packages whose functions and classes may be layers beside those of torch.
+    """
 
     name: str
     hidden: tuple[Count, ...] = ()
     activation: Literal["relu", "gelu", "silu", "tanh", "sigmoid", "identity"] = "relu"
     layers: tuple[Layer, ...] | None = None
+    allow: tuple[Annotated[str, Field(pattern=r"^[A-Za-z]\w*(\.\w+)*$")], ...] | None = None
 
     @model_validator(mode="after")
     def _some_layer(self) -> NetworkSettings:

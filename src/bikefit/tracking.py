@@ -12,7 +12,6 @@ import json
 import logging
 import math
 import os
-import sqlite3
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,10 +26,13 @@ from filelock import FileLock
 from mlflow import MlflowClient, get_tracking_uri
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag, ViewType
 from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.tracking.context.registry import resolve_tags
 from safetensors.numpy import load, save_file
 
+from bikefit.checks import masked
 from bikefit.config import Settings, describe, flat, regularization_label
+from bikefit.store import relative_locations, write_ahead
 
 if TYPE_CHECKING:
     from bikefit.training.fit import MemberResult
@@ -51,23 +53,16 @@ def client() -> MlflowClient:
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    uri = get_tracking_uri()
-    if not uri.startswith("sqlite:///"):
+    database = _database()
+    if database is None:
         return MlflowClient()
-    database = Path(uri.removeprefix("sqlite:///"))
     database.parent.mkdir(parents=True, exist_ok=True)
     # Processes that meet a database in the making can ruin it for good.
     with FileLock(database.with_name(f"{database.name}.lock")):
         opened = MlflowClient()
-        _write_ahead(database)
+        write_ahead(database)
+        _relative_locations(database)
     return opened
-
-
-def _write_ahead(database: Path) -> None:
-    """Let readers read while a run is written (SQLite's WAL; stays with the file)."""
-    with sqlite3.connect(database, timeout=60) as connection:
-        connection.execute("PRAGMA journal_mode=wal")
-    connection.close()
 
 
 def experiment_id(name: str) -> str:
@@ -75,7 +70,9 @@ def experiment_id(name: str) -> str:
     found = client().get_experiment_by_name(name)
     if found is None:
         try:
-            return str(client().create_experiment(name))
+            created = str(client().create_experiment(name))
+            _relative_locations(_database())
+            return created
         except MlflowException:  # somebody else was quicker
             found = client().get_experiment_by_name(name)
             if found is None:
@@ -90,12 +87,12 @@ def experiment_id(name: str) -> str:
 
 @cache
 def _context_tags() -> dict[str, str]:
-    return {key: str(value) for key, value in resolve_tags().items()}
+    return {key: masked(str(value)) for key, value in resolve_tags().items()}
 
 
 def start_sweep(experiment: str, name: str, overrides: Sequence[str]) -> str:
     """Start the parent run of a ``-m`` command and return its id."""
-    tags = {**_context_tags(), KIND: "sweep", "overrides": " ".join(overrides)}
+    tags = {**_context_tags(), KIND: "sweep", "overrides": masked(" ".join(overrides))}
     return _create(experiment, name, tags)
 
 
@@ -119,7 +116,7 @@ def _start(
     values = {**flat(settings), "method": regularization_label(settings)}
     if fold is not None:
         values["fold"] = fold
-    client().log_batch(run, params=[Param(k, str(v)) for k, v in values.items()])
+    client().log_batch(run, params=[Param(k, masked(str(v))) for k, v in values.items()])
     source = json.dumps({"uri": str(settings.data.path)})
     dataset = Dataset(settings.data.name, data_version, "local", source)
     context = [InputTag("mlflow.data.context", "training")]
@@ -217,7 +214,7 @@ def _log_artifacts(run: str, result: MemberResult, settings: Settings) -> None:
         if settings.tracking.predictions and result.failure is None:
             columns = dict(zip(PREDICTIONS, result.predictions, strict=True))
             pd.DataFrame(columns).to_parquet(Path(folder) / "predictions.parquet", index=False)
-        client().log_artifacts(run, folder)
+        _artifacts(run).log_artifacts(folder)
 
 
 def finish_sweep(run: str, note: str, metrics: Mapping[str, float], status: str) -> None:
@@ -253,7 +250,7 @@ def log_counts(run: str, counts: Mapping[str, int]) -> None:
 def log_files(run: str, files: Sequence[Path], folder: str | None = None) -> None:
     """Attach files to a run."""
     for file in files:
-        client().log_artifact(run, str(file), folder)
+        _artifacts(run).log_artifact(str(file), folder)
 
 
 def latest_sweep() -> str:
@@ -268,7 +265,7 @@ def latest_sweep() -> str:
     )
     if not found:
         raise TrackingError(
-            f"no sweep in {get_tracking_uri()}: run `python -m bikefit.train -m …` first"
+            f"no sweep in {masked(get_tracking_uri())}: run `python -m bikefit.train -m …` first"
         )
     return str(found[0].info.run_id)
 
@@ -282,7 +279,7 @@ def sweep_name(sweep: str) -> str:
     try:
         run = client().get_run(sweep)
     except MlflowException as error:
-        raise TrackingError(f"no run {sweep} in {get_tracking_uri()}") from error
+        raise TrackingError(f"no run {sweep} in {masked(get_tracking_uri())}") from error
     if run.data.tags.get(KIND) != "sweep":
         raise TrackingError(f"run {sweep} is not a sweep but {run.data.tags.get(KIND, 'foreign')}")
     return str(run.info.run_name)
@@ -343,10 +340,11 @@ def _number(text: str) -> str | float | int | bool:
 
 def read_artifact(run: str, name: str) -> bytes | None:
     """Read a file that is attached to a run; None where the run has no such file."""
-    if name not in {file.path for file in client().list_artifacts(run)}:
+    artifacts = _artifacts(run)
+    if name not in {file.path for file in artifacts.list_artifacts()}:
         return None
     with tempfile.TemporaryDirectory() as folder:
-        return Path(client().download_artifacts(run, name, folder)).read_bytes()
+        return Path(artifacts.download_artifacts(name, folder)).read_bytes()
 
 
 def read_predictions(run: str) -> pd.DataFrame | None:
@@ -388,3 +386,23 @@ def read_steps(run: str, metric: str) -> dict[int, float]:
     """Read a metric of a run by its steps (epochs from 1, folds from 0), in their order."""
     found = client().get_metric_history(run, metric)
     return {m.step: m.value for m in sorted(found, key=lambda m: m.step)}
+
+
+def _database() -> Path | None:
+    """The file of the store, if it is one."""
+    uri = get_tracking_uri()
+    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+
+
+def _relative_locations(database: Path | None) -> None:
+    """Let a store in the current folder be moved with it; elsewhere MLflow would look here."""
+    if database is not None and database.parent.resolve() == Path.cwd():
+        relative_locations(database)
+
+
+def _artifacts(run: str) -> Any:
+    """Where a run's artifacts are kept; a relative place is one beside the database."""
+    location, database = str(client().get_run(run).info.artifact_uri), _database()
+    if database is not None and "://" not in location:
+        location = str(database.parent.resolve() / location)  # an absolute one stays as it is
+    return get_artifact_repository(location)
