@@ -170,4 +170,6 @@ def test_no_secret_reaches_the_store(workplace: Path) -> None:
     run = tracking.start_job(one, sweep, "v1")
     tags = tracking.client().get_run(sweep).data.tags
     assert tags["overrides"] == "tracking.experiment=http://…@host/x"
-    assert tracking.client().get_run(run).data.params["network.layers.a.x.source"] == "http://…@host/x"
+    assert (
+        tracking.client().get_run(run).data.params["network.layers.a.x.source"] == "http://…@host/x"
+    )
