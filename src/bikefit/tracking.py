@@ -18,12 +18,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 import numpy as np
 import pandas as pd
 import yaml
 from filelock import FileLock
-from mlflow import MlflowClient, get_tracking_uri
+from mlflow import MlflowClient, get_tracking_uri, is_tracking_uri_set
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
@@ -55,11 +56,11 @@ def client() -> MlflowClient:
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     database = _database()
     if database is None:
-        return MlflowClient()
+        return MlflowClient(_uri())
     database.parent.mkdir(parents=True, exist_ok=True)
     # Processes that meet a database in the making can ruin it for good.
     with FileLock(database.with_name(f"{database.name}.lock")):
-        opened = MlflowClient()
+        opened = MlflowClient(_uri())
         write_ahead(database)
         _relative_locations(database)
     return opened
@@ -265,7 +266,7 @@ def latest_sweep() -> str:
     )
     if not found:
         raise TrackingError(
-            f"no sweep in {masked(get_tracking_uri())}: run `python -m bikefit.train -m …` first"
+            f"no sweep in {masked(_uri())}: run `python -m bikefit.train -m …` first"
         )
     return str(found[0].info.run_id)
 
@@ -279,7 +280,7 @@ def sweep_name(sweep: str) -> str:
     try:
         run = client().get_run(sweep)
     except MlflowException as error:
-        raise TrackingError(f"no run {sweep} in {masked(get_tracking_uri())}") from error
+        raise TrackingError(f"no run {sweep} in {masked(_uri())}") from error
     if run.data.tags.get(KIND) != "sweep":
         raise TrackingError(f"run {sweep} is not a sweep but {run.data.tags.get(KIND, 'foreign')}")
     return str(run.info.run_name)
@@ -388,9 +389,15 @@ def read_steps(run: str, metric: str) -> dict[int, float]:
     return {m.step: m.value for m in sorted(found, key=lambda m: m.step)}
 
 
+def _uri() -> str:
+    """The address of the store; MLflow spells the default one ``a%20b`` in a folder ``a b``."""
+    uri = str(get_tracking_uri())
+    return uri if is_tracking_uri_set() else unquote(uri)
+
+
 def _database() -> Path | None:
     """The file of the store, if it is one."""
-    uri = get_tracking_uri()
+    uri = _uri()
     return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
 
 
