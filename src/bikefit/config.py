@@ -10,7 +10,7 @@ import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from bikefit.checks import Section, explain
 
@@ -37,6 +37,15 @@ class Data(Section):
         return Path(self.root) / self.name
 
 
+def _plain(value: Any) -> Any:
+    """Let through what a layer may be told: finite numbers, words, and lists of them."""
+    for one in value if isinstance(value, list) else [value]:
+        finite = not isinstance(one, float) or math.isfinite(one)
+        if not (finite and isinstance(one, str | int | float | None)):
+            raise ValueError("must be a finite number, a word, true, false, null or a list of them")
+    return value
+
+
 class Layer(BaseModel):
     """One layer of a network that is written as a list.
 
@@ -46,6 +55,7 @@ class Layer(BaseModel):
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
+    __pydantic_extra__: dict[str, Annotated[Any, AfterValidator(_plain)]]
 
     name: Annotated[str, Field(pattern=r"^[a-z]\w*(\.[a-z]\w*)?$")]
     target: Annotated[str, Field(alias="_target_")]

@@ -69,7 +69,8 @@ READ = """
 import sys
 from mlflow import MlflowClient
 if sys.argv[2] == "plain":
-    print(open(MlflowClient("sqlite:///mlflow.db").download_artifacts(sys.argv[1], "note.txt")).read())
+    store = MlflowClient("sqlite:///mlflow.db")
+    print(open(store.download_artifacts(sys.argv[1], "note.txt")).read())
 else:
     from bikefit import tracking
     tracking.latest_sweep()
