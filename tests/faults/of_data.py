@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from bikefit.data.raw import read_raw
 from bikefit.data.stage import DataError
 from faults import fault
 from faults.hosts import TABLE, params, pinned, sdist, serving
-from faults.places import environment, files_of, project, python
+from faults.places import ROOT, environment, files_of, project, python
 
 BAD_HOSTS = {
     "cut": "IncompleteRead",
@@ -180,21 +181,19 @@ def two_repros(folder: Path, draw: random.Random) -> int:
     for end, text in zip(ends, said, strict=True):
         assert end == 0 or "lock" in text or "busy" in text, text
         assert "Traceback" not in text, text
-    status = python(folder, "-m", "dvc", "status")
+    status = python(folder, "-m", "dvc", "status", "--with-deps", "featurize")
     assert "up to date" in status.stdout, status.stdout + status.stderr
     left = files_of(folder / "data")
     return len({name for name, content in whole.items() if left.get(name) != content})
 
 
 def _dvc_project(folder: Path) -> None:
-    from shutil import copy, copytree, ignore_patterns
-
-    from faults.places import ROOT
-
+    """Add the pipeline and its code to a project's data, outside git."""
+    ignored = shutil.ignore_patterns("__pycache__", "tmp", "cache")
     for name in ("src", "conf", ".dvc"):
-        copytree(ROOT / name, folder / name, ignore=ignore_patterns("__pycache__", "tmp", "cache"))
+        shutil.copytree(ROOT / name, folder / name, ignore=ignored)
     for name in ("dvc.yaml", ".dvcignore"):
-        copy(ROOT / name, folder)
+        shutil.copy(ROOT / name, folder)
     (folder / ".dvc/config.local").write_text("[core]\n    no_scm = true\n")
 
 

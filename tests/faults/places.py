@@ -8,8 +8,9 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import chdir, contextmanager
+from contextlib import chdir, contextmanager, redirect_stdout
 from functools import cache
+from io import StringIO
 from pathlib import Path
 from tempfile import mkdtemp
 
@@ -43,7 +44,7 @@ def _made() -> Path:
     (folder / "data/raw").mkdir(parents=True)
     raw_hours(days=20).to_csv(folder / "own.csv", index=False)
     shutil.copy(folder / "own.csv", folder / "data/raw/hour.csv")
-    with chdir(folder):
+    with chdir(folder), redirect_stdout(StringIO()):
         clean.main()
         featurize.main()
     return folder
