@@ -134,16 +134,16 @@ def damaged_table(folder: Path, draw: random.Random) -> int:
     return int(files_of(folder) != before)
 
 
-FORMS: dict[str, Callable[[bytes], bytes]] = {
-    "byte-order mark": lambda text: b"\xef\xbb\xbf" + text,
-    "CRLF": lambda text: text.replace(b"\n", b"\r\n"),
-    "old Mac line ends": lambda text: text.replace(b"\n", b"\r"),
-    "blanks": lambda text: text.replace(b",", b" , "),
-    "blank lines": lambda text: text.replace(b"\n", b"\n\n"),
+FORMS: dict[str, Callable[[bytes], bytes]] = {  # in the order in which they can be combined
     "quotes": lambda text: b"\n".join(
         b",".join(b'"%s"' % value for value in line.split(b",")) for line in text.splitlines()
     ),
-    "no last line end": lambda text: text.rstrip(b"\n"),
+    "blank lines": lambda text: text.replace(b"\n", b"\n\n"),
+    "CRLF": lambda text: text.replace(b"\n", b"\r\n"),
+    "old Mac line ends": lambda text: text.replace(b"\n", b"\r"),
+    "blanks": lambda text: text.replace(b",", b" , "),
+    "no last line end": lambda text: text.rstrip(b"\r\n"),
+    "byte-order mark": lambda text: b"\xef\xbb\xbf" + text,  # the very first bytes
 }
 
 
@@ -154,7 +154,10 @@ def another_form(folder: Path, draw: random.Random) -> int:
     raw = folder / "data/raw/hour.csv"
     plain = read_raw(raw).reset_index(drop=True)
     text = raw.read_bytes()
-    for name in draw.sample(sorted(FORMS), draw.choice([1, 1, 2])):
+    chosen = draw.sample(sorted(FORMS), draw.choice([1, 1, 2]))
+    if {"blanks", "quotes"} <= set(chosen):
+        chosen.remove("blanks")  # a quote after a blank is a part of the value
+    for name in sorted(chosen, key=list(FORMS).index):
         text = FORMS[name](text)
     raw.write_bytes(text)
     return int(not read_raw(raw).reset_index(drop=True).equals(plain))
