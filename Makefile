@@ -2,12 +2,13 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-INSTALLED := $(VENV)/.installed
+# Named after the folder: an environment that was moved or copied would still use the old one.
+INSTALLED := $(VENV)/.installed.$(firstword $(shell pwd | cksum))
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup repro test readme case-study bench bench-scaling bench-report \
-	bench-verdicts ui clean
+	bench-verdicts faults audit ui clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -15,6 +16,7 @@ help: ## show this list
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "bikefit needs Python 3.11 or newer, $(PYTHON) is $$($(PYTHON) -V): make PYTHON=python3.12 …"; exit 1; }
+	@[ -e $@ ] || rm -rf $(VENV)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	@touch $@
@@ -57,6 +59,12 @@ bench-report: setup ## time the report of 1,000 runs of 50 epochs (limit 20 s)
 
 bench-verdicts: setup ## are verdicts right? 200 synthetic sweeps whose truth is known
 	python benchmarks/verdicts.py --write
+
+faults: setup ## inject every fault many times and count what is lost (must be nothing)
+	python benchmarks/faults.py
+
+audit: setup ## look the pinned packages up among known vulnerabilities
+	.ci/audit
 
 ui: setup ## look at the runs in MLflow, on http://127.0.0.1:5000
 	mlflow ui --host 127.0.0.1

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 import bikefit.train  # noqa: F401  (registers what the config needs)
 from bikefit import tracking
@@ -66,6 +66,11 @@ def workplace(
 
 def make_settings(*overrides: str) -> Settings:
     """Compose a config as the shell does, and check it."""
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        config: Any = OmegaConf.to_container(compose("train", list(overrides)), resolve=True)
+    config: Any = OmegaConf.to_container(compose_config(*overrides), resolve=True)
     return parse(config)
+
+
+def compose_config(*overrides: str) -> DictConfig:
+    """Compose a config as the shell does."""
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return compose("train", list(overrides))

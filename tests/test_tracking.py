@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -116,19 +114,3 @@ def test_a_deleted_experiment_is_named(workplace: Path) -> None:
     MlflowClient().delete_experiment(found)
     with pytest.raises(tracking.TrackingError, match=f"restore -x {found}"):
         tracking.experiment_id("full")
-
-
-START = "from bikefit import tracking; print(tracking.experiment_id('full'))"
-
-
-@pytest.mark.slow
-def test_processes_that_start_together_share_one_new_store(tmp_path: Path) -> None:
-    """Without the lock this can ruin the database for good."""
-    command = [sys.executable, "-c", START]
-    started = [
-        subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        for _ in range(8)
-    ]
-    ends = [process.communicate() for process in started]
-    assert [process.returncode for process in started] == [0] * 8, ends
-    assert len({out for out, _ in ends}) == 1

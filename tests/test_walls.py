@@ -15,6 +15,7 @@ WALLS = {
     "bikefit/nn": {"pytorch_lightning", "hydra", "omegaconf", "mlflow", "pandas", "sklearn",
                    "bikefit.config", "bikefit.data", "bikefit.training", "bikefit.tracking"},
     "bikefit/training": {"hydra", "omegaconf", "mlflow", "bikefit.tracking", "bikefit.compare"},
+    "bikefit/store.py": HEAVY | {"bikefit", "pandas"},
     "bikefit/tracking.py": {"torch", "pytorch_lightning", "hydra", "omegaconf"},
     "bikefit/compare": {"torch", "pytorch_lightning", "hydra", "omegaconf", "mlflow",
                         "bikefit.nn", "bikefit.training", "bikefit.jobs", "bikefit.sweep"},

@@ -1,5 +1,6 @@
 """Values that a user wrote, checked: every message names the key, the value and what is allowed."""
 
+import re
 import typing
 from typing import Any
 
@@ -15,6 +16,18 @@ class Section(BaseModel):
 def explain(errors: ValidationError, model: type[Section], name: str = "") -> str:
     """Turn what pydantic found into a line for each wrong key; `name` stands before the keys."""
     return "\n".join(dict.fromkeys(_line(name, model, error) for error in errors.errors()))
+
+
+SECRETS = (
+    r"(?<=://)[^/\s]+(?=@)",
+    r"(?i)(?<=[?&;])(\w*(?:password|passwd|pwd|token|secret|key|signature|sig))=[^&;\s'\"]+",
+)
+
+
+def masked(text: str) -> str:
+    """Hide what may be a password in the addresses of a text, for messages, logs and records."""
+    user, query = SECRETS
+    return re.sub(query, r"\1=…", re.sub(user, "…", text))
 
 
 def _line(name: str, model: type[Section], error: Any) -> str:

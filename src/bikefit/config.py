@@ -10,7 +10,7 @@ import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from bikefit.checks import Section, explain
 
@@ -37,6 +37,15 @@ class Data(Section):
         return Path(self.root) / self.name
 
 
+def _plain(value: Any) -> Any:
+    """Let through what a layer may be told: finite numbers, words, and lists of them."""
+    for one in value if isinstance(value, list) else [value]:
+        finite = not isinstance(one, float) or math.isfinite(one)
+        if not (finite and isinstance(one, str | int | float | None)):
+            raise ValueError("must be a finite number, a word, true, false, null or a list of them")
+    return value
+
+
 class Layer(BaseModel):
     """One layer of a network that is written as a list.
 
@@ -46,6 +55,7 @@ class Layer(BaseModel):
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
+    __pydantic_extra__: dict[str, Annotated[Any, AfterValidator(_plain)]]
 
     name: Annotated[str, Field(pattern=r"^[a-z]\w*(\.[a-z]\w*)?$")]
     target: Annotated[str, Field(alias="_target_")]
@@ -57,12 +67,16 @@ class Layer(BaseModel):
 
 
 class NetworkSettings(Section):
-    """A list of layers, or its short form: a multilayer perceptron or a linear model."""
+    """A list of layers, or its short form: a multilayer perceptron or a linear model.
+
+    ``allow`` names packages whose functions and classes may be layers beside those of torch.
+    """
 
     name: str
     hidden: tuple[Count, ...] = ()
     activation: Literal["relu", "gelu", "silu", "tanh", "sigmoid", "identity"] = "relu"
     layers: tuple[Layer, ...] | None = None
+    allow: tuple[Annotated[str, Field(pattern=r"^[A-Za-z]\w*(\.\w+)*$")], ...] | None = None
 
     @model_validator(mode="after")
     def _some_layer(self) -> NetworkSettings:

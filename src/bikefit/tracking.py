@@ -12,10 +12,8 @@ import json
 import logging
 import math
 import os
-import re
 import shutil
 import socket
-import sqlite3
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,21 +22,25 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 import numpy as np
 import pandas as pd
 import psutil
 import yaml
 from filelock import FileLock
-from mlflow import MlflowClient, get_tracking_uri
+from mlflow import MlflowClient, get_tracking_uri, is_tracking_uri_set
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag, ViewType
 from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.tracking.context.registry import resolve_tags
 from safetensors.numpy import load, save_file
 
+from bikefit.checks import masked
 from bikefit.config import Settings, describe, flat, regularization_label
 from bikefit.data.files import replacing_folder, write_json
 from bikefit.fingerprints import fingerprint
+from bikefit.store import relative_locations, write_ahead
 
 if TYPE_CHECKING:
     from bikefit.training.members import Failure, MemberResult
@@ -81,23 +83,16 @@ def client() -> MlflowClient:
     # MLflow's own patience is 8 minutes a call; what cannot be sent now is kept and sent later.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
-    uri = get_tracking_uri()
-    if not uri.startswith("sqlite:///"):
-        return MlflowClient()
-    database = Path(uri.removeprefix("sqlite:///"))
+    database = _database()
+    if database is None:
+        return MlflowClient(_uri())
     database.parent.mkdir(parents=True, exist_ok=True)
     # Processes that meet a database in the making can ruin it for good.
     with FileLock(database.with_name(f"{database.name}.lock")):
-        opened = MlflowClient()
-        _write_ahead(database)
+        opened = MlflowClient(_uri())
+        write_ahead(database)
+        _relative_locations(database)
     return opened
-
-
-def _write_ahead(database: Path) -> None:
-    """Let readers read while a run is written (SQLite's WAL; stays with the file)."""
-    with sqlite3.connect(database, timeout=60) as connection:
-        connection.execute("PRAGMA journal_mode=wal")
-    connection.close()
 
 
 def experiment_id(name: str) -> str:
@@ -105,7 +100,9 @@ def experiment_id(name: str) -> str:
     found = client().get_experiment_by_name(name)
     if found is None:
         try:
-            return str(client().create_experiment(name))
+            created = str(client().create_experiment(name))
+            _relative_locations(_database())
+            return created
         except MlflowException:  # somebody else was quicker
             found = client().get_experiment_by_name(name)
             if found is None:
@@ -120,12 +117,12 @@ def experiment_id(name: str) -> str:
 
 @cache
 def _context_tags() -> dict[str, str]:
-    return {key: str(value) for key, value in resolve_tags().items()}
+    return {key: masked(str(value)) for key, value in resolve_tags().items()}
 
 
 def start_sweep(experiment: str, name: str, overrides: Sequence[str]) -> str:
     """Start the parent run of a ``-m`` command and return its id."""
-    tags = {**_context_tags(), KIND: "sweep", "overrides": " ".join(overrides)}
+    tags = {**_context_tags(), KIND: "sweep", "overrides": masked(" ".join(overrides))}
     return _create(experiment, name, tags)
 
 
@@ -152,7 +149,7 @@ def _start(
     values = {**flat(settings), "method": regularization_label(settings)}
     if fold is not None:
         values["fold"] = fold
-    client().log_batch(run, params=[Param(k, str(v)) for k, v in values.items()])
+    client().log_batch(run, params=[Param(k, masked(str(v))) for k, v in values.items()])
     source = json.dumps({"uri": str(settings.data.path)})
     dataset = Dataset(settings.data.name, data_version, "local", source)
     context = [InputTag("mlflow.data.context", "training")]
@@ -209,7 +206,10 @@ def find_finished(family: str) -> dict[str, Finished]:
 def refer(run: str, to: Sequence[str]) -> None:
     """Let a sweep or a cross-validated job count finished runs as its own, without copies."""
     known = {other.info.run_id for other in _referred(run)}
-    client().log_text(run, json.dumps(sorted(known | set(to)), indent=0), REUSED)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / REUSED
+        write_json(file, sorted(known | set(to)))
+        _artifacts(run).log_artifact(str(file))
     client().set_tag(run, "runs.reused", str(len(known | set(to))))
 
 
@@ -301,7 +301,7 @@ def _unsent(
         (folder / "artifacts").mkdir()
         yield folder / "artifacts"
         record = {
-            "store": _store(), "run": run, "status": status, "tags": dict(tags),
+            "store": address(), "run": run, "status": status, "tags": dict(tags),
             "metrics": [[m.key, m.value, m.timestamp, m.step] for m in metrics],
         }  # fmt: skip
         write_json(folder / "record.json", record)
@@ -314,7 +314,7 @@ def _send(run: str) -> bool:
     try:
         _log(run, [Metric(*values) for values in record["metrics"]], record["tags"])
         if any((folder / "artifacts").iterdir()):
-            client().log_artifacts(run, str(folder / "artifacts"))
+            _artifacts(run).log_artifacts(str(folder / "artifacts"))
         client().set_terminated(run, record["status"])
     except MlflowException as error:
         log.warning(f"{address()} does not answer; run {run} is kept in {UNSENT}/")
@@ -335,21 +335,12 @@ def send_unsent() -> int:
 def unsent() -> list[str]:
     """List the runs whose results wait to be sent to this store."""
     records = sorted(UNSENT.glob("*/record.json"))
-    return [r.parent.name for r in records if json.loads(r.read_text())["store"] == _store()]
-
-
-def _store() -> str:
-    return str(get_tracking_uri())
+    return [r.parent.name for r in records if json.loads(r.read_text())["store"] == address()]
 
 
 def address() -> str:
     """Return the address of the store, without a password."""
-    return masked(_store())
-
-
-def masked(uri: str) -> str:
-    """Return an address without its password."""
-    return re.sub(r"(://[^:/@]*):[^@/]*@", r"\1:***@", uri)
+    return masked(_uri())
 
 
 def _log(run: str, metrics: Sequence[Metric], tags: Mapping[str, str]) -> None:
@@ -406,7 +397,7 @@ def log_counts(run: str, counts: Mapping[str, int]) -> None:
 def log_files(run: str, files: Sequence[Path], folder: str | None = None) -> None:
     """Attach files to a run."""
     for file in files:
-        client().log_artifact(run, str(file), folder)
+        _artifacts(run).log_artifact(str(file), folder)
 
 
 def latest_sweep() -> str:
@@ -420,9 +411,7 @@ def latest_sweep() -> str:
         experiments, f"tags.`{KIND}` = 'sweep'", max_results=1, order_by=["start_time DESC"]
     )
     if not found:
-        raise TrackingError(
-            f"no sweep in {get_tracking_uri()}: run `python -m bikefit.train -m …` first"
-        )
+        raise TrackingError(f"no sweep in {address()}: run `python -m bikefit.train -m …` first")
     return str(found[0].info.run_id)
 
 
@@ -435,7 +424,7 @@ def sweep_name(sweep: str) -> str:
     try:
         run = client().get_run(sweep)
     except MlflowException as error:
-        raise TrackingError(f"no run {sweep} in {get_tracking_uri()}") from error
+        raise TrackingError(f"no run {sweep} in {address()}") from error
     if run.data.tags.get(KIND) != "sweep":
         raise TrackingError(f"run {sweep} is not a sweep but {run.data.tags.get(KIND, 'foreign')}")
     return str(run.info.run_name)
@@ -511,10 +500,11 @@ def _number(text: str) -> str | float | int | bool:
 
 def read_artifact(run: str, name: str) -> bytes | None:
     """Read a file that is attached to a run; None where the run has no such file."""
-    if name not in {file.path for file in client().list_artifacts(run)}:
+    artifacts = _artifacts(run)
+    if name not in {file.path for file in artifacts.list_artifacts()}:
         return None
     with tempfile.TemporaryDirectory() as folder:
-        return Path(client().download_artifacts(run, name, folder)).read_bytes()
+        return Path(artifacts.download_artifacts(name, folder)).read_bytes()
 
 
 def read_predictions(run: str) -> pd.DataFrame | None:
@@ -556,3 +546,29 @@ def read_steps(run: str, metric: str) -> dict[int, float]:
     """Read a metric of a run by its steps (epochs from 1, folds from 0), in their order."""
     found = client().get_metric_history(run, metric)
     return {m.step: m.value for m in sorted(found, key=lambda m: m.step)}
+
+
+def _uri() -> str:
+    """The address of the store; MLflow spells the default one ``a%20b`` in a folder ``a b``."""
+    uri = str(get_tracking_uri())
+    return uri if is_tracking_uri_set() else unquote(uri)
+
+
+def _database() -> Path | None:
+    """The file of the store, if it is one."""
+    uri = _uri()
+    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+
+
+def _relative_locations(database: Path | None) -> None:
+    """Let a store in the current folder be moved with it; elsewhere MLflow would look here."""
+    if database is not None and database.parent.resolve() == Path.cwd():
+        relative_locations(database)
+
+
+def _artifacts(run: str) -> Any:
+    """Where a run's artifacts are kept; a relative place is one beside the database."""
+    location, database = str(client().get_run(run).info.artifact_uri), _database()
+    if database is not None and "://" not in location:
+        location = str(database.parent.resolve() / location)  # an absolute one stays as it is
+    return get_artifact_repository(location)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException
 from omegaconf import DictConfig, OmegaConf
 
@@ -38,7 +39,8 @@ class TrainingError(CompactHydraException):
 def train(config: DictConfig) -> float:
     """Train the one job of a plain run and return its validation loss."""
     try:
-        settings = _settings(config)  # before anything heavy is loaded: errors come at once
+        # before anything heavy is loaded: errors come at once
+        settings = _settings(config, HydraConfig.get().overrides.task)
         from bikefit.sweep import run_one
 
         return run_one(settings)
@@ -55,7 +57,7 @@ def together(
         For each job its validation loss, or the exception that says why there is none.
     """
     try:
-        settings = [_settings(config) for config in configs]
+        settings = [_settings(config, command) for config in configs]
         from bikefit.sweep import run_sweep
 
         return run_sweep(settings, labels, command, **options)
@@ -66,11 +68,20 @@ def together(
 train.together = together  # type: ignore[attr-defined]
 
 
-def _settings(config: DictConfig) -> Settings:
-    from bikefit.config import parse
+def _settings(config: DictConfig, command: Sequence[str]) -> Settings:
+    from bikefit.config import ConfigError, parse
     from bikefit.data.table import read_table
 
     settings = parse(OmegaConf.to_container(config, resolve=True, throw_on_missing=True))  # type: ignore[arg-type]
+    # A file that somebody else wrote must not open what it then uses.
+    if settings.network.allow and not any(
+        word.lstrip("+").startswith("network.allow=") for word in command
+    ):
+        opened = ",".join(settings.network.allow)
+        raise ConfigError(
+            f"network.allow = [{opened}]: a file cannot open packages; if you trust it, write "
+            f"network.allow=[{opened}] on the command line"
+        )
     read_table(settings.data.path)
     return settings
 

@@ -1,14 +1,8 @@
-import hashlib
-import io
 import os
 import subprocess
 import sys
-import tarfile
-import threading
 import time
-import zipfile
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -16,96 +10,15 @@ import pytest
 import yaml
 
 from bikefit.data import download as stage_download
-from bikefit.data.download import Download, download, from_archive, from_sdist
-from bikefit.data.params import check
+from bikefit.data.download import download, from_archive, from_sdist
 from bikefit.data.stage import DataError
-
-TABLE = b"instant,dteday\n1,2011-01-01\n" * 50
-DIGEST = hashlib.sha256(TABLE).hexdigest()
-
-
-def zipped(**members: bytes) -> bytes:
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, value in members.items():
-            archive.writestr(name, value)
-    return content.getvalue()
-
-
-GOOD = zipped(**{"hour.csv": TABLE, "day.csv": b"other"})
-
-
-class Host(BaseHTTPRequestHandler):
-    """Answers as the path says."""
-
-    asked: list[str] = []  # noqa: RUF012
-    stop = threading.Event()
-    climbing = zipped(**{"../hour.csv": TABLE, "/etc/hour.csv": TABLE})
-
-    def do_GET(self) -> None:
-        self.asked.append(self.path)
-        answers: dict[str, Callable[[], None]] = {
-            "/good": lambda: self.send(GOOD),
-            "/wrong": lambda: self.send(zipped(**{"hour.csv": TABLE + b"2,2011-01-01\n"})),
-            "/page": lambda: self.send(b"<html>Sorry, we are moving</html>"),
-            "/climbing": lambda: self.send(self.climbing),
-            "/cut": lambda: self.send(GOOD[: len(GOOD) // 2], claimed=len(GOOD)),
-            "/short": lambda: self.send(GOOD[: len(GOOD) // 2]),
-            "/error": lambda: self.send(b"sorry", status=500),
-            "/silent": lambda: self.stop.wait(20) and None,
-            "/drip": self.drip,
-            "/fails-once": lambda: self.send(
-                GOOD, status=500 if self.asked.count("/fails-once") == 1 else 200
-            ),
-        }
-        answers[self.path]()
-
-    def send(self, content: bytes, status: int = 200, claimed: int | None = None) -> None:
-        self.send_response(status)
-        self.send_header("Content-Length", str(claimed or len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def drip(self) -> None:
-        self.send_response(200)
-        self.end_headers()
-        try:
-            while not self.stop.wait(0.05):
-                self.wfile.write(b"x" * 2**16)
-                self.wfile.flush()
-        except OSError:
-            pass  # the other side has had enough
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
-
-class Server(ThreadingHTTPServer):
-    def handle_error(self, *_: Any) -> None:
-        pass
+from faults.hosts import DIGEST, TABLE, params, pinned, sdist, serving
 
 
 @pytest.fixture(scope="module")
 def host() -> Iterator[str]:
-    with Server(("127.0.0.1", 0), Host) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-        Host.stop.set()
-        server.shutdown()
-        thread.join()
-
-
-def params(**change: object) -> Download:
-    section = {
-        "sha256": DIGEST,
-        "file": None,
-        "url": "http://127.0.0.1:9/none.zip",
-        "sdist": {"name": "bundle", "version": "1.0", "sha256": "0" * 64, "member": "hour.csv"},
-        "timeout": 0.5,
-        "deadline": 20,
-    }
-    return check("download", Download, section | change)
+    with serving() as address:
+        yield address
 
 
 @pytest.fixture
@@ -182,44 +95,6 @@ def test_bombs(host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 # The source distribution
-
-
-def sdist(folder: Path, name: str = "bundle-1.0/data/hour.csv") -> Path:
-    """A source distribution whose build needs nothing but itself."""
-    backend = (
-        "import pathlib\n"
-        "def prepare_metadata_for_build_wheel(folder, settings=None):\n"
-        "    info = pathlib.Path(folder, 'bundle-1.0.dist-info')\n"
-        "    info.mkdir()\n"
-        "    (info / 'METADATA').write_text('Metadata-Version: 2.1\\nName: bundle\\n"
-        "Version: 1.0\\n')\n"
-        "    return info.name\n"
-        "def build_wheel(*args):\n"
-        "    raise NotImplementedError\n"
-    )
-    project = '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
-    about = "Metadata-Version: 2.1\nName: bundle\nVersion: 1.0\n"
-    path = folder / "bundle-1.0.tar.gz"
-    with tarfile.open(path, "w:gz") as archive:
-        members = {
-            "bundle-1.0/PKG-INFO": about.encode(),
-            "bundle-1.0/pyproject.toml": project.encode(),
-            "bundle-1.0/backend.py": backend.encode(),
-            name: TABLE,
-        }
-        for member, content in members.items():
-            info = tarfile.TarInfo(member)
-            info.size = len(content)
-            archive.addfile(info, io.BytesIO(content))
-        link = tarfile.TarInfo("bundle-1.0/link.csv")
-        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
-        archive.addfile(link)
-    return path
-
-
-def pinned(path: Path, member: str = "bundle-1.0/data/hour.csv") -> dict[str, str]:
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return {"name": "bundle", "version": "1.0", "sha256": digest, "member": member}
 
 
 @pytest.fixture

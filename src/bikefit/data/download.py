@@ -5,7 +5,6 @@ official archive and then the same bytes in a source distribution on the package
 """
 
 import importlib.util
-import re
 import shutil
 import subprocess
 import sys
@@ -22,6 +21,7 @@ import pooch
 import requests
 from pydantic import Field, StringConstraints
 
+from bikefit.checks import masked
 from bikefit.data import stage
 from bikefit.data.files import replacing, sha256
 from bikefit.data.params import PARAMS, Section, read_section
@@ -168,7 +168,7 @@ def _last_error(text: str) -> str:
     """The last line that pip calls an error, without addresses that may hold a password."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith("ERROR")] or lines or ["no message"]
-    return re.sub(r"://[^/@\s]+@", "://…@", errors[-1])
+    return masked(errors[-1])
 
 
 def _copy_member(archive: tarfile.TarFile, name: str, target: Path, deadline: float) -> None:
@@ -227,7 +227,7 @@ def download(params: Download, path: Path) -> str:
                 fetch(params, temporary)
                 _check_hash(temporary, params.sha256)
         except FAILURES as error:
-            failures.append(f"  {name}: {str(error) or type(error).__name__}")
+            failures.append(f"  {name}: {masked(str(error)) or type(error).__name__}")
         else:
             return f"from {name}"
     raise DataError("\n".join([f"{path} could not be provided.", *failures, _by_hand(params)]))
@@ -238,7 +238,7 @@ def _sources(params: Download) -> dict[str, Callable[[Download, Path], None]]:
     if params.file is not None:
         return {f"local file {params.file}": from_file}
     sdist = f"source distribution {params.sdist.name} {params.sdist.version}"
-    return {f"official archive {params.url}": from_archive, sdist: from_sdist}
+    return {f"official archive {masked(params.url)}": from_archive, sdist: from_sdist}
 
 
 def _check_hash(path: Path, wanted: str | None) -> None:
@@ -250,8 +250,8 @@ def _check_hash(path: Path, wanted: str | None) -> None:
 def _by_hand(params: Download) -> str:
     wanted = f"its sha256 must be {params.sha256}" if params.sha256 else "any sha256 will do"
     return (
-        f"By hand: get {MEMBER} from {params.url}, and put its path at download.file in {PARAMS} "
-        f"({wanted}; for a table of your own put its sha256, or null, at download.sha256)."
+        f"By hand: get {MEMBER} from {masked(params.url)}, and put its path at download.file in "
+        f"{PARAMS} ({wanted}; for a table of your own put its sha256, or null, at download.sha256)."
     )
 
 

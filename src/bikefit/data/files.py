@@ -15,6 +15,12 @@ def _beside(path: Path, kind: str) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}.{kind}")
 
 
+def _to_disk(file: Path) -> None:
+    """Wait until a file is on the disk: otherwise its name may be there after a power cut alone."""
+    with file.open("rb+") as opened:
+        os.fsync(opened.fileno())
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary file name, and put that file at `path` if the block ends well.
@@ -25,6 +31,7 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = _beside(path, "tmp")
     try:
         yield temporary
+        _to_disk(temporary)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -41,6 +48,8 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     temporary.mkdir(parents=True)
     try:
         yield temporary
+        for file in temporary.iterdir():
+            _to_disk(file)
         # A folder that is not empty cannot be renamed over, so the old one steps aside first.
         if path.exists():
             path.replace(old)

@@ -18,7 +18,8 @@ from bikefit.nn.specs import LayerSpec
 if TYPE_CHECKING:
     from bikefit.nn.stacking import Stack
 
-ALLOWED_MODULES = ("torch", "bikefit.nn")
+LAYERS = ("torch.nn", "bikefit.nn.layers")
+FUNCTIONS = ("torch", "torch.nn.functional", "torch.special")
 INPUT_WIDTHS = ("in_features", "features", "num_features")
 
 
@@ -81,25 +82,49 @@ def _make(spec: LayerSpec, width: int) -> nn.Module:
     args = dict.fromkeys(inputs, width) | spec.args
     try:
         return target(**args)
-    except (TypeError, ValueError, RuntimeError) as error:
+    except Exception as error:  # whatever a module says of arguments that it cannot use
         raise ValueError(f"layer {spec.name!r} ({spec.target}): {error}") from error
 
 
 def _locate(spec: LayerSpec) -> Callable[..., Any]:
-    """Find the callable behind a dotted name inside the allowed modules."""
-    if not any(spec.target.startswith(f"{module}.") for module in ALLOWED_MODULES):
+    """Find what a dotted name stands for: a layer, a function of tensors, or what the user opened.
+
+    A name is data, and data must not choose what runs. So a name is looked up in its own module
+    only, never from there in another, and of torch nothing counts but subclasses of ``nn.Module``
+    and functions that torch declares as functions of tensors: ``torch.load`` is neither.
+    """
+    module, _, attribute = spec.target.rpartition(".")
+    opened = any(f"{module}.".startswith(f"{name}.") for name in spec.allow)
+    if not opened and module not in (*LAYERS, *FUNCTIONS):
         raise ValueError(
             f"layer {spec.name!r}: {spec.target} is not allowed; layers come from "
-            f"{' or '.join(ALLOWED_MODULES)}"
+            f"{', '.join(LAYERS)}, functions from {', '.join(FUNCTIONS)}; network.allow=[…] on the "
+            "command line opens another package"
         )
-    module, _, attribute = spec.target.rpartition(".")
     try:
         found = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise ValueError(f"layer {spec.name!r}: there is no {spec.target}") from error
     if not callable(found):
         raise ValueError(f"layer {spec.name!r}: {spec.target} cannot be called")
+    if not opened and not (_is_layer(module, found) or _is_function(module, found)):
+        raise ValueError(
+            f"layer {spec.name!r}: {spec.target} is not allowed: it is no torch module and no "
+            "function of tensors"
+        )
     return found
+
+
+def _is_layer(module: str, found: Callable[..., Any]) -> bool:
+    return module in LAYERS and isinstance(found, type) and issubclass(found, nn.Module)
+
+
+def _is_function(module: str, found: Callable[..., Any]) -> bool:
+    """Say whether torch lists it among the functions that take tensors."""
+    if module not in FUNCTIONS or isinstance(found, type):
+        return False
+    declared = torch.overrides.get_overridable_functions().get(importlib.import_module(module), [])
+    return any(found is known for known in declared)
 
 
 @torch.no_grad()
@@ -121,7 +146,7 @@ def _try(name: str, module: nn.Module, x: Tensor) -> Tensor:
     before = tuple(x.shape)
     try:
         y = module(x)
-    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+    except Exception as error:  # and of rows that it cannot take
         raise ValueError(
             f"layer {name!r} does not take what comes before it: it received shape "
             f"{_rows(before)} and expects {_expected(module)}"

@@ -24,11 +24,13 @@ class LayerSpec:
         name: ``block.part``, e.g. ``hidden1.linear``; the block is what strengths refer to.
         target: dotted name of a torch module, a layer of ours or a function, e.g. ``torch.sin``.
         args: keyword arguments of a module; a function takes none.
+        allow: packages that the user opened beside torch and ours.
     """
 
     name: str
     target: str
     args: dict[str, Any] = field(default_factory=dict)
+    allow: tuple[str, ...] = ()
 
     @property
     def block(self) -> str:

@@ -86,7 +86,8 @@ def layers(settings: Settings, features: int) -> list[LayerSpec]:
     """Write the network that the settings describe as a list of layers."""
     network = settings.network
     if network.layers is not None:
-        return [LayerSpec(layer.name, layer.target, layer.args) for layer in network.layers]
+        opened = network.allow or ()
+        return [LayerSpec(layer.name, layer.target, layer.args, opened) for layer in network.layers]
     regularization = settings.regularization
     return mlp(
         features,

@@ -1,0 +1,176 @@
+"""Data chooses nothing that runs: names in configs, formats of files, addresses, ports."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+import stores
+from bikefit import tracking
+from bikefit.checks import masked
+from bikefit.config import ConfigError
+from bikefit.nn.networks import build
+from bikefit.nn.specs import LayerSpec
+from bikefit.train import _settings
+from conftest import ROOT, compose_config
+
+ATTACKS = [
+    "os.system", "builtins.eval", "builtins.exec", "subprocess.run", "pickle.loads",
+    "torch.load", "torch.save", "torch.compile", "torch.from_file", "torch.import_ir_module",
+    "torch.os.system", "torch.sys.exit", "torch.builtins.eval", "torch.importlib.import_module",
+    "torch.hub.load", "torch.jit.load", "torch.package.PackageImporter",
+    "torch.serialization.load", "torch.serialization.pickle.loads",
+    "torch.utils.cpp_extension.load",
+    "torch.utils.cpp_extension.subprocess.run", "torch.nn.functional.torch.load",
+    "torch.nn.functional.importlib.import_module", "torch.nn.functional.warnings.warn",
+    "torch.nn.modules.module.functools.partial", "torch.nn.Parameter", "torch.Tensor",
+    "torch.storage.pickle.loads", "torch._import_dotted_name", "torch.__import__",
+    "torch.nn.__builtins__", "torch.distributed.rpc.init_rpc", "torch.testing.os.system",
+    "bikefit.nn.networks.importlib.import_module", "bikefit.nn.layers.torch.load",
+    "bikefit.data.files.shutil.rmtree", "bikefit.train.main", "torch.sin.__call__", "torch..load",
+    ".torch.sin", "torch", "", "torch.sin\nos", "torch.nn.functional.silu_.__globals__",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("target", ATTACKS)
+def test_a_layer_is_a_module_of_torch_or_a_function_of_tensors(target: str) -> None:
+    with pytest.raises(ValueError, match=r"^layer 'a.x': .*(not allowed|no torch|cannot be)"):
+        build([LayerSpec("a.x", target)], 2)
+
+
+@pytest.mark.parametrize("target", ["torch.sin", "torch.special.expit", "torch.nn.functional.gelu"])
+def test_functions_of_tensors_are_layers(target: str) -> None:
+    assert build([LayerSpec("a.x", target)], 1)(__import__("torch").ones(3, 1)).shape == (3,)
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Somebody's package with a layer in it."""
+    (tmp_path / "waves.py").write_text("def double(x):\n    return 2 * x\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "waves", raising=False)
+    return "waves"
+
+
+def test_a_user_opens_a_package_and_no_other(package: str) -> None:
+    assert build([LayerSpec("a.x", "waves.double", allow=(package,))], 1)
+    for target in ("os.system", "waves2.double", "torch.load"):
+        with pytest.raises(ValueError, match="not allowed"):
+            build([LayerSpec("a.x", target, allow=(package,))], 1)
+    with pytest.raises(ValueError, match=r"network.allow=\[…\] on the command line"):
+        build([LayerSpec("a.x", "waves.double")], 1)
+
+
+def test_only_the_command_line_opens_a_package(workplace: Path) -> None:
+    config = compose_config("network=custom", "network.allow=[waves]")
+    with pytest.raises(ConfigError, match=r"write network.allow=\[waves\] on the command line"):
+        _settings(config, ["network=custom"])
+    assert _settings(config, ["network.allow=[waves]"]).network.allow == ("waves",)
+
+
+RUNS_CODE = {"pickle", "cloudpickle", "dill", "marshal", "shelve"}
+# The first two only as plain calls: `network.eval()` is another thing.
+LOADERS = (
+    "eval", "exec", "yaml.load", "joblib.load", "read_pickle", "full_load", "unsafe_load",
+    "load_model", "log_model", "load_from_checkpoint", "instantiate", "extractall",
+    "unpack_archive",
+)  # fmt: skip
+
+
+def _calls(tree: ast.AST) -> list[ast.Call]:
+    return [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "src").rglob("*.py")), ids=lambda f: f.stem)
+def test_nothing_is_read_by_a_format_that_can_run_code(file: Path) -> None:
+    tree = ast.parse(file.read_text())
+    modules = {
+        name.split(".")[0]
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for name in [getattr(node, "module", None) or "", *(alias.name for alias in node.names)]
+    }
+    assert not modules & RUNS_CODE
+    for call in _calls(tree):
+        name = ast.unparse(call.func)
+        given = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
+        assert name not in LOADERS and name.split(".")[-1] not in LOADERS[2:], f"{file}: {name}"
+        assert name != "torch.load" or given.get("weights_only") == "True", f"{file}: {name}"
+        for key in ("allow_pickle", "shell"):
+            assert given.get(key, "False") == "False", f"{file}: {name}"
+
+
+def test_servers_listen_on_this_machine_alone() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    served = [
+        line for line in makefile.splitlines() if "mlflow ui" in line or "mlflow server" in line
+    ]
+    assert served
+    assert all("--host 127.0.0.1" in line for line in served)
+    for file in (ROOT / "src").rglob("*.py"):
+        assert "0.0.0.0" not in file.read_text()
+
+
+@pytest.mark.parametrize("name", ["pytorch-lightning", "lightning"])
+def test_malicious_versions_are_excluded(name: str) -> None:
+    from packaging.requirements import Requirement
+
+    text = (ROOT / "constraints.txt").read_text() + (ROOT / "pyproject.toml").read_text()
+    found = [
+        Requirement(line.strip().split("#")[0].strip().strip('",').rstrip('",'))
+        for line in text.splitlines()
+        if line.strip().strip('"').split("=")[0].split("!")[0] == name
+    ]
+    assert found
+    for version in ("2.6.2", "2.6.3"):
+        assert all(not requirement.specifier.contains(version) for requirement in found)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("postgresql://me:secret@db:5432/runs", "postgresql://…@db:5432/runs"),
+        (
+            "no route: https://me:p@ss@host/x?a=1, sorry",
+            "no route: https://…@host/x?a=1, sorry",
+        ),
+        ("https://token@host", "https://…@host"),
+        ("https://host/x?api_key=abc&b=2", "https://host/x?api_key=…&b=2"),
+        ("https://host/@me?b=2", "https://host/@me?b=2"),
+        ("sqlite:////home/me/mlflow.db", "sqlite:////home/me/mlflow.db"),
+    ],
+)
+def test_passwords_in_addresses_are_masked(text: str, shown: str) -> None:
+    assert masked(text) == shown
+
+
+def test_an_address_with_a_password_is_never_told(tmp_path: Path) -> None:
+    section = yaml.safe_load((ROOT / "params.yaml").read_text())["download"]
+    section |= {"url": "http://me:secret@127.0.0.1:9/x.zip", "timeout": 0.2, "deadline": 0.5}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump({"download": section}))
+    done = subprocess.run(
+        [sys.executable, "-m", "bikefit.data.download"], cwd=tmp_path, capture_output=True,
+        text=True, check=False, env=os.environ | {"PIP_NO_INDEX": "1"},
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "http://…@127.0.0.1:9/x.zip" in done.stderr
+    assert "secret" not in done.stderr + done.stdout
+
+
+def test_no_secret_reaches_the_store(workplace: Path) -> None:
+    address = "http://me:secret@host/x"
+    sweep = tracking.start_sweep("full", "s", [f"tracking.experiment={address}"])
+    layer = {"name": "a.x", "_target_": "torch.sin", "source": address}
+    one = stores.settings(network={"name": "custom", "layers": [layer]})
+    run = tracking.start_job(one, sweep, "v1")
+    tags = tracking.client().get_run(sweep).data.tags
+    assert tags["overrides"] == "tracking.experiment=http://…@host/x"
+    assert (
+        tracking.client().get_run(run).data.params["network.layers.a.x.source"] == "http://…@host/x"
+    )
