@@ -12,6 +12,7 @@ import json
 import logging
 import math
 import os
+import shutil
 import sqlite3
 import tempfile
 import time
@@ -20,14 +21,17 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import mlflow
 import numpy as np
 import pandas as pd
 import yaml
 from filelock import FileLock
-from mlflow import MlflowClient, get_tracking_uri
+from mlflow import MlflowClient, artifacts, get_tracking_uri, pyfunc
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag, ViewType
 from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature, infer_signature
 from mlflow.tracking.context.registry import resolve_tags
+from mlflow.types import ColSpec, Schema, TensorSpec
 from safetensors.numpy import load, save_file
 
 from bikefit.config import Settings, describe, flat, regularization_label
@@ -388,3 +392,133 @@ def read_steps(run: str, metric: str) -> dict[int, float]:
     """Read a metric of a run by its steps (epochs from 1, folds from 0), in their order."""
     found = client().get_metric_history(run, metric)
     return {m.step: m.value for m in sorted(found, key=lambda m: m.step)}
+
+
+def read_config(run: str) -> str:
+    """Read the settings of a run, or of a cross-validated run's first fold, as YAML.
+
+    Raises:
+        TrackingError: the run has none.
+    """
+    found = _of_run_or_folds(run, "config.yaml")
+    if not found:
+        raise TrackingError(f"run {run} has no config.yaml")
+    return found[0].decode("utf-8")
+
+
+def recorded(path: Path) -> str:
+    """Return the sweep that a record file names.
+
+    Raises:
+        TrackingError: the file is not there or names none.
+    """
+    try:
+        return str(json.loads(path.read_text())["sweep"])
+    except FileNotFoundError:
+        raise TrackingError(f"{path} not found: it is written by `dvc repro sweep`") from None
+    except (ValueError, KeyError, TypeError):
+        raise TrackingError(
+            f'{path}: expected {{"sweep": run id}}, got {path.read_text()!r}'
+        ) from None
+
+
+# The registry: models that are used.
+
+CHAMPION = "champion"  # alias of the version in use
+MODEL = "model"  # name of the logged model, and of the folder of its files
+
+
+def start_refit(settings: Settings, sweep: str, data_version: str, name: str) -> str:
+    """Start the run of a refit and return its id; it is no part of the sweep that it follows."""
+    run = _start(settings, None, data_version, kind="refit", fold=None)
+    client().set_tag(run, "mlflow.runName", name)
+    client().set_tag(run, "sweep", sweep)
+    return run
+
+
+def finish_refit(
+    run: str, metrics: Mapping[str, float], note: str, config: str, files: Sequence[Path]
+) -> None:
+    """Write test metrics, the choice in words, the config and files to a refit, and close it."""
+    stamp = int(time.time() * 1000)
+    found = [Metric(key, float(value), stamp, 0) for key, value in metrics.items()]
+    _log(run, found, {"mlflow.note.content": note})
+    client().log_text(run, config, "config.yaml")
+    log_files(run, files)
+    client().set_terminated(run, "FINISHED")
+
+
+def register(
+    run: str, name: str, folder: Path, example: pd.DataFrame, answer: pd.DataFrame,
+    optional: Sequence[str], requirements: Sequence[str], tags: Mapping[str, str],
+) -> int:  # fmt: skip
+    """Log a saved model to a run, as code and plain files, and register it.
+
+    Args:
+        run: id of a refit's run.
+        name: of the registered model.
+        folder: what :meth:`bikefit.final.model.Model.save` wrote.
+        example: input rows, whose types become the signature.
+        answer: what the model says to them.
+        optional: input columns that may be absent.
+        requirements: exact pins; given, so that MLflow need not find them out, which is slow.
+        tags: of the registered version.
+
+    Returns:
+        The number of the version.
+    """
+    inputs = infer_signature(example, answer)
+    columns: list[ColSpec | TensorSpec] = [
+        ColSpec(column.type, column.name, required=column.name not in optional)
+        for column in inputs.inputs
+    ]
+    source = Path(__file__).parent
+    fluent = logging.getLogger("mlflow.store.model_registry.abstract_store")
+    fluent.setLevel(logging.WARNING)
+    client()  # opens the store safely
+    with tempfile.TemporaryDirectory() as place, mlflow.start_run(run_id=run):
+        code = Path(place) / source.name
+        shutil.copytree(source, code, ignore=shutil.ignore_patterns("__pycache__"))
+        logged = pyfunc.log_model(
+            name=MODEL,
+            python_model=str(source / "final/served.py"),
+            artifacts={MODEL: str(folder)},
+            code_paths=[str(code)],
+            pip_requirements=list(requirements),
+            signature=ModelSignature(Schema(columns), inputs.outputs),
+            input_example=example,
+            registered_model_name=name,
+        )
+    version = int(logged.registered_model_version)
+    for key, value in tags.items():
+        client().set_model_version_tag(name, str(version), key, value)
+    return version
+
+
+def champion(name: str) -> dict[str, str] | None:
+    """Return ``version``, ``run_id`` and the tags of the champion; None where there is none."""
+    try:
+        found = client().get_model_version_by_alias(name, CHAMPION)
+    except MlflowException:
+        return None
+    return {**found.tags, "version": str(found.version), "run_id": str(found.run_id)}
+
+
+def promote(name: str, version: int) -> None:
+    """Make a version the champion."""
+    client().set_registered_model_alias(name, CHAMPION, str(version))
+
+
+def model_folder(uri: str) -> Path:
+    """Return the folder of a registered model's files, like that of ``models:/bikefit@champion``.
+
+    Raises:
+        TrackingError: there is no such model.
+    """
+    client()
+    try:
+        return Path(artifacts.download_artifacts(uri)) / "artifacts" / MODEL
+    except (MlflowException, OSError) as error:
+        raise TrackingError(
+            f"no model {uri} in {get_tracking_uri()}: run `python -m bikefit.refit` first"
+        ) from error
