@@ -36,6 +36,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--record", type=Path, help='JSON file with the sweep: {"sweep": run id}')
     parser.add_argument("--reports", type=Path, default=Path("reports"), help="folder of test.json")
     parser.add_argument("--seeds", type=int, default=8, help="networks that are averaged")
+    parser.add_argument("--processes", type=int, help="fits side by side; default: one a core")
     parser.add_argument("--name", default="bikefit", help="name in the model registry")
     parser.add_argument(
         "--one-standard-error", action="store_true",
@@ -64,7 +65,9 @@ def _refit(options: argparse.Namespace) -> None:
     sweep = tracking.recorded(options.record) if options.record else options.sweep
     sweep = sweep or tracking.latest_sweep()
     print(f"{tracking.sweep_name(sweep)} ({sweep})\n")
-    chosen = Options(options.one_standard_error, options.seeds, options.name, options.promote)
+    chosen = Options(
+        options.one_standard_error, options.seeds, options.name, options.promote, options.processes
+    )
     print(f"\n{table(refit(sweep, options.reports, chosen))}")
 
 

@@ -16,6 +16,7 @@ import shutil
 import sqlite3
 import tempfile
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -467,16 +468,20 @@ def register(
     Returns:
         The number of the version.
     """
-    inputs = infer_signature(example, answer)
-    columns: list[ColSpec | TensorSpec] = [
-        ColSpec(column.type, column.name, required=column.name not in optional)
-        for column in inputs.inputs
-    ]
-    source = Path(__file__).parent
-    fluent = logging.getLogger("mlflow.store.model_registry.abstract_store")
-    fluent.setLevel(logging.WARNING)
     client()  # opens the store safely
-    with tempfile.TemporaryDirectory() as place, mlflow.start_run(run_id=run):
+    source = Path(__file__).parent
+    with (
+        tempfile.TemporaryDirectory() as place,
+        warnings.catch_warnings(),
+        mlflow.start_run(run_id=run),
+    ):
+        # MLflow on its own type hints, and on ours, in place of which there is a signature.
+        warnings.filterwarnings("ignore", ".*type hint.*")
+        inferred = infer_signature(example, answer)
+        columns: list[ColSpec | TensorSpec] = [
+            ColSpec(column.type, column.name, required=column.name not in optional)
+            for column in inferred.inputs
+        ]
         code = Path(place) / source.name
         shutil.copytree(source, code, ignore=shutil.ignore_patterns("__pycache__"))
         logged = pyfunc.log_model(
@@ -485,7 +490,7 @@ def register(
             artifacts={MODEL: str(folder)},
             code_paths=[str(code)],
             pip_requirements=list(requirements),
-            signature=ModelSignature(Schema(columns), inputs.outputs),
+            signature=ModelSignature(Schema(columns), inferred.outputs),
             input_example=example,
             registered_model_name=name,
         )
