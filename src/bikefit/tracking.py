@@ -477,6 +477,8 @@ def register(
     ):
         # MLflow on its own type hints, and on ours, in place of which there is a signature.
         warnings.filterwarnings("ignore", ".*type hint.*")
+        warnings.filterwarnings("ignore", "Operation with range is deprecated")  # within MLflow
+        logging.getLogger("mlflow.pyfunc").setLevel(logging.WARNING)
         inferred = infer_signature(example, answer)
         columns: list[ColSpec | TensorSpec] = [
             ColSpec(column.type, column.name, required=column.name not in optional)
@@ -504,8 +506,10 @@ def champion(name: str) -> dict[str, str] | None:
     """Return ``version``, ``run_id`` and the tags of the champion; None where there is none."""
     try:
         found = client().get_model_version_by_alias(name, CHAMPION)
-    except MlflowException:
-        return None
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None
+        raise
     return {**found.tags, "version": str(found.version), "run_id": str(found.run_id)}
 
 

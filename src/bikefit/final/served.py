@@ -24,8 +24,9 @@ class Served(PythonModel):
         self, context: PythonModelContext, model_input: pd.DataFrame,
         params: dict[str, Any] | None = None,
     ) -> pd.DataFrame:  # fmt: skip
-        """Return expected, low, high and error of each row."""
-        return self.model.predict(model_input)
+        """Return expected, low, high and error of each row; no number is None, null in JSON."""
+        answer = self.model.predict(model_input).astype(object)
+        return answer.where(answer.notna(), None)
 
 
 set_model(Served())
