@@ -11,6 +11,8 @@ import pytest
 from bikefit import predict, tracking
 from bikefit.final.model import load
 
+pytestmark = pytest.mark.slow  # a sweep and its refit come first
+
 ASKED = ["--at", "2011-02-05T17:00", "--temp", "7", "--humidity", "60", "--windspeed", "12",
          "--weather", "clear"]  # fmt: skip
 TABLE = """at,temp,humidity,windspeed,weather,note

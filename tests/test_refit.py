@@ -13,6 +13,8 @@ from bikefit import refit, tracking
 from bikefit.data.table import read_table
 from bikefit.final.report import WINNER
 
+pytestmark = pytest.mark.slow  # a sweep and its refit come first
+
 
 def report(folder: Path) -> dict:  # type: ignore[type-arg]
     return json.loads((folder / "reports/test.json").read_text())

@@ -429,22 +429,19 @@ CHAMPION = "champion"  # alias of the version in use
 MODEL = "model"  # name of the logged model, and of the folder of its files
 
 
-def start_refit(settings: Settings, sweep: str, data_version: str, name: str) -> str:
+def start_refit(settings: Settings, sweep: str, data_version: str, configuration: str) -> str:
     """Start the run of a refit and return its id; it is no part of the sweep that it follows."""
     run = _start(settings, None, data_version, kind="refit", fold=None)
-    client().set_tag(run, "mlflow.runName", name)
+    client().set_tag(run, "mlflow.runName", f"refit · {configuration}")
     client().set_tag(run, "sweep", sweep)
     return run
 
 
-def finish_refit(
-    run: str, metrics: Mapping[str, float], note: str, config: str, files: Sequence[Path]
-) -> None:
-    """Write test metrics, the choice in words, the config and files to a refit, and close it."""
+def finish_refit(run: str, metrics: Mapping[str, float], note: str, files: Sequence[Path]) -> None:
+    """Write test metrics, the choice in words and files to a refit's run, and close it."""
     stamp = int(time.time() * 1000)
     found = [Metric(key, float(value), stamp, 0) for key, value in metrics.items()]
     _log(run, found, {"mlflow.note.content": note})
-    client().log_text(run, config, "config.yaml")
     log_files(run, files)
     client().set_terminated(run, "FINISHED")
 

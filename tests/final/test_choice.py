@@ -34,9 +34,13 @@ def test_the_winner_and_the_network_that_overfits_most(workplace: Path) -> None:
 def test_epochs_are_the_mean_of_what_the_seeds_selected(workplace: Path) -> None:
     parent = sweep()
     for seed, selected in enumerate((1, 2, 3, 3)):
-        add(parent, settings(0.3, seed), result(3.0, 4.0, selected=selected))
+        stopped = {"dropout": 0.3, "patience": 1, "averaged": 5}
+        one = settings(seed=seed, regularization=stopped)
+        add(parent, one, result(3.0, 4.0, selected=selected))
     choice, plain = choose(parent)
     assert choice.epochs == 2
+    assert choice.settings.regularization.patience is None  # two epochs are two epochs
+    assert choice.settings.regularization.averaged == 0
     assert plain is None  # every network was regularized
 
 

@@ -17,8 +17,8 @@ from conftest import make_settings
 
 
 def make_choice(*overrides: str) -> Choice:
-    small = ("network.hidden=[4]", "training.epochs=9", "training.batch_size=64")
-    return Choice("c", make_settings(*small, *overrides), epochs=2, runs=(), why="")
+    small = ("network.hidden=[4]", "training.epochs=2", "training.batch_size=64")
+    return Choice("s", "c", make_settings(*small, *overrides), runs=(), why="")
 
 
 @pytest.fixture
@@ -48,12 +48,9 @@ def test_every_row_given_is_trained_on_and_no_other(
     monkeypatch.setattr(fits, "fit_stack", spy)
     table = read_table(Path("data/features/full"))
     given = fits.parts(table, clean_hours)["test"]
-    overrides = ("regularization.patience=1", "data.fraction=0.5", "seed=7")
-    ensemble = fits.fit(make_choice(*overrides), table, given, seeds=3)
+    ensemble = fits.fit(make_choice("seed=7"), table, given, seeds=3)
     *members, first = seen
     assert [m.settings.seed for m in members] == [0, 1, 2]
-    assert {m.settings.training.epochs for m in members} == {2}
-    assert {m.settings.regularization.patience for m in members} == {None}
     assert (first.train_rows, first.selected, len(first.metrics["val/loss"])) == (len(given), 2, 2)
     assert ensemble.mean == pytest.approx(given["rentals"].mean())
     position = ensemble.transformer.features.names.index("temperature")

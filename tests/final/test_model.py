@@ -111,6 +111,7 @@ def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
         load(tmp_path)
 
 
+@pytest.mark.slow
 def test_it_loads_without_the_training() -> None:
     code = (
         "import sys, bikefit.final.model\n"

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bikefit.config import Settings, Validation
+from bikefit.config import Settings
 from bikefit.data.featurize import Split, assemble, describe, write_table
 from bikefit.data.table import Table
 from bikefit.data.transformer import Transformer, load
@@ -42,8 +42,12 @@ def fit(choice: Choice, table: Table, hours: pd.DataFrame, seeds: int) -> Ensemb
     """
     with tempfile.TemporaryDirectory() as root:
         transformer = _write(Path(root) / NAME, table, hours)
-        members = [Member(_settings(choice, root, seed)) for seed in range(seeds)]
-        return _ensemble(fit_stack(members), members[0].settings, transformer, hours)
+        data = choice.settings.data.model_copy(update={"name": NAME, "root": root})
+        members = [
+            Member(choice.settings.model_copy(update={"data": data, "seed": seed}))
+            for seed in range(seeds)
+        ]
+        return _ensemble(fit_stack(members), choice.settings, transformer, hours)
 
 
 def _write(folder: Path, table: Table, hours: pd.DataFrame) -> Transformer:
@@ -53,22 +57,6 @@ def _write(folder: Path, table: Table, hours: pd.DataFrame) -> Transformer:
     content["validation"] = content["train"].slice(0, 24)
     write_table(folder, transformer, content, describe(NAME, transformer, content, cut))
     return transformer
-
-
-def _settings(choice: Choice, root: str, seed: int) -> Settings:
-    """The chosen settings for these rows and epochs, without early stopping."""
-    old = choice.settings
-    return old.model_copy(
-        update={
-            "data": old.data.model_copy(update={"name": NAME, "root": root, "fraction": 1.0}),
-            "training": old.training.model_copy(update={"epochs": choice.epochs}),
-            "regularization": old.regularization.model_copy(
-                update={"patience": None, "averaged": 0}
-            ),
-            "validation": Validation(name="holdout"),
-            "seed": seed,
-        }
-    )
 
 
 def _ensemble(

@@ -2,49 +2,28 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import joblib
 import numpy as np
 import pandas as pd
-import yaml
 
 from bikefit import tracking
-from bikefit.data.files import to_json, write_json
+from bikefit.data.files import write_json
 from bikefit.data.stage import DataError
 from bikefit.data.table import Table, read_table
 from bikefit.data.transformer import load
-from bikefit.final import baselines, calendar, champion, fits
+from bikefit.final import baselines, calendar, fits
 from bikefit.final.choice import Choice, choose
 from bikefit.final.interval import Interval, calibrate
 from bikefit.final.model import Ensemble, Model, spread_of
+from bikefit.final.publish import REPORT, Tested, publish
 from bikefit.final.report import UNREGULARIZED, WINNER, measure
-from bikefit.final.rows import OPTIONAL, learn
+from bikefit.final.rows import learn
 
 CLEAN_FILE = Path("data/clean/hours.parquet")
-REPORT = "test.json"
-PACKAGES = (
-    "mlflow", "numpy", "pandas", "pydantic", "pyyaml", "safetensors", "scikit-learn", "scipy",
-    "torch",
-)  # fmt: skip
-"""All that the registered model needs beside its own code."""
-
-EXAMPLE = pd.DataFrame(
-    {
-        "at": ["2012-10-05T17:00", "2012-12-25T03:00"],
-        "temp": [21.0, 4.5],
-        "humidity": [60.0, 81.0],
-        "windspeed": [12.0, 0.0],
-        "weather": ["clear", "mist"],
-        "feels_like": [21.5, 2.0],
-        "holiday": ["no", "yes"],
-    }
-)
 
 
 @dataclass(frozen=True)
@@ -76,21 +55,26 @@ def refit(sweep: str, reports: Path, options: Options) -> dict[str, Any]:
     choice, plain = choose(sweep, options.one_standard_error)
     print(choice.why)
     table = read_table(choice.settings.data.path)
-    hours, parts = _rows(table)
-    known = pd.concat([parts["train"], parts["validation"]], ignore_index=True)
-    known = known.sort_values("timestamp", ignore_index=True)
-    tested, final, free = _fit(choice, plain, table, known, hours, options)
-    interval = _interval(choice)
-    report, predictions = _test(choice, table, parts, tested, free, interval, options.seeds)
-    report["calendar_disagreements"] = calendar.disagreements(hours)
-    write_json(reports / REPORT, report)
-    _register(sweep, choice, table, Model(final, interval, learn(hours)), report, predictions,
-              options)  # fmt: skip
-    return report
+    parts = _parts(table)
+    interval = _interval(choice)  # before the fits: what is missing must be found out at once
+    known = in_time(parts["train"], parts["validation"])
+    every = in_time(*parts.values())
+    tested, final, free = _fit(choice, plain, table, known, every, options)
+    test = _test(choice, table, parts, tested, free, interval)
+    test.report["calendar_disagreements"] = calendar.disagreements(every)
+    write_json(reports / REPORT, test.report)
+    print(publish(choice, Model(final, interval, learn(every)), test, options.name,
+                  options.promote))  # fmt: skip
+    return test.report
 
 
-def _rows(table: Table) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
-    """Clean rows of the table in time order, all of them and by part."""
+def in_time(*parts: pd.DataFrame) -> pd.DataFrame:
+    """Put clean rows of several parts together, in time order."""
+    return pd.concat(parts).sort_values("timestamp", ignore_index=True)
+
+
+def _parts(table: Table) -> dict[str, pd.DataFrame]:
+    """Clean rows of the table by part."""
     if not CLEAN_FILE.exists():
         raise DataError(f"{CLEAN_FILE} not found: run `dvc repro clean`")
     parts = fits.parts(table, pd.read_parquet(CLEAN_FILE))
@@ -102,16 +86,15 @@ def _rows(table: Table) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
     for part, rows in parts.items():
         if len(rows) != table.rows[part]:
             raise DataError(f"{CLEAN_FILE} does not belong to {table.path}: run `dvc repro`")
-    every = pd.concat(parts.values(), ignore_index=True)
-    return every.sort_values("timestamp", ignore_index=True), parts
+    return parts
 
 
 def _fit(
-    choice: Choice, plain: Choice | None, table: Table, known: pd.DataFrame, hours: pd.DataFrame,
+    choice: Choice, plain: Choice | None, table: Table, known: pd.DataFrame, every: pd.DataFrame,
     options: Options,
 ) -> tuple[Ensemble, Ensemble, Ensemble | None]:  # fmt: skip
     """The winner without test rows, the winner on all rows, the unregularized network."""
-    tasks = [(choice, known), (choice, hours), *([(plain, known)] if plain else [])]
+    tasks = [(choice, known), (choice, every), *([(plain, known)] if plain else [])]
     print(f"Fitting {len(tasks)} ensembles of {options.seeds} seeds …")
     processes = min(len(tasks), options.processes or joblib.cpu_count())
     found = joblib.Parallel(n_jobs=processes)(
@@ -137,8 +120,8 @@ def _interval(choice: Choice) -> Interval:
 
 def _test(
     choice: Choice, table: Table, parts: dict[str, pd.DataFrame], tested: Ensemble,
-    free: Ensemble | None, interval: Interval, seeds: int,
-) -> tuple[dict[str, Any], pd.DataFrame]:  # fmt: skip
+    free: Ensemble | None, interval: Interval,
+) -> Tested:  # fmt: skip
     """Measure everything on the test rows, once."""
     test = parts["test"]
     predicted = baselines.predict_all(parts, load(table.path / "transformer.json").features)
@@ -157,7 +140,7 @@ def _test(
         "days": int(test["timestamp"].dt.normalize().nunique()),
         "winner": choice.configuration,
         "epochs": choice.epochs,
-        "seeds": seeds,
+        "seeds": len(members),
         "interval": {
             "nominal": interval.nominal,
             "coverage": interval.coverage(target, mean, spread),
@@ -166,54 +149,4 @@ def _test(
         "models": measure(time, target, predicted),
     }
     rows = pd.DataFrame({"timestamp": time, "rentals": target, "predicted": mean})
-    return report, rows.sort_values("timestamp", ignore_index=True)
-
-
-def _register(
-    sweep: str, choice: Choice, table: Table, model: Model, report: dict[str, Any],
-    predictions: pd.DataFrame, options: Options,
-) -> None:  # fmt: skip
-    name = f"refit · {choice.configuration}"
-    run = tracking.start_refit(choice.settings, sweep, table.data_version, name)
-    try:
-        number = _log(run, sweep, choice, table, model, report, predictions, options)
-        better, said = champion.decide(options.name, number, predictions, table.data_version)
-        if better or options.promote:
-            tracking.promote(options.name, number)
-        print(f"{said}{' It was promoted on request.' if options.promote and not better else ''}")
-    except BaseException as error:
-        tracking.fail(run, repr(error))
-        raise
-
-
-def _log(
-    run: str, sweep: str, choice: Choice, table: Table, model: Model, report: dict[str, Any],
-    predictions: pd.DataFrame, options: Options,
-) -> int:  # fmt: skip
-    figures = {f"test/{key}": value for key, value in report["models"][WINNER].items()}
-    figures["test/interval_coverage"] = report["interval"]["coverage"]
-    settings = choice.settings.model_dump(mode="json", by_alias=True)
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
-        model.save(folder / "model")
-        predictions.to_parquet(folder / champion.PREDICTIONS, index=False)
-        (folder / REPORT).write_text(to_json(report), encoding="utf-8")
-        tags = {
-            "data.version": table.data_version,
-            "sweep": sweep,
-            "configuration": choice.configuration,
-        }
-        tags |= {key: f"{value:.6g}" for key, value in figures.items()}
-        number = tracking.register(
-            run, options.name, folder / "model", EXAMPLE, model.predict(EXAMPLE), OPTIONAL,
-            requirements(PACKAGES), tags,
-        )  # fmt: skip
-        config = yaml.safe_dump(settings | {"epochs": choice.epochs}, sort_keys=False)
-        files = [folder / champion.PREDICTIONS, folder / REPORT]
-        tracking.finish_refit(run, figures, choice.why, config, files)
-    return number
-
-
-def requirements(packages: Sequence[str]) -> list[str]:
-    """Pin packages to what is installed, without the mark of a build (``2.13.0+cpu``)."""
-    return [f"{name}=={version(name).split('+')[0]}" for name in packages]
+    return Tested(report, rows.sort_values("timestamp", ignore_index=True))
