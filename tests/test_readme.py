@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from bikefit import predict
-from bikefit.final.report import table as test_table
+from bikefit.final import report
 from conftest import ROOT, make_settings
 
 README = (ROOT / "README.md").read_text()
@@ -76,7 +76,7 @@ def test_the_table_is_that_of_the_committed_comparison() -> None:
 
 
 def test_the_table_of_the_test_is_that_of_the_committed_report() -> None:
-    assert test_table(json.loads((ROOT / "reports/test.json").read_text())) in README
+    assert report.table(json.loads((ROOT / "reports/test.json").read_text())) in README
 
 
 def test_every_predict_command_is_accepted() -> None:
