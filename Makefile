@@ -26,7 +26,7 @@ setup: $(INSTALLED) ## make .venv with exactly pinned packages
 	@if [ -e .git ]; then rm -f .dvc/config.local; \
 	else printf '[core]\n    no_scm = true\n' > .dvc/config.local; fi
 
-repro: setup ## run the whole pipeline: download, clean, featurize, sweep, compare
+repro: setup ## run the whole pipeline: download, clean, featurize, sweep, compare, refit
 	dvc repro
 
 test: setup ## lint, check types, run all tests
@@ -35,8 +35,9 @@ test: setup ## lint, check types, run all tests
 	mypy
 	pytest
 
-readme: setup ## renew the result table in README.md from the last `make repro`
+readme: setup ## renew the result tables in README.md from the last `make repro`
 	python -m bikefit.compare --record data/sweep.json --document README.md
+	python -m bikefit.refit --document README.md
 
 case-study: setup ## train the lecture's case study and renew its tables in docs/case_study.md
 	dvc repro featurize

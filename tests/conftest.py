@@ -74,3 +74,46 @@ def compose_config(*overrides: str) -> DictConfig:
     """Compose a config as the shell does."""
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         return compose("train", list(overrides))
+
+
+@pytest.fixture(scope="session")
+def refit_folder(
+    project: Path, empty_store: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A project with a sweep of four runs and its winner refitted; `sweep.json` names it."""
+    from bikefit import refit
+    from bikefit.data.files import write_json
+    from bikefit.final import baselines
+    from bikefit.jobs import Job, train
+
+    folder = tmp_path_factory.mktemp("refit")
+    (folder / "data").symlink_to(project / "data")
+    shutil.copy(empty_store, folder / "mlflow.db")
+    small = ("network.hidden=[8]", "training.epochs=4", "training.batch_size=64")
+    jobs = [
+        Job(make_settings(*small, f"regularization.dropout={p}", f"seed={seed}"), f"{p} {seed}")
+        for p in (0, 0.1)
+        for seed in (0, 1)
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        patch.setattr(baselines, "MOST_TREES", 30)
+        tracking.client.cache_clear()
+        sweep = tracking.start_sweep("full", "sweep of a test", [])
+        train(jobs, sweep, processes=1)
+        tracking.finish_sweep(sweep, "", {}, "FINISHED")
+        write_json(folder / "sweep.json", {"sweep": sweep})
+        assert refit.main(["--record", "sweep.json", "--seeds", "3", "--processes", "1"]) == 0
+        tracking.client.cache_clear()
+    return folder
+
+
+@pytest.fixture
+def refitted(refit_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder of :func:`refit_folder` as the current one, its store in use."""
+    monkeypatch.chdir(refit_folder)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    tracking.client.cache_clear()
+    yield refit_folder
+    tracking.client.cache_clear()

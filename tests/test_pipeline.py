@@ -70,6 +70,9 @@ def test_the_whole_recipe(copy: Path) -> None:
     assert (metrics["runs"], metrics["failed"]) == (8, 0)
     best = table.groupby("configuration")["val_loss"].mean().min()
     assert metrics["winner"]["val_loss"] == pytest.approx(best)
+    test = json.loads((copy / "reports/test.json").read_text())
+    assert test["winner"] == metrics["winner"]["configuration"]
+    assert "is the first" in printed  # version of the model, which is now champion
     for picture in ("raw_data.png", "comparison.png"):
         assert (copy / "reports" / picture).read_bytes().startswith(b"\x89PNG")
     assert "validation loss" in dvc(copy, "plots", "show", "--json").lower()

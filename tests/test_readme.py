@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 
 import pandas as pd
 import pytest
 
+from bikefit import predict
+from bikefit.final import report
 from conftest import ROOT, make_settings
 
 README = (ROOT / "README.md").read_text()
@@ -70,3 +73,19 @@ def test_the_table_is_that_of_the_committed_comparison() -> None:
     assert [name for name, _ in rows] == means.index.tolist()
     for name, value in rows:
         assert float(value) == pytest.approx(means[name], abs=5e-4)
+
+
+def test_the_table_of_the_test_is_that_of_the_committed_report() -> None:
+    assert report.table(json.loads((ROOT / "reports/test.json").read_text())) in README
+
+
+def test_every_predict_command_is_accepted() -> None:
+    commands = [
+        shlex.split(line)[3:]
+        for document in DOCUMENTS
+        for line in document.read_text().splitlines()
+        if line.startswith("python -m bikefit.predict")
+    ]
+    assert len(commands) >= 3
+    for command in commands:
+        predict._parse(command)

@@ -49,7 +49,8 @@ log = logging.getLogger(__name__)
 
 METRICS_A_CALL = 1000  # MLflow's limit of one log_batch
 PREDICTIONS = ("timestamp", "rentals", "predicted")  # of the validation rows, bikes/hour
-KIND = "bikefit.kind"  # tag: sweep | job | fold
+KIND = "bikefit.kind"  # tag: sweep | job | fold | refit
+REFIT = "refit"
 PARENT = "mlflow.parentRunId"
 OWNER = "bikefit.process"  # tag: host, number and start time of the process that writes the run
 FINGERPRINT = "fingerprint"
@@ -139,10 +140,9 @@ def start_fold(settings: Settings, job: str, data_version: str, fold: int) -> st
 def _start(
     settings: Settings, parent: str | None, data_version: str, kind: str, fold: int | None
 ) -> str:
-    tags = {
-        **_context_tags(), KIND: kind, "data.version": data_version,
-        FINGERPRINT: fingerprint(settings, data_version, fold),
-    }  # fmt: skip
+    tags = {**_context_tags(), KIND: kind, "data.version": data_version}
+    if kind != REFIT:  # which trains other rows than its settings say
+        tags[FINGERPRINT] = fingerprint(settings, data_version, fold)
     if parent is not None:
         tags[PARENT] = parent
     run = _create(settings.tracking.experiment, describe(settings, fold), tags)
@@ -572,3 +572,48 @@ def _artifacts(run: str) -> Any:
     if database is not None and "://" not in location:
         location = str(database.parent.resolve() / location)  # an absolute one stays as it is
     return get_artifact_repository(location)
+
+
+def read_config(run: str) -> str:
+    """Read the settings of a run, or of a cross-validated run's first fold, as YAML.
+
+    Raises:
+        TrackingError: the run has none.
+    """
+    found = _of_run_or_folds(run, "config.yaml")
+    if not found:
+        raise TrackingError(f"run {run} has no config.yaml")
+    return found[0].decode("utf-8")
+
+
+def recorded(path: Path) -> str:
+    """Return the sweep that a record file names.
+
+    Raises:
+        TrackingError: the file is not there or names none.
+    """
+    try:
+        return str(json.loads(path.read_text())["sweep"])
+    except FileNotFoundError:
+        raise TrackingError(f"{path} not found: it is written by `dvc repro sweep`") from None
+    except (ValueError, KeyError, TypeError):
+        raise TrackingError(
+            f'{path}: expected {{"sweep": run id}}, got {path.read_text()!r}'
+        ) from None
+
+
+def start_refit(settings: Settings, sweep: str, data_version: str, configuration: str) -> str:
+    """Start the run of a refit and return its id; it is no part of the sweep that it follows."""
+    run = _start(settings, None, data_version, kind=REFIT, fold=None)
+    client().set_tag(run, "mlflow.runName", f"refit · {configuration}")
+    client().set_tag(run, "sweep", sweep)
+    return run
+
+
+def finish_refit(run: str, metrics: Mapping[str, float], note: str, files: Sequence[Path]) -> None:
+    """Write test metrics, the choice in words and files to a refit's run, and close it."""
+    stamp = int(time.time() * 1000)
+    found = [Metric(key, float(value), stamp, 0) for key, value in metrics.items()]
+    _log(run, found, {"mlflow.note.content": note})
+    log_files(run, files)
+    client().set_terminated(run, "FINISHED")

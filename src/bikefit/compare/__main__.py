@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,14 +14,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Loading the store takes a second, which --help need not wait for.
     from bikefit import tracking
     from bikefit.config import ConfigError
+    from bikefit.data.stage import DataError
 
     try:
-        sweeps = [_recorded(options.record)] if options.record else options.sweep
+        sweeps = [tracking.recorded(options.record)] if options.record else options.sweep
         _compare(sweeps or [tracking.latest_sweep()], options)
         if options.document:
             sweep = sweeps[0] if sweeps else tracking.latest_sweep()
             _renew(options.document, options.section, sweep)
-    except (tracking.TrackingError, ConfigError, OSError) as error:
+    except (tracking.TrackingError, ConfigError, DataError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
@@ -56,20 +56,6 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def _recorded(path: Path) -> str:
-    """The sweep that a record file names."""
-    from bikefit.tracking import TrackingError
-
-    try:
-        return str(json.loads(path.read_text())["sweep"])
-    except FileNotFoundError:
-        raise TrackingError(f"{path} not found: it is written by `dvc repro sweep`") from None
-    except (ValueError, KeyError, TypeError):
-        raise TrackingError(
-            f'{path}: expected {{"sweep": run id}}, got {path.read_text()!r}'
-        ) from None
-
-
 def _compare(sweeps: Sequence[str], options: argparse.Namespace) -> None:
     from bikefit import tracking
     from bikefit.compare.conclude import conclude
@@ -101,8 +87,8 @@ def _renew(file: Path, section: str, sweep: str) -> None:
     """Put the table of a sweep into a section of a document."""
     from bikefit.compare.folds import fold_table
     from bikefit.compare.ranking import rank, winner_note
-    from bikefit.compare.reports import renew
     from bikefit.compare.verdicts import read_thresholds, with_verdicts
+    from bikefit.data.files import renew
     from bikefit.tracking import read_runs
 
     runs = read_runs(sweep)

@@ -48,22 +48,6 @@ def write_reports(sweep: str, runs: pd.DataFrame, ranking: pd.DataFrame, folder:
     tracking.log_files(sweep, [folder / "comparison.csv", folder / "comparison.png"])
 
 
-def renew(file: Path, section: str, text: str) -> None:
-    """Put text between the lines ``<!-- section -->`` and ``<!-- end of section -->`` of a file.
-
-    Raises:
-        TrackingError: the file has no such lines.
-    """
-    old = file.read_text(encoding="utf-8")
-    first, last = f"<!-- {section} -->", f"<!-- end of {section} -->"
-    begin, end = old.find(first), old.find(last)
-    if not 0 <= begin < end:
-        raise tracking.TrackingError(f"{file} has no lines {first!r} and {last!r}")
-    with replacing(file) as temporary:
-        new = f"{old[: begin + len(first)]}\n\n{text}\n\n{old[end:]}"
-        temporary.write_text(new, encoding="utf-8")
-
-
 def write_csv(path: Path, table: pd.DataFrame) -> None:
     """Write a table whole or not at all."""
     with replacing(path) as temporary:

@@ -75,6 +75,13 @@ def build(
 ) -> tuple[Transformer, dict[str, pa.Table]]:
     """Split clean rows, fit the features on the training rows, and apply them to every part."""
     labels = split(hours["timestamp"].to_numpy(), cut.kind, cut.seed, cut.validation, cut.test)
+    return assemble(hours, features, labels)
+
+
+def assemble(
+    hours: pd.DataFrame, features: Features, labels: np.ndarray
+) -> tuple[Transformer, dict[str, pa.Table]]:
+    """Fit the features on the rows labelled `train` and apply them to every part."""
     transformer = fit(features, hours[labels == "train"])
     parts = {part: _part(transformer, hours[labels == part]) for part in PARTS}
     return transformer, parts

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from bikefit.data.stage import DataError
+
 
 def _beside(path: Path, kind: str) -> Path:
     """A hidden name in the same folder, so that the last step is a rename within one disk."""
@@ -76,3 +78,19 @@ def write_json(path: Path, value: Any) -> None:
     """Write `to_json(value)` to `path`, whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(to_json(value), encoding="utf-8")
+
+
+def renew(file: Path, section: str, text: str) -> None:
+    """Put text between the lines `<!-- section -->` and `<!-- end of section -->` of a file.
+
+    Raises:
+        DataError: the file has no such lines.
+    """
+    old = file.read_text(encoding="utf-8")
+    first, last = f"<!-- {section} -->", f"<!-- end of {section} -->"
+    begin, end = old.find(first), old.find(last)
+    if not 0 <= begin < end:
+        raise DataError(f"{file} has no lines {first!r} and {last!r}")
+    with replacing(file) as temporary:
+        new = f"{old[: begin + len(first)]}\n\n{text}\n\n{old[end:]}"
+        temporary.write_text(new, encoding="utf-8")

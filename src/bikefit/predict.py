@@ -1,0 +1,117 @@
+r"""Ask the model: expected rentals and an interval for hours and their weather.
+
+python -m bikefit.predict --input rows.csv --output answers.csv
+python -m bikefit.predict --at 2012-10-05T17:00 --temp 21 --humidity 60 --windspeed 12 \
+    --weather clear
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from bikefit.data.columns import WEATHER
+from bikefit.data.files import replacing
+from bikefit.data.stage import DataError
+from bikefit.final.rows import OPTIONAL, REQUIRED
+
+if TYPE_CHECKING:
+    from bikefit.final.model import Model
+
+MODEL = "models:/bikefit@champion"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Answer one row or a table; return 0 if all rows were right, else 1."""
+    options = _parse(arguments)
+    from bikefit.tracking import TrackingError
+
+    try:
+        rows = _rows(options)
+        answers = _model(options.model).predict(rows)
+    except (TrackingError, DataError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    if options.input:
+        _write(pd.concat([rows, answers], axis=1), options.output)
+    for row, text in enumerate(answers["error"], start=2):  # line 1 of a file is its header
+        if text:
+            print(f"error: {f'line {row}: ' if options.input else ''}{text}", file=sys.stderr)
+    wrong = int((answers["error"] != "").sum())
+    if not options.input and not wrong:
+        print(_sentence(rows.iloc[0], answers.iloc[0]))
+    elif options.input and wrong:
+        print(f"{len(rows) - wrong} of {len(rows)} rows answered", file=sys.stderr)
+    return 1 if wrong else 0
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m bikefit.predict",
+        description="Predict the rentals of an hour: give --input, or --at and the weather.",
+    )
+    parser.add_argument(
+        "--input", type=Path,
+        help=f"CSV with the columns {', '.join(REQUIRED)} and, if known, {', '.join(OPTIONAL)}",
+    )  # fmt: skip
+    parser.add_argument("--output", type=Path, help="CSV to write; default: standard output")
+    parser.add_argument("--at", help="local time of the hour, like 2012-10-05T17:00")
+    parser.add_argument("--temp", help="temperature, °C")
+    parser.add_argument("--humidity", help="relative humidity, %%")
+    parser.add_argument("--windspeed", help="wind, km/h")
+    parser.add_argument("--weather", help=" | ".join(WEATHER.values()))
+    parser.add_argument("--feels-like", help="felt temperature, °C; default: from the other three")
+    parser.add_argument("--holiday", help="yes | no; default: by the calendar of Washington, D.C.")
+    parser.add_argument("--model", default=MODEL, help=f"registered model; default: {MODEL}")
+    options = parser.parse_args(arguments)
+    if bool(options.input) == bool(options.at):
+        parser.error("give either --input or --at")
+    if options.output and not options.input:
+        parser.error("--output goes with --input")
+    return options
+
+
+def _rows(options: argparse.Namespace) -> pd.DataFrame:
+    """What the user asks about, as text."""
+    if options.at:
+        return pd.DataFrame([{name: getattr(options, name) for name in (*REQUIRED, *OPTIONAL)}])
+    try:
+        rows = pd.read_csv(options.input, dtype=str, skipinitialspace=True)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise DataError(f"{options.input} cannot be read as a CSV table: {error}") from None
+    unknown = [name for name in rows if name not in (*REQUIRED, *OPTIONAL)]
+    if unknown:
+        print(f"not used: column {', '.join(map(str, unknown))}", file=sys.stderr)
+    return rows
+
+
+def _model(name: str) -> Model:
+    from bikefit.final.model import load
+    from bikefit.registry import model_folder
+
+    return load(Path(name) if Path(name).is_dir() else model_folder(name))
+
+
+def _write(table: pd.DataFrame, output: Path | None) -> None:
+    text = table.to_csv(index=False, lineterminator="\n", float_format="%.6g")
+    if output is None:
+        sys.stdout.write(text)
+        return
+    with replacing(output) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _sentence(row: pd.Series, answer: pd.Series) -> str:
+    return (
+        f"{row['at']}: {answer['expected']:.1f} rentals expected, "
+        f"from {answer['low']:.0f} to {answer['high']:.0f} in 9 of 10 such hours"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

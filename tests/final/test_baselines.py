@@ -1,0 +1,67 @@
+"""Baselines: what they predict, and that they are told nothing of the test."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bikefit.data.table import read_table
+from bikefit.data.transformer import load
+from bikefit.final import baselines, fits
+
+
+@pytest.fixture
+def parts(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, pd.DataFrame]:
+    monkeypatch.setattr(baselines, "MOST_TREES", 40)
+    table = read_table(Path("data/features/full"))
+    return fits.parts(table, pd.read_parquet("data/clean/hours.parquet"))
+
+
+def predict_all(parts: dict[str, pd.DataFrame]) -> dict[str, np.ndarray]:
+    return baselines.predict_all(parts, load(Path("data/features/full/transformer.json")).features)
+
+
+def test_constant_and_hourly_mean() -> None:
+    rows = pd.DataFrame(
+        {"working_day": [True, True, False, True], "hour": [8, 8, 8, 9], "rentals": [10, 20, 3, 7]}
+    )
+    asked = pd.DataFrame({"working_day": [True, False, False], "hour": [8, 8, 9]})
+    assert baselines.constant(rows, asked).tolist() == [10, 10, 10]
+    assert baselines.hourly_mean(rows, asked).tolist() == [15, 3, 10]  # never seen: the mean
+
+
+def test_each_is_better_than_the_one_before(parts: dict[str, pd.DataFrame]) -> None:
+    target = parts["test"]["rentals"]
+    errors = {
+        name: float(np.sqrt(((values - target) ** 2).mean()))
+        for name, values in predict_all(parts).items()
+    }
+    assert list(errors) == [
+        "constant", "hourly mean by working day", "linear Poisson regression",
+        "gradient-boosted trees (scikit-learn)", "gradient-boosted trees (LightGBM)",
+    ]  # fmt: skip
+    constant, hourly, linear, *trees = errors.values()
+    assert linear < hourly < constant
+    assert max(trees) < constant
+
+
+def test_the_rentals_of_test_rows_change_nothing(parts: dict[str, pd.DataFrame]) -> None:
+    first = predict_all(parts)
+    second = predict_all(parts | {"test": parts["test"].assign(rentals=10**6)})
+    for name, values in first.items():
+        assert np.array_equal(values, second[name]), name
+
+
+def test_what_this_machine_cannot_run_is_left_out(
+    parts: dict[str, pd.DataFrame], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> np.ndarray:
+        raise OSError("libgomp.so.1: cannot open shared object file")
+
+    monkeypatch.setattr(baselines, "lightgbm_trees", broken)
+    with pytest.warns(UserWarning, match=r"\(LightGBM\) is left out: libgomp"):
+        found = predict_all(parts)
+    assert len(found) == 4

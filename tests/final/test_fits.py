@@ -1,0 +1,76 @@
+"""Fitting again on rows that nobody holds out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bikefit.data.table import read_table
+from bikefit.data.transformer import apply
+from bikefit.final import fits
+from bikefit.final.choice import Choice
+from bikefit.training import fit as training
+from conftest import make_settings
+
+
+def make_choice(*overrides: str) -> Choice:
+    small = ("network.hidden=[4]", "training.epochs=2", "training.batch_size=64")
+    return Choice("s", "c", make_settings(*small, *overrides), runs=(), why="")
+
+
+@pytest.fixture
+def clean_hours(workplace: Path) -> pd.DataFrame:
+    return pd.read_parquet("data/clean/hours.parquet")
+
+
+def test_parts_are_those_of_the_table(clean_hours: pd.DataFrame) -> None:
+    table = read_table(Path("data/features/full"))
+    parts = fits.parts(table, clean_hours)
+    for name, rows in parts.items():
+        assert rows["rentals"].tolist() == table.read(name).target.tolist()  # type: ignore[arg-type]
+    assert sum(map(len, parts.values())) == len(clean_hours)
+
+
+def test_every_row_given_is_trained_on_and_no_other(
+    clean_hours: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def spy(members: list[training.Member]) -> list[training.MemberResult]:
+        seen.extend(members)
+        results = training.fit_stack(members)
+        seen.append(results[0])
+        return results
+
+    monkeypatch.setattr(fits, "fit_stack", spy)
+    table = read_table(Path("data/features/full"))
+    given = fits.parts(table, clean_hours)["test"]
+    ensemble = fits.fit(make_choice("seed=7"), table, given, seeds=3)
+    *members, first = seen
+    assert [m.settings.seed for m in members] == [0, 1, 2]
+    assert (first.train_rows, first.selected, len(first.metrics["val/loss"])) == (len(given), 2, 2)
+    assert ensemble.mean == pytest.approx(given["rentals"].mean())
+    position = ensemble.transformer.features.names.index("temperature")
+    standardized = apply(ensemble.transformer, given)[:, position]
+    assert (standardized.mean(), standardized.std()) == pytest.approx((0, 1), abs=1e-4)
+
+
+@pytest.mark.parametrize("loss", ["poisson", "mse"])
+def test_the_ensemble_predicts_what_its_members_predicted_in_training(
+    clean_hours: pd.DataFrame, monkeypatch: pytest.MonkeyPatch, loss: str
+) -> None:
+    results: list[training.MemberResult] = []
+    monkeypatch.setattr(
+        fits, "fit_stack", lambda members: results.extend(training.fit_stack(members)) or results
+    )
+    table = read_table(Path("data/features/full"))
+    choice = make_choice(f"loss={loss}", "regularization.batch_norm=before")
+    ensemble = fits.fit(choice, table, clean_hours, seeds=2)
+    day = clean_hours[clean_hours["timestamp"].isin(results[0].predictions[0])]
+    for result, predicted in zip(results, ensemble.predict(day), strict=True):
+        wanted = result.predictions[2] if loss == "poisson" else result.predictions[2].clip(1)
+        assert predicted == pytest.approx(wanted, rel=1e-4)
+    assert not np.allclose(*ensemble.predict(day))  # another seed, another network

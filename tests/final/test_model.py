@@ -1,0 +1,121 @@
+"""The registered model: saved, loaded, asked."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from bikefit.data import transformer
+from bikefit.data.features import Features
+from bikefit.data.stage import DataError
+from bikefit.final.interval import Interval
+from bikefit.final.model import Ensemble, Model, load
+from bikefit.final.rows import Habits
+from bikefit.nn.networks import build, mlp
+from bikefit.nn.stacking import Stack
+
+FEATURES = Features(one_hot=("weather",), standardized=("temperature",), plain=("working_day",))
+ROWS = pd.DataFrame(
+    {
+        "at": ["2012-10-05T17:00", "2012-10-06T03:00", "2012-10-06T04:00"],
+        "temp": [21, 12, 3],
+        "humidity": [60, 70, 80],
+        "windspeed": [12, 0, 6],
+        "weather": ["clear", "mist", "clear"],
+    }
+)
+
+
+def make_model(loss: str = "poisson", members: int = 3, batch_norm: str = "before") -> Model:
+    fitted = transformer.Transformer(FEATURES, np.datetime64("2011-01-01"), (15.0,), (8.0,))
+    width = len(FEATURES.names)
+    specs = mlp(width, (8,), "relu", batch_norm, "inverted")
+    networks = []
+    for seed in range(members):
+        torch.manual_seed(seed)
+        network = build(specs, width)
+        network(torch.randn(64, width))  # in training mode: running averages move
+        for layer in network.dropouts().values():
+            layer.p.fill_(0.5)
+        networks.append(network)
+    state = {name: value.numpy() for name, value in Stack(networks).state().items()}
+    layers = [{"name": s.name, "_target_": s.target, **s.args} for s in specs]
+    ensemble = Ensemble(fitted, layers, state, loss, 180.0, 170.0)  # type: ignore[arg-type]
+    habits = Habits("2011-01-01", "2012-12-31", 0.0, (0.0, 1.0, 0.0, 0.0))
+    return Model(ensemble, Interval(0.05, 2.0, 0.05, 0.95), habits)
+
+
+def test_the_mean_of_the_members_and_whole_bounds() -> None:
+    found = make_model().predict(ROWS)
+    assert list(found) == ["expected", "low", "high", "error"]
+    assert (found["error"] == "").all()
+    assert (found["low"] < found["expected"]).all() and (found["expected"] < found["high"]).all()
+    assert (found[["low", "high"]] % 1 == 0).all(axis=None)
+
+
+def test_members_are_those_that_were_stacked() -> None:
+    model = make_model(members=2)
+    hours = pd.DataFrame({"weather": ["mist"], "temperature": [23.0], "working_day": [True]})
+    x = torch.tensor([[0.0, 1, 0, 0, 1, 1]])
+    specs = mlp(6, (8,), "relu", "before", "inverted")
+    for m, rentals in enumerate(model.ensemble.predict(hours)):
+        network = build(specs, 6).eval()
+        network.load_state_dict(
+            {k: torch.from_numpy(v)[m] for k, v in model.ensemble.state.items()}, strict=False
+        )
+        assert rentals[0] == pytest.approx(180 * network(x).exp().item(), rel=1e-5)
+
+
+def test_the_same_numbers_on_every_call_alone_or_together(tmp_path: Path) -> None:
+    model = make_model()
+    model.save(tmp_path / "model")
+    together = load(tmp_path / "model").predict(ROWS)
+    pd.testing.assert_frame_equal(together, model.predict(ROWS), rtol=0, atol=0)
+    alone = pd.concat([model.predict(ROWS.iloc[[i]]) for i in range(3)])
+    pd.testing.assert_frame_equal(together, alone, rtol=1e-12)
+
+
+def test_a_wrong_row_has_its_error_and_the_others_their_numbers() -> None:
+    rows = ROWS.assign(weather=["clear", "sunny", "clear"])
+    found = make_model().predict(rows)
+    assert found["expected"].isna().tolist() == [False, True, False]
+    assert found["error"].str.contains("sunny").tolist() == [False, True, False]
+    right = make_model().predict(ROWS)
+    assert found["expected"].iloc[[0, 2]].tolist() == right["expected"].iloc[[0, 2]].tolist()
+
+
+def test_no_row_is_right() -> None:
+    found = make_model().predict(ROWS.drop(columns="temp"))
+    assert found["expected"].isna().all() and found["error"].str.startswith("temp: missing").all()
+
+
+def test_mse_never_expects_less_than_one_bike() -> None:
+    model = make_model("mse", batch_norm="none")
+    model.ensemble.state["output.linear.bias"] -= 100
+    assert (model.predict(ROWS)["expected"] == 1).all()
+
+
+def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="is not a model of bikefit"):
+        load(tmp_path)
+    make_model().save(tmp_path)
+    text = (tmp_path / "model.json").read_text().replace("bikefit model 1", "bikefit model 9")
+    (tmp_path / "model.json").write_text(text)
+    with pytest.raises(DataError, match="its format is 'bikefit model 9'"):
+        load(tmp_path)
+
+
+@pytest.mark.slow
+def test_it_loads_without_the_training() -> None:
+    code = (
+        "import sys, bikefit.final.model\n"
+        "print({'pytorch_lightning', 'hydra', 'pandera', 'dvc', 'mlflow'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"

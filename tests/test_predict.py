@@ -1,0 +1,98 @@
+"""Asking the model from the shell."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from bikefit import predict
+from bikefit.final.model import load
+
+pytestmark = pytest.mark.slow  # a sweep and its refit come first
+
+ASKED = ["--at", "2011-02-05T17:00", "--temp", "7", "--humidity", "60", "--windspeed", "12",
+         "--weather", "clear"]  # fmt: skip
+TABLE = """at,temp,humidity,windspeed,weather,note
+2011-02-05T17:00,7,60,12,clear,first
+2011-02-05T18:00,7,60,12,sunny,second
+2011-02-05T19:00,77,0,12,mist,third
+2011-02-06T08:00,5.5,70,0,mist,fourth
+"""
+
+
+def test_one_hour_in_a_sentence(refitted: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert predict.main(ASKED) == 0
+    model = load(registry.model_folder(predict.MODEL))
+    row = {"at": "2011-02-05T17:00", "temp": 7, "humidity": 60, "windspeed": 12, "weather": "clear"}
+    answer = model.predict(pd.DataFrame([row])).iloc[0]
+    assert capsys.readouterr().out == (
+        f"2011-02-05T17:00: {answer['expected']:.1f} rentals expected, from {answer['low']:.0f} to "
+        f"{answer['high']:.0f} in 9 of 10 such hours\n"
+    )
+    assert 0 <= answer["low"] < answer["expected"] < answer["high"]
+
+
+def test_a_table_is_answered_row_by_row(
+    refitted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "rows.csv").write_text(TABLE)
+    assert predict.main(["--input", str(tmp_path / "rows.csv")]) == 1  # two rows are wrong
+    shown = capsys.readouterr()
+    found = pd.read_csv(io.StringIO(shown.out))
+    assert list(found) == [
+        "at", "temp", "humidity", "windspeed", "weather", "note", "expected", "low", "high",
+        "error",
+    ]  # fmt: skip
+    assert found["expected"].notna().tolist() == [True, False, False, True]
+    assert found["error"].isna().tolist() == [True, False, False, True]
+    assert "line 3: weather = sunny: must be one of clear, mist," in shown.err
+    assert "line 4: temp = 77: must be a number from -8 to 39 °C; humidity = 0" in shown.err
+    assert "2 of 4 rows answered" in shown.err
+    assert "not used: column note" in shown.err
+
+
+def test_a_table_is_written_to_a_file(refitted: Path, tmp_path: Path) -> None:
+    lines = TABLE.splitlines(keepends=True)
+    (tmp_path / "rows.csv").write_text("".join([lines[0], lines[1], lines[4]]))
+    out = tmp_path / "answers.csv"
+    assert predict.main(["--input", str(tmp_path / "rows.csv"), "--output", str(out)]) == 0
+    assert pd.read_csv(out)["expected"].gt(0).tolist() == [True, True]
+
+
+def test_options_change_what_is_expected(
+    refitted: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = set()
+    for more in ([], ["--holiday", "yes"], ["--feels-like", "-10"]):
+        assert predict.main([*ASKED, *more]) == 0
+        said.add(capsys.readouterr().out)
+    assert len(said) == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([*ASKED[:-1], "sunny"], "weather = sunny: must be one of clear, mist"),
+        (ASKED[:-2], "weather: missing, must be one of clear, mist"),
+        ([*ASKED, "--model", "models:/nobody@champion"], "no model models:/nobody@champion in"),
+        (["--input", "no.csv"], "No such file"),
+        (["--input", "empty.csv"], "empty.csv cannot be read as a CSV table: No columns"),
+    ],
+)
+def test_what_is_wrong_is_said(
+    refitted: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+) -> None:
+    Path("empty.csv").write_text("")
+    assert predict.main(arguments) == 1
+    shown = capsys.readouterr()
+    assert said in shown.err and not shown.out
+
+
+@pytest.mark.parametrize("arguments", [[], [*ASKED, "--input", "x.csv"], [*ASKED, "--output", "x"]])
+def test_either_a_table_or_an_hour(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        predict.main(arguments)
+    assert ended.value.code == 2
