@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from bikefit import predict
+from bikefit import predict, registry
 from bikefit.final.model import load
 
 pytestmark = pytest.mark.slow  # a sweep and its refit come first

@@ -16,6 +16,7 @@ WALLS = {
                    "bikefit.config", "bikefit.data", "bikefit.training", "bikefit.tracking"},
     "bikefit/training": {"hydra", "omegaconf", "mlflow", "bikefit.tracking", "bikefit.compare"},
     "bikefit/store.py": HEAVY | {"bikefit", "pandas"},
+    "bikefit/registry.py": {"torch", "pytorch_lightning", "hydra", "omegaconf"},
     "bikefit/tracking.py": {"torch", "pytorch_lightning", "hydra", "omegaconf"},
     "bikefit/compare": {"torch", "pytorch_lightning", "hydra", "omegaconf", "mlflow",
                         "bikefit.nn", "bikefit.training", "bikefit.jobs", "bikefit.sweep"},
@@ -24,6 +25,8 @@ WALLS = {
     "bikefit/final/model.py": {"pytorch_lightning", "mlflow", "bikefit.config", "bikefit.training",
                                "bikefit.tracking", "bikefit.compare"},
     "bikefit/jobs.py": {"torch", "pytorch_lightning", "hydra", "omegaconf", "mlflow"},
+    "bikefit/processes.py": {"torch", "pytorch_lightning", "hydra", "omegaconf", "mlflow",
+                             "bikefit.tracking"},
     "bikefit/sweep.py": {"torch", "pytorch_lightning", "hydra", "omegaconf", "mlflow"},
     "hydra_plugins": {"torch", "pytorch_lightning", "mlflow", "bikefit"},
 }  # fmt: skip
