@@ -90,8 +90,7 @@ def _compare(sweeps: Sequence[str], options: argparse.Namespace) -> None:
             from bikefit.compare.reports import write_reports
 
             write_reports(sweep, runs, rankings[-1], reports)
-            # read again: now with their verdicts
-            write_report(sweep, tracking.read_runs(sweep), reports / "report.html", options.mlflow)
+            write_report(sweep, runs, rankings[-1], reports / "report.html", options.mlflow)
             print(f"Written to {reports}/ and attached to the sweep's run in MLflow.")
     if len(rankings) == 2:
         print(between(*rankings))
