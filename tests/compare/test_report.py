@@ -13,9 +13,9 @@ import pandas as pd
 import pytest
 
 from bikefit import tracking
+from bikefit.compare import report
 from bikefit.compare.__main__ import main
 from bikefit.compare.conclude import conclude
-from bikefit.compare import report
 from stores import add, result, settings
 
 HOSTILE = "<script>alert('bikes')</script>"

@@ -119,9 +119,7 @@ def write_report(
     tracking.log_files(sweep, [file])
 
 
-def render(
-    sweep: str, runs: pd.DataFrame, ranking: pd.DataFrame, address: str = ADDRESS
-) -> str:
+def render(sweep: str, runs: pd.DataFrame, ranking: pd.DataFrame, address: str = ADDRESS) -> str:
     """Return the HTML of :func:`write_report`, the same for the same runs."""
     given = verdicts(runs, read_thresholds())
     table = comparison(runs).assign(
