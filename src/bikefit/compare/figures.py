@@ -163,10 +163,14 @@ def _markers(ranking: pd.DataFrame) -> dict[str, str]:
 
 def _looks(
     ranking: pd.DataFrame, markers: dict[str, str]
-) -> Iterator[tuple[dict[str, str], pd.DataFrame]]:
+) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
     """Configurations that look the same: drawing them at once is quicker than one by one."""
     for (kind, network), group in ranking.groupby(["kind", "network"], sort=False):
-        style = {"color": colour(str(kind)), "marker": markers[str(network)], "linestyle": "none"}
+        style: dict[str, Any] = {
+            "color": colour(str(kind)),
+            "marker": markers[str(network)],
+            "linestyle": "none",
+        }
         yield style, group
 
 

@@ -23,7 +23,7 @@ def with_folds(runs: pd.DataFrame) -> pd.DataFrame:
     if "validation.folds" not in runs or not (runs["validation.folds"] > 1).any():
         return runs
     name = FOLDS.format(measure(comparison(runs)))
-    if runs.get(name, pd.Series()).map(type).eq(tuple).any():
+    if name in runs and any(isinstance(value, tuple) for value in runs[name]):
         return runs  # they have them
     values = [tuple(tracking.read_steps(run, name).values()) for run in runs["run_id"]]
     return runs.assign(**{name: pd.Series(values, index=runs.index, dtype=object)})

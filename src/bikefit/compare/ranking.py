@@ -208,7 +208,7 @@ def _paired_error(folds: pd.DataFrame, configurations: list[str]) -> pd.Series:
         first = folds.loc[configurations[0]]
         for place, name in enumerate(configurations):
             if name in known:
-                behind = (folds.loc[name] - first).mean()
+                behind = pd.DataFrame(folds.loc[name] - first).mean()
                 error[place] = behind.std() / math.sqrt(max(behind.count(), 1))
     return error
 
