@@ -17,7 +17,7 @@ from mlflow.artifacts import list_artifacts
 from bikefit import tracking
 from bikefit.compare.__main__ import main
 from bikefit.compare.conclude import _is_news, conclude_run
-from bikefit.compare.folds import fold_table
+from bikefit.compare.folds import fold_table, with_folds
 from bikefit.compare.ranking import rank, winner_note
 from bikefit.compare.verdicts import verdicts, with_verdicts
 from stores import add, result, settings
@@ -218,6 +218,9 @@ def test_a_cross_validated_sweep_shows_its_folds(store: None) -> None:
         for fold, outcome in enumerate(outcomes):
             tracking.finish_member(tracking.start_fold(one, job, "v1", fold), outcome, one)
         tracking.finish_folds(job, [tracking.best(one) for one in outcomes])
+    runs = with_folds(tracking.read_runs(sweep))
+    assert runs["folds/best/val/loss"].tolist() == [(4.0, 6.0), (6.0, 8.0)]
+    assert with_folds(runs) is runs
     # held-out deviances are twice the losses: 8 and 12 for seed 0, 12 and 16 for seed 1
     assert fold_table(tracking.read_runs(sweep)).splitlines() == [
         "| configuration | table | seeds | mean | fold 1 | fold 2 | on training rows |",

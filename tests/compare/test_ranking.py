@@ -195,6 +195,24 @@ def test_cross_validation_takes_its_noise_from_the_folds(run: Run) -> None:
     assert comparison(pd.DataFrame(runs))["val_loss_se"].tolist() == [0.3, 0.4]
 
 
+def test_leads_of_cross_validation_are_paired_by_fold(run: Run) -> None:
+    def job(method: str, seed: int, values: tuple[float, ...]) -> dict[str, Any]:
+        more = {"best/val/loss/standard_error": 1.0, "folds/best/val/loss": values}
+        val = sum(values) / len(values)
+        return run(method, seed=seed, val=val, **{"validation.folds": 3}, **more)
+
+    runs = [
+        job("l2 λ=0.1", 0, (4.0, 6.0, 8.0)), job("l2 λ=0.1", 1, (4.2, 6.2, 8.2)),
+        job("none", 0, (4.5, 6.5, 9.0)), job("none", 1, (4.5, 6.9, 8.9)),
+    ]  # fmt: skip
+    behind = rank(pd.DataFrame(runs)).iloc[1]
+    # Means over seeds: 0.4, 0.6 and 0.85 behind; deviations from their mean 0.6167:
+    # -0.2167, -0.0167 and 0.2333, so the sum of squares is 0.10167.
+    assert behind["difference"] == pytest.approx(1.85 / 3)
+    assert behind["difference_se"] == pytest.approx(math.sqrt(0.1016667 / 2 / 3))
+    assert not behind["within_noise"]  # unpaired, with an error of √2, it would be
+
+
 def test_different_losses_are_ranked_by_deviance(run: Run) -> None:
     runs = [
         run(val=7.0, **{"best/val/deviance": 14.0}),

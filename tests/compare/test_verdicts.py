@@ -232,6 +232,15 @@ def test_rows_known_by_heart_tell_no_noise(run: Run) -> None:
     )
 
 
+def test_near_a_best_that_knows_its_rows_by_heart_nothing_tells_the_noise(run: Run) -> None:
+    # An excess of twice the noise level, found by the benchmark: without a train loss that tells
+    # the noise, being close to the best is no sign of a good fit.
+    runs = [*lecture(run), *seeds(run, "l2 λ=0.1", train=4.2, val=17.0)]
+    found = only(judge(runs), "dropout")
+    assert found[0] == "undecided"
+    assert found[1].endswith("but it is 4.3 times the best's train loss 4.20")
+
+
 def test_one_run_alone(run: Run) -> None:
     one = run(train=9.0, val=17.9, **CONSTANT)
     (found,) = verdicts(pd.DataFrame([one])).to_dict("records")

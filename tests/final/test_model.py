@@ -17,7 +17,8 @@ from bikefit.data.stage import DataError
 from bikefit.final.interval import Interval
 from bikefit.final.model import Ensemble, Model, load
 from bikefit.final.rows import Habits
-from bikefit.nn.networks import build, mlp
+from bikefit.nn.networks import build
+from bikefit.nn.specs import mlp
 from bikefit.nn.stacking import Stack
 
 FEATURES = Features(one_hot=("weather",), standardized=("temperature",), plain=("working_day",))

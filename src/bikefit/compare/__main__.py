@@ -59,13 +59,14 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def _compare(sweeps: Sequence[str], options: argparse.Namespace) -> None:
     from bikefit import tracking
     from bikefit.compare.conclude import conclude
+    from bikefit.compare.folds import with_folds
     from bikefit.compare.ranking import between, choice_sentence
     from bikefit.compare.terminal import print_ranking
 
     rankings = []
     for sweep in sweeps:
         print(f"{tracking.sweep_name(sweep)} ({sweep})\n")
-        runs = tracking.read_runs(sweep)
+        runs = with_folds(tracking.read_runs(sweep))
         rankings.append(conclude(sweep, runs))
         print_ranking(rankings[-1])
         if options.one_standard_error:
@@ -76,8 +77,7 @@ def _compare(sweeps: Sequence[str], options: argparse.Namespace) -> None:
             from bikefit.compare.reports import write_reports
 
             write_reports(sweep, runs, rankings[-1], reports)
-            # read again: now with their verdicts
-            write_report(sweep, tracking.read_runs(sweep), reports / "report.html", options.mlflow)
+            write_report(sweep, runs, rankings[-1], reports / "report.html", options.mlflow)
             print(f"Written to {reports}/ and attached to the sweep's run in MLflow.")
     if len(rankings) == 2:
         print(between(*rankings))
@@ -85,13 +85,13 @@ def _compare(sweeps: Sequence[str], options: argparse.Namespace) -> None:
 
 def _renew(file: Path, section: str, sweep: str) -> None:
     """Put the table of a sweep into a section of a document."""
-    from bikefit.compare.folds import fold_table
+    from bikefit.compare.folds import fold_table, with_folds
     from bikefit.compare.ranking import rank, winner_note
     from bikefit.compare.verdicts import read_thresholds, with_verdicts
     from bikefit.data.files import renew
     from bikefit.tracking import read_runs
 
-    runs = read_runs(sweep)
+    runs = with_folds(read_runs(sweep))
     ranking = with_verdicts(rank(runs), runs, read_thresholds())
     folded = (ranking["folds"] > 1).any()
     renew(file, section, fold_table(runs) if folded else winner_note(ranking, top=len(ranking)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from bikefit import tracking
+from bikefit.compare.folds import with_folds
 from bikefit.compare.ranking import rank
 from bikefit.compare.verdicts import counts, read_thresholds, verdicts, with_verdicts
 
@@ -23,7 +24,7 @@ def conclude(sweep: str, runs: pd.DataFrame) -> pd.DataFrame:
         ThresholdError: the file of thresholds is wrong.
     """
     thresholds = read_thresholds()
-    ranking = with_verdicts(rank(runs), runs, thresholds)
+    ranking = with_verdicts(rank(with_folds(runs)), runs, thresholds)
     if len(runs):
         table = verdicts(runs, thresholds)
         tracking.tag_verdicts(table[_is_news(table, runs)])

@@ -137,10 +137,11 @@ def rank(runs: pd.DataFrame) -> pd.DataFrame:
         ``failed`` count; each measure is a mean over seeds, with ``…_std``, its standard
         deviation over seeds, and ``…_se``, its standard error; with cross-validation both are
         over folds. ``difference`` is the mean lead of the winner over common seeds,
-        ``difference_se`` its standard error (paired: common seeds share their random numbers;
-        folds are not paired here, which errs on the side of caution), and ``within_noise``
-        whether the first is at most two of the second: NA for the winner itself and where one
-        seed or fold leaves it undefined.
+        ``difference_se`` its standard error (paired: common seeds share their random numbers, and
+        all jobs of a table their folds, where `runs` has been through
+        :func:`bikefit.compare.folds.with_folds`; else errors of folds are added, which is
+        cautious), and ``within_noise`` whether the first is at most two of the second: NA for the
+        winner itself and where one seed or fold leaves it undefined.
     """
     table = comparison(runs)
     by = f"val_{measure(table)}"
@@ -153,36 +154,63 @@ def rank(runs: pd.DataFrame) -> pd.DataFrame:
     ranking["seeds"] = by_seed[by].groupby("configuration").count()
     ranking = ranking.join(_moments(table, by_seed, ranking))
     ranking = ranking.sort_values([by, "configuration"]).reset_index()
-    return ranking.join(_leads(by_seed[by], ranking, by)) if len(ranking) else ranking.assign(
-        **{key: pd.Series(dtype=float) for key in ("difference", "difference_se", "within_noise")}
-    )  # fmt: skip
+    if ranking.empty:
+        undefined = ("difference", "difference_se", "within_noise")
+        return ranking.assign(**{key: pd.Series(dtype=float) for key in undefined})
+    return ranking.join(_leads(by_seed[by], _folds(runs, table, METRICS[by]), ranking, by))
 
 
 def _moments(table: pd.DataFrame, by_seed: pd.DataFrame, ranking: pd.DataFrame) -> pd.DataFrame:
     """Mean, standard deviation and standard error of each measure, by configuration."""
     groups = by_seed.groupby("configuration")
-    moments = groups.mean()
+    moments, stds = groups.mean(), groups.std()
     for name in METRICS:
         # Seeds share their folds, so more seeds do not shrink what comes from the folds.
         folds = table.get(f"{name}_se", pd.Series(np.nan, index=table.index))
         of_folds = folds.groupby(table["configuration"]).mean()
-        std = groups[name].std()
+        std = stds[name]
         moments[f"{name}_std"] = (of_folds * np.sqrt(ranking["folds"])).fillna(std)
         moments[f"{name}_se"] = of_folds.fillna(std / np.sqrt(ranking["seeds"]))
     return moments
 
 
-def _leads(by_seed: pd.Series, ranking: pd.DataFrame, by: str) -> pd.DataFrame:
-    """How far each configuration is behind the first, seed by seed."""
+def _folds(runs: pd.DataFrame, table: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """A row a configuration and seed, a column a fold; no columns where folds are not known."""
+    values = runs[f"folds/{metric}"] if f"folds/{metric}" in runs else pd.Series(index=runs.index)
+    lists = [value if isinstance(value, tuple) else () for value in values]
+    names = [table["configuration"], table["seed"]]
+    return pd.DataFrame(lists, index=table.index, dtype=float).groupby(names).mean()
+
+
+def _leads(by_seed: pd.Series, folds: pd.DataFrame, ranking: pd.DataFrame, by: str) -> pd.DataFrame:
+    """How far each configuration is behind the first, seed by seed and fold by fold."""
     wide = by_seed.unstack("seed").reindex(ranking["configuration"]).reset_index(drop=True)
     behind = wide - wide.iloc[0]
     error: pd.Series = behind.std(axis=1) / np.sqrt(behind.count(axis=1))
     unpaired = np.hypot(ranking[f"{by}_se"], ranking[f"{by}_se"].iloc[0])
-    error = error.mask(ranking["folds"] > 1, unpaired)
+    paired = _paired_error(folds, list(ranking["configuration"]))
+    error = error.mask(ranking["folds"] > 1, paired.fillna(unpaired))
     error.iloc[0] = np.nan
     difference = behind.mean(axis=1)
     within = (difference <= NOISE * error).astype("boolean").mask(error.isna())
     return pd.DataFrame({"difference": difference, "difference_se": error, "within_noise": within})
+
+
+def _paired_error(folds: pd.DataFrame, configurations: list[str]) -> pd.Series:
+    """Standard error over the folds of the mean difference of common seeds to the first.
+
+    Folds share most of their training rows, so that it is a little too small (Nadeau & Bengio
+    2003).
+    """
+    error = pd.Series(np.nan, index=range(len(configurations)))
+    known = set(folds.index.get_level_values(0))
+    if configurations[0] in known:
+        first = folds.loc[configurations[0]]
+        for place, name in enumerate(configurations):
+            if name in known:
+                behind = pd.DataFrame(folds.loc[name] - first).mean()
+                error[place] = behind.std() / math.sqrt(max(behind.count(), 1))
+    return error
 
 
 def winner(ranking: pd.DataFrame) -> pd.Series | None:

@@ -26,20 +26,20 @@ from bikefit.compare.ranking import (
     measure,
     noise_sentence,
     number,
-    rank,
     unit,
     winner,
     with_spread,
 )
 from bikefit.compare.reports import history
+from bikefit.compare.verdicts import read_thresholds, verdicts
 from bikefit.data.files import replacing
 
 ADDRESS = "http://127.0.0.1:5000"  # of `make ui`
 TOP = 12  # configurations in the table before it is folded up
 LAYERS = 6
+SIDES = ("hour", "weekday", "weather", "working_day")  # from which errors are looked at
 STEPS = 12  # networks that are read for a path of weights
 BAND = "The band is ± a standard deviation over seeds or folds."
-VERDICT = "tags.verdict"
 
 
 @dataclass(frozen=True)
@@ -102,27 +102,29 @@ def address_of(address: str, experiment: object, run: str) -> str:
     return f"{address.rstrip('/')}/#/experiments/{experiment}/runs/{run}"
 
 
-def write_report(sweep: str, runs: pd.DataFrame, file: Path, address: str = ADDRESS) -> None:
+def write_report(
+    sweep: str, runs: pd.DataFrame, ranking: pd.DataFrame, file: Path, address: str = ADDRESS
+) -> None:
     """Write the report of a sweep and attach it to the sweep's run.
 
     Args:
         sweep: its run id.
         runs: as :func:`bikefit.tracking.read_runs` gives them; at least one has a result.
+        ranking: of :func:`bikefit.compare.conclude.conclude`.
         file: the HTML file.
         address: where MLflow's pages are served, for the links.
     """
     with replacing(file) as temporary:
-        temporary.write_text(render(sweep, runs, address), encoding="utf-8")
+        temporary.write_text(render(sweep, runs, ranking, address), encoding="utf-8")
     tracking.log_files(sweep, [file])
 
 
-def render(sweep: str, runs: pd.DataFrame, address: str = ADDRESS) -> str:
+def render(sweep: str, runs: pd.DataFrame, ranking: pd.DataFrame, address: str = ADDRESS) -> str:
     """Return the HTML of :func:`write_report`, the same for the same runs."""
-    table = comparison(runs).assign(experiment_id=runs["experiment_id"])
-    ranking = rank(runs)
-    if VERDICT in runs:
-        verdicts = runs[VERDICT].fillna("").groupby(table["configuration"]).agg(_commonest)
-        ranking["verdict"] = ranking["configuration"].map(verdicts)
+    given = verdicts(runs, read_thresholds())
+    table = comparison(runs).assign(
+        experiment_id=runs["experiment_id"], verdict=given["verdict"], reason=given["reason"]
+    )
     known = Sweep(runs, table, ranking, curves.cast(table, ranking), address)
     environment = Environment(
         loader=PackageLoader("bikefit.compare"), autoescape=True, undefined=StrictUndefined,
@@ -134,10 +136,6 @@ def render(sweep: str, runs: pd.DataFrame, address: str = ADDRESS) -> str:
         sections=[section for section in _sections(known) if section.pictures or section.lead],
         runs=_runs(known), ranking=_ranking(known), unit=unit(ranking), **_first_screen(known),
     )  # fmt: skip
-
-
-def _commonest(values: pd.Series) -> str:
-    return str(values.mode().iloc[0])
 
 
 def _first_screen(sweep: Sweep) -> dict[str, Any]:
@@ -153,7 +151,7 @@ def _first_screen(sweep: Sweep) -> dict[str, Any]:
         ("configurations", f"{len(ranking)}"),
         ("runs", f"{ranking['runs'].sum()}"),
     ]
-    counts = sweep.runs.get(VERDICT, pd.Series(dtype=str)).dropna().value_counts()
+    counts = sweep.table["verdict"].value_counts()
     return {
         "winner": best,
         "numbers": numbers,
@@ -175,7 +173,7 @@ def _ranking(sweep: Sweep) -> list[dict[str, Any]]:
             "train": number(row[f"train_{name}"], like),
             "gap": number(row["gap"], like),
             "rmse": number(row["val_rmse"], 100),
-            "verdict": row.get("verdict", ""),
+            "verdict": row["verdict"] or "",
             "runs": [
                 {"id": run["run_id"], "seed": run["seed"], "link": sweep.link(run)}
                 for run in runs[row["configuration"]].to_dict("records")
@@ -188,16 +186,10 @@ def _ranking(sweep: Sweep) -> list[dict[str, Any]]:
 def _runs(sweep: Sweep) -> list[dict[str, Any]]:
     by = f"val_{measure(sweep.table)}"
     like = sweep.table[by].min()
-    empty = pd.Series("", sweep.runs.index)
-    reason = sweep.runs.get(f"{VERDICT}.reason", empty).where(sweep.table["failure"].isna())
-    table = sweep.table.assign(
-        verdict=sweep.runs.get(VERDICT, empty).fillna(""),
-        reason=reason.fillna(sweep.table["failure"]).fillna(""),
-    )
     return [
         {"id": run["run_id"], "link": sweep.link(run), "validation": number(run[by], like)}
-        | {key: run[key] for key in ("name", "verdict", "reason")}
-        for run in table.to_dict("records")
+        | {key: run[key] or "" for key in ("name", "verdict", "reason")}
+        for run in sweep.table.to_dict("records")
     ]
 
 
@@ -295,12 +287,22 @@ def _mistakes(sweep: Sweep) -> Section:
         figure = mistakes.predicted_against_true(predictions, role)
         caption = f"{run['configuration']}, {len(predictions):,} validation rows"
         clouds.append(Picture(figure, caption, run["run_id"], sweep.link(run)))
-    sides = [column for column in ("hour", "weekday", "weather", "working_day")
+    sides = [column for column in SIDES
              if all(mistakes.tells(table, column) for table in known.values())]  # fmt: skip
     caption = "Solid: RMSE; dashed: mean of predicted minus true, below zero is too low."
     more = [Picture(mistakes.error_by(column, known), caption) for column in sides]
-    missing = [f"Weather and working day are left out: {mistakes.HOURS} is not here."]
-    return Section("Where it is wrong", missing if "weather" not in sides else [], [*clouds, *more])
+    return Section("Where it is wrong", _left_out(known, sides), [*clouds, *more])
+
+
+def _left_out(known: Mapping[str, pd.DataFrame], shown: Sequence[str]) -> list[str]:
+    """Say which sides of the error are not drawn, and why."""
+    columns = [column for column in SIDES if column not in shown]
+    names = " and ".join(column.replace("_", " ") for column in columns)
+    if not columns:
+        return []
+    if any(column not in table for column in columns for table in known.values()):
+        return [f"Without {mistakes.HOURS}, errors by {names} are not known."]
+    return [f"Errors by {names} are left out: no group has {mistakes.FEWEST} validation rows."]
 
 
 def _weights(sweep: Sweep, series: Sequence[curves.Series]) -> Section:

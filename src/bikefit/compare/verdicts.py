@@ -367,11 +367,15 @@ def _unexplored(case: Case, sweep: Sweep, t: Thresholds) -> Verdict | None:
 
 
 def _learned_by_heart(case: Case, sweep: Sweep, t: Thresholds) -> Verdict | None:
-    if case.val <= t.memorized * case.train:
+    # Where the best of the sweep knows its rows by heart, nothing near it tells the noise either.
+    train, whose = case.train, "train loss"
+    if sweep.best.train < train:
+        train, whose = sweep.best.train, "the best's train loss"
+    if case.val <= t.memorized * train:
         return None
     reason = (
-        f"{_reached(case, sweep)}, but it is {case.val / case.train:.1f} times train loss "
-        f"{number(case.train, sweep.best.val)}"
+        f"{_reached(case, sweep)}, but it is {case.val / train:.1f} times {whose} "
+        f"{number(train, sweep.best.val)}"
     )
     return Verdict(UNDECIDED, reason, "more data or stronger regularization would decide")
 
