@@ -30,7 +30,7 @@ def champion(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     buffer = io.BytesIO()
     predictions(1.1).to_parquet(buffer)
     found: dict[str, Any] = {"version": "1", "run_id": "r", "data.version": "v"}
-    monkeypatch.setattr(tracking, "champion", lambda name: found or None)
+    monkeypatch.setattr(registry, "champion", lambda name: found or None)
     found["artifact"] = buffer.getvalue()
     monkeypatch.setattr(tracking, "read_artifact", lambda run, name: found["artifact"])
     return found

@@ -11,8 +11,15 @@ import pytest
 from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher
 from hydra.test_utils.launcher_common_tests import IntegrationTestSuite, LauncherTestSuite
+from hydra.version import _UNSPECIFIED_, VersionBase
 
 from hydra_plugins.stack_launcher.stack_launcher import StackLauncher
+
+
+@pytest.fixture(autouse=True)
+def no_version_base(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other tests compose configs and so choose a version base for the whole process."""
+    monkeypatch.setattr(VersionBase.instance(), "version_base", _UNSPECIFIED_)
 
 
 def test_hydra_finds_the_launcher() -> None:

@@ -50,8 +50,9 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     temporary.mkdir(parents=True)
     try:
         yield temporary
-        for file in temporary.iterdir():
-            _to_disk(file)
+        for file in temporary.rglob("*"):
+            if file.is_file():
+                _to_disk(file)
         # A folder that is not empty cannot be renamed over, so the old one steps aside first.
         if path.exists():
             path.replace(old)
