@@ -161,6 +161,8 @@ def _collect(
             for index in suspects:
                 yield index, [_alone(index, m, processes, board) for m in pending.pop(index)]
             submitted = _submit(pending, processes, board)
+    for _ in _starting or ():  # done long ago; joblib warns of what nobody took
+        pass
 
 
 def _alone(index: int, member: Member, processes: int, board: Board) -> MemberResult | Failure:

@@ -18,6 +18,8 @@ from hydra.core.utils import (
 from hydra.types import TaskFunction
 from omegaconf import DictConfig, open_dict
 
+from hydra_plugins.stack_launcher.composing import Composer
+
 if TYPE_CHECKING:
     from hydra_plugins.stack_launcher.stack_launcher import StackLauncher
 
@@ -29,6 +31,7 @@ def launch(
 ) -> list[JobReturn]:
     """Run the jobs; directories, configs and job returns are made by Hydra's own ``run_job``."""
     assert launcher.config is not None and launcher.task_function is not None
+    assert launcher.hydra_context is not None
     setup_globals()
     configure_log(launcher.config.hydra.hydra_logging, launcher.config.hydra.verbose)
     Path(str(launcher.config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
@@ -38,20 +41,16 @@ def launch(
         prepare(processes=launcher.processes, jobs=len(job_overrides))
     task = launcher.task_function if together is None else _keep
     numbered = enumerate(job_overrides, start=initial_job_idx)
-    jobs = [_run(launcher, task, number, overrides) for number, overrides in numbered]
+    composer = Composer(launcher.hydra_context.config_loader, launcher.config)
+    jobs = [_run(launcher, task, number, composer.compose(o)) for number, o in numbered]
     configure_log(launcher.config.hydra.hydra_logging, launcher.config.hydra.verbose)
     if together is not None:
         _run_together(launcher, together, jobs, job_overrides)
     return jobs
 
 
-def _run(
-    launcher: StackLauncher, task: TaskFunction, number: int, overrides: Sequence[str]
-) -> JobReturn:
-    assert launcher.hydra_context is not None and launcher.config is not None
-    config = launcher.hydra_context.config_loader.load_sweep_config(
-        launcher.config, list(overrides)
-    )
+def _run(launcher: StackLauncher, task: TaskFunction, number: int, config: DictConfig) -> JobReturn:
+    assert launcher.hydra_context is not None
     with open_dict(config):
         config.hydra.job.id = f"{config.hydra.job.name}_{number}"
         config.hydra.job.num = number
