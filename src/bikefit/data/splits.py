@@ -8,7 +8,6 @@ also keeps the past before the future.
 from typing import Final, Literal, get_args
 
 import numpy as np
-from sklearn.model_selection import GroupKFold, KFold, train_test_split
 
 from bikefit.data.stage import DataError
 
@@ -30,6 +29,9 @@ def split(
         DataError: if the kind is unknown, a fraction is outside [0, 1), they leave nothing for
             training, or a fraction above 0 gives no row.
     """
+    # Here, since its import takes a second, which training on one split need not wait for.
+    from sklearn.model_selection import train_test_split
+
     _check_kind(kind)
     units, unit_of_row = _units(np.asarray(timestamps), kind)
     sizes = _sizes(units, kind, {"validation": validation, "test": test})
@@ -60,6 +62,8 @@ def folds(
     Raises:
         DataError: if the kind is unknown or there are fewer rows (or days) than folds.
     """
+    from sklearn.model_selection import GroupKFold, KFold
+
     _check_kind(kind)
     timestamps = np.asarray(timestamps)
     units, unit_of_row = _units(timestamps, kind)

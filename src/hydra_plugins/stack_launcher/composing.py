@@ -29,6 +29,7 @@ class Composer:
         self.loader, self.master = loader, master
         self.parser = OverridesParser.create(config_loader=loader)
         self.known: dict[tuple[str, ...], DictConfig] = {}
+        self.groups: dict[str, bool] = {}
 
     def compose(self, overrides: Sequence[str]) -> DictConfig:
         """Return the config of a job, as ``load_sweep_config`` does."""
@@ -48,8 +49,13 @@ class Composer:
             and override.package is None
             and not override.is_hydra_override()
             and not isinstance(override.value(), dict)  # which would be merged, not set
-            and not self.loader.get_group_options(override.key_or_group)
+            and not self._is_group(override.key_or_group)
         )
+
+    def _is_group(self, key: str) -> bool:
+        if key not in self.groups:  # looks into folders
+            self.groups[key] = bool(self.loader.get_group_options(key))
+        return self.groups[key]
 
     def _changed(self, config: DictConfig, overrides: Sequence[Override]) -> DictConfig:
         changed = copy.deepcopy(config)
