@@ -22,7 +22,8 @@ QUICK = ["network.hidden=[4]", "training.epochs=2", "training.batch_size=64"]
 
 
 def job(*overrides: str) -> Job:
-    return Job(make_settings(*QUICK, *overrides), " ".join(overrides))
+    quick = QUICK[1:] if "network=custom" in overrides else QUICK
+    return Job(make_settings(*quick, *overrides), " ".join(overrides))
 
 
 def tasks(*found: Job) -> list[Task]:
@@ -44,6 +45,33 @@ def test_large_groups_are_cut_by_size_and_for_all_processes(workplace: Path) -> 
     halves = make_stacks(tasks(*many), processes=2, stack_size=100)
     # members with one seed stay together: they share rows and noise
     assert [{t.member.settings.seed for t in stack} for stack in halves] == [{0}, {1}]
+
+
+def test_small_networks_train_in_larger_stacks(workplace: Path) -> None:
+    def sizes(*overrides: str) -> list[int]:
+        found = [job(*overrides, f"regularization.l2={v}") for v in range(24)]
+        return [len(s) for s in make_stacks(tasks(*found), processes=1)]
+
+    # 4 bytes x 256 rows x 128 units = 128 KiB, of which 1.5 MiB hold 12
+    assert sizes("network.hidden=[128,64]", "training.batch_size=256") == [12, 12]
+    assert sizes("network.hidden=[16]", "training.batch_size=256") == [24]
+    assert sizes("network.hidden=[4096]", "training.batch_size=256") == [4] * 6
+
+
+def test_what_trains_alone_is_said_with_the_reason(
+    workplace: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    noisy = "[{name: a, _target_: torch.nn.Dropout},{name: b, _target_: torch.nn.Linear}]"
+    own = ["network=custom", f"network.layers={noisy.replace('Linear', 'Linear, out_features: 1')}"]
+    found = [
+        job("seed=0"), job("seed=1"), job("loss=mse", "seed=2"),
+        job(*own, "seed=3"), job(*own, "seed=4"),
+    ]  # fmt: skip
+    jobs.train(found, None, processes=1)
+    assert "trains alone, since no other has its loss: loss=mse seed=2" in caplog.text
+    assert caplog.text.count("trains alone, since it cannot be stacked") == 2
+    assert "(a.layer: vmap: called random operation" in caplog.text
 
 
 def test_folds_are_members(workplace: Path) -> None:

@@ -6,12 +6,14 @@ to MLflow is said by this process, so that one writer meets the store.
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from statistics import fmean
+from typing import Any
 
 import joblib
 import numpy as np
@@ -27,7 +29,10 @@ from bikefit.training.members import Failure, Member, MemberResult, stack_key
 
 log = logging.getLogger(__name__)
 
-STACK_SIZE = 12  # members trained as one
+# Members trained as one: as many as have their activations of a step fit into these bytes
+# (`make bench-scaling` measures it), within limits.
+CACHE = 3 * 2**19
+FEWEST, MOST = 4, 128
 
 
 class MemberError(RuntimeError):
@@ -50,6 +55,7 @@ class Job:
     run: str = ""
     results: dict[int, MemberResult | Failure | Finished] = field(default_factory=dict)
     fold_runs: list[str] = field(default_factory=list)
+    alone: bool = False
 
     @property
     def data_version(self) -> str:
@@ -83,6 +89,7 @@ class Task:
     job: int
     index: int
     member: Member
+    alone: bool = False  # its network cannot share a stack
 
 
 def train(
@@ -120,11 +127,15 @@ def train(
 
 def _check_networks(jobs: Sequence[Job]) -> None:
     """Build the networks that users wrote as lists of layers: an error stops before training."""
-    written = [job.settings for job in jobs if job.settings.network.layers is not None]
-    if written:
-        from bikefit.training.strengths import check_networks
+    written = [job for job in jobs if job.settings.network.layers is not None]
+    if not written:
+        return
+    from bikefit.training.strengths import check_networks
 
-        check_networks(written)
+    for job, why in zip(written, check_networks([j.settings for j in written]), strict=True):
+        job.alone = why is not None
+        if why is not None and len(jobs) > 1:
+            log.info(f"trains alone, since it cannot be stacked: {job.label} ({why})")
 
 
 def _reuse(jobs: dict[str, Job], sweep: str | None) -> dict[str, Finished]:
@@ -159,14 +170,14 @@ def _train(
 ) -> list[float | Exception]:
     """Train the jobs, whose members may be known in part, and record them as they are done."""
     tasks = [
-        Task(j, i, member)
+        Task(j, i, member, job.alone)
         for j, job in enumerate(jobs)
         for i, member in enumerate(job.members())
         if i not in job.results
     ]
     count = count or joblib.cpu_count()
-    stacks = make_stacks(tasks, count, stack_size or STACK_SIZE)
-    _announce(stacks, count)
+    stacks = make_stacks(tasks, count, stack_size)
+    _announce(stacks, jobs, count)
     done: list[float | Exception] = [MemberError("not trained")] * len(jobs)
     board = Board(len(stacks))
     shown = bool(jobs) and jobs[0].settings.trainer.progress
@@ -191,7 +202,9 @@ def _train(
     return done
 
 
-def make_stacks(tasks: Sequence[Task], processes: int, stack_size: int) -> list[list[Task]]:
+def make_stacks(
+    tasks: Sequence[Task], processes: int, stack_size: int | None = None
+) -> list[list[Task]]:
     """Group members that can train as one, and cut the groups so that all processes have work.
 
     Members that share seed and fold stay together where that is possible: they read the same
@@ -199,14 +212,22 @@ def make_stacks(tasks: Sequence[Task], processes: int, stack_size: int) -> list[
     """
     groups: dict[str, list[Task]] = {}
     for task in tasks:
-        groups.setdefault(stack_key(task.member), []).append(task)
+        own = f" {task.job} {task.index}" if task.alone else ""
+        groups.setdefault(stack_key(task.member) + own, []).append(task)
     stacks = []
     for group in groups.values():
         group.sort(key=lambda t: (t.member.settings.seed, t.member.fold or 0, t.job))
         share = -(-len(group) // processes) if len(groups) < processes else len(group)
-        count = -(-len(group) // max(1, min(stack_size, share)))
+        size = stack_size or _suits_caches(group[0].member.settings)
+        count = -(-len(group) // max(1, min(size, share)))
         stacks += [list(part) for part in np.array_split(np.array(group, dtype=object), count)]
     return sorted(stacks, key=_cost, reverse=True)  # the longest first: processes end together
+
+
+def _suits_caches(settings: Settings) -> int:
+    """Return how many members to train as one."""
+    activations = 4 * settings.training.batch_size * max(settings.network.hidden, default=1)
+    return min(MOST, max(FEWEST, CACHE // activations))
 
 
 def _cost(stack: Sequence[Task]) -> int:
@@ -216,7 +237,7 @@ def _cost(stack: Sequence[Task]) -> int:
     return products * settings.training.epochs * len(stack)
 
 
-def _announce(stacks: Sequence[Sequence[Task]], count: int) -> None:
+def _announce(stacks: Sequence[Sequence[Task]], jobs: Sequence[Job], count: int) -> None:
     members = sum(map(len, stacks))
     if members > 1:
         sizes = ", ".join(str(len(stack)) for stack in stacks)
@@ -224,6 +245,18 @@ def _announce(stacks: Sequence[Sequence[Task]], count: int) -> None:
             f"{members} members in {len(stacks)} stacks (of {sizes}) on "
             f"{min(count, len(stacks))} processes"
         )
+    keys = [json.loads(stack_key(stack[0].member)) for stack in stacks]
+    for stack, key in zip(stacks, keys, strict=True):
+        others = [other for other in keys if other != key]
+        if len(stack) == 1 and len(others) == len(stacks) - 1 and others:
+            job = jobs[stack[0].job]
+            log.info(f"trains alone, since no other has its {_differs(key, others)}: {job.label}")
+
+
+def _differs(key: dict[str, Any], others: Sequence[dict[str, Any]]) -> str:
+    """Name what keeps a member from the stack that it has most in common with."""
+    differing = [tuple(name for name in key if key[name] != other[name]) for other in others]
+    return " and ".join(sorted(differing, key=len)[0])
 
 
 def _start_runs(job: Job, sweep: str | None) -> None:

@@ -14,6 +14,7 @@ import torch
 
 from bikefit.config import Settings
 from bikefit.nn.networks import parameter_count
+from bikefit.nn.randomness import derive
 from bikefit.nn.stacking import Stack
 from bikefit.training.callbacks import Progress, Selection
 from bikefit.training.data import Batches, Rows, StackData
@@ -43,6 +44,7 @@ def fit_stack(
     """
     start = time.perf_counter()
     settings = members[0].settings
+    torch.manual_seed(derive(settings.seed, "layers that draw for themselves"))
     torch.set_num_threads(1)  # parallel work is done by processes; also makes results repeatable
     module, data = _assemble(members)
     selection = Selection([m.settings.regularization.patience for m in members])

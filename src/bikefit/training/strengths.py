@@ -32,19 +32,35 @@ class Strengths:
     weight_decay: dict[str, float]
 
 
-def check_networks(settings: Sequence[Settings]) -> None:
+def check_networks(settings: Sequence[Settings]) -> list[str | None]:
     """Build every distinct network once, so that a wrong layer stops a sweep before it trains.
+
+    Returns:
+        For each of the settings why its network cannot share a stack; None where it can.
 
     Raises:
         ValueError: names the layer and both shapes.
     """
-    seen: set[str] = set()
+    found: dict[str, str | None] = {}
+    keys = []
     for one in settings:
         features = read_pool(one.data.path).features.shape[1]
         specs = layers(one, features)
-        if (key := f"{features} {specs}") not in seen:
-            seen.add(key)
-            build(specs, features)
+        keys.append(key := f"{features} {specs}")
+        if key not in found:
+            found[key] = _why_alone(build(specs, features), features)
+    return [found[key] for key in keys]
+
+
+def _why_alone(network: Network, features: int) -> str | None:
+    stack = Stack([network, network])
+    if not stack.mapped():
+        return None
+    try:
+        stack(torch.zeros(2, 4, features)).sum().backward()
+    except Exception as error:  # whatever vmap says of a function
+        return f"{', '.join(stack.mapped())}: {str(error).strip().splitlines()[0]}"
+    return None
 
 
 def make_network(settings: Settings, features: int) -> Network:
