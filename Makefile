@@ -33,7 +33,7 @@ test: setup ## lint, check types, run all tests
 	ruff check .
 	ruff format --check .
 	mypy
-	pytest
+	pytest -n auto --dist loadfile
 
 readme: setup ## renew the result tables in README.md from the last `make repro`
 	python -m bikefit.compare --record data/sweep.json --document README.md

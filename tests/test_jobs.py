@@ -13,7 +13,7 @@ import psutil
 import pytest
 from mlflow import MlflowClient
 
-from bikefit import jobs, tracking
+from bikefit import jobs, processes, tracking
 from bikefit.jobs import Job, MemberError, Task, make_stacks
 from bikefit.training import fit
 from conftest import make_settings
@@ -238,26 +238,25 @@ def test_runs_of_a_process_that_is_gone_are_closed(workplace: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_killed_worker_costs_no_run(workplace: Path, caplog: pytest.LogCaptureFixture) -> None:
-    found = [job(f"seed={s}", "training.epochs=40") for s in range(4)]
-    killed = threading.Event()
+def test_a_killed_worker_costs_no_run(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    real = processes.Board
+    boards: list[processes.Board] = []
+    monkeypatch.setattr(jobs, "Board", lambda stacks: boards.append(real(stacks)) or boards[0])
 
     def kill() -> None:
-        while not killed.is_set():
-            for child in psutil.Process().children(recursive=True):
-                if "LokyProcess" in " ".join(child.cmdline()) and child.cpu_times().user > 4:
-                    child.kill()
-                    killed.set()
-                    return
-            time.sleep(0.05)
+        while not boards or boards[0].epochs() < 3:
+            time.sleep(0.01)
+        workers = psutil.Process().children(recursive=True)
+        next(w for w in workers if "LokyProcess" in " ".join(w.cmdline())).kill()
 
     killer = threading.Thread(target=kill)
     killer.start()
-    results = jobs.train(found, None, processes=2, stack_size=1)
-    killed.set()
+    overrides = [[f"seed={s}", "training.epochs=60"] for s in range(4)]
+    results = jobs.train([job(*o) for o in overrides], None, processes=2, stack_size=1)
     killer.join()
-    undisturbed = jobs.train(
-        [job(f"seed={s}", "training.epochs=40", "rerun=true") for s in range(4)], None, processes=1
-    )
     assert "a worker process was killed" in caplog.text
+    monkeypatch.setattr(jobs, "Board", real)
+    undisturbed = jobs.train([job(*o, "rerun=true") for o in overrides], None, processes=1)
     assert results == pytest.approx(undisturbed, rel=1e-5)
