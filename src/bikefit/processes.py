@@ -143,7 +143,7 @@ def _deaf() -> Iterator[None]:
 def end() -> None:
     """Kill the workers, whatever they do: nobody waits for them any more."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*adjusting the input task iterator")  # on unused results
+        warnings.filterwarnings("ignore", ".*adjusting the input task iterator")
         if _starting is not None:
             _starting.close()
     get_reusable_executor(reuse=True).shutdown(wait=False, kill_workers=True)
