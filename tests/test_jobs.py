@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
-import time
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from mlflow import MlflowClient
 
@@ -207,29 +204,3 @@ def test_runs_of_a_process_that_is_gone_are_closed(workplace: Path) -> None:
     assert tracking.close_dead() == 1
     states = [MlflowClient().get_run(run).info.status for run in (alive, dead, elsewhere)]
     assert states == ["RUNNING", "KILLED", "RUNNING"]
-
-
-@pytest.mark.slow
-def test_a_killed_worker_costs_no_run(workplace: Path, caplog: pytest.LogCaptureFixture) -> None:
-    found = [job(f"seed={s}", "training.epochs=40") for s in range(4)]
-    killed = threading.Event()
-
-    def kill() -> None:
-        while not killed.is_set():
-            for child in psutil.Process().children(recursive=True):
-                if "LokyProcess" in " ".join(child.cmdline()) and child.cpu_times().user > 4:
-                    child.kill()
-                    killed.set()
-                    return
-            time.sleep(0.05)
-
-    killer = threading.Thread(target=kill)
-    killer.start()
-    results = jobs.train(found, None, processes=2, stack_size=1)
-    killed.set()
-    killer.join()
-    undisturbed = jobs.train(
-        [job(f"seed={s}", "training.epochs=40", "rerun=true") for s in range(4)], None, processes=1
-    )
-    assert "a worker process was killed" in caplog.text
-    assert results == pytest.approx(undisturbed, rel=1e-5)
