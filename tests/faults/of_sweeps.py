@@ -410,7 +410,7 @@ def full_under_a_sweep(folder: Path, draw: random.Random) -> int:
         first = Sweep(disk, *overrides[:-2], "seed=0", "hydra.launcher.stack_size=1")
         assert first.end() == 0, first.said()
         (old,) = finished(disk)
-        filler = fill(disk, leave=some(draw, 20_000, 300_000))
+        filler = fill(disk, leave=some(draw, 20_000, 900_000))
         second = Sweep(disk, *overrides)
         if second.end():
             said = second.said()
