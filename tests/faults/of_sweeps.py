@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import chdir, closing, contextmanager
 from functools import cache
 from pathlib import Path
-from tempfile import NamedTemporaryFile, mkdtemp
+from tempfile import NamedTemporaryFile, TemporaryDirectory
 from urllib.request import urlopen
 
 import psutil
@@ -131,10 +131,11 @@ def results(folder: Path) -> dict[str, Metrics]:
 @cache
 def undisturbed(*overrides: str) -> tuple[dict[str, Metrics], float]:
     """What a sweep gives that nothing happens to, and how many seconds it takes."""
-    folder = project(Path(mkdtemp(prefix="undisturbed-")))
-    sweep = Sweep(folder, *overrides)
-    assert sweep.end() == 0, sweep.said()
-    return results(folder), sweep.age()
+    with TemporaryDirectory(prefix="undisturbed-") as place:
+        folder = project(Path(place))
+        sweep = Sweep(folder, *overrides)
+        assert sweep.end() == 0, sweep.said()
+        return results(folder), sweep.age()
 
 
 def lost(folder: Path, *overrides: str) -> int:
