@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
-import time
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from mlflow import MlflowClient
 
-from bikefit import jobs, processes, tracking
+from bikefit import jobs, tracking
 from bikefit.jobs import Job, MemberError, Task, make_stacks
 from bikefit.training import fit
 from conftest import make_settings
@@ -235,28 +232,3 @@ def test_runs_of_a_process_that_is_gone_are_closed(workplace: Path) -> None:
     assert tracking.close_dead() == 1
     states = [MlflowClient().get_run(run).info.status for run in (alive, dead, elsewhere)]
     assert states == ["RUNNING", "KILLED", "RUNNING"]
-
-
-@pytest.mark.slow
-def test_a_killed_worker_costs_no_run(
-    workplace: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    real = processes.Board
-    boards: list[processes.Board] = []
-    monkeypatch.setattr(jobs, "Board", lambda stacks: boards.append(real(stacks)) or boards[0])
-
-    def kill() -> None:
-        while not boards or boards[0].epochs() < 3:
-            time.sleep(0.01)
-        workers = psutil.Process().children(recursive=True)
-        next(w for w in workers if "LokyProcess" in " ".join(w.cmdline())).kill()
-
-    killer = threading.Thread(target=kill)
-    killer.start()
-    overrides = [[f"seed={s}", "training.epochs=60"] for s in range(4)]
-    results = jobs.train([job(*o) for o in overrides], None, processes=2, stack_size=1)
-    killer.join()
-    assert "a worker process was killed" in caplog.text
-    monkeypatch.setattr(jobs, "Board", real)
-    undisturbed = jobs.train([job(*o, "rerun=true") for o in overrides], None, processes=1)
-    assert results == pytest.approx(undisturbed, rel=1e-5)

@@ -114,3 +114,49 @@ def test_a_deleted_experiment_is_named(workplace: Path) -> None:
     MlflowClient().delete_experiment(found)
     with pytest.raises(tracking.TrackingError, match=f"restore -x {found}"):
         tracking.experiment_id("full")
+
+
+def test_runs_that_the_store_does_not_know_are_set_aside(
+    workplace: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = make_settings()
+    run = tracking.start_job(settings, None, "v")
+    tracking.keep("0" * 32, {"runs": 1.0}, "FINISHED")
+    tracking.keep(run, {"runs": 1.0}, "FINISHED")
+    assert tracking.send_unsent() == 0
+    assert tracking.unsent() == []
+    assert MlflowClient().get_run(run).info.status == "FINISHED"
+    assert MlflowClient().get_run(run).data.metrics == {"runs": 1.0}
+    assert (workplace / "unsent/refused" / ("0" * 32) / "record.json").exists()
+    assert "lies in unsent/refused/000" in caplog.text
+
+
+def test_a_server_that_is_away_is_waited_for_then_named(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:hush@127.0.0.1:9")
+    monkeypatch.setenv("BIKEFIT_PATIENCE", "0.2")
+    tracking.client.cache_clear()
+    with pytest.raises(tracking.AwayError, match=r"^http://…@127\.0\.0\.1:9 does not answer$"):
+        tracking.latest_sweep()
+    assert "waiting up to 0 s" in caplog.text
+    tracking.keep("1" * 32, {}, "FINISHED")
+    assert tracking.send_unsent() == 1
+    assert tracking.unsent() == ["1" * 32]
+
+
+def test_a_database_is_made_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(engine: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    tracking.client.cache_clear()
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(tracking, "_initialize_tables", die)
+        tracking.client()
+    assert {path.name for path in tmp_path.iterdir()} <= {"mlflow.db.lock"}
+    (tmp_path / "mlflow.db").touch()  # as others leave it that were killed
+    assert len(tracking.client().search_experiments()) == 1
+    tracking.client.cache_clear()

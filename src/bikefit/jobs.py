@@ -140,6 +140,7 @@ def _check_networks(jobs: Sequence[Job]) -> None:
 
 def _reuse(jobs: dict[str, Job], sweep: str | None) -> dict[str, Finished]:
     """Find the jobs, by fingerprint, that have a finished run, and let the sweep refer to it."""
+    tracking.send_unsent()  # of a sweep that was killed before it could send
     dead = tracking.close_dead()
     if dead:
         log.info(f"{dead} runs of processes that are gone are closed as killed")
@@ -183,7 +184,8 @@ def _train(
     shown = bool(jobs) and jobs[0].settings.trainer.progress
     with Interrupt(board), _Bar(tasks, len(jobs), board, enabled=shown) as bar:
         for job in jobs:
-            _start_runs(job, sweep)
+            if not board.stopping():
+                _start_runs(job, sweep)
         finished = processes.run([[t.member for t in stack] for stack in stacks], count, board)
         for j in [j for j, job in enumerate(jobs) if job.complete()]:  # all folds known
             done[j] = _record(jobs[j])
@@ -275,6 +277,8 @@ def _start_runs(job: Job, sweep: str | None) -> None:
 
 def _record(job: Job) -> float | Exception:
     """Write what came out of a job to its runs; return its validation loss or what failed."""
+    if not job.run:
+        return MemberError("stopped before it began")
     results = [job.results[i] for i in range(len(job.results))]
     for run, result in zip(job.fold_runs or [job.run], results, strict=True):
         if isinstance(result, Failure):

@@ -13,7 +13,8 @@ import tempfile
 import threading
 import traceback
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
@@ -29,7 +30,7 @@ from bikefit.training.members import Failure, Member, MemberResult, Stopped
 log = logging.getLogger(__name__)
 
 Results = Sequence[MemberResult | Failure]
-_starting: Iterator[None] | None = None
+_starting: Generator[None] | None = None
 
 
 class Board:
@@ -43,7 +44,10 @@ class Board:
         descriptor, name = tempfile.mkstemp(prefix="bikefit-board-")
         os.close(descriptor)
         self.path = Path(name)
-        self.cells = np.memmap(self.path, dtype=np.int64, mode="w+", shape=(stacks + 1, 2))
+        # written out, so that a full disk is an error here and does not kill who writes a cell
+        self.path.write_bytes(np.zeros((stacks + 1, 2), np.int64).tobytes())
+        self.cells = np.memmap(self.path, dtype=np.int64, mode="r+", shape=(stacks + 1, 2))
+        self.cells[0, 1] = os.getpid()
 
     def stop(self) -> None:
         """Ask every member to stop at the end of its step."""
@@ -84,8 +88,9 @@ class Watch:
         self.row[1] += epochs
 
     def stopping(self) -> bool:
-        """Say whether the stack is asked to stop."""
-        return bool(self.cells[0, 0])
+        """Say whether the stack is asked to stop, or nobody is left to take its results."""
+        orphaned = self.cells[0, 1] not in (os.getpid(), os.getppid())
+        return bool(self.cells[0, 0]) or orphaned
 
 
 class Interrupt:
@@ -121,11 +126,26 @@ def start(processes: int | None) -> None:
     global _starting  # kept, since joblib stops the work of a generator that nobody holds
     processes = processes or joblib.cpu_count()
     if processes > 1:
-        _starting = _parallel(processes)(joblib.delayed(_load)() for _ in range(processes))
+        with _deaf():
+            _starting = _parallel(processes)(joblib.delayed(_load)() for _ in range(processes))
+
+
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Let processes that are started here not hear Ctrl-C: the parent does, and tells them."""
+    old = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, old)
 
 
 def end() -> None:
     """Kill the workers, whatever they do: nobody waits for them any more."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*adjusting the input task iterator")
+        if _starting is not None:
+            _starting.close()
     get_reusable_executor(reuse=True).shutdown(wait=False, kill_workers=True)
 
 
@@ -183,7 +203,8 @@ def _submit(
     # joblib renews a worker that has grown by 300 MB; its stacks go on elsewhere, nothing is lost.
     warnings.filterwarnings("ignore", "A worker stopped while some jobs were given")
     calls = [joblib.delayed(_work)(board.path, i, stack) for i, stack in stacks.items()]
-    found: Iterator[tuple[int, Results]] = _parallel(processes)(calls)
+    with _deaf():
+        found: Iterator[tuple[int, Results]] = _parallel(processes)(calls)
     return found
 
 

@@ -46,6 +46,7 @@ def register(
     with (
         tempfile.TemporaryDirectory() as place,
         warnings.catch_warnings(),
+        tracking.in_words(),
         mlflow.start_run(run_id=run),
     ):
         # MLflow on its own type hints, and on ours, in place of which there is a signature.
@@ -79,8 +80,8 @@ def champion(name: str) -> dict[str, str] | None:
     """Return ``version``, ``run_id`` and the tags of the champion; None where there is none."""
     try:
         found = tracking.client().get_model_version_by_alias(name, CHAMPION)
-    except MlflowException as error:
-        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+    except tracking.TrackingError as error:
+        if error.code in tracking.GONE:
             return None
         raise
     return {**found.tags, "version": str(found.version), "run_id": str(found.run_id)}

@@ -27,6 +27,16 @@ class _Open:
     failures: list[str] | None = None
     stopped: bool = False
 
+    def status(self) -> str:
+        """How the parent run ends."""
+        if self.stopped:
+            return "KILLED"
+        return "FINISHED" if self.failures == [] else "FAILED"
+
+    def counts(self) -> dict[str, float]:
+        """How many jobs there were, and how many failed."""
+        return {"runs": float(self.jobs), "runs.failed": float(len(self.failures or []))}
+
 
 _open: _Open | None = None
 
@@ -42,9 +52,10 @@ def run_one(settings: Settings) -> float:
     if isinstance(result, Exception):
         raise result
     log.info(f"{job.label}: validation loss {result:.4g} (run {job.run})")
-    from bikefit.compare.conclude import conclude_run
+    if not tracking.unsent():
+        from bikefit.compare.conclude import conclude_run
 
-    log.info(conclude_run(job.run))
+        log.info(conclude_run(job.run))
     return result
 
 
@@ -77,38 +88,46 @@ def run_sweep(
         _open.stopped = True
         raise
     _open.jobs += len(jobs)
-    pairs = zip(jobs, results, strict=True)
-    _open.failures = [
-        *(_open.failures or []), *(job.label for job, r in pairs if isinstance(r, Exception)),
-    ]  # fmt: skip
+    _open.failures = [*(_open.failures or []), *_failures(jobs, results)]
     return results
 
 
+def _failures(jobs: Sequence[Job], results: Sequence[float | Exception]) -> list[str]:
+    return [
+        f"{job.label}: {str(result).splitlines()[-1]}"
+        for job, result in zip(jobs, results, strict=True)
+        if isinstance(result, Exception)
+    ]
+
+
 def close_sweep() -> int:
-    """Print who won, write it to the parent run and close that; without a sweep do nothing.
+    """Print who won and who failed, write it to the parent run and close that.
+
+    Without a sweep, see to what a plain run could not send.
 
     Returns:
-        How many runs MLflow has not taken: they wait in a folder.
+        The exit status: 1 where a job failed or MLflow has not taken all results.
     """
     global _open
-    if _open is None:
-        return 0
     sweep, _open = _open, None
-    for label in sweep.failures or []:
-        log.error(f"failed: {label}")
-    unsent = tracking.send_unsent()
-    if unsent:
+    if tracking.send_unsent():
+        if sweep is not None:
+            tracking.keep(sweep.run, sweep.counts(), sweep.status())
         log.error(
-            f"{unsent} runs are kept in {tracking.UNSENT}/, since {tracking.address()} does not "
-            "take them: `python -m bikefit.send` sends them once it does"
+            f"{len(tracking.unsent())} runs are kept in {tracking.UNSENT}/: "
+            "`python -m bikefit.send` sends them once the store takes them"
         )
-        return unsent
+        return 1
+    if sweep is None:
+        return 0
     _conclude(sweep)
     seconds = time.perf_counter() - sweep.started
     log.info(
         f"{sweep.jobs} runs in {seconds:.1f} s under sweep {sweep.run}; see them with `make ui`"
     )
-    return 0
+    for failure in sweep.failures or []:
+        log.error(f"failed: {failure}")
+    return int(sweep.status() == "FAILED")
 
 
 def _conclude(sweep: _Open) -> None:
@@ -118,11 +137,6 @@ def _conclude(sweep: _Open) -> None:
 
     ranking = conclude(sweep.run, tracking.read_runs(sweep.run))
     print_ranking(ranking)
-    complete = sweep.failures is not None
-    status = "FINISHED" if complete and not sweep.failures else "FAILED"
-    counts = {"runs": float(sweep.jobs), "runs.failed": float(len(sweep.failures or []))}
-    tracking.finish_sweep(
-        sweep.run, winner_note(ranking), counts, "KILLED" if sweep.stopped else status
-    )
-    if sweep.record is not None and complete and not sweep.stopped:
+    tracking.finish_sweep(sweep.run, winner_note(ranking), sweep.counts(), sweep.status())
+    if sweep.record is not None and sweep.failures is not None and not sweep.stopped:
         write_json(sweep.record, {"sweep": sweep.run, "runs": sweep.jobs})

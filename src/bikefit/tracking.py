@@ -12,14 +12,15 @@ import json
 import logging
 import math
 import os
-import shutil
 import socket
+import sqlite3
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -33,12 +34,21 @@ from mlflow import MlflowClient, get_tracking_uri, is_tracking_uri_set
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+from mlflow.store.db.utils import _initialize_tables
 from mlflow.tracking.context.registry import resolve_tags
+from requests import RequestException
 from safetensors.numpy import load, save_file
+from sqlalchemy import create_engine, event
 
 from bikefit.checks import masked
 from bikefit.config import Settings, describe, flat, regularization_label
-from bikefit.data.files import replacing_folder, write_json
+from bikefit.data.files import (
+    clear_leftovers,
+    remove_folder,
+    replacing,
+    replacing_folder,
+    write_json,
+)
 from bikefit.fingerprints import fingerprint
 from bikefit.store import relative_locations, write_ahead
 
@@ -56,10 +66,27 @@ OWNER = "bikefit.process"  # tag: host, number and start time of the process tha
 FINGERPRINT = "fingerprint"
 REUSED = "reused.json"  # artifact: ids of the finished runs that a run refers to, instead of copies
 UNSENT = Path("unsent")  # results that MLflow has not taken yet
+REFUSED = "refused"  # folder in it: results of runs that the store does not know (any more)
+GONE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # such a run, or a deleted one
+PATIENCE = "BIKEFIT_PATIENCE"  # variable: s to wait for a tracking server that is away
+PAUSE = 10  # s before results are sent again to a server that was away
 
 
 class TrackingError(RuntimeError):
-    """Something that the store does not hold or cannot do."""
+    """Something that the store does not hold or cannot do.
+
+    Args:
+        message: what, in words.
+        code: MLflow's name for it.
+    """
+
+    def __init__(self, message: str, code: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class AwayError(TrackingError):
+    """The store cannot be reached or cannot work now; later it may."""
 
 
 @dataclass(frozen=True)
@@ -75,25 +102,113 @@ class Finished:
     metrics: dict[str, float]
 
 
+@contextmanager
+def in_words() -> Iterator[None]:
+    """Let errors of MLflow, of its database and of the way to it become a :class:`TrackingError`.
+
+    Raises:
+        AwayError: the store does not answer or cannot work now.
+        TrackingError: it does not do what it was asked for.
+    """
+    try:
+        yield
+    except (RequestException, sqlite3.Error) as error:
+        raise AwayError(_unable(error)) from error
+    except MlflowException as error:
+        if error.get_http_status_code() >= 500:
+            raise AwayError(_unable(error)) from error
+        raise TrackingError(_unable(error), str(error.error_code)) from error
+
+
+def _unable(error: Exception) -> str:
+    """Say in a line what the store cannot do."""
+    said = str(error).splitlines()[0] if str(error) else type(error).__name__
+    if _database() is None and ("failed with" in said or isinstance(error, RequestException)):
+        return f"{address()} does not answer"
+    return f"{address()}: {masked(said)}"
+
+
+_waits: ContextVar[bool] = ContextVar("waits", default=True)
+
+
+def _patiently(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Call MLflow; wait for a server that is away, or for others that hold the database."""
+    patience = float(os.environ.get(PATIENCE, "60")) if _waits.get() else 0.0
+    end, told = time.monotonic() + patience, False
+    while True:
+        try:
+            with in_words():
+                return call(*args, **kwargs)
+        except AwayError as error:
+            hopeful = _database() is None or "locked" in str(error)
+            if not hopeful or time.monotonic() >= end:
+                raise
+            if not told:
+                log.warning(f"{error}: waiting up to {patience:.0f} s for it")
+                told = True
+            time.sleep(min(1.0, patience / 10))
+
+
+@contextmanager
+def _at_once() -> Iterator[None]:
+    """Do not wait for a store that is away."""
+    token = _waits.set(False)
+    try:
+        yield
+    finally:
+        _waits.reset(token)
+
+
+class _Patient:
+    """An object of MLflow, all of whose methods are called :func:`_patiently`."""
+
+    def __init__(self, of: Any) -> None:
+        self.of = of
+
+    def __getattr__(self, name: str) -> Any:
+        return partial(_patiently, getattr(self.of, name))
+
+
 @cache
-def client() -> MlflowClient:
-    """Open the store, creating it first if need be, safely for processes that start together."""
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
+def client() -> Any:
+    """Open the store, creating it first if need be, safely for processes that start together.
+
+    Returns:
+        MLflow's client, that waits for a server which is away and whose errors are
+        :class:`TrackingError`.
+    """
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it shows tracebacks
     logging.getLogger("alembic").setLevel(logging.WARNING)
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    # MLflow's own patience is 8 minutes a call; what cannot be sent now is kept and sent later.
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    # MLflow's own patience is 8 minutes a call, without a word; we wait in _patiently.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     database = _database()
     if database is None:
-        return MlflowClient(_uri())
+        return _Patient(MlflowClient(_uri()))
     database.parent.mkdir(parents=True, exist_ok=True)
     # Processes that meet a database in the making can ruin it for good.
-    with FileLock(database.with_name(f"{database.name}.lock")):
+    with FileLock(database.with_name(f"{database.name}.lock")), in_words():
+        if not database.exists() or not database.stat().st_size:
+            _make(database)
         opened = MlflowClient(_uri())
         write_ahead(database)
         _relative_locations(database)
-    return opened
+    return _Patient(opened)
+
+
+def _make(database: Path) -> None:
+    """Make a database with MLflow's tables, whole or not at all.
+
+    One that was killed half way is of no use to anybody: MLflow neither repairs nor replaces it.
+    """
+    with replacing(database) as temporary:
+        engine = create_engine(f"sqlite:///{temporary}")
+        # Nobody else knows this file yet, so it need not be safe before it has its name.
+        for pragma in ("journal_mode=off", "synchronous=off"):
+            event.listen(engine, "connect", lambda new, _, p=pragma: new.execute(f"PRAGMA {p}"))
+        _initialize_tables(engine)
+        engine.dispose()
 
 
 def experiment_id(name: str) -> str:
@@ -104,7 +219,7 @@ def experiment_id(name: str) -> str:
             created = str(client().create_experiment(name))
             _relative_locations(_database())
             return created
-        except MlflowException:  # somebody else was quicker
+        except TrackingError:  # somebody else was quicker
             found = client().get_experiment_by_name(name)
             if found is None:
                 raise
@@ -307,35 +422,79 @@ def _unsent(
         write_json(folder / "record.json", record)
 
 
+_pause_until = 0.0  # by time.monotonic(): until then a store that was away is left alone
+
+
 def _send(run: str) -> bool:
     """Send what a run has unsent; where that fails now, it stays and is sent later."""
-    folder = UNSENT / run
-    record = json.loads((folder / "record.json").read_text())
+    global _pause_until
+    if time.monotonic() < _pause_until:
+        return False
     try:
+        _deliver(UNSENT / run)
+        return True
+    except (TrackingError, OSError) as error:
+        if isinstance(error, TrackingError) and error.code in GONE:
+            place = _set_aside(run)
+            log.error(f"{error}; what was to be sent lies in {place}/ now and can be deleted")
+            return True
+        log.warning(f"{error}: results are kept in {UNSENT}/ and sent later")
+        _pause_until = time.monotonic() + PAUSE
+        return False
+
+
+def _deliver(folder: Path) -> None:
+    with FileLock(UNSENT / ".lock"), _at_once():  # a sweep beside this one may be sending, too
+        if not folder.exists():
+            return
+        record = json.loads((folder / "record.json").read_text())
+        run = record["run"]
         _log(run, [Metric(*values) for values in record["metrics"]], record["tags"])
         if any((folder / "artifacts").iterdir()):
             _artifacts(run).log_artifacts(str(folder / "artifacts"))
         client().set_terminated(run, record["status"])
-    except MlflowException as error:
-        log.warning(f"{address()} does not answer; run {run} is kept in {UNSENT}/")
-        log.debug(str(error))
-        return False
-    shutil.rmtree(folder)
-    return True
+        remove_folder(folder)
+
+
+def _set_aside(run: str) -> Path:
+    place = UNSENT / REFUSED / run
+    place.parent.mkdir(exist_ok=True)
+    (UNSENT / run).replace(place)
+    return place
 
 
 def send_unsent() -> int:
     """Send what lies unsent for this store and return how many runs are left."""
-    for run in unsent():
-        if not _send(run):
-            break  # it does not answer: no need to ask for each run
-    return len(unsent())
+    global _pause_until
+    waiting = unsent()
+    if waiting:
+        clear_leftovers(UNSENT)
+        try:
+            client().search_experiments(max_results=1)  # waits for a server that is away
+        except AwayError as error:
+            log.warning(str(error))
+            return len(waiting)
+        _pause_until = 0.0
+    return sum(not _send(run) for run in waiting)
+
+
+def keep(run: str, metrics: Mapping[str, float], status: str) -> None:
+    """Keep for later how a run ends."""
+    stamp = int(time.time() * 1000)
+    with _unsent(run, [Metric(k, v, stamp, 0) for k, v in metrics.items()], {}, status):
+        pass
 
 
 def unsent() -> list[str]:
-    """List the runs whose results wait to be sent to this store."""
-    records = sorted(UNSENT.glob("*/record.json"))
-    return [r.parent.name for r in records if json.loads(r.read_text())["store"] == address()]
+    """List the runs whose results wait to be sent to this store, in the order they ended."""
+    found = []
+    for file in UNSENT.glob("[!.]*/record.json"):
+        try:
+            if json.loads(file.read_text())["store"] == address():
+                found.append((file.stat().st_mtime, file.parent.name))
+        except FileNotFoundError:  # a sweep beside this one has just sent it
+            continue
+    return [run for _, run in sorted(found)]
 
 
 def address() -> str:
@@ -423,7 +582,9 @@ def sweep_name(sweep: str) -> str:
     """
     try:
         run = client().get_run(sweep)
-    except MlflowException as error:
+    except AwayError:
+        raise
+    except TrackingError as error:
         raise TrackingError(f"no run {sweep} in {address()}") from error
     if run.data.tags.get(KIND) != "sweep":
         raise TrackingError(f"run {sweep} is not a sweep but {run.data.tags.get(KIND, 'foreign')}")
@@ -571,7 +732,7 @@ def _artifacts(run: str) -> Any:
     location, database = str(client().get_run(run).info.artifact_uri), _database()
     if database is not None and "://" not in location:
         location = str(database.parent.resolve() / location)  # an absolute one stays as it is
-    return get_artifact_repository(location)
+    return _Patient(get_artifact_repository(location))
 
 
 def read_config(run: str) -> str:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from bikefit.config import Settings
 
 CONF = Path(__file__).parents[2] / "conf"
+EXPECTED = (ValueError, RuntimeError, DataError, OSError)  # their users can put them right
 STOPPED = 130  # exit status after Ctrl-C, as shells have it
 
 # Layers have names that only the network knows, so any may be set here; bikefit.config checks them.
@@ -44,7 +45,7 @@ def train(config: DictConfig) -> float:
         from bikefit.sweep import run_one
 
         return run_one(settings)
-    except (ValueError, RuntimeError, DataError) as error:
+    except EXPECTED as error:
         raise TrainingError(str(error)) from error
 
 
@@ -60,9 +61,12 @@ def together(
         settings = [_settings(config, command) for config in configs]
         from bikefit.sweep import run_sweep
 
-        return run_sweep(settings, labels, command, **options)
-    except (ValueError, RuntimeError, DataError) as error:
+        results = run_sweep(settings, labels, command, **options)
+    except EXPECTED as error:
         raise TrainingError(str(error)) from error
+    failed = sum(isinstance(result, Exception) for result in results)
+    said = TrainingError(f"{failed} of {len(results)} jobs failed")
+    return [said if isinstance(result, Exception) else result for result in results]
 
 
 train.together = together  # type: ignore[attr-defined]
@@ -99,18 +103,29 @@ train.prepare = prepare  # type: ignore[attr-defined]
 
 def main() -> None:
     """Hand over to Hydra; whatever happens, close the sweep and print its table."""
-    unsent = 0
+    status = 0
     try:
-        hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")(train)()
+        try:
+            hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")(train)()
+        finally:
+            status = _close()
     except KeyboardInterrupt:
-        sys.exit(STOPPED)
+        status = STOPPED
     finally:
-        if "bikefit.sweep" in sys.modules:
-            unsent = sys.modules["bikefit.sweep"].close_sweep()
         if "bikefit.processes" in sys.modules:
             sys.modules["bikefit.processes"].end()
-    if unsent:
-        sys.exit(1)
+    sys.exit(status)
+
+
+def _close() -> int:
+    """Close the sweep, if one was opened, and return the exit status."""
+    if "bikefit.sweep" not in sys.modules:
+        return 0
+    try:
+        return int(sys.modules["bikefit.sweep"].close_sweep())
+    except EXPECTED as error:
+        print(error, file=sys.stderr)
+        return 1
 
 
 if __name__ == "__main__":

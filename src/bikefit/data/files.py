@@ -3,11 +3,14 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from bikefit.data.stage import DataError
 
@@ -23,6 +26,35 @@ def _to_disk(file: Path) -> None:
         os.fsync(opened.fileno())
 
 
+def clear_leftovers(folder: Path) -> None:
+    """Remove the temporary files of processes that were killed while they wrote in a folder.
+
+    An old folder that had stepped aside, and whose successor never came, gets its name back.
+    """
+    for left in folder.glob(".*.*.*"):
+        found = re.fullmatch(r"\.(.+)\.(\d+)\.(tmp|old)", left.name)
+        if found is None or psutil.pid_exists(int(found[2])):
+            continue
+        with suppress(OSError):  # somebody else was quicker
+            if found[3] == "old" and not (folder / found[1]).exists():
+                left.replace(folder / found[1])
+        _remove(left)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder under its name at once, so that no half of it is ever found there."""
+    gone = _beside(path, "tmp")
+    path.replace(gone)
+    _remove(gone)
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary file name, and put that file at `path` if the block ends well.
@@ -30,6 +62,7 @@ def replacing(path: Path) -> Iterator[Path]:
     On an error the temporary file is removed and what was at `path` stays as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    clear_leftovers(path.parent)
     temporary = _beside(path, "tmp")
     try:
         yield temporary
@@ -45,6 +78,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 
     On an error the temporary folder is removed and what was at `path` stays as it was.
     """
+    clear_leftovers(path.parent)
     temporary, old = _beside(path, "tmp"), _beside(path, "old")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)

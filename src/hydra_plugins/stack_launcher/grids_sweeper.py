@@ -7,6 +7,7 @@ from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.types import Override
+from hydra.errors import CompactHydraException
 
 import hydra_plugins.stack_launcher.config  # noqa: F401  (registers the settings)
 
@@ -33,7 +34,10 @@ class GridsSweeper(BasicSweeper):
     def sweep(self, arguments: list[str]) -> Any:
         """Sweep over all grids, as one batch of jobs where no batch size is set."""
         self.arguments = arguments
-        return super().sweep([])
+        try:
+            return super().sweep([])
+        except OSError as error:  # a full disk, say; of this class Hydra shows no traceback
+            raise CompactHydraException(f"the sweep has stopped: {error}") from error
 
     def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
         """Compose all jobs to see whether that works, unless the launcher is about to do it."""

@@ -1,0 +1,60 @@
+"""Files appear whole or not at all, and what a killed process left behind is cleared."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bikefit.data.files import clear_leftovers, remove_folder, replacing, replacing_folder
+
+
+@pytest.fixture(scope="module")
+def dead() -> int:
+    """The number of a process that is gone."""
+    return int(subprocess.check_output([sys.executable, "-c", "import os; print(os.getpid())"]))
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def test_leftovers_of_dead_processes_alone_are_cleared(tmp_path: Path, dead: int) -> None:
+    (tmp_path / f".hour.csv.{dead}.tmp").write_text("half")
+    (tmp_path / f".full.{dead}.tmp").mkdir()
+    (tmp_path / f".full.{dead}.tmp/part").write_text("half")
+    kept = {f".hour.csv.{os.getpid()}.tmp", ".a.b.c", f"hour.csv.{dead}.tmp", ".x.tmp"}
+    for name in kept:
+        (tmp_path / name).write_text("mine")
+    clear_leftovers(tmp_path)
+    assert names(tmp_path) == kept
+
+
+def test_an_old_folder_whose_successor_never_came_gets_its_name_back(
+    tmp_path: Path, dead: int
+) -> None:
+    for name in ("full", "lecture"):
+        (tmp_path / f".{name}.{dead}.old").mkdir()
+        (tmp_path / f".{name}.{dead}.old/table").write_text("old")
+    (tmp_path / "lecture").mkdir()
+    (tmp_path / "lecture/table").write_text("new")
+    clear_leftovers(tmp_path)
+    assert names(tmp_path) == {"full", "lecture"}
+    assert (tmp_path / "full/table").read_text() == "old"
+    assert (tmp_path / "lecture/table").read_text() == "new"
+
+
+def test_whoever_writes_next_clears(tmp_path: Path, dead: int) -> None:
+    (tmp_path / f".a.{dead}.tmp").write_text("half")
+    with replacing(tmp_path / "b") as file:
+        file.write_text("whole")
+    (tmp_path / f".a.{dead}.tmp").write_text("half")
+    with replacing_folder(tmp_path / "c") as folder:
+        (folder / "inner").mkdir()
+        (folder / "inner/file").write_text("whole")
+    assert names(tmp_path) == {"b", "c"}
+    remove_folder(tmp_path / "c")
+    assert names(tmp_path) == {"b"}
