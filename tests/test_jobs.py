@@ -13,7 +13,7 @@ import psutil
 import pytest
 from mlflow import MlflowClient
 
-from bikefit import jobs, tracking
+from bikefit import jobs, processes, tracking
 from bikefit.jobs import Job, MemberError, Task, make_stacks
 from bikefit.training import fit
 from conftest import make_settings
@@ -233,3 +233,17 @@ def test_a_killed_worker_costs_no_run(workplace: Path, caplog: pytest.LogCapture
     )
     assert "a worker process was killed" in caplog.text
     assert results == pytest.approx(undisturbed, rel=1e-5)
+
+
+def test_workers_are_started_once_for_all_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[int] = []
+
+    def parallel(count: int) -> Any:
+        started.append(count)
+        return iter
+
+    monkeypatch.setattr(processes, "_starting", None)
+    monkeypatch.setattr(processes, "_parallel", parallel)
+    processes.start(2)
+    processes.start(2)
+    assert started == [2]

@@ -170,9 +170,7 @@ class Search:
         """Return the trials under way, and as many new ones as make a batch."""
         batch = self.proposals.unfinished(self.study)
         known = len(asked(self.study))
-        missing = -known % self.settings.batch
-        if not batch:
-            missing = missing or self.settings.batch
+        missing = -known % self.settings.batch or (0 if batch else self.settings.batch)
         if self.settings.trials is not None:
             missing = max(0, min(missing, self.settings.trials - known))
         if not self.clock.allows((len(batch) + missing) * self.steps[0]):
@@ -184,20 +182,21 @@ class Search:
         known = {t.number for t in asked(self.study) if step in t.intermediate_values}
         fresh = [trial for trial in batch if trial.number not in known]
         units = len(fresh) * step
-        if fresh:
-            if not self.clock.allows(units):
-                return False
-            start = time.monotonic()
-            returns = list(self.launcher.launch([self._job(t, step) for t in fresh], self.jobs))
-            self.clock.measure(units, time.monotonic() - start)
-            self.jobs += len(fresh)
-            self.returns.append(returns)
-            for trial, returned in zip(fresh, returns, strict=True):
-                value = value_of(returned)
-                if value is None:
-                    self.study.tell(trial, state=TrialState.FAIL)
-                else:
-                    trial.report(value, step)
+        if not fresh:
+            return True
+        if not self.clock.allows(units):
+            return False
+        start = time.monotonic()
+        returns = list(self.launcher.launch([self._job(t, step) for t in fresh], self.jobs))
+        self.clock.measure(units, time.monotonic() - start)
+        self.jobs += len(fresh)
+        self.returns.append(returns)
+        for trial, returned in zip(fresh, returns, strict=True):
+            value = value_of(returned)
+            if value is None:
+                self.study.tell(trial, state=TrialState.FAIL)
+            else:
+                trial.report(value, step)
         return True
 
     def _job(self, trial: Trial, step: int) -> list[str]:

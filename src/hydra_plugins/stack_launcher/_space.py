@@ -8,7 +8,7 @@ from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override
-from hydra.errors import HydraException
+from hydra.errors import CompactHydraException
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
@@ -18,7 +18,7 @@ from optuna.distributions import (
 from optuna.trial import Trial
 
 
-class SearchError(HydraException):
+class SearchError(CompactHydraException):
     """A search that cannot start, or that found nothing."""
 
 
