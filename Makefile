@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed.$(firstword $(shell pwd | cksum))
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test readme case-study bench bench-scaling bench-report \
+.PHONY: help setup repro test readme case-study bench bench-scaling bench-search bench-report \
 	bench-verdicts faults audit ui clean
 
 help: ## show this list
@@ -47,13 +47,18 @@ case-study: setup ## train the lecture's case study and renew its tables in docs
 			--section $$name || exit 1; \
 	done
 
-bench: setup ## the reference sweep against its peers, start-up, profile, cost of tracking
+bench: setup ## the reference sweep against its peers, start-up, profile, tracking, the search
 	dvc repro featurize
 	python -m benchmarks.sweep --write
+	python -m benchmarks.search --write
 
 bench-scaling: setup ## how time and memory grow with members, batch size, width and rows
 	dvc repro featurize
 	python -m benchmarks.sweep scaling --write
+
+bench-search: setup ## what a search finds in the time of the default grid, against random search
+	dvc repro featurize
+	python -m benchmarks.search --write
 
 bench-report: setup ## time the report of 1,000 runs of 50 epochs (limit 20 s)
 	python benchmarks/report.py

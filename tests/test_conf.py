@@ -1,5 +1,6 @@
 """Every file under conf/ composes, is checked, and opens with what it is for."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -36,8 +37,8 @@ def test_an_experiment_composes_and_opens_with_its_command(file: Path) -> None:
 
 @pytest.mark.parametrize("file", EXPERIMENTS, ids=lambda p: p.stem)
 def test_every_job_of_an_experiment_passes_the_checks(file: Path) -> None:
-    grids = yaml.safe_load(file.read_text())["hydra"]["sweeper"]["grids"]
-    for grid in grids:
+    sweeper = yaml.safe_load(file.read_text())["hydra"]["sweeper"]
+    for grid in sweeper.get("grids") or [sweeper["space"]]:
         for key, values in grid.items():
             for value in _choices(str(values)):
                 others = [f"{k}={_choices(str(v))[0]}" for k, v in grid.items() if k != key]
@@ -45,7 +46,9 @@ def test_every_job_of_an_experiment_passes_the_checks(file: Path) -> None:
 
 
 def _choices(values: str) -> list[str]:
-    """Split at commas outside brackets."""
+    """Split at commas outside brackets; of an interval give both ends."""
+    if interval := re.search(r"interval\((.*?)\)", values):
+        return interval[1].split(",")
     parts, depth = [""], 0
     for character in values:
         depth += (character == "[") - (character == "]")

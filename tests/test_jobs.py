@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from bikefit import jobs, tracking
+from bikefit import jobs, processes, tracking
 from bikefit.jobs import Job, MemberError, Task, make_stacks
 from bikefit.training import fit
 from conftest import make_settings
@@ -232,3 +232,17 @@ def test_runs_of_a_process_that_is_gone_are_closed(workplace: Path) -> None:
     assert tracking.close_dead() == 1
     states = [MlflowClient().get_run(run).info.status for run in (alive, dead, elsewhere)]
     assert states == ["RUNNING", "KILLED", "RUNNING"]
+
+
+def test_workers_are_started_once_for_all_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[int] = []
+
+    def parallel(count: int) -> Any:
+        started.append(count)
+        return iter
+
+    monkeypatch.setattr(processes, "_starting", None)
+    monkeypatch.setattr(processes, "_parallel", parallel)
+    processes.start(2)
+    processes.start(2)
+    assert started == [2]

@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         text = f"{PARTS[part](options)}\n\n{on}"
         print(f"\n{text}\n", flush=True)
         if options.write:
-            from bikefit.compare.reports import renew
+            from bikefit.data.files import renew
 
             renew(RESULTS, part, text)
     return 0

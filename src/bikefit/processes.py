@@ -125,7 +125,7 @@ def start(processes: int | None) -> None:
     """Start workers that load what training needs, without waiting for them."""
     global _starting  # kept, since joblib stops the work of a generator that nobody holds
     processes = processes or joblib.cpu_count()
-    if processes > 1:
+    if processes > 1 and _starting is None:  # a sweep of several batches comes by once a batch
         with _deaf():
             _starting = _parallel(processes)(joblib.delayed(_load)() for _ in range(processes))
 

@@ -101,6 +101,20 @@ def prepare(processes: int | None, jobs: int) -> None:
 train.prepare = prepare  # type: ignore[attr-defined]
 
 
+def version(config: DictConfig) -> str:
+    """Say on which data and code results depend: a search goes on only where both are the same."""
+    from bikefit.data.table import read_table
+    from bikefit.fingerprints import family
+
+    try:
+        return family(read_table(Path(config.data.root) / config.data.name).data_version)
+    except DataError as error:
+        raise TrainingError(str(error)) from error
+
+
+train.version = version  # type: ignore[attr-defined]
+
+
 def main() -> None:
     """Hand over to Hydra; whatever happens, close the sweep and print its table."""
     status = 0

@@ -1,4 +1,4 @@
-"""Settings of the stack launcher and of the grids sweeper, as Hydra sees them."""
+"""Settings of the stack launcher and of both sweepers, as Hydra sees them."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,9 +30,43 @@ class GridsSweeperConf:
     grids: list[dict[str, Any]] = field(default_factory=list)
 
 
+@dataclass
+class SearchSweeperConf:
+    """hydra/sweeper=search."""
+
+    _target_: str = "hydra_plugins.stack_launcher.search_sweeper.SearchSweeper"
+    # what is searched, e.g. {optimizer.lr: "tag(log, interval(1e-4, 1e-2))", optimizer: "adam,sgd"}
+    space: dict[str, Any] = field(default_factory=dict)
+    # keys of the space that members of a stack must have in common
+    shared: list[str] = field(default_factory=list)
+    # neighbouring trials that share those keys' values, and so train as one stack
+    stack: int = 6
+    # trials that are proposed and launched together
+    batch: int = 24
+    # trials of the study, in all commands that go on with it; null: no limit
+    trials: int | None = 96
+    # seconds of this command, by which the last batch should be done; null: no limit
+    seconds: float | None = None
+    # tpe | random
+    sampler: str = "tpe"
+    # of the sampler
+    seed: int = 0
+    # key whose configured value only the best trials are given, e.g. training.epochs; null: all are
+    resource: str | None = None
+    # values of the resource, the highest the configured one; 1: no trial is stopped early
+    rungs: int = 3
+    # share of the trials that go on to the next rung, and what the resource is multiplied by there
+    reduction: int = 3
+    # folder of the studies; null keeps them in memory
+    studies: str | None = "studies"
+
+
 ConfigStore.instance().store(
     group="hydra/launcher", name="stack", node=StackLauncherConf, provider="stack_launcher"
 )
 ConfigStore.instance().store(
     group="hydra/sweeper", name="grids", node=GridsSweeperConf, provider="stack_launcher"
+)
+ConfigStore.instance().store(
+    group="hydra/sweeper", name="search", node=SearchSweeperConf, provider="stack_launcher"
 )

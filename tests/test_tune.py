@@ -1,0 +1,66 @@
+"""`python -m bikefit.train -m +experiment=tune`, in small: real trainings under a search."""
+
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bikefit import tracking
+
+SMALL = (
+    "+experiment=tune", "network.hidden=[4],[8]", "training.epochs=4", "training.batch_size=64",
+    "hydra.sweeper.trials=6", "hydra.sweeper.batch=6", "hydra.sweeper.stack=3",
+    "hydra.launcher.processes=1", "hydra.sweep.dir=out",
+)  # fmt: skip
+
+
+def tune(*overrides: str) -> str:
+    """Search in a process of its own and return what it said."""
+    done = subprocess.run(
+        [sys.executable, "-m", "bikefit.train", "-m", *SMALL, *overrides],
+        capture_output=True, text=True, check=False, env={**os.environ, "COLUMNS": "200"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr
+
+
+def trials() -> list[dict[str, str]]:
+    with Path("out/trials.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def latest_runs() -> list[dict[str, object]]:
+    return tracking.read_runs(tracking.latest_sweep()).to_dict("records")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("workplace")
+def test_trials_are_runs_and_come_once() -> None:
+    said = tune()
+    assert "6 members in 2 stacks (of 3, 3)" in said or "6 members in 1 stacks (of 6)" in said
+    found = {float(trial["value"]) for trial in trials()}
+    losses = [float(str(run["best/val/loss"])) for run in latest_runs()]
+    assert found <= set(losses)
+    assert len(losses) > len(found) == 6  # those that went on have a run on each rung
+    assert "goes on after 6 trials" in tune()
+    assert {float(trial["value"]) for trial in trials()} == found
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("workplace")
+def test_a_trial_may_be_cross_validated_and_may_diverge() -> None:
+    tune("validation=kfold", "validation.folds=3", "optimizer.lr=1e-3,1e30")
+    table = trials()
+    well = [trial for trial in table if float(trial["optimizer.lr"]) < 1]
+    assert {trial["state"] for trial in table if trial not in well} == {"failed"}
+    assert well
+    runs = {float(str(run["best/val/loss"])): run for run in latest_runs()}
+    for trial in well:
+        run = runs[float(trial["value"])]
+        assert run["validation.folds"] == 3
+        assert float(str(run["best/val/loss/standard_error"])) > 0
