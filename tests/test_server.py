@@ -1,0 +1,137 @@
+"""deploy/: a server with PostgreSQL, many writers at once, and a sweep moved to it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from mlflow import MlflowClient
+
+import stores
+from bikefit import move, tracking
+from conftest import ROOT
+
+WRITERS, RUNS = 16, 3
+WRITE = """
+import sys, stores
+from bikefit import tracking
+settings = [stores.settings(seed=seed) for seed in range(int(sys.argv[2]))]
+sweep = tracking.start_sweep("full", sys.argv[1], [])
+for one in settings:
+    print(stores.add(sweep, one, stores.result(1.0, 2.0)), flush=True)
+tracking.finish_sweep(sweep, "", {}, "FINISHED")
+"""
+
+
+def test_the_compose_file_has_the_versions_of_the_project() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    compose = yaml.safe_load((ROOT / "deploy/compose.yaml").read_text())
+    build = compose["services"]["mlflow"]["build"]["dockerfile_inline"]
+    pinned = {*project["dependencies"], *project["optional-dependencies"]["server"]}
+    named = re.findall(r"\S+==\S+", build)
+    assert len(named) == 2
+    assert set(named) <= pinned
+
+
+def get(address: str) -> tuple[int, bytes]:
+    """What a page answers."""
+    with urllib.request.urlopen(address, timeout=20) as answer:
+        return answer.status, answer.read()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """The address of a server that `deploy/server` started in a folder of its own."""
+    pytest.importorskip("psycopg2", reason="the extra `server` is not installed")
+    if not list(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl")):
+        pytest.skip("PostgreSQL is not installed")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    # PostgreSQL's own user must reach the folder, which pytest's would not allow.
+    folder = tempfile.mkdtemp()
+    Path(folder).chmod(0o755)
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    process = subprocess.Popen(
+        [str(ROOT / "deploy/server"), f"{folder}/server", "127.0.0.1", port],
+        env=os.environ | {"PATH": path}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        start_new_session=True,
+    )  # fmt: skip
+    address = f"http://127.0.0.1:{port}"
+    try:
+        wait_for(address, process)
+        yield address
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+        shutil.rmtree(folder)
+
+
+def wait_for(address: str, process: subprocess.Popen[bytes]) -> None:
+    """Wait until a server answers."""
+    for _ in range(600):
+        try:
+            if get(f"{address}/health")[0] == 200:
+                return
+        except OSError:
+            assert process.poll() is None, process.communicate()[1]
+            time.sleep(0.2)
+    raise AssertionError("the server did not answer")
+
+
+@pytest.mark.slow
+def test_sixteen_processes_log_at_once(server: str, tmp_path: Path) -> None:
+    path = os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests")])
+    given = os.environ | {"MLFLOW_TRACKING_URI": server, "PYTHONPATH": path}
+    writers = [
+        subprocess.Popen(
+            [sys.executable, "-c", WRITE, f"sweep {number}", str(RUNS)], cwd=tmp_path, env=given,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for number in range(WRITERS)
+    ]  # fmt: skip
+    said = [writer.communicate() for writer in writers]
+    assert [writer.returncode for writer in writers] == [0] * WRITERS, said
+    written = [run for printed, _ in said for run in printed.split()]
+    assert len(set(written)) == WRITERS * RUNS
+    store = MlflowClient(server)
+    for run in written:
+        found = store.get_run(run)
+        assert found.info.status == "FINISHED"
+        assert found.data.metrics["best/val/loss"] == 2.0
+        history = store.get_metric_history(run, "val/loss")
+        assert [(m.step, m.value) for m in history] == [(1, 4.0), (2, 3.0), (3, 2.0)]
+        assert {f.path for f in store.list_artifacts(run)} == {"config.yaml", "network.yaml"}
+    assert not list((tmp_path / "unsent").glob("*"))
+    status, page = get(server)
+    assert status == 200
+    assert b"<title>MLflow</title>" in page
+
+
+@pytest.mark.slow
+def test_a_sweep_moves_to_the_server(
+    server: str, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = tracking.start_sweep("full", "of a laptop", [])
+    runs = [stores.add(sweep, stores.settings(seed=s), stores.result(1.0, 2.0 + s)) for s in (0, 1)]
+    tracking.finish_sweep(sweep, "", {}, "FINISHED")
+    before = tracking.read_config(runs[0])
+    assert move.move(sweep, server) == 3
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
+    tracking.client.cache_clear()
+    found = tracking.read_runs(tracking.latest_sweep())
+    assert found["best/val/loss"].tolist() == [2.0, 3.0]
+    assert tracking.read_config(found["run_id"][0]) == before
