@@ -52,7 +52,7 @@ def reaches_a_clone(repository: Path) -> None:
     (repository.parent / "own.csv").unlink()
     clone = repository.with_name("two")
     git(repository.parent, "clone", "one", "two")
-    assert not (clone / "data").exists()
+    assert not (clone / "data/raw/hour.csv").exists()
     dvc(clone, "pull")
     for name in ("data/raw/hour.csv", "data/clean/hours.parquet", "data/features/full/table.json"):
         assert (clone / name).read_bytes() == (repository / name).read_bytes()

@@ -26,13 +26,24 @@ from conftest import ROOT
 
 WRITERS, RUNS = 16, 3
 WRITE = """
-import sys, stores
+import multiprocessing, sys, stores
 from bikefit import tracking
-settings = [stores.settings(seed=seed) for seed in range(int(sys.argv[2]))]
-sweep = tracking.start_sweep("full", sys.argv[1], [])
-for one in settings:
-    print(stores.add(sweep, one, stores.result(1.0, 2.0)), flush=True)
-tracking.finish_sweep(sweep, "", {}, "FINISHED")
+
+def write(number):
+    sweep = tracking.start_sweep("full", f"sweep {number}", [])
+    for seed in range(int(sys.argv[2])):
+        run = stores.add(sweep, stores.settings(seed=seed), stores.result(1.0, 2.0))
+        print("wrote", run, flush=True)
+    tracking.finish_sweep(sweep, "", {}, "FINISHED")
+
+# Copies of one process that has loaded all: loading it 16 times takes longer than to write.
+fork = multiprocessing.get_context("fork")
+writers = [fork.Process(target=write, args=[number]) for number in range(int(sys.argv[1]))]
+for writer in writers:
+    writer.start()
+for writer in writers:
+    writer.join()
+sys.exit(any(writer.exitcode for writer in writers))
 """
 
 
@@ -96,16 +107,12 @@ def wait_for(address: str, process: subprocess.Popen[bytes]) -> None:
 def test_sixteen_processes_log_at_once(server: str, tmp_path: Path) -> None:
     path = os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests")])
     given = os.environ | {"MLFLOW_TRACKING_URI": server, "PYTHONPATH": path}
-    writers = [
-        subprocess.Popen(
-            [sys.executable, "-c", WRITE, f"sweep {number}", str(RUNS)], cwd=tmp_path, env=given,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )
-        for number in range(WRITERS)
-    ]  # fmt: skip
-    said = [writer.communicate() for writer in writers]
-    assert [writer.returncode for writer in writers] == [0] * WRITERS, said
-    written = [run for printed, _ in said for run in printed.split()]
+    done = subprocess.run(
+        [sys.executable, "-c", WRITE, str(WRITERS), str(RUNS)], cwd=tmp_path, env=given,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    written = re.findall("^wrote (.+)$", done.stdout, re.MULTILINE)
     assert len(set(written)) == WRITERS * RUNS
     store = MlflowClient(server)
     for run in written:

@@ -27,6 +27,7 @@ from bikefit.training.members import Failure, Member
 log = logging.getLogger(__name__)
 
 POLL = 0.1  # s between two looks at what is done
+ARRAY = 1000  # tasks in a job array that Slurm takes unless somebody has changed it
 LOGS = Path("multirun/submitit")  # where Slurm's tasks leave what they print
 Stacks = Sequence[Sequence[Member]]
 
@@ -165,7 +166,10 @@ def _submitit(
 
     def submit(stacks: Stacks) -> list[Any]:
         orders = [_order(stack) for stack in stacks]
-        found = executor.map_array(_work, *zip(*orders, strict=True))
+        arrays = [orders[start : start + ARRAY] for start in range(0, len(orders), ARRAY)]
+        found = [  # one stack a task
+            job for array in arrays for job in executor.map_array(_work, *zip(*array, strict=True))
+        ]
         jobs.extend(found)
         return found
 
