@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra import compose, initialize_config_dir
 
 from bikefit import jobs, tracking
 from bikefit.cluster import Engine, _order, _work, connect, run
@@ -27,6 +28,7 @@ from bikefit.training.members import Failure, Member
 from conftest import ROOT, make_settings
 
 QUICK = ["network.hidden=[4]", "training.epochs=2", "training.batch_size=64"]
+PRESETS = sorted((ROOT / "conf/hydra/launcher").glob("*.yaml"))
 TESTS = str(ROOT / "tests")
 
 
@@ -169,6 +171,16 @@ def test_slurm_that_is_not_there_is_said(workplace: Path) -> None:
     pytest.importorskip("submitit", reason="the extra `cluster` is not installed")
     with pytest.raises(ConfigError, match="backend=submitit"), connect("submitit", "slurm"):
         pass
+
+
+@pytest.mark.parametrize("file", PRESETS, ids=lambda p: p.stem)
+def test_a_preset_composes(file: Path) -> None:
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        found = compose("train", [f"hydra/launcher={file.stem}"], return_hydra_config=True)
+    launcher = found.hydra.launcher
+    assert launcher._target_.endswith(".StackLauncher")
+    assert launcher.backend == {"slurm": "submitit"}.get(file.stem, file.stem)
+    assert file.read_text().startswith(f"# python -m bikefit.train -m hydra/launcher={file.stem}")
 
 
 # ---- clusters of this machine, one worker killed in the middle ----
