@@ -19,7 +19,8 @@ import joblib
 import numpy as np
 from tqdm import tqdm
 
-from bikefit import processes, tracking
+from bikefit import cluster, processes, tracking
+from bikefit.cluster import Engine
 from bikefit.config import Settings, describe
 from bikefit.data.table import read_table
 from bikefit.fingerprints import family, fingerprint
@@ -94,7 +95,7 @@ class Task:
 
 def train(
     jobs: Sequence[Job], sweep: str | None, processes: int | None = None,
-    stack_size: int | None = None,
+    stack_size: int | None = None, engine: Engine | None = None,
 ) -> list[float | Exception]:  # fmt: skip
     """Train all members of all jobs and record each as an MLflow run.
 
@@ -105,6 +106,7 @@ def train(
         sweep: id of the parent run, or None for a run that stands alone.
         processes: worker processes; None for one a core.
         stack_size: most members in a stack; None for what was measured to suit caches.
+        engine: trains the stacks elsewhere; None for processes of this machine.
 
     Returns:
         For each job its validation loss at the selected epoch (mean over folds), or what failed.
@@ -118,7 +120,8 @@ def train(
         mark: finished.metrics["best/val/loss"] for mark, finished in _reuse(first, sweep).items()
     }
     fresh = [job for mark, job in first.items() if mark not in done][::-1]
-    for job, result in zip(fresh, _train(fresh, sweep, processes, stack_size), strict=True):
+    trained = _train(fresh, sweep, processes, stack_size, engine)
+    for job, result in zip(fresh, trained, strict=True):
         done[job.fingerprint()] = result
     for job in jobs:
         job.run = first[job.fingerprint()].run
@@ -167,8 +170,9 @@ def _reuse(jobs: dict[str, Job], sweep: str | None) -> dict[str, Finished]:
 
 
 def _train(
-    jobs: Sequence[Job], sweep: str | None, count: int | None, stack_size: int | None
-) -> list[float | Exception]:
+    jobs: Sequence[Job], sweep: str | None, count: int | None, stack_size: int | None,
+    engine: Engine | None,
+) -> list[float | Exception]:  # fmt: skip
     """Train the jobs, whose members may be known in part, and record them as they are done."""
     tasks = [
         Task(j, i, member, job.alone)
@@ -176,7 +180,7 @@ def _train(
         for i, member in enumerate(job.members())
         if i not in job.results
     ]
-    count = count or joblib.cpu_count()
+    count = engine.slots if engine else count or joblib.cpu_count()
     stacks = make_stacks(tasks, count, stack_size)
     _announce(stacks, jobs, count)
     done: list[float | Exception] = [MemberError("not trained")] * len(jobs)
@@ -186,7 +190,10 @@ def _train(
         for job in jobs:
             if not board.stopping():
                 _start_runs(job, sweep)
-        finished = processes.run([[t.member for t in stack] for stack in stacks], count, board)
+        members = [[task.member for task in stack] for stack in stacks]
+        finished = (
+            cluster.run(members, engine, board) if engine else processes.run(members, count, board)
+        )
         for j in [j for j, job in enumerate(jobs) if job.complete()]:  # all folds known
             done[j] = _record(jobs[j])
             bar.finished(jobs[j])

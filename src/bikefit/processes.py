@@ -13,7 +13,7 @@ import tempfile
 import threading
 import traceback
 import warnings
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -64,6 +64,10 @@ class Board:
     def epochs(self) -> int:
         """Count the member-epochs done by all stacks."""
         return int(self.cells[1:, 1].sum())
+
+    def add(self, stack: int, epochs: int) -> None:
+        """Count member-epochs of a stack that has no watch of its own."""
+        self.cells[stack + 1, 1] += epochs
 
     def close(self) -> None:
         """Remove the file."""
@@ -158,7 +162,7 @@ def run(
     once more, each member alone; a member whose worker is killed again has failed.
     """
     if len(stacks) <= 1 or processes == 1:
-        return ((i, fit(stack, Watch(board.path, i))) for i, stack in enumerate(stacks))
+        return (_watched(board.path, i, stack) for i, stack in enumerate(stacks))
     pending = dict(enumerate(stacks))
     return _collect(pending, _submit(pending, processes, board), processes, board)
 
@@ -221,20 +225,28 @@ def _load() -> None:
 
 def _work(board: Path, index: int, members: Sequence[Member]) -> tuple[int, Results]:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears Ctrl-C and tells the board
-    return index, fit(members, Watch(board, index))
+    return _watched(board, index, members)
 
 
-def fit(members: Sequence[Member], watch: Watch) -> Results:
+def _watched(board: Path, index: int, members: Sequence[Member]) -> tuple[int, Results]:
+    watch = Watch(board, index)
+    return index, fit(members, watch.report, watch.stopping)
+
+
+def fit(
+    members: Sequence[Member], report: Callable[[int], Any] = lambda _: None,
+    stopping: Callable[[], bool] = lambda: False,
+) -> Results:  # fmt: skip
     """Fit one stack; if it raises, try its members one by one to find whose fault it is."""
     from bikefit.training.fit import fit_stack
 
     try:
-        if watch.stopping():
+        if stopping():
             raise Stopped
-        return fit_stack(members, watch.report, watch.stopping)
+        return fit_stack(members, report, stopping)
     except Stopped:
         return [Failure("stopped before the end of the first epoch", killed=True)] * len(members)
     except Exception:
         if len(members) == 1:
             return [Failure(traceback.format_exc().strip())]
-    return [fit([member], watch)[0] for member in members]
+    return [fit([member], report, stopping)[0] for member in members]

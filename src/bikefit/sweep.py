@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bikefit import tracking
+from bikefit.cluster import Engine
 from bikefit.config import Settings, describe
 from bikefit.data.files import write_json
 from bikefit.jobs import Job, train
@@ -61,7 +62,7 @@ def run_one(settings: Settings) -> float:
 
 def run_sweep(
     settings: Sequence[Settings], labels: Sequence[str], command: Sequence[str],
-    processes: int | None = None, stack_size: int | None = None,
+    processes: int | None = None, stack_size: int | None = None, engine: Engine | None = None,
 ) -> list[float | Exception]:  # fmt: skip
     """Train a batch of jobs below the parent run of this command.
 
@@ -71,6 +72,7 @@ def run_sweep(
         command: the overrides as the user typed them.
         processes: worker processes, None for one a core.
         stack_size: most members in a stack, None for what was measured to suit caches.
+        engine: trains the stacks elsewhere, None for processes of this machine.
     """
     global _open  # Hydra calls once a batch; the sweep lasts for all of them
     if _open is None:
@@ -83,7 +85,7 @@ def run_sweep(
         _open = _Open(run, time.perf_counter(), Path(record) if record else None)
     jobs = [Job(s, label) for s, label in zip(settings, labels, strict=True)]
     try:
-        results = train(jobs, _open.run, processes, stack_size)
+        results = train(jobs, _open.run, processes, stack_size, engine)
     except KeyboardInterrupt:
         _open.stopped = True
         raise

@@ -598,7 +598,7 @@ def read_runs(parent: str) -> pd.DataFrame:
         One row a run: ``run_id``, ``experiment_id``, ``name``, ``status``, a column for each
         parameter under its own name (numbers as numbers), one for each metric and each tag.
     """
-    return pd.DataFrame([_row(run) for run in _children(parent)])
+    return pd.DataFrame([_row(run) for run in children(parent)])
 
 
 def read_run(run: str) -> pd.DataFrame:
@@ -618,7 +618,8 @@ def _row(run: Any) -> dict[str, Any]:
     }
 
 
-def _children(parent: str) -> Iterator[Any]:
+def children(parent: str) -> Iterator[Any]:
+    """Give the runs below a sweep or a k-fold job, with those of earlier sweeps it refers to."""
     yield from _referred(parent)
     yield from _search(f"tags.`{PARENT}` = '{parent}'", order="attributes.start_time ASC")
 
@@ -668,6 +669,12 @@ def read_artifact(run: str, name: str) -> bytes | None:
         return Path(artifacts.download_artifacts(name, folder)).read_bytes()
 
 
+def download(run: str, folder: Path) -> None:
+    """Copy all files that are attached to a run."""
+    if _artifacts(run).list_artifacts():
+        _artifacts(run).download_artifacts("", str(folder))
+
+
 def read_predictions(run: str) -> pd.DataFrame | None:
     """Read true and predicted rentals of a run's validation rows; None where they were not kept.
 
@@ -694,7 +701,7 @@ def _of_run_or_folds(run: str, name: str) -> list[bytes]:
     own = read_artifact(run, name)
     if own is not None:
         return [own]
-    folds = [read_artifact(child.info.run_id, name) for child in _children(run)]
+    folds = [read_artifact(child.info.run_id, name) for child in children(run)]
     return [content for content in folds if content is not None]
 
 

@@ -7,7 +7,7 @@ python -m bikefit.train -m regularization=none,l1,l2,dropout seed=0,1,2
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,8 +50,10 @@ def train(config: DictConfig) -> float:
 
 
 def together(
-    configs: Sequence[DictConfig], labels: Sequence[str], command: Sequence[str], **options: Any
-) -> list[Any]:
+    configs: Sequence[DictConfig], labels: Sequence[str], command: Sequence[str],
+    backend: str, address: str | None, options: Mapping[str, Any], processes: int | None,
+    stack_size: int | None,
+) -> list[Any]:  # fmt: skip
     """Train all jobs of a sweep; the stack launcher calls this once for each batch of jobs.
 
     Returns:
@@ -59,9 +61,11 @@ def together(
     """
     try:
         settings = [_settings(config, command) for config in configs]
+        from bikefit.cluster import connect
         from bikefit.sweep import run_sweep
 
-        results = run_sweep(settings, labels, command, **options)
+        with connect(backend, address, options, processes) as engine:
+            results = run_sweep(settings, labels, command, processes, stack_size, engine)
     except EXPECTED as error:
         raise TrainingError(str(error)) from error
     failed = sum(isinstance(result, Exception) for result in results)
@@ -90,9 +94,9 @@ def _settings(config: DictConfig, command: Sequence[str]) -> Settings:
     return settings
 
 
-def prepare(processes: int | None, jobs: int) -> None:
+def prepare(processes: int | None, jobs: int, backend: str) -> None:
     """Start worker processes while Hydra still composes the configs of a sweep."""
-    if jobs > 1:
+    if jobs > 1 and backend == "loky":
         from bikefit.processes import start
 
         start(processes)

@@ -80,6 +80,9 @@ def test_jobs_run_together_and_keep_order(tmp_path: Path) -> None:
         "command": ["user=b,c,a"],
         "processes": None,
         "stack_size": 3,
+        "backend": "loky",
+        "address": None,
+        "options": {},
     }
     for number, user in enumerate("bca"):
         written = (tmp_path / f"sweeps/{number}/.hydra/overrides.yaml").read_text()

@@ -52,25 +52,34 @@ class Table:
     target_mean: float
     target_std: float
 
-    def read(self, part: PartName) -> Part:
+    def read(self, part: PartName, into: np.ndarray | None = None) -> Part:
         """Read one part; no file of another part is opened.
+
+        Args:
+            part: which one.
+            into: (N, D) float32 that receives the features; None for a new array.
 
         Raises:
             DataError: if the file is missing or has other columns or rows than `table.json` says.
         """
         path = self.path / f"{part}.parquet"
         try:
-            content = pq.read_table(path)
+            with pq.ParquetFile(path) as file:
+                names = ["timestamp", "rentals", *self.feature_names]
+                found, rows = file.schema_arrow.names, file.metadata.num_rows
+                if found != names or rows != self.rows[part]:
+                    raise DataError(
+                        f"{path} does not belong to its table.json: run `dvc repro featurize`"
+                    )
+                if into is None:
+                    into = np.empty((rows, len(self.feature_names)), dtype=np.float32)
+                for position, name in enumerate(self.feature_names):  # no second copy of all
+                    into[:, position] = file.read([name])[name].to_numpy()
+                others = file.read(["timestamp", "rentals"])
         except (OSError, ValueError) as error:
             raise DataError(f"{path} cannot be read: run `dvc repro featurize` ({error})") from None
-        names = ["timestamp", "rentals", *self.feature_names]
-        if content.column_names != names or content.num_rows != self.rows[part]:
-            raise DataError(f"{path} does not belong to its table.json: run `dvc repro featurize`")
-        features = np.empty((content.num_rows, len(self.feature_names)), dtype=np.float32)
-        for position, name in enumerate(self.feature_names):
-            features[:, position] = content[name].to_numpy()
-        target = content["rentals"].to_numpy().astype(np.float32)
-        return Part(features, target, content["timestamp"].to_numpy())
+        target = others["rentals"].to_numpy().astype(np.float32)
+        return Part(into, target, others["timestamp"].to_numpy())
 
 
 def read_table(path: Path) -> Table:

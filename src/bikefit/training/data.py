@@ -32,7 +32,9 @@ class Rows(torch.nn.Module):
     def __init__(self, pool: Pool, folds: Sequence[Fold], fold_of: Sequence[int]) -> None:
         super().__init__()
         used = np.unique(np.concatenate([rows for f in folds for rows in (f.train, f.validation)]))
-        self.register_buffer("features", torch.from_numpy(pool.features[used]), persistent=False)
+        # The pool itself where all of it is used: a copy would double a long table's memory.
+        features = pool.features if len(used) == len(pool.target) else pool.features[used]
+        self.register_buffer("features", torch.from_numpy(features), persistent=False)
         self.register_buffer("target", torch.from_numpy(pool.target[used]), persistent=False)
         self.place = np.full(len(pool.target), -1)  # of each row of the pool among the used ones
         self.place[used] = np.arange(len(used))
@@ -43,6 +45,8 @@ class Rows(torch.nn.Module):
             masks[1, i, self.place[fold.validation]] = 1.0
         self.register_buffer("masks", masks, persistent=False)
         self.register_buffer("fold_of", torch.tensor(list(fold_of)), persistent=False)
+        counts = masks.sum(-1, dtype=torch.float64)[:, self.fold_of]
+        self.register_buffer("counts", counts, persistent=False)
         shift, scale = _statistics(pool, folds)
         self.refit = any(fold.refit for fold in folds)
         self.register_buffer("shift", shift, persistent=False)
@@ -57,6 +61,7 @@ class Rows(torch.nn.Module):
     target: Tensor  # (N,)
     masks: Tensor  # (2, F, N): training, validation
     fold_of: Tensor  # (M,)
+    counts: Tensor  # (2, M): training rows, validation rows
     shift: Tensor  # (F, D)
     scale: Tensor  # (F, D)
     target_mean: Tensor  # (M, 1)

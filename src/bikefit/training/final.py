@@ -32,9 +32,13 @@ def constant_losses(module: StackModule) -> dict[str, Tensor]:
     """
     rows = module.rows
     loss = Loss(module.loss_name, rows.target_mean, rows.target_std)
-    values = loss.rows(torch.zeros_like(rows.target), rows.target)
-    masks = rows.masks[:, rows.fold_of]
-    means = (masks * values).sum(-1, dtype=torch.float64) / masks.sum(-1, dtype=torch.float64)
+    sums = torch.zeros_like(rows.counts)
+    for start in range(0, len(rows.target), CHUNK):
+        chunk = slice(start, start + CHUNK)
+        target, masks = rows.target[chunk], rows.masks[:, rows.fold_of, chunk]
+        values = loss.rows(torch.zeros_like(target), target)
+        sums += (masks * values).sum(-1, dtype=torch.float64)
+    means = sums / rows.counts
     return {"constant/train/loss": means[0], "constant/val/loss": means[1]}
 
 
@@ -70,7 +74,7 @@ def average(module: StackModule, samples: int) -> dict[str, Tensor]:
             loss.rows(output, target), (mean - target) ** 2, loss.deviance(output, target), spread,
         )  # fmt: skip
         sums += torch.where(masks[1] > 0, torch.stack(values), 0.0).sum(-1, dtype=torch.float64)
-    means = sums / rows.masks[1, rows.fold_of].sum(-1, dtype=torch.float64)
+    means = sums / rows.counts[1]
     names = ("loss", "rmse", "deviance", "spread")
     found = {f"averaged/val/{name}": value for name, value in zip(names, means, strict=True)}
     return found | {"averaged/val/rmse": means[1].sqrt()}

@@ -132,13 +132,14 @@ def _predictions(
     """Return time, rentals and prediction of each member's validation rows, in time order."""
     pool = read_pool(members[0].settings.data.path)
     predicted = predictions(module).cpu().numpy()
-    found = []
-    for m, member in enumerate(members):
-        held_out = fold_of(member).validation
-        held_out = held_out[np.argsort(pool.timestamps[held_out], kind="stable")]
-        place = module.rows.place[held_out]
-        found.append((pool.timestamps[held_out], pool.target[held_out], predicted[m, place]))
-    return found
+    folds, fold_index = _distinct([id(fold_of(m)) for m in members], [fold_of(m) for m in members])
+    shared = []  # members of a fold have the same rows
+    for fold in folds:
+        rows = fold.validation[np.argsort(pool.timestamps[fold.validation], kind="stable")]
+        shared.append((pool.timestamps[rows], pool.target[rows], module.rows.place[rows]))
+    return [
+        (shared[f][0], shared[f][1], predicted[m, shared[f][2]]) for m, f in enumerate(fold_index)
+    ]
 
 
 def _results(
@@ -150,7 +151,7 @@ def _results(
         for name in module.history[0]
     }  # (E, M) each
     state = {name: value.cpu().numpy() for name, value in selection.state.items()}
-    counts = module.rows.masks[:, module.rows.fold_of].sum(dim=-1).long().tolist()
+    counts = module.rows.counts.long().tolist()
     predicted = _predictions(members, module)
     specs = layers(members[0].settings, module.rows.features.shape[1])
     return [

@@ -41,13 +41,15 @@ class Pool:
 def read_pool(path: Path) -> Pool:
     """Read the pool of a table once in each process."""
     table = read_table(path)
-    parts = table.read("train"), table.read("validation")
+    count, held_out = table.rows["train"], table.rows["validation"]
+    features = np.empty((count + held_out, len(table.feature_names)), dtype=np.float32)
+    parts = table.read("train", features[:count]), table.read("validation", features[count:])
     return Pool(
         table,
-        np.concatenate([part.features for part in parts]),
+        features,
         np.concatenate([part.target for part in parts]),
         np.concatenate([part.timestamps for part in parts]),
-        len(parts[0].target),
+        count,
     )
 
 

@@ -146,8 +146,7 @@ class StackModule(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Turn sums into the metrics of the epoch, ``(M,)`` each, and keep them in memory."""
-        counts = self.rows.masks[:, self.rows.fold_of].sum(-1, dtype=torch.float64)
-        loss, squared, deviance = self._sums / counts
+        loss, squared, deviance = self._sums / self.rows.counts
         values = (*loss, *squared.sqrt(), *deviance)
         measured = dict(zip(METRICS, values, strict=True))
         self.history.append(measured | self.penalty_values() | {"zeros": self.zero_share()})

@@ -38,7 +38,8 @@ def launch(
     together = getattr(launcher.task_function, "together", None)
     prepare = getattr(launcher.task_function, "prepare", None)
     if prepare is not None:
-        prepare(processes=launcher.processes, jobs=len(job_overrides))
+        where = {key: launcher.where[key] for key in ("processes", "backend")}
+        prepare(jobs=len(job_overrides), **where)
     task = launcher.task_function if together is None else _keep
     numbered = enumerate(job_overrides, start=initial_job_idx)
     composer = Composer(launcher.hydra_context.config_loader, launcher.config)
@@ -75,8 +76,7 @@ def _run_together(
         [job.return_value for job in jobs],
         labels=_labels(job_overrides),
         command=list(launcher.config.hydra.overrides.task),
-        processes=launcher.processes,
-        stack_size=launcher.stack_size,
+        **launcher.where,
     )
     for job, result in zip(jobs, results, strict=True):
         job.return_value = result

@@ -15,6 +15,13 @@ class StackLauncherConf:
     processes: int | None = None
     # most members trained as one stack; null: the size measured to suit caches
     stack_size: int | None = None
+    # loky: processes of this machine; dask, ray, submitit: a cluster
+    backend: str = "loky"
+    # where the cluster is: tcp://host:8786 of a Dask scheduler, host:6379 of a Ray cluster,
+    # slurm or local for submitit
+    address: str | None = None
+    # of Dask's client, Ray's tasks (num_gpus: 1) or Slurm (slurm_partition: long)
+    options: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
@@ -16,12 +17,21 @@ class StackLauncher(Launcher):
     """Hand all jobs of a batch to ``task.together``; a task without it runs job by job.
 
     Args:
-        processes: worker processes, None for one a core.
+        processes: worker processes, None for one a core (or for all that a cluster has).
         stack_size: most members in a stack, None for the measured size.
+        backend: where the task shall train: ``loky``, ``dask``, ``ray`` or ``submitit``.
+        address: of the cluster.
+        options: of the backend.
     """
 
-    def __init__(self, processes: int | None = None, stack_size: int | None = None) -> None:
-        self.processes, self.stack_size = processes, stack_size
+    def __init__(
+        self, processes: int | None = None, stack_size: int | None = None, backend: str = "loky",
+        address: str | None = None, options: Mapping[str, Any] | None = None,
+    ) -> None:  # fmt: skip
+        self.where = {
+            "processes": processes, "stack_size": stack_size, "backend": backend,
+            "address": address, "options": dict(options or {}),
+        }  # fmt: skip
         self.config: DictConfig | None = None
         self.task_function: TaskFunction | None = None
         self.hydra_context: HydraContext | None = None

@@ -1,0 +1,288 @@
+"""Stacks on an engine: their results, what is lost on the way, and clusters of this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from bikefit import jobs, tracking
+from bikefit.cluster import Engine, _order, _work, connect, run
+from bikefit.config import ConfigError
+from bikefit.data.files import write_json
+from bikefit.jobs import Job, MemberError
+from bikefit.processes import Board
+from bikefit.training.members import Failure, Member
+from conftest import ROOT, make_settings
+
+QUICK = ["network.hidden=[4]", "training.epochs=2", "training.batch_size=64"]
+PRESETS = sorted((ROOT / "conf/hydra/launcher").glob("*.yaml"))
+TESTS = str(ROOT / "tests")
+
+
+def member(*overrides: str) -> Member:
+    return Member(make_settings(*QUICK, *overrides))
+
+
+@dataclass
+class Call:
+    """A stack that is trained when it is asked for, or lost."""
+
+    train: Callable[[], Any] | None
+    ready: bool = True
+
+    def done(self) -> bool:
+        return self.ready
+
+    def result(self) -> Any:
+        if self.train is None:
+            raise RuntimeError("long story\nnode 7 is gone")
+        return self.train()
+
+
+class Here:
+    """An engine in this process that loses the stacks it is told to, counted as submitted."""
+
+    def __init__(self, lost: Sequence[int] = (), hanging: Sequence[int] = ()) -> None:
+        self.lost, self.hanging = lost, hanging
+        self.sizes: list[int] = []
+        self.cancelled = False
+        self.engine = Engine(2, self.submit, self.cancel)
+
+    def submit(self, stacks: Sequence[Sequence[Member]]) -> list[Call]:
+        calls = []
+        for stack in stacks:
+            number = len(self.sizes)
+            self.sizes.append(len(stack))
+            order = _order(stack)
+            train = None if number in self.lost else lambda order=order: _work(*order)
+            calls.append(Call(train, ready=number not in self.hanging))
+        return calls
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+@pytest.fixture
+def board() -> Iterator[Board]:
+    found = Board(2)
+    yield found
+    found.close()
+
+
+def test_stacks_come_back_with_their_results(workplace: Path, board: Board) -> None:
+    stacks = [[member("seed=0"), member("seed=1")], [member("optimizer=sgd", "optimizer.lr=1e12")]]
+    found = dict(run(stacks, Here().engine, board))
+    assert [len(found[i]) for i in (0, 1)] == [2, 1]
+    assert [r.selected for r in found[0]] == [2, 2]
+    assert "loss became" in found[1][0].failure.reason
+    assert board.epochs() == 6
+
+
+def test_a_lost_stack_is_done_again_member_by_member(
+    workplace: Path, board: Board, caplog: pytest.LogCaptureFixture
+) -> None:
+    stacks = [[member("seed=0"), member("seed=1")], [member("seed=2")]]
+    engine = Here(lost=[0, 3])  # the first stack, and then the second of its members
+    found = dict(run(stacks, engine.engine, board))
+    assert engine.sizes == [2, 1, 1, 1]
+    assert found[0][0].selected == 2
+    assert isinstance(found[0][1], Failure)
+    assert "again, with nothing beside it: node 7 is gone" in found[0][1].reason
+    assert "a stack of 2 was lost with its machine" in caplog.text
+
+
+def test_what_has_not_come_back_is_dropped_when_asked_to_stop(
+    workplace: Path, board: Board
+) -> None:
+    stacks = [[member("seed=0")], [member("seed=1")]]
+    engine = Here(hanging=[1])
+    found = {}
+    for index, results in run(stacks, engine.engine, board):
+        found[index] = results
+        board.stop()
+    assert found[0][0].selected == 2
+    assert found[1][0] == Failure("stopped before it came back from the cluster", killed=True)
+    assert engine.cancelled
+
+
+def test_a_machine_with_another_table_says_so(workplace: Path) -> None:
+    order, version = _order([member()])
+    (failure,) = _work(order, "0123456789abcdef")
+    assert re.search(
+        rf"machine {socket.gethostname()}: .*data/features/full has data version {version}, not "
+        "0123456789abcdef: run `dvc pull`",
+        failure.reason,
+    )
+
+
+def test_a_worker_reads_a_table_that_was_made_anew(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(project / "data", tmp_path / "data")
+    monkeypatch.chdir(tmp_path)
+    before = _work(*_order([member()]))[0]
+    file = tmp_path / "data/features/full/table.json"
+    content = json.loads(file.read_text())
+    train = tmp_path / "data/features/full/train.parquet"
+    rows = content["rows"]
+    rows["train"], rows["validation"] = rows["validation"], rows["train"]
+    train.rename(train.with_name("x"))
+    train.with_name("validation.parquet").rename(train)
+    train.with_name("x").rename(train.with_name("validation.parquet"))
+    write_json(file, content | {"data_version": "anew"})
+    after = _work(*_order([member()]))[0]
+    assert (after.train_rows, after.val_rows) == (before.val_rows, before.train_rows)
+
+
+@pytest.mark.parametrize(
+    ("backend", "address", "said"),
+    [
+        ("spark", None, "must be one of loky, dask, ray, submitit"),
+        ("dask", None, "hydra.launcher.address is missing"),
+    ],
+)
+def test_what_cannot_be_reached_is_said(backend: str, address: str | None, said: str) -> None:
+    if backend == "dask":
+        pytest.importorskip("distributed", reason="the extra `cluster` is not installed")
+    with pytest.raises(ConfigError, match=said), connect(backend, address):
+        pass
+
+
+def test_a_package_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ConfigError, match=r"ray is not installed here; `pip install .*cluster"):
+        connect("ray")
+
+
+def test_slurm_that_is_not_there_is_said(workplace: Path) -> None:
+    pytest.importorskip("submitit", reason="the extra `cluster` is not installed")
+    with pytest.raises(ConfigError, match="backend=submitit"), connect("submitit", "slurm"):
+        pass
+
+
+@pytest.mark.parametrize("file", PRESETS, ids=lambda p: p.stem)
+def test_a_preset_composes(file: Path) -> None:
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        found = compose("train", [f"hydra/launcher={file.stem}"], return_hydra_config=True)
+    launcher = found.hydra.launcher
+    assert launcher._target_.endswith(".StackLauncher")
+    assert launcher.backend == {"slurm": "submitit"}.get(file.stem, file.stem)
+    assert file.read_text().startswith(f"# python -m bikefit.train -m hydra/launcher={file.stem}")
+
+
+# ---- clusters of this machine, one worker killed in the middle ----
+
+LAYERS = """[
+  {{name: hidden.linear, _target_: torch.nn.Linear, out_features: 4}},
+  {{name: hidden.relu, _target_: torch.nn.ReLU}},
+  {{name: deadly, _target_: deadly.Once, spared: {spared}, marker: "{marker}", node: {node}}},
+  {{name: output.linear, _target_: torch.nn.Linear, out_features: 1}}]"""
+
+
+def deadly_jobs(marker: Path, node: bool, *overrides: str) -> list[Job]:
+    """Four runs, the first of which to come to its 20th step kills its worker."""
+    layers = " ".join(
+        LAYERS.format(spared=os.getpid(), marker=marker, node=str(node).lower()).split()
+    )
+    given = ["network=custom", f"network.layers={layers}", "network.allow=[deadly]",
+             "training.epochs=6", "training.batch_size=64", *overrides]  # fmt: skip
+    found = [Job(make_settings(*given, f"seed={seed}"), f"seed={seed}") for seed in range(4)]
+    wild = make_settings(*given, "optimizer=sgd", "optimizer.lr=1e12")
+    return [*found, Job(wild, "wild")]
+
+
+@contextmanager
+def dask() -> Iterator[tuple[str, dict[str, Any]]]:
+    """A Dask scheduler with two workers, none of which is started again."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    address = f"tcp://127.0.0.1:{port}"
+    cli = [sys.executable, "-m", "distributed.cli"]
+    scheduler = [f"{cli[2]}.dask_scheduler", "--host", "127.0.0.1", "--port", str(port),
+                 "--no-dashboard", "--no-show"]  # fmt: skip
+    worker = [f"{cli[2]}.dask_worker", address, "--nthreads", "1", "--no-nanny", "--no-dashboard"]
+    commands = [scheduler, worker, worker]
+    processes = [subprocess.Popen([*cli[:2], *command]) for command in commands]
+    from distributed import Client
+
+    with Client(address, timeout=60) as client:
+        client.wait_for_workers(2, timeout=60)
+    try:
+        yield address, {}
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+@contextmanager
+def ray() -> Iterator[tuple[str, dict[str, Any]]]:
+    """A Ray cluster of two nodes with a core each, and a head that does no work."""
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    for _ in range(2):
+        cluster.add_node(num_cpus=1)
+    cluster.wait_for_nodes()
+    try:
+        yield cluster.address, {}
+    finally:
+        cluster.shutdown()
+
+
+@contextmanager
+def submitit() -> Iterator[tuple[str, dict[str, Any]]]:
+    """submitit's own processes of this machine instead of Slurm."""
+    yield "local", {"timeout_min": 10}
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # of the engines' own code
+@pytest.mark.parametrize(
+    ("backend", "cluster", "package"),
+    [("dask", dask, "distributed"), ("ray", ray, "ray"), ("submitit", submitit, "submitit")],
+    ids=["dask", "ray", "submitit"],
+)
+def test_a_worker_that_dies_costs_no_run(
+    backend: str, cluster: Any, package: str, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip(package, reason="the extra `cluster` is not installed")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "src"), TESTS]))
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    marker = workplace / "died"
+    node = backend == "ray"
+    with cluster() as (address, options), connect(backend, address, options, 2) as engine:
+        there = jobs.train(deadly_jobs(marker, node), None, stack_size=2, engine=engine)
+    assert marker.exists(), "no worker died"
+    here_jobs = deadly_jobs(marker, node, "rerun=true")
+    here = jobs.train(here_jobs, None, processes=1, stack_size=2)
+    assert there[:4] == pytest.approx(here[:4], rel=1e-5)
+    assert isinstance(there[4], MemberError)
+    assert str(there[4]) == str(here[4])
+    tracking.client.cache_clear()
+
+
+@pytest.mark.slow
+def test_the_command_runs_a_sweep_on_another_engine(workplace: Path) -> None:
+    pytest.importorskip("submitit", reason="the extra `cluster` is not installed")
+    command = [sys.executable, "-m", "bikefit.train", "-m", *QUICK, "seed=0,1",
+               "hydra/launcher=slurm", "hydra.launcher.address=local",
+               "hydra.launcher.options.mem_gb=2"]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    runs = tracking.read_runs(tracking.latest_sweep())
+    assert runs["status"].tolist() == ["FINISHED", "FINISHED"]

@@ -1,0 +1,144 @@
+"""deploy/: a server with PostgreSQL, many writers at once, and a sweep moved to it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from mlflow import MlflowClient
+
+import stores
+from bikefit import move, tracking
+from conftest import ROOT
+
+WRITERS, RUNS = 16, 3
+WRITE = """
+import multiprocessing, sys, stores
+from bikefit import tracking
+
+def write(number):
+    sweep = tracking.start_sweep("full", f"sweep {number}", [])
+    for seed in range(int(sys.argv[2])):
+        run = stores.add(sweep, stores.settings(seed=seed), stores.result(1.0, 2.0))
+        print("wrote", run, flush=True)
+    tracking.finish_sweep(sweep, "", {}, "FINISHED")
+
+# Copies of one process that has loaded all: loading it 16 times takes longer than to write.
+fork = multiprocessing.get_context("fork")
+writers = [fork.Process(target=write, args=[number]) for number in range(int(sys.argv[1]))]
+for writer in writers:
+    writer.start()
+for writer in writers:
+    writer.join()
+sys.exit(any(writer.exitcode for writer in writers))
+"""
+
+
+def test_the_compose_file_has_the_versions_of_the_project() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    compose = yaml.safe_load((ROOT / "deploy/compose.yaml").read_text())
+    build = compose["services"]["mlflow"]["build"]["dockerfile_inline"]
+    pinned = {*project["dependencies"], *project["optional-dependencies"]["server"]}
+    named = re.findall(r"\S+==\S+", build)
+    assert len(named) == 2
+    assert set(named) <= pinned
+
+
+def get(address: str) -> tuple[int, bytes]:
+    """What a page answers."""
+    with urllib.request.urlopen(address, timeout=20) as answer:
+        return answer.status, answer.read()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """The address of a server that `deploy/server` started in a folder of its own."""
+    pytest.importorskip("psycopg2", reason="the extra `server` is not installed")
+    if not list(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl")):
+        pytest.skip("PostgreSQL is not installed")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    # PostgreSQL's own user must reach the folder, which pytest's would not allow.
+    folder = tempfile.mkdtemp()
+    Path(folder).chmod(0o755)
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    process = subprocess.Popen(
+        [str(ROOT / "deploy/server"), f"{folder}/server", "127.0.0.1", port],
+        env=os.environ | {"PATH": path}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        start_new_session=True,
+    )  # fmt: skip
+    address = f"http://127.0.0.1:{port}"
+    try:
+        wait_for(address, process)
+        yield address
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+        shutil.rmtree(folder)
+
+
+def wait_for(address: str, process: subprocess.Popen[bytes]) -> None:
+    """Wait until a server answers."""
+    for _ in range(600):
+        try:
+            if get(f"{address}/health")[0] == 200:
+                return
+        except OSError:
+            assert process.poll() is None, process.communicate()[1]
+            time.sleep(0.2)
+    raise AssertionError("the server did not answer")
+
+
+@pytest.mark.slow
+def test_sixteen_processes_log_at_once(server: str, tmp_path: Path) -> None:
+    path = os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests")])
+    given = os.environ | {"MLFLOW_TRACKING_URI": server, "PYTHONPATH": path}
+    done = subprocess.run(
+        [sys.executable, "-c", WRITE, str(WRITERS), str(RUNS)], cwd=tmp_path, env=given,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    written = re.findall("^wrote (.+)$", done.stdout, re.MULTILINE)
+    assert len(set(written)) == WRITERS * RUNS
+    store = MlflowClient(server)
+    for run in written:
+        found = store.get_run(run)
+        assert found.info.status == "FINISHED"
+        assert found.data.metrics["best/val/loss"] == 2.0
+        history = store.get_metric_history(run, "val/loss")
+        assert [(m.step, m.value) for m in history] == [(1, 4.0), (2, 3.0), (3, 2.0)]
+        assert {f.path for f in store.list_artifacts(run)} == {"config.yaml", "network.yaml"}
+    assert not list((tmp_path / "unsent").glob("*"))
+    status, page = get(server)
+    assert status == 200
+    assert b"<title>MLflow</title>" in page
+
+
+@pytest.mark.slow
+def test_a_sweep_moves_to_the_server(
+    server: str, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = tracking.start_sweep("full", "of a laptop", [])
+    runs = [stores.add(sweep, stores.settings(seed=s), stores.result(1.0, 2.0 + s)) for s in (0, 1)]
+    tracking.finish_sweep(sweep, "", {}, "FINISHED")
+    before = tracking.read_config(runs[0])
+    assert move.move(sweep, server) == 3
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
+    tracking.client.cache_clear()
+    found = tracking.read_runs(tracking.latest_sweep())
+    assert found["best/val/loss"].tolist() == [2.0, 3.0]
+    assert tracking.read_config(found["run_id"][0]) == before
