@@ -6,7 +6,7 @@ standardized, plain, interactions, splines.
 
 import itertools
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -131,7 +131,8 @@ class Features(Section):
 
     one_hot: Names = ()
     drop_first: bool = False  # leave out the first category of each one-hot column
-    cyclic: dict[str, int] = Field(default_factory=dict)  # how many harmonics of each
+    cyclic: Names = ()
+    harmonics: dict[str, int] = Field(default_factory=dict)  # of a cyclic number; 1 if not named
     standardized: Names = ()
     plain: Names = ()
     interactions: tuple[Names, ...] = ()  # products of one-hot columns, always with all categories
@@ -142,20 +143,10 @@ class Features(Section):
     def _categories(cls, names: Names) -> Names:
         return _known(names, tuple(CATEGORIES))
 
-    @field_validator("cyclic", mode="before")
-    @classmethod
-    def _one_harmonic(cls, given: Any) -> Any:
-        """A list of names is one harmonic of each."""
-        return dict.fromkeys(given, 1) if isinstance(given, list | tuple) else given
-
     @field_validator("cyclic")
     @classmethod
-    def _cycles(cls, harmonics: dict[str, int]) -> dict[str, int]:
-        _known(tuple(harmonics), tuple(PERIODS))
-        wrong = [name for name, count in harmonics.items() if count < 1]
-        if wrong:
-            raise ValueError(f"{', '.join(wrong)}: at least 1 harmonic is needed")
-        return harmonics
+    def _cycles(cls, names: Names) -> Names:
+        return _known(names, tuple(PERIODS))
 
     @field_validator("standardized", "plain")
     @classmethod
@@ -172,6 +163,15 @@ class Features(Section):
                     f"an interaction needs two or more different columns, not {list(names)}"
                 )
         return products
+
+    @model_validator(mode="after")
+    def _harmonics_of_cycles(self) -> "Features":
+        for name, count in self.harmonics.items():
+            if name not in self.cyclic or count < 1:
+                raise ValueError(
+                    f"harmonics.{name} = {count}: must be 1 or more, of a number in cyclic"
+                )
+        return self
 
     @model_validator(mode="after")
     def _different_names(self) -> "Features":
@@ -202,7 +202,7 @@ class Features(Section):
     @property
     def waves(self) -> list[tuple[str, int]]:
         """Each cyclic number with each of its harmonics: 1 goes round once a period, 2 twice."""
-        return [(name, k) for name, top in self.cyclic.items() for k in range(1, top + 1)]
+        return [(n, k) for n in self.cyclic for k in range(1, self.harmonics.get(n, 1) + 1)]
 
 
 def _known(names: Names, allowed: Names) -> Names:

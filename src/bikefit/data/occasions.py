@@ -27,15 +27,15 @@ def occasion(hours: pd.DataFrame) -> pd.Series:
     time = hours["timestamp"].dt
     date, november = time.month * 100 + time.day, time.month == 11
     # The Thursday of the week: its Friday to Sunday can reach into December.
-    thursday = hours["timestamp"] - pd.to_timedelta((time.weekday - 3) % 7, unit="D")
+    thursday = hours["timestamp"] - pd.to_timedelta((time.day_of_week - 3) % 7, unit="D")
     rules = {
         "new_years_day": date == 101,
         "independence_day": date == 704,
-        "thanksgiving_eve": november & (time.weekday == 2) & time.day.between(21, 27),
-        "thanksgiving": november & (time.weekday == 3) & time.day.between(22, 28),
+        "thanksgiving_eve": november & (time.day_of_week == 2) & time.day.between(21, 27),
+        "thanksgiving": november & (time.day_of_week == 3) & time.day.between(22, 28),
         "thanksgiving_weekend": (thursday.dt.month == 11)
         & thursday.dt.day.between(22, 28)
-        & time.weekday.isin([4, 5, 6]),
+        & time.day_of_week.isin([4, 5, 6]),
         "christmas": date.isin([1224, 1225]),
         "year_end": date >= 1222,
     }

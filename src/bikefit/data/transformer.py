@@ -160,7 +160,7 @@ def _columns(transformer: Transformer) -> ColumnTransformer:
     products = [int(np.prod([len(CATEGORIES[n]) for n in p])) for p in features.interactions]
     moments = {"mean": np.array(transformer.mean), "scale": np.array(transformer.scale)}
     waves = {
-        "columns": [list(features.cyclic).index(name) for name, _ in features.waves],
+        "columns": [features.cyclic.index(name) for name, _ in features.waves],
         "periods": np.array([PERIODS[name] for name, _ in features.waves]),
         "harmonics": np.array([harmonic for _, harmonic in features.waves]),
     }
