@@ -2,8 +2,8 @@
 
 Draws the split anew and again, fits the recipes of `benchmarks/champion.yaml` and boosted trees
 on training and validation rows, and measures the test rows once. Each finished draw is kept in
-`data/champion/`, so that a stopped benchmark goes on where it was; `--write` renews the result in
-`docs/champion.md`.
+`benchmarks/draws/`, so that a stopped benchmark goes on where it was; `--write` renews the result
+in `docs/champion.md`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from bikefit.final.scores import day_sums, figures
 from bikefit.nn.losses import SMALLEST_RATE
 from bikefit.train import CONF
 
-KEPT = Path("data/champion")
+KEPT = Path("benchmarks/draws")
 DOCUMENT = Path("docs/champion.md")
 RECIPES = Path(__file__).with_suffix(".yaml")
 DRAWS = (10, 11, 12, 13, 14)  # seeds of the split; nothing was ever tried on these
@@ -79,6 +79,11 @@ class Recipe:
         return parse(OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
 
 
+def recipe(kind: str) -> Recipe:
+    """Read the recipe of a split kind."""
+    return Recipe(**yaml.safe_load(RECIPES.read_text(encoding="utf-8"))[kind])
+
+
 def trees() -> dict[str, Callable[..., np.ndarray]]:
     """Every model of trees by its name: it takes rows to train, to validate and to predict."""
     lightgbm = partial(lightgbm_trees, leaves=LEAVES, **SAMPLED)
@@ -97,8 +102,7 @@ def trees() -> dict[str, Callable[..., np.ndarray]]:
 
 def measure(kind: str, seed: int, seeds: int) -> dict[str, Any]:
     """Measure one draw, or read what was measured with the same recipe."""
-    recipe = Recipe(**yaml.safe_load(RECIPES.read_text(encoding="utf-8"))[kind])
-    features, settings = recipe.columns(), recipe.settings()
+    features, settings = recipe(kind).columns(), recipe(kind).settings()
     told = {"features": features.model_dump(mode="json"), "settings": flat(settings)}
     told |= {"seeds": seeds}
     file = KEPT / f"{kind}-{seed}.json"
