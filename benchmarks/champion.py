@@ -34,7 +34,7 @@ from bikefit.data.params import check, read_section
 from bikefit.data.splits import PARTS, split
 from bikefit.final.baselines import PLAIN, lightgbm_trees, scikit_trees
 from bikefit.final.fits import fit_ensemble
-from bikefit.final.scores import day_sums, figures
+from bikefit.final.scores import MEASURES, day_sums, figures, lead
 from bikefit.nn.losses import SMALLEST_RATE
 from bikefit.train import CONF
 
@@ -52,7 +52,9 @@ SAMPLED = {
     "learning_rate": 0.04, "colsample_bytree": 0.8, "subsample": 0.8, "subsample_freq": 1,
     "reg_lambda": 1.0,
 }  # fmt: skip
-OURS, ONE = "our champion", "one of its networks"
+OURS = "our champion"
+SHOWN = ("rmse", "deviance")
+HEAD = ("model", "RMSE", "mean deviance", "champion's RMSE lower by %", "its deviance by %")
 
 
 @dataclass(frozen=True)
@@ -79,9 +81,9 @@ class Recipe:
         return parse(OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
 
 
-def recipe(kind: str) -> Recipe:
-    """Read the recipe of a split kind."""
-    return Recipe(**yaml.safe_load(RECIPES.read_text(encoding="utf-8"))[kind])
+def recipes(kind: str) -> list[Recipe]:
+    """Read the recipes of a split kind, whose networks are averaged."""
+    return [Recipe(**one) for one in yaml.safe_load(RECIPES.read_text(encoding="utf-8"))[kind]]
 
 
 def trees() -> dict[str, Callable[..., np.ndarray]]:
@@ -100,77 +102,91 @@ def trees() -> dict[str, Callable[..., np.ndarray]]:
     }
 
 
-def measure(kind: str, seed: int, seeds: int) -> dict[str, Any]:
-    """Measure one draw, or read what was measured with the same recipe."""
-    features, settings = recipe(kind).columns(), recipe(kind).settings()
-    told = {"features": features.model_dump(mode="json"), "settings": flat(settings)}
-    told |= {"seeds": seeds}
+def measure(kind: str, seed: int, networks: int) -> dict[str, Any]:
+    """Measure one draw, or read what was measured with the same recipes."""
+    ways = [(one.settings(), one.columns()) for one in recipes(kind)]
+    seeds = max(1, networks // len(ways))
+    told = {
+        "recipes": [flat(settings) | columns.model_dump(mode="json") for settings, columns in ways],
+        "seeds": seeds,  # of each
+    }
     file = KEPT / f"{kind}-{seed}.json"
-    if file.exists() and (kept := json.loads(file.read_text(encoding="utf-8")))["recipe"] == told:
+    if file.exists() and (kept := json.loads(file.read_text(encoding="utf-8")))["told"] == told:
         return kept
     start = time.perf_counter()
     hours = pd.read_parquet(CLEAN_FILE)
     labels = split(hours["timestamp"].to_numpy(), kind, seed, HELD_OUT, HELD_OUT)  # type: ignore[arg-type]
     parts = [hours[labels == part].reset_index(drop=True) for part in PARTS]
-    ensemble = fit_ensemble(settings, features, hours[labels != "test"], seeds)
-    members = ensemble.predict(parts[2])
+    known, test = hours[labels != "test"], parts[2]
+    members = np.concatenate([fit_ensemble(*way, known, seeds).predict(test) for way in ways])
     seconds = time.perf_counter() - start
-    found = {name: score(parts[2], way(*parts)) for name, way in trees().items()}
-    alone = [score(parts[2], member) for member in members]
-    found[ONE] = {key: float(np.mean([one[key] for one in alone])) for key in alone[0]}
-    found[OURS] = score(parts[2], members.mean(axis=0))
+    predicted = {name: way(*parts) for name, way in trees().items()}
+    predicted |= {f"network {m + 1}": one for m, one in enumerate(members)}
     result = {
-        "recipe": told, "kind": kind, "seed": seed, "rows": len(parts[2]),
-        "columns": len(features.names), "models": found, "seconds": {
-            "network": seconds, "trees": time.perf_counter() - start - seconds
-        },
+        "told": told, "kind": kind, "seed": seed, "rows": len(test),
+        "columns": [len(columns.names) for _, columns in ways],
+        "models": scores(test, predicted | {OURS: members.mean(axis=0)}),
+        "seconds": {"networks": seconds, "trees": time.perf_counter() - start - seconds},
     }  # fmt: skip
     write_json(file, result)
     return result
 
 
-def score(rows: pd.DataFrame, predicted: np.ndarray) -> dict[str, float]:
-    """RMSE and mean Poisson deviance; a rate below 1 bike/hour counts as 1 (trees with l2)."""
-    target = rows[TARGET].to_numpy()
-    least = predicted if (predicted > 0).all() else np.maximum(predicted, SMALLEST_RATE)
-    sums = day_sums(rows["timestamp"].to_numpy(), target, least)
-    rmse, deviance, _ = figures(sums.sum(axis=0))
-    return {"rmse": float(rmse), "deviance": float(deviance)}
+def scores(rows: pd.DataFrame, predicted: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
+    """RMSE and mean Poisson deviance of each model, and its distance to ours.
+
+    ``lead_…`` is by how many percent ours is lower, ``lead_…_se`` its standard error by a
+    bootstrap over days. A rate of 0 or less (trees with l2) counts as 1 bike/hour.
+    """
+    target, time_of = rows[TARGET].to_numpy(), rows["timestamp"].to_numpy()
+    sums = {
+        name: day_sums(time_of, target, np.where(rate > 0, rate, SMALLEST_RATE))
+        for name, rate in predicted.items()
+    }
+    found = {}
+    for name, days in sums.items():
+        values = dict(zip(MEASURES, figures(days.sum(axis=0)).tolist(), strict=True))
+        found[name] = {key: values[key] for key in SHOWN}
+        for key, (gain, error) in lead(sums[OURS], days).items():
+            if key in SHOWN:
+                found[name] |= {
+                    f"lead_{key}": 100 * gain / values[key],
+                    f"lead_{key}_se": 100 * error / values[key],
+                }
+    return found
 
 
-def lead(ours: Sequence[float], theirs: Sequence[float]) -> str:
-    """By how many percent ours is lower, the mean over draws ± its standard error."""
-    gain = 100 * (1 - np.array(ours) / np.array(theirs))
-    error = f" ± {gain.std(ddof=1) / np.sqrt(len(gain)):.1f}" if len(gain) > 1 else ""
-    return f"{gain.mean():.1f}{error}"
+def mean_lead(of: Sequence[dict[str, float]], key: str) -> str:
+    """The mean over draws ± its standard error; of a single draw, that over its days."""
+    gains = np.array([one[f"lead_{key}"] for one in of])
+    error = gains.std(ddof=1) / np.sqrt(len(of)) if len(of) > 1 else of[0][f"lead_{key}_se"]
+    return f"{gains.mean():.1f} ± {error:.1f}"
 
 
 def section(results: Sequence[dict[str, Any]]) -> str:
     """Write the result of one split kind as Markdown."""
     first = results[0]
-    draws = ", ".join(str(one["seed"]) for one in results)
-    network, others = (
-        np.mean([one["seconds"][key] for one in results]) for key in ("network", "trees")
-    )
+    seconds = {k: np.mean([one["seconds"][k] for one in results]) for k in first["seconds"]}
     text = (
         f"**{first['kind']}**: {len(results)} draw{'s' if len(results) > 1 else ''} (seeds "
-        f"{draws}), {first['rows']:,} test rows in the first, {first['columns']} columns, "
-        f"{first['recipe']['seeds']} networks; {network:.0f} s for the networks and {others:.0f} s "
-        "for all trees, each draw in one of two processes."
+        f"{', '.join(str(one['seed']) for one in results)}), {first['rows']:,} test rows in the "
+        f"first; {first['told']['seeds']} networks on each of "
+        f"{' and '.join(map(str, first['columns']))} columns. A draw took {seconds['networks']:.0f}"
+        f" s for the networks, {seconds['trees']:.0f} s for the trees."
     )
-    models = {
-        name: {key: [one["models"][name][key] for one in results] for key in of}
-        for name, of in first["models"].items()
+    models = {name: [one["models"][name] for one in results] for name in first["models"]}
+    means = {
+        name: {key: float(np.mean([one[key] for one in of])) for key in SHOWN}
+        for name, of in models.items()
     }
     rows = [
         [
-            name, f"{np.mean(of['rmse']):.2f}", f"{np.mean(of['deviance']):.3f}",
-            *("" if name == OURS else lead(models[OURS][key], of[key]) for key in of),
+            name, f"{means[name]['rmse']:.2f}", f"{means[name]['deviance']:.3f}",
+            *("" if name == OURS else mean_lead(models[name], key) for key in SHOWN),
         ]
-        for name, of in sorted(models.items(), key=lambda item: -np.mean(item[1]["deviance"]))
+        for name in sorted(means, key=lambda name: -means[name]["deviance"])
     ]  # fmt: skip
-    head = ("model", "RMSE", "mean deviance", "champion lower by, RMSE %", "deviance %")
-    return f"{text}\n\n{table(head, rows)}"
+    return f"{text}\n\n{table(HEAD, rows)}"
 
 
 def report(results: Sequence[dict[str, Any]]) -> str:
@@ -184,7 +200,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Is the champion better than trees?")
     parser.add_argument("--draws", type=int, nargs="+", default=DRAWS, help="seeds of the split")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS, help="of the split")
-    parser.add_argument("--seeds", type=int, default=4, help="networks whose mean predicts")
+    parser.add_argument("--networks", type=int, default=4, help="whose mean predicts")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--kept", action="store_true", help="measure nothing that is not there")
     parser.add_argument("--write", action="store_true", help=f"renew {DOCUMENT}")
@@ -196,7 +212,7 @@ def main() -> None:
         tasks = [(kind, seed) for kind, seed in tasks if (KEPT / f"{kind}-{seed}.json").exists()]
     on = machine()
     results = joblib.Parallel(n_jobs=options.processes)(
-        joblib.delayed(measure)(kind, seed, options.seeds) for kind, seed in tasks
+        joblib.delayed(measure)(kind, seed, options.networks) for kind, seed in tasks
     )
     results.sort(key=lambda one: (KINDS.index(one["kind"]), one["seed"]))
     text = f"{report(results)}\n\n{on}"

@@ -18,23 +18,25 @@ from benchmarks import champion
 
 
 @pytest.fixture
-def recipes(monkeypatch: pytest.MonkeyPatch) -> dict[str, champion.Recipe]:
+def recipes(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[champion.Recipe]]:
     monkeypatch.chdir(ROOT)
-    return {kind: champion.recipe(kind) for kind in champion.KINDS}
+    return {kind: champion.recipes(kind) for kind in champion.KINDS}
 
 
-def test_the_recipes_make_columns_and_settings(recipes: dict[str, champion.Recipe]) -> None:
-    sizes = {kind: len(recipe.columns().names) for kind, recipe in recipes.items()}
-    assert sizes == {"days": 380, "random": 1294, "chronological": 294}
-    settings = {kind: recipe.settings() for kind, recipe in recipes.items()}
-    assert {k: s.regularization.weight_decay for k, s in settings.items()} == {
-        "days": 0.5, "random": 0.1, "chronological": 2,
+def test_the_recipes_make_columns_and_settings(recipes: dict[str, list[champion.Recipe]]) -> None:
+    sizes = {kind: [len(r.columns().names) for r in of] for kind, of in recipes.items()}
+    assert sizes == {"days": [380, 339], "random": [1294], "chronological": [294]}
+    settings = {kind: [r.settings() for r in of] for kind, of in recipes.items()}
+    assert {k: [s.regularization.weight_decay for s in of] for k, of in settings.items()} == {
+        "days": [0.5, 1], "random": [0.1], "chronological": [2],
     }  # fmt: skip
-    assert all(s.regularization.on == "weights" for s in settings.values())
+    assert all(s.regularization.on == "weights" for of in settings.values() for s in of)
 
 
-def test_the_future_is_told_nothing_that_happens_once(recipes: dict[str, champion.Recipe]) -> None:
-    names = recipes["chronological"].columns().names
+def test_the_future_is_told_nothing_that_happens_once(
+    recipes: dict[str, list[champion.Recipe]],
+) -> None:
+    names = recipes["chronological"][0].columns().names
     assert not [n for n in names if n.startswith(("days_since_start", "month=", "season="))]
     assert [n for n in names if n.startswith("day_of_year")] == [
         "day_of_year_sin", "day_of_year_cos",
@@ -42,11 +44,19 @@ def test_the_future_is_told_nothing_that_happens_once(recipes: dict[str, champio
 
 
 def test_scores_and_leads() -> None:
-    rows = pd.DataFrame({"timestamp": pd.to_datetime(["2012-01-01"] * 2), "rentals": [1, 9]})
-    found = champion.score(rows, np.array([-3.0, 9.0]))  # what is below 1 bike/hour counts as 1
-    assert found == {"rmse": 0, "deviance": 0}
-    assert champion.lead([90.0, 95.0], [100.0, 100.0]) == "7.5 ± 2.5"
-    assert champion.lead([90.0], [100.0]) == "10.0"
+    time = pd.to_datetime(["2012-01-01", "2012-01-02"])
+    rows = pd.DataFrame({"timestamp": time, "rentals": [1, 9]})
+    predicted = {"trees": np.array([5.0, 13.0]), champion.OURS: np.array([3.0, 11.0])}
+    found = champion.scores(rows, predicted)
+    assert found["trees"]["rmse"] == pytest.approx(4)
+    assert found["trees"]["lead_rmse"] == pytest.approx(50)
+    assert found["trees"]["lead_rmse_se"] == pytest.approx(0)  # every day has the same errors
+    assert found[champion.OURS]["lead_deviance"] == 0
+    below = champion.scores(rows, {champion.OURS: np.array([-3.0, 9.0])})[champion.OURS]
+    assert (below["rmse"], below["deviance"]) == (0, 0)  # a negative rate counts as 1 bike/hour
+    draws = [{"lead_rmse": 10.0, "lead_rmse_se": 3.0}, {"lead_rmse": 5.0, "lead_rmse_se": 1.0}]
+    assert champion.mean_lead(draws, "rmse") == "7.5 ± 2.5"
+    assert champion.mean_lead(draws[:1], "rmse") == "10.0 ± 3.0"
 
 
 def test_a_stopped_benchmark_goes_on(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,14 +70,16 @@ def test_a_stopped_benchmark_goes_on(workplace: Path, monkeypatch: pytest.Monkey
         assert validation["timestamp"].max() < rows["timestamp"].min()
         return np.full(len(rows), train["rentals"].mean())
 
-    monkeypatch.setattr(champion, "recipe", lambda kind: small)
+    monkeypatch.setattr(champion, "recipes", lambda kind: [small, small])
     monkeypatch.setattr(champion, "trees", lambda: {"a tree": tree})
-    first: dict[str, Any] = champion.measure("chronological", 0, 2)
-    assert set(first["models"]) == {"a tree", champion.ONE, champion.OURS}
-    assert champion.measure("chronological", 0, 2) == first
+    first: dict[str, Any] = champion.measure("chronological", 0, 4)
+    assert [n for n in first["models"] if n.startswith("network ")] == [
+        "network 1", "network 2", "network 3", "network 4",
+    ]  # fmt: skip
+    assert champion.measure("chronological", 0, 4) == first
     assert asked == [192]  # the kept draw is not measured again
-    champion.measure("chronological", 0, 1)  # another recipe is
+    champion.measure("chronological", 0, 2)  # with fewer networks it is
     assert asked == [192, 192]
     text = champion.report([first, first | {"seed": 1}])
-    assert "**chronological**: 2 draws (seeds 0, 1), 192 test rows" in text
+    assert "**chronological**: 2 draws (seeds 0, 1), 192 test rows in the first; 2 networks" in text
     assert re.search(r"\| a tree \| [\d.]+ \| [\d.]+ \| -?[\d.]+ ± 0.0 \| -?[\d.]+ ± 0.0 \|", text)

@@ -103,13 +103,13 @@ def lightgbm_trees(
     import lightgbm
 
     start = _start(train)
-    options = {
+    given: dict[str, Any] = {
         "objective": "poisson", "learning_rate": 0.05, "verbose": -1, "deterministic": True,
         "force_row_wise": True, "random_state": 0, "n_jobs": 1,
     } | options  # fmt: skip
 
     def stopped(most: int) -> Any:
-        return lightgbm.LGBMRegressor(**options, num_leaves=most, n_estimators=MOST_TREES).fit(
+        return lightgbm.LGBMRegressor(**given, num_leaves=most, n_estimators=MOST_TREES).fit(
             tree_features(train, start, names), train["rentals"],
             eval_X=tree_features(validation, start, names), eval_y=validation["rentals"],
             callbacks=[lightgbm.early_stopping(PATIENCE, verbose=False)],
@@ -118,7 +118,7 @@ def lightgbm_trees(
     best = min(map(stopped, leaves), key=lambda found: min(found.best_score_["valid_0"].values()))
     both = pd.concat([train, validation], ignore_index=True)
     trees = max(1, best.best_iteration_)
-    final = lightgbm.LGBMRegressor(**options, num_leaves=best.num_leaves, n_estimators=trees)
+    final = lightgbm.LGBMRegressor(**given, num_leaves=best.num_leaves, n_estimators=trees)
     final.fit(tree_features(both, start, names), both["rentals"])
     return np.asarray(final.predict(tree_features(asked, start, names)))
 
