@@ -52,8 +52,8 @@ def test_scores_and_leads() -> None:
     assert found["trees"]["lead_rmse"] == pytest.approx(50)
     assert found["trees"]["lead_rmse_se"] == pytest.approx(0)  # every day has the same errors
     assert found[champion.OURS]["lead_deviance"] == 0
-    below = champion.scores(rows, {champion.OURS: np.array([-3.0, 9.0])})[champion.OURS]
-    assert (below["rmse"], below["deviance"]) == (0, 0)  # a negative rate counts as 1 bike/hour
+    below = champion.scores(rows, {champion.OURS: np.array([-3.0, 11.0])})[champion.OURS]
+    assert below["rmse"] == pytest.approx(2**0.5)  # a negative rate counts as 1 bike/hour
     draws = [{"lead_rmse": 10.0, "lead_rmse_se": 3.0}, {"lead_rmse": 5.0, "lead_rmse_se": 1.0}]
     assert champion.mean_lead(draws, "rmse") == "7.5 ± 2.5"
     assert champion.mean_lead(draws[:1], "rmse") == "10.0 ± 3.0"
