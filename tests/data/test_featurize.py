@@ -7,6 +7,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from sklearn.preprocessing import SplineTransformer
 
 from bikefit.data import featurize, transformer
 from bikefit.data.clean import Clean, clean
@@ -72,6 +73,62 @@ def test_cyclic() -> None:
     assert found["day_of_week_sin"].iloc[2] == 0  # monday
 
 
+def test_harmonics_go_round_more_often() -> None:
+    found = matrix(features(cyclic=["hour", "month"], harmonics={"hour": 2}), HOURS.iloc[[3, 6]])
+    assert list(found.columns) == [
+        "hour_sin", "hour_cos", "hour_sin2", "hour_cos2", "month_sin", "month_cos",
+    ]  # fmt: skip
+    assert found["hour_sin2"].to_list() == pytest.approx([1, 0], abs=1e-6)
+    assert found["hour_cos2"].to_list() == pytest.approx([0, -1], abs=1e-6)
+    assert found["month_sin"].to_list() == pytest.approx([0.5, 0.5])
+
+
+def test_splines() -> None:
+    spec = features(splines=[{"of": "temperature", "first": 0, "last": 25, "every": 10}])
+    rows = HOURS.iloc[:4].assign(temperature=[-5.0, 4.0, 10.0, 99.0])
+    found = matrix(spec, rows)
+    assert list(found.columns) == ["temperature~10/0", "temperature~10/10", "temperature~10/20"]
+    assert found.to_numpy() == pytest.approx(
+        np.array([[1, 0, 0], [0.6, 0.4, 0], [0, 1, 0], [0, 0, 1]])
+    )
+
+
+def test_splines_are_those_of_scikit_learn() -> None:
+    spec = features(splines=[{"of": "humidity", "first": 20, "last": 80, "every": 7.5}])
+    (spline,) = spec.splines
+    peer = SplineTransformer(degree=1, knots=spline.knots[:, None], extrapolation="constant")
+    values = HOURS[["humidity"]].to_numpy()
+    assert matrix(spec, HOURS).to_numpy() == pytest.approx(
+        peer.fit(spline.knots[:, None]).transform(values), abs=1e-6
+    )
+
+
+def test_derived_categories() -> None:
+    spec = features(one_hot=["commuting"], plain=["commuting"], interactions=[["hour", "occasion"]])
+    found = matrix(spec, HOURS.iloc[[0, 58]])  # New Year's Day 0:00, Monday 10:00, a holiday
+    assert found[["commuting=no", "commuting=yes", "commuting"]].to_numpy().tolist() == [
+        [1, 0, 0], [1, 0, 0],
+    ]  # fmt: skip
+    assert found[["hour=0,occasion=new_years_day", "hour=10,occasion=ordinary"]].to_numpy(
+    ).tolist() == [[1, 0], [0, 1]]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"cyclic": ["hour"], "harmonics": {"hour": 0}}, "harmonics.hour = 0: must be 1 or more"),
+        ({"cyclic": ["month"], "harmonics": {"hour": 2}}, "of a number in cyclic"),
+        ({"splines": [{"of": "rentals", "first": 0, "last": 9, "every": 1}]}, "would leak it"),
+        ({"splines": [{"of": "hour", "first": 0, "last": 2, "every": 3}]}, "two knots"),
+        ({"splines": [{"of": "hour", "first": 0, "last": 2, "every": 0}]}, "greater than 0"),
+        ({"splines": [{"of": "hour", "first": 0, "last": 4, "every": 2}] * 2}, "more than once"),
+    ],
+)
+def test_wrong_features_are_refused(change: dict, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        features(**change)
+
+
 def test_interaction() -> None:
     found = matrix(features(interactions=[["hour", "working_day"]]), HOURS.iloc[[8, 72 + 8]])
     assert found.shape == (2, 48)
@@ -111,7 +168,7 @@ def test_order_of_features_and_the_lecture_table() -> None:
     assert len(names) == 32
     assert names[:2] == ["hour=1", "hour=2"]
     assert names[-3:] == ["holiday=yes", "temperature", "humidity_fraction"]
-    full = {key: section["full"][key] for key in Features.model_fields}
+    full = {k: v for k, v in section["full"].items() if k in Features.model_fields}
     assert 60 <= len(features(**full).names) <= 100
 
 
@@ -143,11 +200,17 @@ def test_too_few_rows_and_no_training_row() -> None:
 # The kept transformer
 
 EVERYTHING = features(
-    one_hot=["season", "weekday", "hour", "windspeed_calm"],
+    one_hot=["season", "weekday", "hour", "windspeed_calm", "occasion"],
     cyclic=["hour", "day_of_year"],
+    harmonics={"hour": 3},
     standardized=["temperature", "days_since_start", "month"],
     plain=["holiday", "humidity_fraction"],
-    interactions=[["hour", "working_day"], ["season", "weekday", "holiday"]],
+    interactions=[["hour", "working_day"], ["season", "weekday", "holiday"], ["hour", "commuting"]],
+    splines=[
+        {"of": "temperature", "first": -8, "last": 37, "every": 5},
+        {"of": "days_since_start", "first": 0, "last": 28, "every": 7},
+        {"of": "days_since_start", "first": 0, "last": 30, "every": 1},
+    ],
 )
 
 
@@ -165,6 +228,7 @@ def test_rows_are_independent_of_each_other(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(transformer, "BLOCK", 7)
     assert (apply(fitted, HOURS.iloc[:100]) == whole[:100]).all()
     assert apply(fitted, HOURS.iloc[:0]).shape == (0, len(EVERYTHING.names))
+    assert (apply(fitted, HOURS.iloc[[50]]) == whole[50]).all()
 
 
 @pytest.mark.parametrize(
@@ -247,7 +311,7 @@ def content_of(folder: Path) -> dict[str, bytes]:
 def test_stage_writes_the_same_bytes_twice(project: Path) -> None:
     featurize.main()
     first = content_of(project / "data/features")
-    assert len(first) == 20
+    assert len(first) == 25
     featurize.main()
     assert content_of(project / "data/features") == first
 
@@ -282,7 +346,7 @@ def test_a_failure_leaves_the_old_table(project: Path, monkeypatch: pytest.Monke
     with pytest.raises(OSError, match="No space left"):
         featurize.main()
     assert sorted(path.name for path in (project / "data/features").iterdir()) == [
-        "lecture", "lecture_raw", "lecture_standardized",
+        "lecture", "lecture_raw", "lecture_standardized", "rich",
     ]  # fmt: skip
 
 

@@ -65,3 +65,34 @@ def test_what_this_machine_cannot_run_is_left_out(
     with pytest.warns(UserWarning, match=r"\(LightGBM\) is left out: libgomp"):
         found = predict_all(parts)
     assert len(found) == 4
+
+
+def test_trees_see_the_columns_that_they_are_told(parts: dict[str, pd.DataFrame]) -> None:
+    start = np.datetime64("2011-01-01")
+    rows = parts["train"].iloc[[30]]
+    names = ("hour", "weekday", "days_since_start", "occasion", "commuting")
+    found = baselines.tree_features(rows, start, names).iloc[0]
+    time = rows["timestamp"].iloc[0]
+    day = (time.normalize() - pd.Timestamp(start)).days
+    working = float(rows["working_day"].iloc[0])
+    assert found.tolist() == [time.hour, time.day_of_week, day, 0, working]
+    blind = parts | {"test": parts["test"].assign(hour=0)}
+    told = [
+        baselines.lightgbm_trees(*(p[n] for n in ("train", "validation", "test")), names)
+        for p, names in ((parts, ("temperature",)), (blind, ("temperature",)))
+    ]
+    assert np.array_equal(*told)
+
+
+def test_of_several_sizes_of_trees_the_best_for_validation_rows_is_taken(
+    parts: dict[str, pd.DataFrame],
+) -> None:
+    three = [parts[name] for name in ("train", "validation", "test")]
+
+    def predict(*leaves: int) -> np.ndarray:
+        return baselines.lightgbm_trees(*three, leaves=leaves)
+
+    alone = [predict(2), predict(31)]
+    assert not np.array_equal(*alone)
+    assert np.array_equal(predict(2, 31), predict(31, 2))
+    assert any(np.array_equal(predict(2, 31), one) for one in alone)

@@ -15,14 +15,13 @@ import pandas as pd
 from sklearn.compose import ColumnTransformer
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 
-from bikefit.data.columns import CATEGORIES
-from bikefit.data.features import DERIVED, PERIODS, Features, codes, number
+from bikefit.data.features import CATEGORIES, PERIODS, Features, Spline, codes, number, sources
 from bikefit.data.files import write_json
 from bikefit.data.params import check
 from bikefit.data.stage import DataError
 
 FORMAT = "bikefit transformer 1"
-BLOCK = 100_000
+BLOCK = 20_000
 """Rows transformed at a time, so that memory does not grow with scikit-learn's copies."""
 
 
@@ -132,11 +131,10 @@ def _periods(features: Features) -> dict[str, float]:
 
 
 def _check_columns(features: Features, hours: pd.DataFrame) -> None:
-    wanted = {*features.cyclic, *features.standardized, *features.plain, *_categories(features)}
-    sources = {name if name not in DERIVED else "timestamp" for name in wanted}
-    if "humidity_fraction" in wanted:
-        sources |= {"humidity"}
-    missing = sorted(sources - set(hours.columns))
+    numbers = {*features.cyclic, *features.standardized, *features.plain}
+    wanted = {*numbers, *_categories(features), *(spline.of for spline in features.splines)}
+    needed = {column for name in wanted for column in sources(name)}
+    missing = sorted(needed - set(hours.columns))
     if missing:
         raise DataError(f"missing columns: {', '.join(missing)}")
 
@@ -151,6 +149,7 @@ def _prepare(transformer: Transformer, hours: pd.DataFrame) -> pd.DataFrame:
         positions = [codes(name, hours) for name in product]
         sizes = [len(CATEGORIES[name]) for name in product]
         columns[f"product {product}"] = np.ravel_multi_index(positions, sizes)
+    columns |= {f"spline {i}": number(s.of, hours, start) for i, s in enumerate(features.splines)}
     return pd.DataFrame(columns)
 
 
@@ -160,9 +159,13 @@ def _columns(transformer: Transformer) -> ColumnTransformer:
     sizes = [len(CATEGORIES[name]) for name in features.one_hot]
     products = [int(np.prod([len(CATEGORIES[n]) for n in p])) for p in features.interactions]
     moments = {"mean": np.array(transformer.mean), "scale": np.array(transformer.scale)}
-    periods = {"periods": np.array([PERIODS[name] for name in features.cyclic])}
+    waves = {
+        "columns": [features.cyclic.index(name) for name, _ in features.waves],
+        "periods": np.array([PERIODS[name] for name, _ in features.waves]),
+        "harmonics": np.array([harmonic for _, harmonic in features.waves]),
+    }
     words = [f"one_hot {name}" for name in features.one_hot]
-    cycle = FunctionTransformer(_cycle, kw_args=periods)
+    cycle = FunctionTransformer(_cycle, kw_args=waves)
     standardize = FunctionTransformer(_standardize, kw_args=moments)
     steps = [
         ("one_hot", _one_hot(sizes, features.drop_first), words),
@@ -170,6 +173,10 @@ def _columns(transformer: Transformer) -> ColumnTransformer:
         ("standardized", standardize, list(features.standardized)),
         ("plain", "passthrough", list(features.plain)),
         ("products", _one_hot(products, False), [f"product {p}" for p in features.interactions]),
+        *(
+            (f"hats {i}", FunctionTransformer(_hats, kw_args={"spline": s}), [f"spline {i}"])
+            for i, s in enumerate(features.splines)
+        ),
     ]
     return ColumnTransformer([step for step in steps if step[2]])
 
@@ -184,10 +191,21 @@ def _one_hot(sizes: list[int], drop_first: bool) -> OneHotEncoder:
     )
 
 
-def _cycle(values: pd.DataFrame, periods: np.ndarray) -> np.ndarray:
-    """Sine and cosine of each column, side by side: (N, C) → (N, 2 C)."""
-    angle = 2 * np.pi * values.to_numpy() / periods
+def _cycle(
+    values: pd.DataFrame, columns: list[int], periods: np.ndarray, harmonics: np.ndarray
+) -> np.ndarray:
+    """Sine and cosine of W waves, each of one of the columns, side by side: (N, C) → (N, 2 W)."""
+    angle = 2 * np.pi * values.to_numpy()[:, columns] / periods * harmonics
     return np.stack([np.sin(angle), np.cos(angle)], axis=2).reshape(len(angle), -1)
+
+
+def _hats(values: pd.DataFrame, spline: Spline) -> np.ndarray:
+    """One hat for each knot: (N, 1) → (N, K).
+
+    scikit-learn's SplineTransformer gives the same, but cannot be made for a single row.
+    """
+    inside = values.to_numpy().clip(spline.knots[0], spline.knots[-1])
+    return np.maximum(0, 1 - np.abs(inside - spline.knots) / spline.every)
 
 
 def _standardize(values: pd.DataFrame, mean: np.ndarray, scale: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ the validation loss does, and are then fitted on both with as many trees.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,15 +16,18 @@ from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.linear_model import PoissonRegressor
 
 from bikefit.data import transformer
-from bikefit.data.features import DAYS_SINCE_START, DERIVED, Features
+from bikefit.data.features import DAYS_SINCE_START, Features, codes, number
 
+CODED = ("season", "weekday", "weather", "occasion")  # categories, told by their position
 PATIENCE = 100  # trees
 MOST_TREES = 5000
-CODED = ("season", "weekday", "weather")
 NUMBERS = (
     "hour", "month", "year", "holiday", "working_day", "temperature", "feels_like", "humidity",
     "windspeed", "windspeed_calm",
 )  # fmt: skip
+PLAIN = (*NUMBERS, "season", "weekday", "weather")
+"""What the published table itself has."""
+WITH_TREND = (*PLAIN, DAYS_SINCE_START, "day_of_year")
 LINEAR_PENALTY = 1e-4  # PoissonRegressor's alpha; without any, unseen columns have no solution
 
 
@@ -49,16 +52,20 @@ def linear_poisson(rows: pd.DataFrame, asked: pd.DataFrame, features: Features) 
     return regression.predict(transformer.apply(fitted, asked).astype(np.float64))
 
 
-def tree_features(hours: pd.DataFrame, start: np.datetime64) -> pd.DataFrame:
+def tree_features(
+    hours: pd.DataFrame, start: np.datetime64, names: Sequence[str] = WITH_TREND
+) -> pd.DataFrame:
     """Columns as trees want them: numbers as they stand, categories as their position."""
-    columns = {name: hours[name].astype(float) for name in NUMBERS}
-    columns |= {name: hours[name].cat.codes.astype(float) for name in CODED}
-    for name in (DAYS_SINCE_START, "day_of_year"):
-        columns[name] = DERIVED[name](hours, start).astype(float)
-    return pd.DataFrame(columns)
+    return pd.DataFrame({
+        name: codes(name, hours).astype(float) if name in CODED else number(name, hours, start)
+        for name in names
+    })  # fmt: skip
 
 
-def scikit_trees(train: pd.DataFrame, validation: pd.DataFrame, asked: pd.DataFrame) -> np.ndarray:
+def scikit_trees(
+    train: pd.DataFrame, validation: pd.DataFrame, asked: pd.DataFrame,
+    names: Sequence[str] = WITH_TREND,
+) -> np.ndarray:  # fmt: skip
     """Predict by scikit-learn's histogram gradient boosting, ``(N,)`` bikes/hour."""
     start = _start(train)
     options = {"loss": "poisson", "learning_rate": 0.05, "max_leaf_nodes": 31, "random_state": 0}
@@ -66,20 +73,29 @@ def scikit_trees(train: pd.DataFrame, validation: pd.DataFrame, asked: pd.DataFr
         **options, max_iter=MOST_TREES, early_stopping=True, n_iter_no_change=PATIENCE, tol=0
     )
     stopping.fit(
-        tree_features(train, start), train["rentals"],
-        X_val=tree_features(validation, start), y_val=validation["rentals"],
+        tree_features(train, start, names), train["rentals"],
+        X_val=tree_features(validation, start, names), y_val=validation["rentals"],
     )  # fmt: skip
     trees = int(np.argmax(stopping.validation_score_[1:])) + 1  # the first score is of no tree
     both = pd.concat([train, validation], ignore_index=True)
     final = HistGradientBoostingRegressor(**options, max_iter=trees, early_stopping=False)
-    final.fit(tree_features(both, start), both["rentals"])
-    return final.predict(tree_features(asked, start))
+    final.fit(tree_features(both, start, names), both["rentals"])
+    return final.predict(tree_features(asked, start, names))
 
 
 def lightgbm_trees(
-    train: pd.DataFrame, validation: pd.DataFrame, asked: pd.DataFrame
-) -> np.ndarray:
+    train: pd.DataFrame, validation: pd.DataFrame, asked: pd.DataFrame,
+    names: Sequence[str] = WITH_TREND, leaves: Sequence[int] = (31,), **options: Any,
+) -> np.ndarray:  # fmt: skip
     """Predict by LightGBM, ``(N,)`` bikes/hour.
+
+    Args:
+        train: clean rows.
+        validation: clean rows that the number of trees is the best for.
+        asked: clean rows to predict.
+        names: the columns.
+        leaves: most leaves of a tree; of several, the best for the validation rows is taken.
+        options: of LightGBM, instead of those here.
 
     Raises:
         OSError: the machine lacks a library that LightGBM needs (libgomp).
@@ -87,20 +103,24 @@ def lightgbm_trees(
     import lightgbm
 
     start = _start(train)
-    options: dict[str, Any] = {
-        "objective": "poisson", "learning_rate": 0.05, "num_leaves": 31, "verbose": -1,
-        "deterministic": True, "force_row_wise": True, "random_state": 0, "n_jobs": 1,
-    }  # fmt: skip
-    stopping = lightgbm.LGBMRegressor(**options, n_estimators=MOST_TREES)
-    stopping.fit(
-        tree_features(train, start), train["rentals"],
-        eval_X=tree_features(validation, start), eval_y=validation["rentals"],
-        callbacks=[lightgbm.early_stopping(PATIENCE, verbose=False)],
-    )  # fmt: skip
+    given: dict[str, Any] = {
+        "objective": "poisson", "learning_rate": 0.05, "verbose": -1, "deterministic": True,
+        "force_row_wise": True, "random_state": 0, "n_jobs": 1,
+    } | options  # fmt: skip
+
+    def stopped(most: int) -> Any:
+        return lightgbm.LGBMRegressor(**given, num_leaves=most, n_estimators=MOST_TREES).fit(
+            tree_features(train, start, names), train["rentals"],
+            eval_X=tree_features(validation, start, names), eval_y=validation["rentals"],
+            callbacks=[lightgbm.early_stopping(PATIENCE, verbose=False)],
+        )  # fmt: skip
+
+    best = min(map(stopped, leaves), key=lambda found: min(found.best_score_["valid_0"].values()))
     both = pd.concat([train, validation], ignore_index=True)
-    final = lightgbm.LGBMRegressor(**options, n_estimators=max(1, stopping.best_iteration_))
-    final.fit(tree_features(both, start), both["rentals"])
-    return np.asarray(final.predict(tree_features(asked, start)))
+    trees = max(1, best.best_iteration_)
+    final = lightgbm.LGBMRegressor(**given, num_leaves=best.num_leaves, n_estimators=trees)
+    final.fit(tree_features(both, start, names), both["rentals"])
+    return np.asarray(final.predict(tree_features(asked, start, names)))
 
 
 def _start(train: pd.DataFrame) -> np.datetime64:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from bikefit.config import Settings
+from bikefit.data.features import Features
 from bikefit.data.featurize import Split, assemble, describe, write_table
 from bikefit.data.table import Table
 from bikefit.data.transformer import Transformer, load
@@ -33,6 +34,18 @@ def parts(table: Table, hours: pd.DataFrame) -> dict[str, pd.DataFrame]:
 def fit(choice: Choice, table: Table, hours: pd.DataFrame, seeds: int) -> Ensemble:
     """Fit an ensemble on all of the clean rows given, in the same way as the sweep did.
 
+    Raises:
+        RuntimeError: the training failed.
+    """
+    features = load(table.path / "transformer.json").features
+    return fit_ensemble(choice.settings, features, hours, seeds)
+
+
+def fit_ensemble(
+    settings: Settings, features: Features, hours: pd.DataFrame, seeds: int
+) -> Ensemble:
+    """Fit networks of several seeds on clean rows.
+
     The rows become a table of their own with features fitted on all of them. Training measures
     itself on some rows after each epoch; here these are rows it trains on, and nothing is chosen
     by them: epochs are fixed.
@@ -41,19 +54,18 @@ def fit(choice: Choice, table: Table, hours: pd.DataFrame, seeds: int) -> Ensemb
         RuntimeError: the training failed.
     """
     with tempfile.TemporaryDirectory() as root:
-        transformer = _write(Path(root) / NAME, table, hours)
-        data = choice.settings.data.model_copy(update={"name": NAME, "root": root})
+        transformer = _write(Path(root) / NAME, features, hours)
+        data = settings.data.model_copy(update={"name": NAME, "root": root})
         members = [
-            Member(choice.settings.model_copy(update={"data": data, "seed": seed}))
+            Member(settings.model_copy(update={"data": data, "seed": seed}))
             for seed in range(seeds)
         ]
-        return _ensemble(fit_stack(members), choice.settings, transformer, hours)
+        return _ensemble(fit_stack(members), settings, transformer, hours)
 
 
-def _write(folder: Path, table: Table, hours: pd.DataFrame) -> Transformer:
-    cut = Split(kind=table.split_kind, seed=table.split_seed, validation=0, test=0)
-    chosen = load(table.path / "transformer.json").features
-    transformer, content = assemble(hours, chosen, np.full(len(hours), "train"))
+def _write(folder: Path, features: Features, hours: pd.DataFrame) -> Transformer:
+    cut = Split(kind="days", seed=0, validation=0, test=0)  # nothing is held out
+    transformer, content = assemble(hours, features, np.full(len(hours), "train"))
     content["validation"] = content["train"].slice(0, 24)
     write_table(folder, transformer, content, describe(NAME, transformer, content, cut))
     return transformer
