@@ -136,11 +136,12 @@ def scores(rows: pd.DataFrame, predicted: dict[str, np.ndarray]) -> dict[str, di
     """RMSE and mean Poisson deviance of each model, and its distance to ours.
 
     ``lead_…`` is by how many percent ours is lower, ``lead_…_se`` its standard error by a
-    bootstrap over days. A rate of 0 or less (trees with l2) counts as 1 bike/hour.
+    bootstrap over days. Where a model predicts 0 or less (trees with l2), all its rates below 1
+    bike/hour count as 1.
     """
     target, time_of = rows[TARGET].to_numpy(), rows["timestamp"].to_numpy()
     sums = {
-        name: day_sums(time_of, target, np.where(rate > 0, rate, SMALLEST_RATE))
+        name: day_sums(time_of, target, np.maximum(rate, SMALLEST_RATE if rate.min() <= 0 else 0))
         for name, rate in predicted.items()
     }
     found = {}
