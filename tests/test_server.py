@@ -122,7 +122,7 @@ def test_sixteen_processes_log_at_once(server: str, tmp_path: Path) -> None:
         history = store.get_metric_history(run, "val/loss")
         assert [(m.step, m.value) for m in history] == [(1, 4.0), (2, 3.0), (3, 2.0)]
         assert {f.path for f in store.list_artifacts(run)} == {"config.yaml", "network.yaml"}
-    assert not list((tmp_path / "unsent").glob("*"))
+    assert not list((tmp_path / "unsent").glob("[!.]*"))
     status, page = get(server)
     assert status == 200
     assert b"<title>MLflow</title>" in page

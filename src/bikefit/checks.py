@@ -47,8 +47,8 @@ def _keys(model: Any, location: tuple[Any, ...]) -> list[str]:
     for part in location:
         if isinstance(model, type) and issubclass(model, BaseModel):
             model = model.model_fields[part].annotation
-        else:  # dict[str, X] or list[X]: go on with X
-            model = typing.get_args(model)[-1]
+        else:  # dict[str, X], list[X] or tuple[X, ...]: go on with X
+            model = [a for a in typing.get_args(model) if a is not Ellipsis][-1]
         options = [a for a in typing.get_args(model) if a is not type(None)]
         if len(options) == 1:  # X | None
             model = options[0]

@@ -22,9 +22,9 @@ def test_the_file_of_the_project_is_valid() -> None:
     assert read_section("download", Download, path).sdist.name == "effector"
     assert read_section("clean", Clean, path).feels_like.hours == 24
     tables = read_section("featurize", Featurize, path).tables
-    assert list(tables) == ["full", "lecture", "lecture_standardized", "lecture_raw"]
-    assert {tables[name].rows for name in tables if name != "full"} == {1296}
-    assert [len(table.names) for table in tables.values()] == [87, 32, 32, 5]
+    assert list(tables) == ["full", "rich", "lecture", "lecture_standardized", "lecture_raw"]
+    assert {tables[name].rows for name in tables if name.startswith("lecture")} == {1296}
+    assert [len(table.names) for table in tables.values()] == [87, 380, 32, 32, 5]
     assert tables["lecture"].split == tables["lecture_raw"].split
 
 

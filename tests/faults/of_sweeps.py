@@ -11,12 +11,13 @@ import sqlite3
 import subprocess
 import sys
 import time
+import weakref
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import chdir, closing, contextmanager
 from functools import cache
 from pathlib import Path
-from tempfile import NamedTemporaryFile, TemporaryDirectory
+from tempfile import TemporaryDirectory, mkstemp
 from urllib.request import urlopen
 
 import psutil
@@ -46,16 +47,19 @@ class Sweep:
     """A sweep under way in a process group of its own, as a terminal starts it."""
 
     def __init__(self, folder: Path, *overrides: str, **variables: str) -> None:
-        self.output = NamedTemporaryFile()  # noqa: SIM115  (not on a disk that fills up)
+        descriptor, name = mkstemp()  # not on a disk that fills up
+        self.output = Path(name)
+        weakref.finalize(self, self.output.unlink, missing_ok=True)
         self.started = time.monotonic()
         self.process = subprocess.Popen(
             [sys.executable, *TRAIN, *overrides], cwd=folder, env=environment() | variables,
-            stdout=self.output, stderr=subprocess.STDOUT, start_new_session=True,
+            stdout=descriptor, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
+        os.close(descriptor)
 
     def said(self) -> str:
         """What it has printed so far."""
-        return Path(self.output.name).read_text()
+        return self.output.read_text()
 
     def age(self) -> float:
         """Seconds since it was started."""
