@@ -268,7 +268,7 @@ def _start(
     source = json.dumps({"uri": str(settings.data.path)})
     dataset = Dataset(settings.data.name, data_version, "local", source)
     context = [InputTag("mlflow.data.context", "training")]
-    client().log_inputs(run, datasets=[DatasetInput(dataset, context)])
+    _log_dataset(run, DatasetInput(dataset, context))
     return run
 
 
@@ -326,6 +326,17 @@ def refer(run: str, to: Sequence[str]) -> None:
         write_json(file, sorted(known | set(to)))
         _artifacts(run).log_artifact(str(file))
     client().set_tag(run, "runs.reused", str(len(known | set(to))))
+
+
+def _log_dataset(run: str, dataset: DatasetInput) -> None:
+    try:
+        client().log_inputs(run, datasets=[dataset])
+    except AwayError:
+        raise
+    except TrackingError:
+        # Of processes that name a dataset first at the same moment, MLflow lets one win (a unique
+        # key of the database); for the others it is there now.
+        client().log_inputs(run, datasets=[dataset])
 
 
 def finish_member(run: str, result: MemberResult, settings: Settings) -> None:
