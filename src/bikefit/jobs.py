@@ -115,17 +115,19 @@ def train(
         KeyboardInterrupt: Ctrl-C; what was done until then is recorded.
     """
     _check_networks(jobs)
-    first = {job.fingerprint(): job for job in reversed(jobs)}
+    marks = [job.fingerprint() for job in jobs]
+    first: dict[str, Job] = {}
+    for mark, job in zip(marks, jobs, strict=True):
+        first.setdefault(mark, job)
     done: dict[str, float | Exception] = {
         mark: finished.metrics["best/val/loss"] for mark, finished in _reuse(first, sweep).items()
     }
-    fresh = [job for mark, job in first.items() if mark not in done][::-1]
-    trained = _train(fresh, sweep, processes, stack_size, engine)
-    for job, result in zip(fresh, trained, strict=True):
-        done[job.fingerprint()] = result
-    for job in jobs:
-        job.run = first[job.fingerprint()].run
-    return [done[job.fingerprint()] for job in jobs]
+    fresh = {mark: job for mark, job in first.items() if mark not in done}
+    trained = _train(list(fresh.values()), sweep, processes, stack_size, engine)
+    done |= zip(fresh, trained, strict=True)
+    for mark, job in zip(marks, jobs, strict=True):
+        job.run = first[mark].run
+    return [done[mark] for mark in marks]
 
 
 def _check_networks(jobs: Sequence[Job]) -> None:

@@ -401,15 +401,18 @@ def finish_folds(run: str, folds: Sequence[Mapping[str, float]]) -> None:
         for name in ("best/train/loss", "best/val/loss", "best/val/deviance")
         for fold, value in enumerate(table[name])
     ]
-    with _unsent(run, metrics, {}, "FINISHED"):
-        pass
-    _send(run)
+    _close(run, metrics, {}, "FINISHED")
 
 
 def fail(run: str, failure: Failure) -> None:
     """Close a run that has no result, with the reason as a tag."""
     status = "KILLED" if failure.killed else "FAILED"
-    with _unsent(run, [], {"failure": failure.reason[-5000:]}, status):
+    _close(run, [], {"failure": failure.reason[-5000:]}, status)
+
+
+def _close(run: str, metrics: Sequence[Metric], tags: Mapping[str, str], status: str) -> None:
+    """Keep and send the last of a run that has no artifacts."""
+    with _unsent(run, metrics, tags, status):
         pass
     _send(run)
 

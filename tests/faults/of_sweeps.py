@@ -201,12 +201,18 @@ def kill_worker(folder: Path, draw: random.Random) -> int:
     return lost(folder, *SIMPLE)
 
 
-@fault("Ctrl-C once", times=6)
-def interrupt(folder: Path, draw: random.Random) -> int:
-    """Runs are KILLED and keep what they measured, and the summary is printed."""
+def endless(folder: Path) -> Sweep:
+    """A sweep of four runs that has begun and will not end by itself."""
     project(folder)
     sweep = Sweep(folder, TWO, "training.epochs=100000", "seed=0,1", "network.hidden=[4],[5]")
     sweep.until("members in")
+    return sweep
+
+
+@fault("Ctrl-C once", times=6)
+def interrupt(folder: Path, draw: random.Random) -> int:
+    """Runs are KILLED and keep what they measured, and the summary is printed."""
+    sweep = endless(folder)
     time.sleep(draw.uniform(3, 8))
     sweep.send(signal.SIGINT)
     pressed = time.monotonic()
@@ -228,9 +234,7 @@ def interrupt(folder: Path, draw: random.Random) -> int:
 @fault("Ctrl-C twice", times=6)
 def interrupt_twice(folder: Path, draw: random.Random) -> int:
     """It ends at once, and leaves no process behind."""
-    project(folder)
-    sweep = Sweep(folder, TWO, "training.epochs=100000", "seed=0,1", "network.hidden=[4],[5]")
-    sweep.until("members in")
+    sweep = endless(folder)
     time.sleep(draw.uniform(0, 8))
     workers = sweep.workers()
     sweep.send(signal.SIGINT)
