@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
+import subprocess
+import sys
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -234,15 +238,32 @@ def test_runs_of_a_process_that_is_gone_are_closed(workplace: Path) -> None:
     assert states == ["RUNNING", "KILLED", "RUNNING"]
 
 
-def test_workers_are_started_once_for_all_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    started: list[int] = []
+SCRIPT = """
+from bikefit.processes import Board, run
 
-    def parallel(count: int) -> Any:
-        started.append(count)
-        return iter
+board = Board(2)
+for index, results in run([[None], [None]], 2, board):
+    print(index, results[0].reason)
+board.close()
+"""
 
-    monkeypatch.setattr(processes, "_starting", None)
-    monkeypatch.setattr(processes, "_parallel", parallel)
-    processes.start(2)
-    processes.start(2)
-    assert started == [2]
+
+def test_workers_that_never_begin_are_given_up(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)  # every worker would start the script anew
+    done = subprocess.run(
+        [sys.executable, str(script)], check=True, capture_output=True, text=True, timeout=60,
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["0", "1"]
+    assert done.stdout.count("below `if __name__ == '__main__':`") == 2
+
+
+def test_workers_share_one_server_that_has_loaded_what_training_needs() -> None:
+    processes.start()
+    with ProcessPoolExecutor(1, multiprocessing.get_context("forkserver")) as pool:
+        assert pool.submit(eval, "'bikefit.training.fit' in __import__('sys').modules").result()
+        first = pool.submit(os.getppid).result()
+    processes.start()
+    with ProcessPoolExecutor(1, multiprocessing.get_context("forkserver")) as pool:
+        assert pool.submit(os.getppid).result() == first

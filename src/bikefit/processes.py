@@ -1,5 +1,8 @@
 """Stacks in worker processes: started early, watched, asked to stop, replaced when one is killed.
 
+Workers are forked from a server process that has nothing but its imports, so that all of them
+together pay once for what training loads, while Hydra still composes.
+
 A small shared file, the board, says which stacks have begun, how many epochs are done, and
 whether all should stop.
 """
@@ -7,14 +10,17 @@ whether all should stop.
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
 import signal
+import sys
 import tempfile
 import threading
 import traceback
 import warnings
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from multiprocessing import forkserver
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
@@ -23,6 +29,7 @@ import joblib
 import numpy as np
 import psutil
 from joblib.externals.loky import get_reusable_executor
+from joblib.externals.loky.backend.context import set_start_method
 from joblib.externals.loky.process_executor import BrokenProcessPool
 
 from bikefit.training.members import Failure, Member, MemberResult, Stopped
@@ -30,7 +37,12 @@ from bikefit.training.members import Failure, Member, MemberResult, Stopped
 log = logging.getLogger(__name__)
 
 Results = Sequence[MemberResult | Failure]
-_starting: Generator[None] | None = None
+LOADED = ["bikefit.training.fit", "bikefit.train"]  # by the server that workers are forked from
+ATTEMPTS = 3  # to start workers that end before they begin a stack
+NEVER_BEGAN = Failure(
+    f"its worker process ended {ATTEMPTS} times before it began: too little memory? A script of "
+    "your own that starts sweeps must do so below `if __name__ == '__main__':`"
+)
 
 
 class Board:
@@ -93,8 +105,7 @@ class Watch:
 
     def stopping(self) -> bool:
         """Say whether the stack is asked to stop, or nobody is left to take its results."""
-        orphaned = self.cells[0, 1] not in (os.getpid(), os.getppid())
-        return bool(self.cells[0, 0]) or orphaned
+        return bool(self.cells[0, 0]) or not psutil.pid_exists(int(self.cells[0, 1]))
 
 
 class Interrupt:
@@ -125,13 +136,14 @@ class Interrupt:
         log.warning("stopping at the end of the step; Ctrl-C again stops at once")
 
 
-def start(processes: int | None) -> None:
-    """Start workers that load what training needs, without waiting for them."""
-    global _starting  # kept, since joblib stops the work of a generator that nobody holds
-    processes = processes or joblib.cpu_count()
-    if processes > 1 and _starting is None:  # a sweep of several batches comes by once a batch
-        with _deaf():
-            _starting = _parallel(processes)(joblib.delayed(_load)() for _ in range(processes))
+def start() -> None:
+    """Start to load what training needs, without waiting for it."""
+    if sys.platform == "win32":  # no fork: every worker imports for itself
+        return
+    set_start_method("forkserver", force=True)
+    multiprocessing.set_forkserver_preload(LOADED)
+    with _deaf():
+        forkserver.ensure_running()
 
 
 @contextmanager
@@ -146,10 +158,6 @@ def _deaf() -> Iterator[None]:
 
 def end() -> None:
     """Kill the workers, whatever they do: nobody waits for them any more."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*adjusting the input task iterator")
-        if _starting is not None:
-            _starting.close()
     get_reusable_executor(reuse=True).shutdown(wait=False, kill_workers=True)
 
 
@@ -171,6 +179,7 @@ def _collect(
     pending: dict[int, Sequence[Member]], submitted: Iterator[tuple[int, Results]],
     processes: int, board: Board,
 ) -> Iterator[tuple[int, Results]]:  # fmt: skip
+    idle = 0
     while pending:
         try:
             for index, results in submitted:
@@ -178,6 +187,10 @@ def _collect(
                 yield index, results
         except BrokenProcessPool:
             suspects = [index for index in board.begun() if index in pending]
+            idle = 0 if suspects else idle + 1
+            if idle == ATTEMPTS:
+                yield from ((i, [NEVER_BEGAN] * len(stack)) for i, stack in pending.items())
+                return
             log.warning(
                 "a worker process was killed (out of memory?): "
                 f"{sum(len(pending[i]) for i in suspects)} members are tried again, one by one"
@@ -185,8 +198,6 @@ def _collect(
             for index in suspects:
                 yield index, [_alone(index, m, processes, board) for m in pending.pop(index)]
             submitted = _submit(pending, processes, board)
-    for _ in _starting or ():  # done long ago; joblib warns of what nobody took
-        pass
 
 
 def _alone(index: int, member: Member, processes: int, board: Board) -> MemberResult | Failure:
@@ -206,21 +217,15 @@ def _submit(
 ) -> Iterator[tuple[int, Results]]:
     # joblib renews a worker that has grown by 300 MB; its stacks go on elsewhere, nothing is lost.
     warnings.filterwarnings("ignore", "A worker stopped while some jobs were given")
-    calls = [joblib.delayed(_work)(board.path, i, stack) for i, stack in stacks.items()]
-    with _deaf():
-        found: Iterator[tuple[int, Results]] = _parallel(processes)(calls)
-    return found
-
-
-def _parallel(processes: int) -> Any:
-    return joblib.Parallel(
+    start()
+    parallel = joblib.Parallel(
         n_jobs=processes, return_as="generator_unordered", batch_size=1, pre_dispatch="all"
     )
-
-
-def _load() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    import bikefit.training.fit  # noqa: F401
+    with _deaf():
+        found: Iterator[tuple[int, Results]] = parallel(
+            joblib.delayed(_work)(board.path, i, stack) for i, stack in stacks.items()
+        )
+    return found
 
 
 def _work(board: Path, index: int, members: Sequence[Member]) -> tuple[int, Results]:
