@@ -32,7 +32,7 @@ def measure(options: argparse.Namespace) -> str:
 
 def _by_process(found: Sampled) -> str:
     """Seconds of each process's main thread by category, the largest first."""
-    processes = [found.parent, *found.workers]
+    processes = [found.parent, found.server, *found.workers]
     total: Counter[str] = Counter()
     for process in processes:
         total.update(process.main)
@@ -42,8 +42,13 @@ def _by_process(found: Sampled) -> str:
         if seconds >= 0.01
     ]
     rows.append(["not seen (start and exit)", f"{found.seconds - found.parent.seconds:.2f}",
-                 *[""] * len(found.workers)])  # fmt: skip
-    head = ("seconds", "the command", *(f"worker {i + 1}" for i in range(len(found.workers))))
+                 *[""] * len(processes[1:])])  # fmt: skip
+    head = (
+        "seconds",
+        "the command",
+        "server",
+        *(f"worker {i + 1}" for i in range(len(found.workers))),
+    )
     aside = sum(v for k, v in found.parent.others.items() if k.startswith("MLflow"))
     return (
         f"By process, main threads ({found.seconds:.1f} s in all, looked at every 5 ms from "

@@ -29,10 +29,11 @@ class Process:
 
 @dataclass(frozen=True)
 class Sampled:
-    """A command's wall time in seconds, its own process and its workers."""
+    """A command's wall time in seconds, its own process, its workers and who forks these."""
 
     seconds: float
     parent: Process
+    server: Process
     workers: list[Process]
 
 
@@ -47,10 +48,19 @@ def sampled(arguments: Sequence[str]) -> Sampled:
         path = os.pathsep.join(filter(None, (str(SAMPLING), os.environ.get("PYTHONPATH"))))
         environment = {"BIKEFIT_SAMPLES": str(samples), "PYTHONPATH": path}
         measured = run(arguments, folder, environment)
-        found = [json.loads(file.read_text()) for file in sorted(samples.glob("[0-9]*.json"))]
-    parent = [one for one in found if one["command"][1:] == list(arguments)]
-    workers = [one for one in found if any("popen_loky" in word for word in one["command"])]
-    return Sampled(measured.seconds, _process(parent[0]), [_process(one) for one in workers])
+        files = sorted(samples.glob("[0-9]*.json"), key=lambda file: int(file.stem))
+        found = {int(file.stem): json.loads(file.read_text()) for file in files}
+    (parent,) = (i for i, one in found.items() if one["command"][1:] == list(arguments))
+    (server,) = (i for i, one in found.items() if _is_server(one) and one["parent"] == parent)
+    workers = [one for one in found.values() if one["parent"] == server]
+    return Sampled(
+        measured.seconds, _process(found[parent]), _process(found[server]),
+        [_process(one) for one in workers],
+    )  # fmt: skip
+
+
+def _is_server(content: dict) -> bool:
+    return any("multiprocessing.forkserver" in word for word in content["command"])
 
 
 def _process(content: dict) -> Process:

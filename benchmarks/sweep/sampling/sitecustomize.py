@@ -41,6 +41,7 @@ RULES = (
     ("training: Lightning's loop", "pytorch_lightning/", ""),
     ("training: before and after the epochs", "bikefit/training/", ""),
     ("waiting for the other processes", "/joblib/", ""),
+    ("waiting for the other processes", "/selectors.py", ""),
     ("composing configs, folders of jobs", "stack_launcher/_core.py", "_run"),
     ("jobs: grouping, collecting", "bikefit/jobs.py", ""),
     ("Hydra: start, parsing, config", "/hydra/", ""),
@@ -72,12 +73,21 @@ def _sample(folder: Path) -> None:
                 (of_main if thread == main else of_others)[_category(frame)] += now - last
         last = now
         if now - written > WRITE:
-            content = {"command": sys.orig_argv, "main": of_main, "others": of_others}
+            content = {
+                "command": sys.orig_argv, "parent": os.getppid(), "main": of_main,
+                "others": of_others,
+            }  # fmt: skip
             temporary = folder / f".{os.getpid()}"
             temporary.write_text(json.dumps(content | {"seconds": now - start}))
             temporary.replace(folder / f"{os.getpid()}.json")
             written = now
 
 
-if folder_ := os.environ.get("BIKEFIT_SAMPLES"):
-    threading.Thread(target=_sample, args=(Path(folder_),), daemon=True).start()
+def _start() -> None:
+    folder = Path(os.environ["BIKEFIT_SAMPLES"])
+    threading.Thread(target=_sample, args=(folder,), daemon=True).start()
+
+
+if "BIKEFIT_SAMPLES" in os.environ:
+    os.register_at_fork(after_in_child=_start)
+    _start()
