@@ -134,6 +134,7 @@ def main() -> None:
     finally:
         if "bikefit.processes" in sys.modules:
             sys.modules["bikefit.processes"].end()
+        gc.freeze()  # Python would look through all that was imported before it ends
     sys.exit(status)
 
 
