@@ -15,11 +15,19 @@ SAMPLING = Path(__file__).parent / "sampling"
 
 @dataclass(frozen=True)
 class Process:
-    """Seconds of one process by category, of its main thread and of its other threads."""
+    """Seconds of one process by category.
+
+    Args:
+        seconds: from its start until it was seen last.
+        main: wall time of its main thread.
+        others: wall time of its other threads.
+        cores: what all its threads had of the processor.
+    """
 
     seconds: float
     main: dict[str, float]
     others: dict[str, float]
+    cores: dict[str, float]
 
     def spent(self, prefix: str) -> float:
         """Sum the seconds of all threads in categories that begin so."""
@@ -64,4 +72,4 @@ def _is_server(content: dict) -> bool:
 
 
 def _process(content: dict) -> Process:
-    return Process(content["seconds"], content["main"], content["others"])
+    return Process(content["seconds"], content["main"], content["others"], content["cores"])

@@ -22,20 +22,25 @@ def measure(options: argparse.Namespace) -> str:
         f"training.epochs={epochs}", f"regularization.dropout={','.join(DROPOUT)}",
         f"seed=range({seeds})",
     ])  # fmt: skip
-    writing = found.parent.spent("MLflow")
+    seconds = found.parent.spent("MLflow")
     closing = found.parent.main.get("closing: verdicts, table, reading back", 0.0)
-    share = writing / found.seconds
-    verdict = "met" if share < LIMIT else "missed"
+    cores = sum(sum(one.cores.values()) for one in (found.parent, found.server, *found.workers))
+    written = sum(v for k, v in found.parent.cores.items() if k.startswith("MLflow"))
+    verdict = "met" if written < LIMIT * cores else "missed"
     rows = [
-        ["whole sweep", f"{found.seconds:.1f}", "100 %"],
-        ["tracking (all threads of the command)", f"{writing:.1f}", f"{share:.1%}"],
+        ["whole sweep", f"{found.seconds:.1f}", "100 %", f"{cores:.1f}", "100 %"],
+        ["tracking (all threads of the command)", f"{seconds:.1f}",
+         f"{seconds / found.seconds:.1%}", f"{written:.1f}", f"{written / cores:.1%}"],
         ["closing: verdicts, table, reading back", f"{closing:.1f}",
-         f"{closing / found.seconds:.1%}"],
+         f"{closing / found.seconds:.1%}", "", ""],
     ]  # fmt: skip
+    head = ("", "seconds", "share", "seconds of a core", "share")
     return (
-        f"{table(('', 'seconds', 'share'), rows)}\n\n"
+        f"{table(head, rows)}\n\n"
         f"{seeds * len(DROPOUT)} runs × {epochs} epochs × {METRICS} metrics, hidden layers "
         f"{HIDDEN}, batch size 256, on table `full`; weights, predictions and configs are "
-        f"written too. {1000 * writing / (seeds * len(DROPOUT)):.0f} ms of tracking a run. "
-        f"Goal: less than {LIMIT:.0%}, {verdict}. Larger networks make the share smaller."
+        f"written too. {1000 * written / (seeds * len(DROPOUT)):.0f} ms of a core a run. The "
+        "command writes while its workers train on all cores and waits for a core half of the "
+        "time; what the sweep is longer by is its share of the cores. "
+        f"Goal: less than {LIMIT:.0%} of them, {verdict}. Larger networks make the share smaller."
     )

@@ -433,7 +433,7 @@ def _unsent(
             "store": address(), "run": run, "status": status, "tags": dict(tags),
             "metrics": [[m.key, m.value, m.timestamp, m.step] for m in metrics],
         }  # fmt: skip
-        write_json(folder / "record.json", record)
+        (folder / "record.json").write_text(json.dumps(record))  # indented, it takes 3 ms a run
 
 
 _pause_until = 0.0  # by time.monotonic(): until then a store that was away is left alone

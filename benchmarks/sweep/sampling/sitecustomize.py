@@ -63,6 +63,8 @@ def _sample(folder: Path) -> None:
     main, own = threading.main_thread().ident, threading.get_ident()
     of_main: Counter[str] = Counter()
     of_others: Counter[str] = Counter()
+    of_cores: Counter[str] = Counter()
+    clocks: dict[int, float] = {}
     start = last = written = time.perf_counter()
     while True:
         time.sleep(INTERVAL)
@@ -70,12 +72,16 @@ def _sample(folder: Path) -> None:
         for thread, frame in sys._current_frames().items():
             if thread != own:
                 # A call that lets no other thread run delays the look: it counts in full.
-                (of_main if thread == main else of_others)[_category(frame)] += now - last
+                category = _category(frame)
+                (of_main if thread == main else of_others)[category] += now - last
+                used = time.clock_gettime(time.pthread_getcpuclockid(thread))
+                of_cores[category] += used - clocks.get(thread, 0.0)
+                clocks[thread] = used
         last = now
         if now - written > WRITE:
             content = {
                 "command": sys.orig_argv, "parent": os.getppid(), "main": of_main,
-                "others": of_others,
+                "others": of_others, "cores": of_cores,
             }  # fmt: skip
             temporary = folder / f".{os.getpid()}"
             temporary.write_text(json.dumps(content | {"seconds": now - start}))
