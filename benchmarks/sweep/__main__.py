@@ -41,14 +41,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.sweep", description=__doc__)
-    parser.add_argument("part", nargs="*", choices=PARTS, help=f"default: {' '.join(BENCH)}")
+    parser.add_argument(
+        "part", nargs="*", help=f"of {', '.join(PARTS)}; default: {' '.join(BENCH)}"
+    )
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--slow-repetitions", type=int, default=1, help="of the slow peers")
     parser.add_argument("--epochs", type=int, default=20, help="of the reference sweep")
     parser.add_argument("--tracked-runs", type=int, default=500)
     parser.add_argument("--tracked-epochs", type=int, default=50)
     parser.add_argument("--write", action="store_true", help="renew benchmarks/results.md")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if unknown := set(options.part) - set(PARTS):  # argparse's choices refuse an empty list
+        parser.error(f"no part {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
+    return options
 
 
 if __name__ == "__main__":
