@@ -154,7 +154,7 @@ def test_a_database_is_made_whole_or_not_at_all(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     tracking.client.cache_clear()
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(tracking, "_initialize_tables", die)
+        patch.setattr(tracking.connection, "_initialize_tables", die)
         tracking.client()
     assert {path.name for path in tmp_path.iterdir()} <= {"mlflow.db.lock"}
     (tmp_path / "mlflow.db").touch()  # as others leave it that were killed

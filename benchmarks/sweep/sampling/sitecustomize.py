@@ -23,8 +23,8 @@ WRITE = 0.5  # s; worker processes are ended without a word
 RULES = (
     ("imports", "<frozen importlib._bootstrap>", "_find_and_load"),
     ("closing: verdicts, table, reading back", "bikefit/sweep.py", "close_sweep"),
-    ("MLflow: opening or making the store", "bikefit/tracking.py", "client"),
-    ("MLflow: writing runs", "bikefit/tracking.py", ""),
+    ("MLflow: opening or making the store", "bikefit/tracking/connection.py", "client"),
+    ("MLflow: writing runs", "bikefit/tracking/", ""),
     ("training: evaluation", "bikefit/training/module.py", "validation_step"),
     ("training: evaluation", "bikefit/training/module.py", "on_validation_epoch_end"),
     ("training: choosing epochs", "bikefit/training/callbacks.py", ""),

@@ -1,0 +1,235 @@
+"""The way to the store: opened safely, waited for where it is away, its errors in words."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+from filelock import FileLock
+from mlflow import MlflowClient, get_tracking_uri, is_tracking_uri_set
+from mlflow.entities import Metric, RunTag, ViewType
+from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+from mlflow.store.db.utils import _initialize_tables
+from requests import RequestException
+from sqlalchemy import create_engine, event
+
+from bikefit.checks import masked
+from bikefit.data.files import replacing
+from bikefit.store import relative_locations, write_ahead
+
+log = logging.getLogger(__name__)
+METRICS_A_CALL = 1000  # MLflow's limit of one log_batch
+PATIENCE = "BIKEFIT_PATIENCE"  # variable: s to wait for a tracking server that is away
+
+
+class TrackingError(RuntimeError):
+    """Something that the store does not hold or cannot do.
+
+    Args:
+        message: what, in words.
+        code: MLflow's name for it.
+    """
+
+    def __init__(self, message: str, code: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class AwayError(TrackingError):
+    """The store cannot be reached or cannot work now; later it may."""
+
+
+@contextmanager
+def in_words() -> Iterator[None]:
+    """Let errors of MLflow, of its database and of the way to it become a :class:`TrackingError`.
+
+    Raises:
+        AwayError: the store does not answer or cannot work now.
+        TrackingError: it does not do what it was asked for.
+    """
+    try:
+        yield
+    except (RequestException, sqlite3.Error) as error:
+        raise AwayError(_unable(error)) from error
+    except MlflowException as error:
+        if error.get_http_status_code() >= 500:
+            raise AwayError(_unable(error)) from error
+        raise TrackingError(_unable(error), str(error.error_code)) from error
+
+
+def _unable(error: Exception) -> str:
+    """Say in a line what the store cannot do."""
+    said = str(error).splitlines()[0] if str(error) else type(error).__name__
+    if _database() is None and ("failed with" in said or isinstance(error, RequestException)):
+        return f"{address()} does not answer"
+    return f"{address()}: {masked(said)}"
+
+
+_waits: ContextVar[bool] = ContextVar("waits", default=True)
+
+
+def _patiently(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Call MLflow; wait for a server that is away, or for others that hold the database."""
+    patience = float(os.environ.get(PATIENCE, "60")) if _waits.get() else 0.0
+    end, told = time.monotonic() + patience, False
+    while True:
+        try:
+            with in_words():
+                return call(*args, **kwargs)
+        except AwayError as error:
+            hopeful = _database() is None or "locked" in str(error)
+            if not hopeful or time.monotonic() >= end:
+                raise
+            if not told:
+                log.warning(f"{error}: waiting up to {patience:.0f} s for it")
+                told = True
+            time.sleep(min(1.0, patience / 10))
+
+
+@contextmanager
+def at_once() -> Iterator[None]:
+    """Do not wait for a store that is away."""
+    token = _waits.set(False)
+    try:
+        yield
+    finally:
+        _waits.reset(token)
+
+
+class Patient:
+    """An object of MLflow, all of whose methods are called :func:`_patiently`."""
+
+    def __init__(self, of: Any) -> None:
+        self.of = of
+
+    def __getattr__(self, name: str) -> Any:
+        return partial(_patiently, getattr(self.of, name))
+
+
+@cache
+def client() -> Any:
+    """Open the store, creating it first if need be, safely for processes that start together.
+
+    Returns:
+        MLflow's client, that waits for a server which is away and whose errors are
+        :class:`TrackingError`.
+    """
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it shows tracebacks
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    # MLflow's own patience is 8 minutes a call, without a word; we wait in _patiently.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    database = _database()
+    if database is None:
+        return Patient(MlflowClient(_uri()))
+    database.parent.mkdir(parents=True, exist_ok=True)
+    # Processes that meet a database in the making can ruin it for good.
+    with FileLock(database.with_name(f"{database.name}.lock")), in_words():
+        if not database.exists() or not database.stat().st_size:
+            _make(database)
+        opened = MlflowClient(_uri())
+        write_ahead(database)
+        _relative_locations(database)
+    return Patient(opened)
+
+
+def _make(database: Path) -> None:
+    """Make a database with MLflow's tables, whole or not at all.
+
+    One that was killed half way is of no use to anybody: MLflow neither repairs nor replaces it.
+    """
+    with replacing(database) as temporary:
+        engine = create_engine(f"sqlite:///{temporary}")
+        # Nobody else knows this file yet, so it need not be safe before it has its name.
+        for pragma in ("journal_mode=off", "synchronous=off"):
+            event.listen(engine, "connect", lambda new, _, p=pragma: new.execute(f"PRAGMA {p}"))
+        _initialize_tables(engine)
+        engine.dispose()
+
+
+def address() -> str:
+    """Return the address of the store, without a password."""
+    return masked(_uri())
+
+
+def _uri() -> str:
+    """The address of the store; MLflow spells the default one ``a%20b`` in a folder ``a b``."""
+    uri = str(get_tracking_uri())
+    return uri if is_tracking_uri_set() else unquote(uri)
+
+
+def _database() -> Path | None:
+    """The file of the store, if it is one."""
+    uri = _uri()
+    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+
+
+def _relative_locations(database: Path | None) -> None:
+    """Let a store in the current folder be moved with it; elsewhere MLflow would look here."""
+    if database is not None and database.parent.resolve() == Path.cwd():
+        relative_locations(database)
+
+
+def experiment_id(name: str) -> str:
+    """Return the id of an experiment, created if it is not there."""
+    found = client().get_experiment_by_name(name)
+    if found is None:
+        try:
+            created = str(client().create_experiment(name))
+            _relative_locations(_database())
+            return created
+        except TrackingError:  # somebody else was quicker
+            found = client().get_experiment_by_name(name)
+            if found is None:
+                raise
+    if found.lifecycle_stage == "deleted":
+        raise TrackingError(
+            f"experiment {name!r} was deleted in MLflow; restore it with "
+            f"`mlflow experiments restore -x {found.experiment_id}` or set tracking.experiment"
+        )
+    return str(found.experiment_id)
+
+
+def artifacts_of(run: str) -> Any:
+    """Where a run's artifacts are kept; a relative place is one beside the database."""
+    location, database = str(client().get_run(run).info.artifact_uri), _database()
+    if database is not None and "://" not in location:
+        location = str(database.parent.resolve() / location)  # an absolute one stays as it is
+    return Patient(get_artifact_repository(location))
+
+
+def log_batch(run: str, metrics: Sequence[Metric], tags: Mapping[str, str]) -> None:
+    """Write metrics and tags to a run, in as many calls as MLflow wants."""
+    for start in range(0, max(len(metrics), 1), METRICS_A_CALL):
+        client().log_batch(
+            run,
+            metrics=metrics[start : start + METRICS_A_CALL],
+            tags=[RunTag(k, v) for k, v in tags.items()] if start == 0 else [],
+        )
+
+
+def search(condition: str, order: str = "attributes.start_time DESC") -> Iterator[Any]:
+    """Give the runs of all experiments that meet a condition in MLflow's search syntax."""
+    # A sweep over tables has its runs in the experiment of each.
+    experiments = [e.experiment_id for e in client().search_experiments()]
+    token = None
+    while True:
+        page = client().search_runs(
+            experiments, condition, ViewType.ACTIVE_ONLY, max_results=1000, order_by=[order],
+            page_token=token,
+        )  # fmt: skip
+        yield from page
+        token = page.token
+        if not token:
+            return

@@ -1,0 +1,11 @@
+"""What things are called in MLflow: tags, artifacts, columns."""
+
+from __future__ import annotations
+
+PREDICTIONS = ("timestamp", "rentals", "predicted")  # of the validation rows, bikes/hour
+KIND = "bikefit.kind"  # tag: sweep | job | fold | refit
+REFIT = "refit"
+PARENT = "mlflow.parentRunId"
+OWNER = "bikefit.process"  # tag: host, number and start time of the process that writes the run
+FINGERPRINT = "fingerprint"
+REUSED = "reused.json"  # artifact: ids of the finished runs that a run refers to, instead of copies

@@ -1,0 +1,283 @@
+"""What a command writes to MLflow: its runs from their start to their end."""
+
+from __future__ import annotations
+
+import json
+import math
+import socket
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+import psutil
+import yaml
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
+from mlflow.tracking.context.registry import resolve_tags
+from safetensors.numpy import save_file
+
+from bikefit.checks import masked
+from bikefit.config import Settings, describe, flat, regularization_label
+from bikefit.data.files import write_json
+from bikefit.fingerprints import fingerprint
+from bikefit.tracking.connection import (
+    AwayError,
+    TrackingError,
+    artifacts_of,
+    client,
+    experiment_id,
+    log_batch,
+    search,
+)
+from bikefit.tracking.names import FINGERPRINT, KIND, OWNER, PARENT, PREDICTIONS, REFIT, REUSED
+from bikefit.tracking.outbox import send, to_send
+from bikefit.tracking.reading import referred
+
+if TYPE_CHECKING:
+    from bikefit.training.members import Failure, MemberResult
+
+
+@cache
+def _context_tags() -> dict[str, str]:
+    return {key: masked(str(value)) for key, value in resolve_tags().items()}
+
+
+def start_sweep(experiment: str, name: str, overrides: Sequence[str]) -> str:
+    """Start the parent run of a ``-m`` command and return its id."""
+    tags = {**_context_tags(), KIND: "sweep", "overrides": masked(" ".join(overrides))}
+    return _create(experiment, name, tags)
+
+
+def start_job(settings: Settings, sweep: str | None, data_version: str) -> str:
+    """Start the run of a job and return its id; without a sweep it stands alone."""
+    return _start(settings, sweep, data_version, kind="job", fold=None)
+
+
+def start_fold(settings: Settings, job: str, data_version: str, fold: int) -> str:
+    """Start the run of one fold below its job's run and return its id."""
+    return _start(settings, job, data_version, kind="fold", fold=fold)
+
+
+def start_refit(settings: Settings, sweep: str, data_version: str, configuration: str) -> str:
+    """Start the run of a refit and return its id; it is no part of the sweep that it follows."""
+    run = _start(settings, None, data_version, kind=REFIT, fold=None)
+    client().set_tag(run, "mlflow.runName", f"refit · {configuration}")
+    client().set_tag(run, "sweep", sweep)
+    return run
+
+
+def _start(
+    settings: Settings, parent: str | None, data_version: str, kind: str, fold: int | None
+) -> str:
+    tags = {**_context_tags(), KIND: kind, "data.version": data_version}
+    if kind != REFIT:  # which trains other rows than its settings say
+        tags[FINGERPRINT] = fingerprint(settings, data_version, fold)
+    if parent is not None:
+        tags[PARENT] = parent
+    run = _create(settings.tracking.experiment, describe(settings, fold), tags)
+    values = {**flat(settings), "method": regularization_label(settings)}
+    if fold is not None:
+        values["fold"] = fold
+    client().log_batch(run, params=[Param(k, masked(str(v))) for k, v in values.items()])
+    source = json.dumps({"uri": str(settings.data.path)})
+    dataset = Dataset(settings.data.name, data_version, "local", source)
+    context = [InputTag("mlflow.data.context", "training")]
+    _log_dataset(run, DatasetInput(dataset, context))
+    return run
+
+
+def _create(experiment: str, name: str, tags: Mapping[str, str]) -> str:
+    run = client().create_run(
+        experiment_id(experiment), run_name=name, tags={**tags, OWNER: _process()}
+    )
+    return str(run.info.run_id)
+
+
+@cache
+def _process() -> str:
+    own = psutil.Process()
+    return f"{socket.gethostname()} {own.pid} {own.create_time():.0f}"
+
+
+def _is_dead(process: str) -> bool:
+    """Say whether a process of this host is gone; of another host nobody here can tell."""
+    host, _, rest = process.partition(" ")
+    if host != socket.gethostname():
+        return False
+    number, started = rest.split()
+    try:
+        return abs(psutil.Process(int(number)).create_time() - float(started)) > 2
+    except psutil.NoSuchProcess:
+        return True
+
+
+def close_dead() -> int:
+    """Close runs that say "running" although their process is gone, as killed; count them."""
+    running = search(f"tags.`{KIND}` != '' AND attributes.status = 'RUNNING'")
+    dead = [run for run in running if _is_dead(run.data.tags.get(OWNER, ""))]
+    for run in dead:
+        client().set_terminated(run.info.run_id, "KILLED")
+    return len(dead)
+
+
+def refer(run: str, to: Sequence[str]) -> None:
+    """Let a sweep or a cross-validated job count finished runs as its own, without copies."""
+    known = {other.info.run_id for other in referred(run)}
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / REUSED
+        write_json(file, sorted(known | set(to)))
+        artifacts_of(run).log_artifact(str(file))
+    client().set_tag(run, "runs.reused", str(len(known | set(to))))
+
+
+def _log_dataset(run: str, dataset: DatasetInput) -> None:
+    try:
+        client().log_inputs(run, datasets=[dataset])
+    except AwayError:
+        raise
+    except TrackingError:
+        # Of processes that name a dataset first at the same moment, MLflow lets one win (a unique
+        # key of the database); for the others it is there now.
+        client().log_inputs(run, datasets=[dataset])
+
+
+def finish_member(run: str, result: MemberResult, settings: Settings) -> None:
+    """Keep a member's metrics, its selected epoch and its artifacts, and close its run.
+
+    Metrics of epoch e have step e; ``best/…`` are those of the selected epoch, and ``gap`` is
+    ``best/val/loss`` - ``best/train/loss``. ``lowest/…`` tell when the validation loss was lowest,
+    whichever epoch was selected.
+    """
+    stamp = int(time.time() * 1000)
+    metrics = [
+        Metric(name, float(value), stamp, epoch)
+        for name, values in result.metrics.items()
+        for epoch, value in enumerate(values, start=1)
+        if math.isfinite(value)
+    ]
+    tags = {"train_rows": str(result.train_rows), "val_rows": str(result.val_rows)}
+    status = "FINISHED"
+    if result.failure is None:
+        metrics += [Metric(k, v, stamp, result.selected) for k, v in best(result).items()]
+    else:
+        tags["failure"] = result.failure.reason
+        status = "KILLED" if result.failure.killed else "FAILED"
+    with to_send(run, metrics, tags, status) as folder:
+        _write_artifacts(folder, result, settings)
+    send(run)
+
+
+def best(result: MemberResult) -> dict[str, float]:
+    """Return the metrics of the selected epoch under ``best/``, the gap and the epoch."""
+    at = {name: float(values[result.selected - 1]) for name, values in result.metrics.items()}
+    lowest = int(result.metrics["val/loss"].argmin())
+    return {
+        **{f"best/{name}": value for name, value in at.items()},
+        **result.final,
+        "best/epoch": float(result.selected),
+        "lowest/val/loss": float(result.metrics["val/loss"][lowest]),
+        "lowest/epoch": lowest + 1.0,
+        "gap": at["val/loss"] - at["train/loss"],
+    }
+
+
+def is_best(metric: str) -> bool:
+    """Say whether :func:`best` gives a metric of this name."""
+    return metric == "gap" or metric.startswith(("best/", "lowest/", "constant/", "averaged/"))
+
+
+def finish_folds(run: str, folds: Sequence[Mapping[str, float]]) -> None:
+    """Keep mean and standard error over the folds of a job, and close its run.
+
+    Args:
+        run: of the job.
+        folds: of each fold what :func:`best` gives.
+    """
+    table = pd.DataFrame(list(folds))
+    error = table.std(ddof=1) / math.sqrt(len(table))
+    stamp = int(time.time() * 1000)
+    metrics = [Metric(str(k), float(v), stamp, 0) for k, v in table.mean().items()]
+    metrics += [Metric(f"{k}/standard_error", float(v), stamp, 0) for k, v in error.items()]
+    metrics += [
+        Metric(f"folds/{name}", float(value), stamp, fold)
+        for name in ("best/train/loss", "best/val/loss", "best/val/deviance")
+        for fold, value in enumerate(table[name])
+    ]
+    _close(run, metrics, {}, "FINISHED")
+
+
+def fail(run: str, failure: Failure) -> None:
+    """Close a run that has no result, with the reason as a tag."""
+    status = "KILLED" if failure.killed else "FAILED"
+    _close(run, [], {"failure": failure.reason[-5000:]}, status)
+
+
+def _close(run: str, metrics: Sequence[Metric], tags: Mapping[str, str], status: str) -> None:
+    """Keep and send the last of a run that has no artifacts."""
+    with to_send(run, metrics, tags, status):
+        pass
+    send(run)
+
+
+def _write_artifacts(folder: Path, result: MemberResult, settings: Settings) -> None:
+    config = yaml.safe_dump(settings.model_dump(mode="json", by_alias=True), sort_keys=False)
+    (folder / "config.yaml").write_text(config)
+    layers = yaml.safe_dump({"layers": result.layers}, sort_keys=False)
+    (folder / "network.yaml").write_text(f"# {result.parameters} parameters\n{layers}")
+    if settings.tracking.weights and result.failure is None:
+        save_file(result.state, folder / "weights.safetensors")
+    if settings.tracking.predictions and result.failure is None:
+        columns = dict(zip(PREDICTIONS, result.predictions, strict=True))
+        pd.DataFrame(columns).to_parquet(folder / "predictions.parquet", index=False)
+
+
+def finish_sweep(run: str, note: str, metrics: Mapping[str, float], status: str) -> None:
+    """Close a sweep with a description that the UI shows and the counts of its runs."""
+    client().set_tag(run, "mlflow.note.content", note)
+    stamp = int(time.time() * 1000)
+    log_batch(run, [Metric(k, v, stamp, 0) for k, v in metrics.items()], {})
+    client().set_terminated(run, status)
+
+
+def finish_refit(run: str, metrics: Mapping[str, float], note: str, files: Sequence[Path]) -> None:
+    """Write test metrics, the choice in words and files to a refit's run, and close it."""
+    stamp = int(time.time() * 1000)
+    found = [Metric(key, float(value), stamp, 0) for key, value in metrics.items()]
+    log_batch(run, found, {"mlflow.note.content": note})
+    log_files(run, files)
+    client().set_terminated(run, "FINISHED")
+
+
+def tag_verdicts(table: pd.DataFrame) -> None:
+    """Write verdicts to their runs as the tags ``verdict``, ``verdict.reason``, ``verdict.next``.
+
+    Args:
+        table: of :func:`bikefit.compare.verdicts.verdicts`; a run without a result gets a reason
+            alone.
+    """
+    names = {"verdict": "verdict", "reason": "verdict.reason", "next": "verdict.next"}
+    for row in table.to_dict("records"):
+        log_batch(
+            row["run_id"], [], {tag: row[key][:5000] for key, tag in names.items() if row[key]}
+        )
+
+
+def log_counts(run: str, counts: Mapping[str, int]) -> None:
+    """Write how often each verdict was given to a sweep's run: ``verdicts/good_fit`` and so on."""
+    stamp = int(time.time() * 1000)
+    metrics = [
+        Metric(f"verdicts/{name.replace(' ', '_')}", float(count), stamp, 0)
+        for name, count in counts.items()
+    ]
+    log_batch(
+        run, metrics, {"verdicts": ", ".join(f"{n} {name}" for name, n in counts.items() if n)}
+    )
+
+
+def log_files(run: str, files: Sequence[Path], folder: str | None = None) -> None:
+    """Attach files to a run."""
+    for file in files:
+        artifacts_of(run).log_artifact(str(file), folder)
