@@ -21,6 +21,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from bikefit.compare.ranking import measure, unit, winner, winner_sentence, with_spread
+from bikefit.pictures import FAINT, STYLE
 
 # Of the Okabe-Ito palette, which colour-blind readers can tell apart.
 COLOURS = {
@@ -31,28 +32,10 @@ COLOURS = {
 COMBINED = "#6A3D9A"
 MARKERS = "osD^vPX*<>ph"
 ROLES = {"winner": "#009E73", "underfitting": "#0072B2", "overfitting": "#D55E00"}
-GREY, FAINT = "#8A9096", "#E9EBED"
+GREY = "#8A9096"
 LOGARITHMIC = 6.0  # ratio of the largest to the smallest loss from which axes are logarithmic
 COLUMNS = 3  # of the legends
 ROWS = 60  # configurations in the left panel; more would be too small to read
-
-STYLE: dict[Any, Any] = {
-    "font.size": 9,
-    "axes.titlesize": 10.5,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.titlepad": 9,
-    "axes.labelcolor": "#444444",
-    "axes.edgecolor": "#BBBBBB",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": FAINT,
-    "xtick.color": "#666666",
-    "ytick.color": "#666666",
-    "legend.frameon": False,
-}
 
 
 def save(figure: Figure, path: Path) -> None:

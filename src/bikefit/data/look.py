@@ -4,7 +4,6 @@ Reads `data/clean/hours.parquet`; writes `reports/raw_data.png`.
 """
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,6 +20,7 @@ from bikefit.data.columns import WEEKDAYS
 from bikefit.data.faults import gaps
 from bikefit.data.files import replacing
 from bikefit.data.stage import DataError
+from bikefit.pictures import STYLE
 
 CLEAN_FILE = Path("data/clean/hours.parquet")
 FIGURE_FILE = Path("reports/raw_data.png")
@@ -30,24 +30,6 @@ BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#9
 
 # The lightest end of the palette would vanish on white.
 SHADES = ListedColormap(colormaps["Blues"](np.linspace(0.2, 1.0, 128)))
-
-STYLE: dict[Any, Any] = {
-    "font.size": 9.5,
-    "axes.titlesize": 11,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.titlepad": 9,
-    "axes.labelcolor": "#444444",
-    "axes.edgecolor": "#BBBBBB",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#EEEEEE",
-    "xtick.color": "#666666",
-    "ytick.color": "#666666",
-    "legend.frameon": False,
-}
 
 
 def draw(hours: pd.DataFrame) -> Figure:
