@@ -52,7 +52,7 @@ def measure(options: argparse.Namespace) -> str:
     found: dict[str, list[Found]] = {name: [] for name in NAMES}
     found["grid"].append(_found(["+experiment=comparison", *options.override]))
     budget = found["grid"][0].seconds
-    for seed in range(options.repetitions):
+    for seed in range(options.seed, options.seed + options.repetitions):
         for name in ("random", "tpe"):
             found[name].append(_found([*_search(name, seed, budget), *options.override]))
             print(name, found[name][-1], flush=True)
@@ -143,6 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print, and write if asked."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.search", description=__doc__)
     parser.add_argument("--repetitions", type=int, default=3, help="of the searches")
+    parser.add_argument("--seed", type=int, default=3, help="of the first search")
     parser.add_argument("--write", action="store_true", help="renew benchmarks/results.md")
     parser.add_argument("override", nargs="*", help="of all three, e.g. training.epochs=4")
     options = parser.parse_args(arguments)
