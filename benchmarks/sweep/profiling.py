@@ -43,12 +43,8 @@ def _by_process(found: Sampled) -> str:
     ]
     rows.append(["not seen (start and exit)", f"{found.seconds - found.parent.seconds:.2f}",
                  *[""] * len(processes[1:])])  # fmt: skip
-    head = (
-        "seconds",
-        "the command",
-        "server",
-        *(f"worker {i + 1}" for i in range(len(found.workers))),
-    )
+    head = ("seconds", "the command", "server",
+            *(f"worker {i + 1}" for i in range(len(found.workers))))  # fmt: skip
     aside = sum(v for k, v in found.parent.others.items() if k.startswith("MLflow"))
     return (
         f"By process, main threads ({found.seconds:.1f} s in all, looked at every 5 ms from "

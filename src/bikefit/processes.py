@@ -13,7 +13,6 @@ import logging
 import multiprocessing
 import os
 import signal
-import sys
 import tempfile
 import threading
 import traceback
@@ -138,8 +137,6 @@ class Interrupt:
 
 def start() -> None:
     """Start to load what training needs, without waiting for it."""
-    if sys.platform == "win32":  # no fork: every worker imports for itself
-        return
     set_start_method("forkserver", force=True)
     multiprocessing.set_forkserver_preload(LOADED)
     with _deaf():
