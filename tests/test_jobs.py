@@ -11,6 +11,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from mlflow import MlflowClient
 
@@ -257,6 +258,31 @@ def test_workers_that_never_begin_are_given_up(tmp_path: Path) -> None:
     )  # fmt: skip
     assert [line.split()[0] for line in done.stdout.splitlines()] == ["0", "1"]
     assert done.stdout.count("below `if __name__ == '__main__':`") == 2
+
+
+ENDLESS = """
+import os, time
+from joblib.externals.loky import get_reusable_executor
+from bikefit.processes import start
+if __name__ == "__main__":
+    start()
+    executor = get_reusable_executor(max_workers=2)
+    print(*{executor.submit(os.getpid).result() for _ in range(2)}, os.getpid(), flush=True)
+    executor.submit(time.sleep, 60).result()
+"""
+
+
+def test_workers_end_with_a_command_that_is_killed(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(ENDLESS)
+    command = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True)
+    with command, command.stdout as output:  # type: ignore[union-attr]
+        assert output.readline()
+        started = psutil.Process(command.pid).children(recursive=True)
+        assert len(started) >= 3  # the server and two workers
+        command.kill()
+        _, alive = psutil.wait_procs(started, timeout=20)
+    assert not alive
 
 
 def test_workers_share_one_server_that_has_loaded_what_training_needs() -> None:

@@ -36,7 +36,9 @@ from bikefit.training.members import Failure, Member, MemberResult, Stopped
 log = logging.getLogger(__name__)
 
 Results = Sequence[MemberResult | Failure]
-LOADED = ["bikefit.training.fit", "bikefit.train"]  # by the server that workers are forked from
+# By the server that workers are forked from; they run the command's own module once more, which
+# imports Hydra.
+LOADED = ["bikefit.training.worker", "hydra"]
 ATTEMPTS = 3  # to start workers that end before they begin a stack
 NEVER_BEGAN = Failure(
     f"its worker process ended {ATTEMPTS} times before it began: too little memory? A script of "
@@ -58,7 +60,6 @@ class Board:
         # written out, so that a full disk is an error here and does not kill who writes a cell
         self.path.write_bytes(np.zeros((stacks + 1, 2), np.int64).tobytes())
         self.cells = np.memmap(self.path, dtype=np.int64, mode="r+", shape=(stacks + 1, 2))
-        self.cells[0, 1] = os.getpid()
 
     def stop(self) -> None:
         """Ask every member to stop at the end of its step."""
@@ -103,8 +104,8 @@ class Watch:
         self.row[1] += epochs
 
     def stopping(self) -> bool:
-        """Say whether the stack is asked to stop, or nobody is left to take its results."""
-        return bool(self.cells[0, 0]) or not psutil.pid_exists(int(self.cells[0, 1]))
+        """Say whether the stack is asked to stop."""
+        return bool(self.cells[0, 0])
 
 
 class Interrupt:

@@ -1,0 +1,26 @@
+"""What the server of worker processes loads, and what each worker does first.
+
+Whatever is imported here is paid for once, by the server; workers are forked from it.
+"""
+
+import multiprocessing
+import os
+import threading
+import time
+
+import bikefit.training.fit  # noqa: F401
+
+
+def _end_with_the_command() -> None:
+    """End as soon as the process that gives out work is gone: nobody would take a result."""
+    while (command := multiprocessing.parent_process()) is None:
+        time.sleep(0.01)  # a worker that has just been forked does not know it yet
+    command.join()
+    os._exit(1)
+
+
+def _watch_over() -> None:
+    threading.Thread(target=_end_with_the_command, daemon=True).start()
+
+
+os.register_at_fork(after_in_child=_watch_over)
