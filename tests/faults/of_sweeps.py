@@ -18,6 +18,7 @@ from contextlib import chdir, closing, contextmanager
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkstemp
+from typing import Any
 from urllib.request import urlopen
 
 import psutil
@@ -91,23 +92,26 @@ class Sweep:
         return status
 
 
+def asked(folder: Path, statement: str, *values: str) -> list[tuple[Any, ...]]:
+    """What a project's store answers."""
+    with closing(sqlite3.connect(folder / "mlflow.db", timeout=60)) as connection:
+        return connection.execute(statement, values).fetchall()
+
+
 def finished(folder: Path) -> Counter[str]:
     """How many finished runs the store has of each fingerprint."""
-    database = folder / "mlflow.db"
-    if not database.exists():
+    if not (folder / "mlflow.db").exists():
         return Counter()
-    with closing(sqlite3.connect(database, timeout=60)) as connection:
-        return Counter(mark for (mark,) in connection.execute(
-            "SELECT value FROM runs JOIN tags USING (run_uuid) "
-            "WHERE key = 'fingerprint' AND status = 'FINISHED'"
-        ))  # fmt: skip
+    return Counter(mark for (mark,) in asked(
+        folder, "SELECT value FROM runs JOIN tags USING (run_uuid) "
+        "WHERE key = 'fingerprint' AND status = 'FINISHED'",
+    ))  # fmt: skip
 
 
 def states(folder: Path) -> Counter[str]:
     """How many runs are in which state."""
-    with closing(sqlite3.connect(folder / "mlflow.db")) as connection:
-        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-        return Counter(state for (state,) in connection.execute("SELECT status FROM runs"))
+    assert asked(folder, "PRAGMA integrity_check") == [("ok",)]
+    return Counter(state for (state,) in asked(folder, "SELECT status FROM runs"))
 
 
 def results(folder: Path) -> dict[str, Metrics]:
@@ -220,11 +224,10 @@ def interrupt(folder: Path, draw: random.Random) -> int:
     assert time.monotonic() - pressed < 10, sweep.said()
     assert "4 of 4 runs failed or did not finish" in sweep.said(), sweep.said()
     assert states(folder) == {"KILLED": 5}, states(folder)
-    with closing(sqlite3.connect(folder / "mlflow.db")) as connection:
-        reasons = connection.execute(
-            "SELECT value, (SELECT count(*) FROM metrics m WHERE m.run_uuid = t.run_uuid "
-            "AND m.key = 'val/loss') FROM tags t WHERE key = 'failure'"
-        ).fetchall()
+    reasons = asked(
+        folder, "SELECT value, (SELECT count(*) FROM metrics m WHERE m.run_uuid = t.run_uuid "
+        "AND m.key = 'val/loss') FROM tags t WHERE key = 'failure'",
+    )  # fmt: skip
     assert len(reasons) == 4
     kept = {"stopped before the end of the first epoch": 0}
     return sum(kept.get(said, int(said.split()[-2]) if "after" in said else -1) != count
@@ -288,12 +291,11 @@ def failing(folder: Path, draw: random.Random) -> int:
     (there,) = finished(folder)
     again = python(folder, *TRAIN, ALONE, "training.epochs=3", "rerun=true", *good)
     assert again.returncode == 0, again.stderr
-    with closing(sqlite3.connect(folder / "mlflow.db")) as connection:
-        both = connection.execute(
-            "SELECT m.key, m.step, max(m.value) - min(m.value), max(abs(m.value)), count(*) "
-            "FROM metrics m JOIN tags t USING (run_uuid) "
-            "WHERE t.key = 'fingerprint' AND t.value = ? GROUP BY m.key, m.step", (there,)
-        ).fetchall()  # fmt: skip
+    both = asked(
+        folder, "SELECT m.key, m.step, max(m.value) - min(m.value), max(abs(m.value)), count(*) "
+        "FROM metrics m JOIN tags t USING (run_uuid) "
+        "WHERE t.key = 'fingerprint' AND t.value = ? GROUP BY m.key, m.step", there,
+    )  # fmt: skip
     assert both
     return sum(
         count != 2 or difference > 1e-5 * size + 1e-7 for *_, difference, size, count in both
@@ -442,9 +444,8 @@ def sweeps_at_once(folder: Path, draw: random.Random) -> int:
         assert sweep.end() == 0, sweep.said()
         assert "locked" not in sweep.said(), sweep.said()
     assert states(folder) == {"FINISHED": 24}, states(folder)
-    with closing(sqlite3.connect(folder / "mlflow.db")) as connection:
-        counts = connection.execute(
-            "SELECT count(*) FROM metrics JOIN tags t USING (run_uuid) "
-            "WHERE t.key = 'fingerprint' GROUP BY run_uuid"
-        ).fetchall()
+    counts = asked(
+        folder, "SELECT count(*) FROM metrics JOIN tags t USING (run_uuid) "
+        "WHERE t.key = 'fingerprint' GROUP BY run_uuid",
+    )  # fmt: skip
     return 16 - max(Counter(counts).values())
