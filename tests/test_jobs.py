@@ -16,6 +16,7 @@ import pytest
 from mlflow import MlflowClient
 
 from bikefit import jobs, processes, tracking
+from bikefit.config import ConfigError
 from bikefit.jobs import Job, MemberError, Task, make_stacks
 from bikefit.training import fit
 from conftest import make_settings
@@ -58,6 +59,22 @@ def test_small_networks_train_in_larger_stacks(workplace: Path) -> None:
     assert sizes("network.hidden=[128,64]", "training.batch_size=256") == [12, 12]
     assert sizes("network.hidden=[16]", "training.batch_size=256") == [24]
     assert sizes("network.hidden=[4096]", "training.batch_size=256") == [4] * 6
+
+
+def test_a_gpu_takes_hundreds_of_members(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    wide = ["network.hidden=[4096]", "trainer.accelerator=gpu"]
+    found = [job(*wide, f"regularization.l2={v}") for v in range(600)]
+    assert [len(s) for s in make_stacks(tasks(*found), processes=1)] == [300, 300]
+    assert [len(s) for s in make_stacks(tasks(*found[:400]), processes=1)] == [400]
+    assert [len(s) for s in make_stacks(tasks(*found[:400]), processes=2)] == [200, 200]
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    assert jobs._slots(found, None) == 2
+    assert jobs._slots(found, 5) == 5
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    with pytest.raises(ConfigError, match=r"accelerator=gpu: .* no GPU here"):
+        jobs.train(found[:1], None)
 
 
 def test_what_trains_alone_is_said_with_the_reason(

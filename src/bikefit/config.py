@@ -159,7 +159,7 @@ class Validation(Section):
 class Trainer(Section):
     """What does not change a result (up to rounding): device and display."""
 
-    accelerator: Literal["cpu", "gpu", "cuda", "mps", "auto"] = "cpu"
+    accelerator: Literal["cpu", "gpu", "auto"] = "cpu"
     progress: bool = True
 
 

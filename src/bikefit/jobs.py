@@ -26,6 +26,7 @@ from bikefit.data.table import read_table
 from bikefit.fingerprints import family, fingerprint
 from bikefit.processes import Board, Interrupt
 from bikefit.tracking import Finished
+from bikefit.training.devices import gpus
 from bikefit.training.members import Failure, Member, MemberResult, stack_key
 
 log = logging.getLogger(__name__)
@@ -34,6 +35,7 @@ log = logging.getLogger(__name__)
 # (`make bench-scaling` measures it), within limits.
 CACHE = 3 * 2**19
 FEWEST, MOST = 4, 128
+ON_GPU = 512  # a GPU wants large products; no GPU was at hand to measure how large
 
 
 class MemberError(RuntimeError):
@@ -104,8 +106,8 @@ def train(
     Args:
         jobs: in the order of the results.
         sweep: id of the parent run, or None for a run that stands alone.
-        processes: worker processes; None for one a core.
-        stack_size: most members in a stack; None for what was measured to suit caches.
+        processes: worker processes; None for one a core, or one a GPU.
+        stack_size: most members in a stack; None for what suits caches or a GPU.
         engine: trains the stacks elsewhere; None for processes of this machine.
 
     Returns:
@@ -182,7 +184,7 @@ def _train(
         for i, member in enumerate(job.members())
         if i not in job.results
     ]
-    count = engine.slots if engine else count or joblib.cpu_count()
+    count = engine.slots if engine else _slots(jobs, count)
     stacks = make_stacks(tasks, count, stack_size)
     _announce(stacks, jobs, count)
     done: list[float | Exception] = [MemberError("not trained")] * len(jobs)
@@ -229,14 +231,23 @@ def make_stacks(
     for group in groups.values():
         group.sort(key=lambda t: (t.member.settings.seed, t.member.fold or 0, t.job))
         share = -(-len(group) // processes) if len(groups) < processes else len(group)
-        size = stack_size or _suits_caches(group[0].member.settings)
+        size = stack_size or _members_at_once(group[0].member.settings)
         count = -(-len(group) // max(1, min(size, share)))
         stacks += [list(part) for part in np.array_split(np.array(group, dtype=object), count)]
     return sorted(stacks, key=_cost, reverse=True)  # the longest first: processes end together
 
 
-def _suits_caches(settings: Settings) -> int:
+def _slots(jobs: Sequence[Job], count: int | None) -> int:
+    """Return how many stacks this machine trains at once: one a core, or one a GPU."""
+    found = [gpus(a) for a in {job.settings.trainer.accelerator for job in jobs}]
+    return count or min(found, default=0) or joblib.cpu_count()
+
+
+def _members_at_once(settings: Settings) -> int:
     """Return how many members to train as one."""
+    accelerator = settings.trainer.accelerator
+    if accelerator == "gpu" or gpus(accelerator):  # the first may be on other machines than this
+        return ON_GPU
     activations = 4 * settings.training.batch_size * max(settings.network.hidden, default=1)
     return min(MOST, max(FEWEST, CACHE // activations))
 

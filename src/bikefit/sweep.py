@@ -70,8 +70,8 @@ def run_sweep(
         settings: of each job.
         labels: what tells the jobs apart (their overrides).
         command: the overrides as the user typed them.
-        processes: worker processes, None for one a core.
-        stack_size: most members in a stack, None for what was measured to suit caches.
+        processes: worker processes, None for one a core, or one a GPU.
+        stack_size: most members in a stack, None for what suits caches or a GPU.
         engine: trains the stacks elsewhere, None for processes of this machine.
     """
     global _open  # Hydra calls once a batch; the sweep lasts for all of them

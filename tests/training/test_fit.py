@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
+import pytorch_lightning as pl
 import torch
 from sklearn.metrics import mean_poisson_deviance
 from torch.nn import functional
 
+import pretended
 from bikefit.config import Regularization, Settings
 from bikefit.nn.randomness import generator
 from bikefit.training.fit import fit_stack
@@ -88,9 +92,62 @@ def test_a_stack_of_many_equals_singles(root: None, name: str) -> None:
     assert len({float(r.metrics["val/loss"][-1]) for r in together}) == len(members)
 
 
-def test_folds_share_a_stack(root: None) -> None:
+def folds_of_one() -> list[Member]:
     folds = settings("validation=kfold", "validation.folds=4", "data=lecture")
-    members = [Member(folds, fold) for fold in range(4)]
+    return [Member(folds, fold) for fold in range(4)]
+
+
+def moved(name: str) -> list[Member]:
+    """Members that between them use every tensor that must be where the stack is."""
+    if name == "folds":
+        return folds_of_one()
+    averaged = ["regularization.dropout=0.3", "regularization.averaged=3"]
+    given = [averaged, [*averaged, "optimizer.lr=0.01"]] if name == "averaged" else STACKS[name]
+    return [Member(settings(*overrides, "training.epochs=2")) for overrides in given]
+
+
+DEVICES = [
+    "strengths", "batch_norm", "early_stopping", "proximal", "one_cycle", "averaged", "folds",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DEVICES)
+def test_another_device_changes_nothing(
+    root: None, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    members = moved(name)
+    here = fit_stack(members)
+    monkeypatch.setattr(pl, "Trainer", partial(there, pl.Trainer))
+    with pretended.Pretended():
+        elsewhere = fit_stack(members)
+    for one, other in zip(elsewhere, here, strict=True):
+        assert_equal(one, other)
+        assert one.final == pytest.approx(other.final, rel=1e-4)
+        np.testing.assert_allclose(one.predictions[2], other.predictions[2], rtol=1e-3)
+
+
+def there(trainer: Any, accelerator: str, devices: int, **others: Any) -> pl.Trainer:
+    """Make a trainer for the pretended device instead of the CPU."""
+    assert (accelerator, devices) == ("cpu", 1)
+    made = trainer(strategy=pretended.strategy(), **others)
+    assert made.strategy.root_device == pretended.DEVICE
+    return made
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+@pytest.mark.parametrize("name", DEVICES)
+def test_a_gpu_changes_nothing(root: None, name: str) -> None:
+    members = moved(name)
+    on_gpu = members[0].settings.trainer.model_copy(update={"accelerator": "gpu"})
+    there = [
+        replace(m, settings=m.settings.model_copy(update={"trainer": on_gpu})) for m in members
+    ]
+    for one, other in zip(fit_stack(there), fit_stack(members), strict=True):
+        assert_equal(one, other)
+
+
+def test_folds_share_a_stack(root: None) -> None:
+    members = folds_of_one()
     assert len({stack_key(member) for member in members}) == 1
     for member, result in zip(members, fit_stack(members), strict=True):
         assert_equal(result, fit_stack([member])[0])

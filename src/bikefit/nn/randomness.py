@@ -22,9 +22,9 @@ def derive(seed: int, purpose: str) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}/{purpose}".encode()).digest()[:8]) >> 1
 
 
-def generator(seed: int, purpose: str, device: torch.device | str = "cpu") -> torch.Generator:
+def generator(seed: int, purpose: str) -> torch.Generator:
     """Return a generator for one purpose of one seed."""
-    return torch.Generator(device).manual_seed(derive(seed, purpose))
+    return torch.Generator().manual_seed(derive(seed, purpose))
 
 
 def initialize(make: Callable[[], Network], seed: int) -> Network:
@@ -40,7 +40,8 @@ class DropoutNoise:
     Args:
         seeds: of each member, length M.
         widths: number of units by the name of each dropout layer that drops any.
-        device: where the noise is drawn. CPU and GPU generators give different numbers.
+        device: where the noise is used. It is drawn on the CPU, since a GPU's generators give
+            other numbers, and a run is the same run wherever it trains.
         purpose: what the noise is for; each purpose has generators of its own.
     """
 
@@ -52,8 +53,7 @@ class DropoutNoise:
         self.widths = widths
         self.device = device
         self.generators = {
-            name: [generator(seed, f"{purpose} {name}", device) for seed in distinct]
-            for name in widths
+            name: [generator(seed, f"{purpose} {name}") for seed in distinct] for name in widths
         }
         position = torch.tensor([distinct.index(seed) for seed in seeds], device=device)
         self.position = None if len(distinct) == 1 else position
@@ -64,7 +64,7 @@ class DropoutNoise:
 
     def _layer(self, name: str, rows: int) -> Tensor:
         shape = (rows, self.widths[name])
-        drawn = [torch.rand(shape, generator=g, device=self.device) for g in self.generators[name]]
+        drawn = [torch.rand(shape, generator=g) for g in self.generators[name]]
         if self.position is None:
-            return drawn[0]
-        return torch.stack(drawn)[self.position]
+            return drawn[0].to(self.device)
+        return torch.stack(drawn).to(self.device)[self.position]

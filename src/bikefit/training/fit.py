@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.plugins.environments import LightningEnvironment
 
 from bikefit.config import Settings
 from bikefit.nn.networks import parameter_count
@@ -18,6 +19,7 @@ from bikefit.nn.randomness import derive
 from bikefit.nn.stacking import Stack
 from bikefit.training.callbacks import Progress, Selection
 from bikefit.training.data import Batches, Rows, StackData
+from bikefit.training.devices import place
 from bikefit.training.final import average, constant_losses, predictions
 from bikefit.training.folds import read_pool
 from bikefit.training.members import Member, MemberResult, Stopped, fold_of, layers
@@ -57,6 +59,7 @@ def fit_stack(
             if not module.history:
                 raise
             selection.stop()
+    module.to(trainer.strategy.root_device)  # Lightning has put it back into the CPU's memory
     final = _final(module, selection, settings.regularization.averaged)
     seconds = (time.perf_counter() - start) / len(members)
     return _results(members, module, selection, final, seconds)
@@ -98,8 +101,7 @@ def _distinct(keys: Sequence[Any], values: Sequence[Any]) -> tuple[list[Any], li
 def _trainer(settings: Settings, callbacks: list[pl.Callback]) -> pl.Trainer:
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     return pl.Trainer(
-        accelerator=settings.trainer.accelerator,
-        devices=1,
+        **place(settings.trainer.accelerator),
         max_epochs=settings.training.epochs,
         callbacks=callbacks,
         logger=False,
@@ -107,14 +109,18 @@ def _trainer(settings: Settings, callbacks: list[pl.Callback]) -> pl.Trainer:
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
+        # A stack is one process whatever started it; Lightning would look for Slurm's signals.
+        plugins=LightningEnvironment(),
     )
 
 
 def _expect_warnings() -> None:
-    # Neither says anything about our data: rows lie in memory, and there is no logger on purpose.
+    # None says anything about our data: rows lie in memory, and there is no logger on purpose.
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
     warnings.filterwarnings("ignore", ".*isinstance\\(treespec, LeafSpec\\).*")
     warnings.filterwarnings("ignore", ".*Consider setting `persistent_workers=True`.*")
+    # A machine that has Slurm need not train under it.
+    warnings.filterwarnings("ignore", "The `srun` command is available on your system")
 
 
 def _final(module: StackModule, selection: Selection, samples: int) -> dict[str, np.ndarray]:

@@ -11,9 +11,9 @@ class StackLauncherConf:
     """hydra/launcher=stack."""
 
     _target_: str = "hydra_plugins.stack_launcher.stack_launcher.StackLauncher"
-    # worker processes; null: one a core
+    # worker processes; null: one a core, or one a GPU
     processes: int | None = None
-    # most members trained as one stack; null: the size measured to suit caches
+    # most members trained as one stack; null: what suits caches or a GPU
     stack_size: int | None = None
     # loky: processes of this machine; dask, ray, submitit: a cluster
     backend: str = "loky"

@@ -17,7 +17,7 @@ class StackLauncher(Launcher):
     """Hand all jobs of a batch to ``task.together``; a task without it runs job by job.
 
     Args:
-        processes: worker processes, None for one a core (or for all that a cluster has).
+        processes: worker processes, None for one a core or GPU (or for all that a cluster has).
         stack_size: most members in a stack, None for the measured size.
         backend: where the task shall train: ``loky``, ``dask``, ``ray`` or ``submitit``.
         address: of the cluster.

@@ -1,0 +1,74 @@
+"""Which device a stack is given, on machines with no GPU, one, and several."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from bikefit.config import ConfigError
+from bikefit.training.devices import gpus, place
+from conftest import ROOT
+
+DEAL = """
+import joblib, time, torch
+from bikefit import processes
+from bikefit.training.devices import place
+
+def dealt(_):
+    torch.cuda.device_count = lambda: 2
+    time.sleep(0.5)  # so that every worker has one
+    return place("gpu")["devices"][0]
+
+if __name__ == "__main__":
+    processes.start()
+    print(sorted(joblib.Parallel(n_jobs=2)(joblib.delayed(dealt)(i) for i in range(2))))
+    processes.end()
+"""
+
+
+@pytest.fixture
+def count(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """A machine with as many GPUs as the test's parameter says."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: request.param)
+
+
+@pytest.mark.parametrize("count", [0], indirect=True)
+def test_without_a_gpu_there_is_the_cpu(count: None) -> None:
+    assert (gpus("cpu"), gpus("auto")) == (0, 0)
+    assert place("auto") == {"accelerator": "cpu", "devices": 1}
+    said = "trainer.accelerator=gpu: torch .* finds no GPU here; trainer.accelerator=auto takes"
+    with pytest.raises(ConfigError, match=said):
+        place("gpu")
+
+
+@pytest.mark.parametrize("count", [1, 4], indirect=True)
+def test_a_single_process_takes_the_first_gpu(count: None) -> None:
+    assert place("cpu") == {"accelerator": "cpu", "devices": 1}
+    assert place("auto") == place("gpu") == {"accelerator": "cuda", "devices": [0]}
+
+
+def test_workers_take_the_gpus_in_turn(tmp_path: Path) -> None:
+    file = tmp_path / "deal.py"
+    file.write_text(DEAL)
+    done = subprocess.run([sys.executable, file], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[0, 1]"
+
+
+def test_what_workers_are_forked_from_does_not_touch_a_gpu() -> None:
+    # CUDA cannot be used in a process that was forked from one that has used it.
+    watch = """
+import torch
+for name in ("is_available", "device_count", "_lazy_init"):
+    setattr(torch.cuda, name, lambda *_, name=name: print("used", name))
+import bikefit.training.worker, hydra
+torch.cuda.device_count()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", watch], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert re.findall("used .*", done.stdout) == ["used device_count"]  # by the last line alone
