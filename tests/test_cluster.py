@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hydra import compose, initialize_config_dir
 
+import slurm
 from bikefit import jobs, tracking
 from bikefit.cluster import Engine, _order, _work, connect, run
 from bikefit.config import ConfigError
@@ -91,17 +93,31 @@ def test_stacks_come_back_with_their_results(workplace: Path, board: Board) -> N
     assert board.epochs() == 6
 
 
-def test_a_lost_stack_is_done_again_member_by_member(
+def test_a_lost_stack_is_done_again_in_halves(
     workplace: Path, board: Board, caplog: pytest.LogCaptureFixture
 ) -> None:
-    stacks = [[member("seed=0"), member("seed=1")], [member("seed=2")]]
-    engine = Here(lost=[0, 3])  # the first stack, and then the second of its members
+    stacks = [[member(f"seed={seed}") for seed in range(5)], [member("seed=9")]]
+    engine = Here(lost=[0, 3, 4])  # the first stack, its second half, the first member of that
     found = dict(run(stacks, engine.engine, board))
-    assert engine.sizes == [2, 1, 1, 1]
-    assert found[0][0].selected == 2
-    assert isinstance(found[0][1], Failure)
-    assert "again, with nothing beside it: node 7 is gone" in found[0][1].reason
-    assert "a stack of 2 was lost with its machine" in caplog.text
+    assert engine.sizes == [5, 1, 2, 3, 1, 2]
+    assert [getattr(result, "selected", None) for result in found[0]] == [2, 2, None, 2, 2]
+    assert isinstance(found[0][2], Failure)
+    assert "again, with nothing beside it: node 7 is gone" in found[0][2].reason
+    assert "5 members were lost with their machine; again: node 7 is gone" in caplog.text
+    alone = [member(f"seed={seed}") for seed in range(5)]
+    for one, other in zip(found[0], alone, strict=True):
+        if not isinstance(one, Failure):
+            assert one.metrics["val/loss"] == pytest.approx(
+                _work(*_order([other]))[0].metrics["val/loss"], rel=1e-4
+            )
+    assert found[1][0].selected == 2
+    assert board.epochs() == 12
+
+
+def test_a_member_alone_is_tried_twice(workplace: Path, board: Board) -> None:
+    engine = Here(lost=[0])
+    assert dict(run([[member()]], engine.engine, board))[0][0].selected == 2
+    assert engine.sizes == [1, 1]
 
 
 def test_what_has_not_come_back_is_dropped_when_asked_to_stop(
@@ -167,10 +183,12 @@ def test_a_package_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatc
         connect("ray")
 
 
-def test_slurm_that_is_not_there_is_said(workplace: Path) -> None:
+def test_slurm_that_is_not_there_is_said(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("submitit", reason="the extra `cluster` is not installed")
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent))
     with pytest.raises(ConfigError, match="backend=submitit"), connect("submitit", "slurm"):
         pass
+    assert list(Path("multirun/submitit").iterdir()) == []
 
 
 @pytest.mark.parametrize("file", PRESETS, ids=lambda p: p.stem)
@@ -245,6 +263,17 @@ def ray() -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 @contextmanager
+def real_slurm() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Slurm itself, with two nodes of a core each."""
+    if not slurm.installed():
+        pytest.skip("Slurm and munge are not installed")
+    with slurm.slurm() as configuration, pytest.MonkeyPatch.context() as environment:
+        environment.setenv("SLURM_CONF", str(configuration))
+        preset = yaml.safe_load((ROOT / "conf/hydra/launcher/slurm.yaml").read_text())
+        yield "slurm", preset["options"] | {"timeout_min": 10, "mem_gb": 1}
+
+
+@contextmanager
 def submitit() -> Iterator[tuple[str, dict[str, Any]]]:
     """submitit's own processes of this machine instead of Slurm."""
     yield "local", {"timeout_min": 10}
@@ -254,8 +283,13 @@ def submitit() -> Iterator[tuple[str, dict[str, Any]]]:
 @pytest.mark.filterwarnings("default")  # of the engines' own code
 @pytest.mark.parametrize(
     ("backend", "cluster", "package"),
-    [("dask", dask, "distributed"), ("ray", ray, "ray"), ("submitit", submitit, "submitit")],
-    ids=["dask", "ray", "submitit"],
+    [
+        ("dask", dask, "distributed"),
+        ("ray", ray, "ray"),
+        ("submitit", submitit, "submitit"),
+        ("submitit", real_slurm, "submitit"),
+    ],
+    ids=["dask", "ray", "submitit", "slurm"],
 )
 def test_a_worker_that_dies_costs_no_run(
     backend: str, cluster: Any, package: str, workplace: Path, monkeypatch: pytest.MonkeyPatch
@@ -263,6 +297,8 @@ def test_a_worker_that_dies_costs_no_run(
     pytest.importorskip(package, reason="the extra `cluster` is not installed")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "src"), TESTS]))
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    if backend == "submitit":  # waits for the result of who died, should the disk be slow
+        monkeypatch.setattr("submitit.core.core.Job._results_timeout_s", 1)
     marker = workplace / "died"
     node = backend == "ray"
     with cluster() as (address, options), connect(backend, address, options, 2) as engine:

@@ -8,6 +8,7 @@ not come back: no file is shared but the tables.
 from __future__ import annotations
 
 import logging
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -22,13 +23,14 @@ from bikefit.data.stage import DataError
 from bikefit.data.table import read_table
 from bikefit.processes import Board, Results, fit
 from bikefit.training.folds import cut, read_pool
-from bikefit.training.members import Failure, Member
+from bikefit.training.members import Failure, Member, MemberResult
 
 log = logging.getLogger(__name__)
 
-POLL = 0.1  # s between two looks at what is done
+POLL, LONGEST = 0.1, 10.0  # s between two looks at what is done: longer for many stacks
+WATCH = 60  # s, at most, between two questions to Slurm's controller
 ARRAY = 1000  # tasks in a job array that Slurm takes unless somebody has changed it
-LOGS = Path("multirun/submitit")  # where Slurm's tasks leave what they print
+LOGS = Path("multirun/submitit")  # where Slurm's tasks leave what they print, a folder a sweep
 Stacks = Sequence[Sequence[Member]]
 
 
@@ -47,12 +49,12 @@ class Engine:
     """Where stacks are trained.
 
     Args:
-        slots: how many stacks are trained at once.
+        slots: how many stacks are trained at once; None where a queue decides.
         submit: starts to train stacks.
         cancel: forgets what has been submitted.
     """
 
-    slots: int
+    slots: int | None
     submit: Callable[[Stacks], Sequence[Handle]]
     cancel: Callable[[], Any]
 
@@ -155,12 +157,18 @@ def _submitit(
     address: str | None, options: dict[str, Any], processes: int | None
 ) -> Iterator[Engine]:
     from submitit import AutoExecutor
+    from submitit.slurm.slurm import SlurmJob
 
+    SlurmJob.watcher = _controller_watcher()
+    LOGS.mkdir(parents=True, exist_ok=True)
+    # Numbers of jobs come again, and a result left by an earlier one would be taken for its own.
+    folder = Path(tempfile.mkdtemp(prefix=time.strftime("%Y-%m-%d_%H-%M-%S_"), dir=LOGS))
     try:
-        executor = AutoExecutor(LOGS, cluster=address or "slurm")
+        executor = AutoExecutor(folder, cluster=address or "slurm")
         most = {"slurm_array_parallelism": processes} if processes else {}
         executor.update_parameters(**{"name": "bikefit"} | most | options)
     except (RuntimeError, ValueError, NameError) as error:
+        folder.rmdir()
         raise ConfigError(f"hydra.launcher.backend=submitit: {error}") from None
     jobs: list[Any] = []
 
@@ -179,9 +187,34 @@ def _submitit(
                 job.cancel(check=False)
 
     try:
-        yield Engine(processes or 1, submit, cancel)
+        yield Engine(processes, submit, cancel)
     finally:
         cancel()
+        for file in folder.glob("*.pkl"):  # stacks and results; what was printed stays
+            file.unlink(missing_ok=True)
+
+
+def _controller_watcher() -> Any:
+    """Make what tells submitit how Slurm's jobs are: it asks the controller.
+
+    submitit would ask ``sacct``. Without the service that keeps accounts, which small clusters
+    do not have, that fails, and a task that was killed would be waited for without end.
+    """
+    from submitit.slurm.slurm import SlurmInfoWatcher
+
+    class Controller(SlurmInfoWatcher):
+        def _make_command(self) -> list[str] | None:
+            if not self._registered - self._finished:
+                return None
+            return ["squeue", "--me", "--noheader", "--array", "--states=all", "--format=%i|%T"]
+
+        def read_info(self, string: bytes | str) -> dict[str, dict[str, str]]:
+            text = string if isinstance(string, str) else string.decode()
+            states = dict(line.split("|") for line in text.split())
+            # Some minutes after its end the controller forgets a job.
+            return {job: {"State": states.get(job, "GONE")} for job in self._registered}
+
+    return Controller(delay_s=WATCH)
 
 
 BACKENDS = {
@@ -191,44 +224,87 @@ BACKENDS = {
 }
 
 
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """Members of a stack that were sent together.
+
+    Args:
+        stack: number of the stack.
+        members: their positions in it.
+        handle: says when they are done.
+        lost: whether they were lost with a machine before.
+    """
+
+    stack: int
+    members: Sequence[int]
+    handle: Handle
+    lost: bool = False
+
+    def halves(self) -> list[Sequence[int]]:
+        """Cut it in two, unless it is one member."""
+        middle = len(self.members) // 2
+        return [half for half in (self.members[:middle], self.members[middle:]) if half]
+
+
 def run(stacks: Stacks, engine: Engine, board: Board) -> Iterator[tuple[int, Results]]:
     """Train stacks on an engine, and give each with its members' results as it is done.
 
-    Dask, Ray and Slurm themselves do a stack again whose machine died. One that they give up is
-    tried once more, each member alone; a member that is lost again has failed.
+    A stack that is lost with its machine, and that the engine itself does not do again, is sent
+    once more in two halves, and so on: a machine that dies costs little, and a member that kills
+    its machine is found. A member that is lost when alone, for the second time, has failed.
     """
-    handles = engine.submit(stacks) if stacks else []
-    pending = dict(enumerate(handles))
+    found: list[dict[int, MemberResult | Failure]] = [{} for _ in stacks]
+    whole = [(index, range(len(stack)), False) for index, stack in enumerate(stacks)]
+    pending = _send(whole, stacks, engine)
     while pending and not board.stopping():
-        done = [index for index, handle in pending.items() if handle.done()]
-        for index in done:
-            yield index, _outcome(pending.pop(index), stacks[index], engine)
-            board.add(index, sum(m.settings.training.epochs for m in stacks[index]))
-        time.sleep(0 if done else POLL)
+        done = [part for part in pending if part.handle.done()]
+        pending = [part for part in pending if part not in done]
+        for part in done:
+            results = _outcome(part)
+            if results is None:
+                again = [(part.stack, half, True) for half in part.halves()]
+                pending += _send(again, stacks, engine)
+                continue
+            stack, results_of = stacks[part.stack], found[part.stack]
+            results_of |= zip(part.members, results, strict=True)
+            board.add(part.stack, sum(stack[m].settings.training.epochs for m in part.members))
+            if len(results_of) == len(stack):
+                yield part.stack, [results_of[m] for m in range(len(stack))]
+        if not done:
+            time.sleep(min(LONGEST, POLL * max(1, len(pending) / 20)))
     if pending:
         engine.cancel()
-    for index in pending:
-        stopped = Failure("stopped before it came back from the cluster", killed=True)
-        yield index, [stopped] * len(stacks[index])
+    stopped = Failure("stopped before it came back from the cluster", killed=True)
+    for index in dict.fromkeys(part.stack for part in pending):
+        yield index, [found[index].get(m, stopped) for m in range(len(stacks[index]))]
 
 
-def _outcome(
-    handle: Handle, stack: Sequence[Member], engine: Engine, alone: bool = False
-) -> Results:
-    """What came back of a stack; `_work` never raises, so an error is one of its machine."""
+def _send(
+    parts: Sequence[tuple[int, Sequence[int], bool]], stacks: Stacks, engine: Engine
+) -> list[_Part]:
+    """Submit parts of stacks: number of the stack, positions in it, whether lost before."""
+    if not parts:
+        return []
+    handles = engine.submit([[stacks[i][m] for m in members] for i, members, _ in parts])
+    return [
+        _Part(i, members, handle, lost)
+        for (i, members, lost), handle in zip(parts, handles, strict=True)
+    ]
+
+
+def _outcome(part: _Part) -> Results | None:
+    """Return what came back, None if that is to be tried again.
+
+    `_work` never raises, so an error is one of its machine.
+    """
     try:
-        return handle.result()
+        return part.handle.result()
     except Exception as error:
-        said = str(error).strip().splitlines() or [type(error).__name__]
-        if alone:
-            return [Failure(f"lost with its machine again, with nothing beside it: {said[-1]}")]
-        log.warning(
-            f"a stack of {len(stack)} was lost with its machine and is tried again, "
-            f"member by member: {said[-1]}"
-        )
-    singles = [[member] for member in stack]
-    handles = engine.submit(singles)
-    return [_outcome(h, s, engine, alone=True)[0] for h, s in zip(handles, singles, strict=True)]
+        said = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+        if part.lost and len(part.members) == 1:
+            return [Failure(f"lost with its machine again, with nothing beside it: {said}")]
+        log.warning(f"{len(part.members)} members were lost with their machine; again: {said}")
+        return None
 
 
 def _order(stack: Sequence[Member]) -> tuple[list[Member], str]:

@@ -184,9 +184,9 @@ def _train(
         for i, member in enumerate(job.members())
         if i not in job.results
     ]
-    count = engine.slots if engine else _slots(jobs, count)
-    stacks = make_stacks(tasks, count, stack_size)
-    _announce(stacks, jobs, count)
+    slots = engine.slots if engine else _slots(jobs, count)
+    stacks = make_stacks(tasks, slots or 1, stack_size)
+    _announce(stacks, jobs, slots)
     done: list[float | Exception] = [MemberError("not trained")] * len(jobs)
     board = Board(len(stacks))
     shown = bool(jobs) and jobs[0].settings.trainer.progress
@@ -196,7 +196,9 @@ def _train(
                 _start_runs(job, sweep)
         members = [[task.member for task in stack] for stack in stacks]
         finished = (
-            cluster.run(members, engine, board) if engine else processes.run(members, count, board)
+            cluster.run(members, engine, board)
+            if engine
+            else processes.run(members, slots or 1, board)
         )
         for j in [j for j, job in enumerate(jobs) if job.complete()]:  # all folds known
             done[j] = _record(jobs[j])
@@ -259,14 +261,12 @@ def _cost(stack: Sequence[Task]) -> int:
     return products * settings.training.epochs * len(stack)
 
 
-def _announce(stacks: Sequence[Sequence[Task]], jobs: Sequence[Job], count: int) -> None:
+def _announce(stacks: Sequence[Sequence[Task]], jobs: Sequence[Job], count: int | None) -> None:
     members = sum(map(len, stacks))
     if members > 1:
         sizes = ", ".join(str(len(stack)) for stack in stacks)
-        log.info(
-            f"{members} members in {len(stacks)} stacks (of {sizes}) on "
-            f"{min(count, len(stacks))} processes"
-        )
+        where = f" on {min(count, len(stacks))} processes" if count else ""
+        log.info(f"{members} members in {len(stacks)} stacks (of {sizes}){where}")
     keys = [json.loads(stack_key(stack[0].member)) for stack in stacks]
     for stack, key in zip(stacks, keys, strict=True):
         others = [other for other in keys if other != key]
