@@ -21,7 +21,7 @@ from hydra import compose, initialize_config_dir
 
 import slurm
 from bikefit import jobs, tracking
-from bikefit.cluster import Engine, _order, _work, connect, run
+from bikefit.cluster import Engine, _order, _ray_slots, _work, connect, run
 from bikefit.config import ConfigError
 from bikefit.data.files import write_json
 from bikefit.jobs import Job, MemberError
@@ -102,8 +102,8 @@ def test_a_lost_stack_is_done_again_in_halves(
     assert engine.sizes == [5, 1, 2, 3, 1, 2]
     assert [getattr(result, "selected", None) for result in found[0]] == [2, 2, None, 2, 2]
     assert isinstance(found[0][2], Failure)
-    assert "again, with nothing beside it: node 7 is gone" in found[0][2].reason
-    assert "5 members were lost with their machine; again: node 7 is gone" in caplog.text
+    assert "again, with nothing beside it: long story node 7 is gone" in found[0][2].reason
+    assert "5 members were lost with their machine; again: long story node 7" in caplog.text
     alone = [member(f"seed={seed}") for seed in range(5)]
     for one, other in zip(found[0], alone, strict=True):
         if not isinstance(one, Failure):
@@ -189,6 +189,27 @@ def test_slurm_that_is_not_there_is_said(workplace: Path, monkeypatch: pytest.Mo
     with pytest.raises(ConfigError, match="backend=submitit"), connect("submitit", "slurm"):
         pass
     assert list(Path("multirun/submitit").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("needs", "slots"),
+    [
+        ({"num_cpus": 1}, 12),
+        ({"num_cpus": 1, "num_gpus": 0}, 12),
+        ({"num_cpus": 2, "num_gpus": 1}, 4),
+        ({"num_cpus": 5, "num_gpus": 0.5}, 2),
+    ],
+)
+def test_rays_cores_and_gpus_say_how_many_stacks_train_at_once(
+    needs: dict[str, float], slots: int
+) -> None:
+    assert _ray_slots({"CPU": 12.0, "GPU": 4.0, "memory": 1e9}, needs) == slots
+
+
+def test_a_ray_cluster_without_a_gpu_is_refused() -> None:
+    said = "no stack fits into the Ray cluster: each needs 1 CPU and 1 GPU, it has .*'CPU': 2.0"
+    with pytest.raises(ConfigError, match=said):
+        _ray_slots({"CPU": 2.0}, {"num_cpus": 1, "num_gpus": 1})
 
 
 @pytest.mark.parametrize("file", PRESETS, ids=lambda p: p.stem)

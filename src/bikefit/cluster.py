@@ -134,7 +134,8 @@ def _ray(address: str | None, options: dict[str, Any], processes: int | None) ->
         ray.init(address or "auto", log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise ConfigError(f"hydra.launcher.address={address}: {error}") from None
-    task = ray.remote(**{"num_cpus": 1, "max_retries": 3} | options)(_work)
+    needs = {"num_cpus": 1, "max_retries": 3} | options
+    task = ray.remote(**needs)(_work)
     references: list[Any] = []
 
     def submit(stacks: Stacks) -> list[Any]:
@@ -147,9 +148,20 @@ def _ray(address: str | None, options: dict[str, Any], processes: int | None) ->
             ray.cancel(reference, force=True)
 
     try:
-        yield Engine(processes or int(ray.cluster_resources()["CPU"]), submit, cancel)
+        yield Engine(processes or _ray_slots(ray.cluster_resources(), needs), submit, cancel)
     finally:
         ray.shutdown()
+
+
+def _ray_slots(has: Mapping[str, float], needs: Mapping[str, Any]) -> int:
+    """Count the stacks that a cluster's cores and GPUs can take at once."""
+    each = {"CPU": needs["num_cpus"], "GPU": needs.get("num_gpus", 0)}
+    fitting = [int(has.get(kind, 0) // count) for kind, count in each.items() if count]
+    slots = min(fitting, default=1)
+    if slots == 0:
+        wanted = " and ".join(f"{count:g} {kind}" for kind, count in each.items() if count)
+        raise ConfigError(f"no stack fits into the Ray cluster: each needs {wanted}, it has {has}")
+    return slots
 
 
 @contextmanager
@@ -300,7 +312,7 @@ def _outcome(part: _Part) -> Results | None:
     try:
         return part.handle.result()
     except Exception as error:
-        said = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+        said = " ".join(str(error).strip().splitlines()[:2]) or type(error).__name__
         if part.lost and len(part.members) == 1:
             return [Failure(f"lost with its machine again, with nothing beside it: {said}")]
         log.warning(f"{len(part.members)} members were lost with their machine; again: {said}")
