@@ -148,14 +148,16 @@ def test_an_error_in_one_member_is_its_own(
     found = [job(f"seed={s}") for s in range(3)]
     results = jobs.train(found, None, processes=1)
     assert [type(r) for r in results] == [float, MemberError, float]
+    assert "a stack of 3 is tried again in halves: OSError('disk on fire')" in caplog.text
     assert "FAILED seed=1: OSError: disk on fire" in caplog.text
     tags = MlflowClient().get_run(found[1].run).data.tags
     assert "disk on fire" in tags["failure"]
 
 
-def test_folds_are_averaged(workplace: Path) -> None:
+def test_folds_are_averaged(workplace: Path, caplog: pytest.LogCaptureFixture) -> None:
     one = job("validation=kfold", "validation.folds=3")
     (result,) = jobs.train([one], None, processes=1)
+    assert "halves" not in caplog.text
     children = tracking.read_runs(one.run)
     assert len(children) == 3
     assert result == pytest.approx(children["best/val/loss"].mean())

@@ -240,7 +240,7 @@ def fit(
     members: Sequence[Member], report: Callable[[int], Any] = lambda _: None,
     stopping: Callable[[], bool] = lambda: False,
 ) -> Results:  # fmt: skip
-    """Fit one stack; if it raises, try its members one by one to find whose fault it is."""
+    """Fit one stack; if it raises, try its halves, and so on, to find whose fault it is."""
     from bikefit.training.fit import fit_stack
 
     try:
@@ -249,7 +249,12 @@ def fit(
         return fit_stack(members, report, stopping)
     except Stopped:
         return [Failure("stopped before the end of the first epoch", killed=True)] * len(members)
-    except Exception:
+    except Exception as error:
         if len(members) == 1:
             return [Failure(traceback.format_exc().strip())]
-    return [fit([member], report, stopping)[0] for member in members]
+        log.warning(f"a stack of {len(members)} is tried again in halves: {error!r}")
+    middle = len(members) // 2
+    return [
+        *fit(members[:middle], report, stopping),
+        *fit(members[middle:], report, stopping),
+    ]

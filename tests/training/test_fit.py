@@ -154,6 +154,16 @@ def test_folds_share_a_stack(root: None) -> None:
         assert (result.train_rows, result.val_rows) == (180, 60)
 
 
+def test_folds_of_unequal_size_share_a_stack_too(root: None) -> None:
+    folds = settings("validation=kfold", "validation.folds=3", "training.batch_size=200")
+    members = [Member(folds, fold) for fold in range(3)]
+    assert len({stack_key(member) for member in members}) == 1
+    results = fit_stack(members)
+    assert len({result.train_rows for result in results}) > 1
+    for member, result in zip(members, results, strict=True):
+        assert_equal(result, fit_stack([member])[0])
+
+
 def test_early_stopping_stops_members_at_different_epochs(root: None) -> None:
     members = [Member(settings(*overrides)) for overrides in STACKS["early_stopping"]]
     results = fit_stack(members)

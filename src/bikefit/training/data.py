@@ -13,7 +13,8 @@ from torch import Tensor
 from bikefit.nn.randomness import generator
 from bikefit.training.folds import Fold, Pool
 
-CHUNK = 16_384  # rows measured at once: bounds memory
+PIECE = 256  # rows that go through a stack at once: activations stay in the cache
+CHUNK = 64 * PIECE  # rows measured at once: bounds memory
 
 
 class Rows(torch.nn.Module):
@@ -73,18 +74,19 @@ class Rows(torch.nn.Module):
             return features
         return (features - self.shift[fold].unsqueeze(1)) / self.scale[fold].unsqueeze(1)
 
-    def chunk(self, start: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Return features, target and masks of a chunk of rows for evaluation.
-
-        **Shape**: features ``(C, D)`` or ``(M, C, D)``, target ``(C,)``, masks ``(2, M, C)``.
-        """
-        rows = slice(start, start + CHUNK)
+    def seen(self, rows: slice) -> Tensor:
+        """Return the features of rows as members see them: ``(C, D)`` or ``(M, C, D)``."""
         features = self.features[rows]
-        if self.refit:
-            every = torch.arange(len(self.shift), device=features.device)
-            mapped = self.standardized(features.expand(len(every), -1, -1), every)
-            features = mapped[0] if len(every) == 1 else mapped[self.fold_of]
-        return features, self.target[rows], self.masks[:, self.fold_of, rows]
+        if not self.refit:
+            return features
+        every = torch.arange(len(self.shift), device=features.device)
+        mapped = self.standardized(features.expand(len(every), -1, -1), every)
+        return mapped[0] if len(every) == 1 else mapped[self.fold_of]
+
+    def chunk(self, start: int) -> tuple[Tensor, Tensor]:
+        """Return target ``(C,)`` and masks ``(2, M, C)`` of a chunk of rows for evaluation."""
+        rows = slice(start, start + CHUNK)
+        return self.target[rows], self.masks[:, self.fold_of, rows]
 
 
 def _statistics(pool: Pool, folds: Sequence[Fold]) -> tuple[Tensor, Tensor]:
@@ -109,7 +111,8 @@ class Batches:
     ``batch_size`` all of them form one batch.
 
     Args:
-        streams: seed and training rows of each of the S streams, equally many rows in each.
+        streams: seed and training rows of each of the S streams, enough in each for equally many
+            steps.
         batch_size: rows B of a step.
     """
 
@@ -124,14 +127,14 @@ class Batches:
         return self.steps
 
     def __iter__(self) -> Iterator[Tensor]:
+        used = self.steps * self.batch_size
         shuffled = torch.stack(
             [
-                rows[torch.randperm(len(rows), generator=g)]
+                rows[torch.randperm(len(rows), generator=g)[:used]]
                 for rows, g in zip(self.rows, self.generators, strict=True)
             ]
         )
-        used = shuffled[:, : self.steps * self.batch_size]
-        yield from used.split(self.batch_size, dim=1)
+        yield from shuffled.split(self.batch_size, dim=1)
 
 
 class StackData(pl.LightningDataModule):

@@ -18,7 +18,7 @@ def predictions(module: StackModule) -> Tensor:
     loss = Loss(module.loss_name, module.rows.target_mean, module.rows.target_std)
     module.stack.eval()
     chunks = range(0, len(module.rows.target), CHUNK)
-    parts = [loss.predict(evaluate(module.stack, module.rows.chunk(start)[0])) for start in chunks]
+    parts = [loss.predict(evaluate(module.stack, module.rows, start)) for start in chunks]
     return torch.cat(parts, dim=1)
 
 
@@ -34,8 +34,7 @@ def constant_losses(module: StackModule) -> dict[str, Tensor]:
     loss = Loss(module.loss_name, rows.target_mean, rows.target_std)
     sums = torch.zeros_like(rows.counts)
     for start in range(0, len(rows.target), CHUNK):
-        chunk = slice(start, start + CHUNK)
-        target, masks = rows.target[chunk], rows.masks[:, rows.fold_of, chunk]
+        target, masks = rows.chunk(start)
         values = loss.rows(torch.zeros_like(target), target)
         sums += (masks * values).sum(-1, dtype=torch.float64)
     means = sums / rows.counts
@@ -61,7 +60,7 @@ def average(module: StackModule, samples: int) -> dict[str, Tensor]:
     noise = DropoutNoise(module.seeds, widths, rows.features.device, purpose="averaging")
     sums = torch.zeros(4, stack.size, dtype=torch.float64, device=rows.features.device)
     for start in range(0, len(rows.target), CHUNK):
-        features, target, masks = rows.chunk(start)
+        features, (target, masks) = rows.seen(slice(start, start + CHUNK)), rows.chunk(start)
         drawn = torch.stack(
             [
                 loss.predict(stack.subnetworks(features, noise.draw(len(target))))

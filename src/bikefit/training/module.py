@@ -13,7 +13,7 @@ from bikefit.nn.losses import Loss, LossName
 from bikefit.nn.penalties import LpPenalty, soft_threshold
 from bikefit.nn.randomness import DropoutNoise
 from bikefit.nn.stacking import Stack
-from bikefit.training.data import Rows
+from bikefit.training.data import CHUNK, PIECE, Rows
 from bikefit.training.optimizers import StackSlices, make_optimizer, make_schedule
 from bikefit.training.strengths import Strengths, dropped_units, penalties, proximal_penalty
 
@@ -22,12 +22,10 @@ METRICS = (
 )  # fmt: skip
 
 
-PIECE = 256  # rows that go through a stack at once: activations stay in the cache
-
-
-def evaluate(stack: Stack, features: Tensor) -> Tensor:
-    """Return the outputs of a stack ``(M, N)``, piece by piece over the rows."""
-    return torch.cat([stack(piece) for piece in features.split(PIECE, dim=-2)], dim=1)
+def evaluate(stack: Stack, rows: Rows, start: int) -> Tensor:
+    """Return the outputs of a stack ``(M, C)`` for a chunk of rows, piece by piece."""
+    starts = range(start, min(start + CHUNK, len(rows.target)), PIECE)
+    return torch.cat([stack(rows.seen(slice(s, s + PIECE))) for s in starts], dim=1)
 
 
 class StackModule(pl.LightningModule):
@@ -132,8 +130,8 @@ class StackModule(pl.LightningModule):
 
     def validation_step(self, start: int, batch_index: int) -> None:
         """Add the rows of one chunk."""
-        features, target, masks = self.rows.chunk(int(start))
-        output = evaluate(self.stack, features)
+        target, masks = self.rows.chunk(start)
+        output = evaluate(self.stack, self.rows, start)
         values = torch.stack(
             [
                 self.loss.rows(output, target),
