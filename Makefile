@@ -77,7 +77,8 @@ audit: setup ## look the pinned packages up among known vulnerabilities
 	.ci/audit
 
 ui: setup ## look at the runs in MLflow, on http://127.0.0.1:5000
-	mlflow ui --host 127.0.0.1
+	@# without its processes for jobs, of which there are none here
+	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --host 127.0.0.1
 
 clean: ## remove .venv and caches; data, runs and reports stay
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

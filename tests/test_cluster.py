@@ -10,15 +10,14 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from hydra import compose, initialize_config_dir
 
+import clusters
 import slurm
 from bikefit import jobs, tracking
 from bikefit.cluster import Engine, _order, _ray_slots, _work, connect, run
@@ -243,72 +242,15 @@ def deadly_jobs(marker: Path, node: bool, *overrides: str) -> list[Job]:
     return [*found, Job(wild, "wild")]
 
 
-@contextmanager
-def dask() -> Iterator[tuple[str, dict[str, Any]]]:
-    """A Dask scheduler with two workers, none of which is started again."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    address = f"tcp://127.0.0.1:{port}"
-    cli = [sys.executable, "-m", "distributed.cli"]
-    scheduler = [f"{cli[2]}.dask_scheduler", "--host", "127.0.0.1", "--port", str(port),
-                 "--no-dashboard", "--no-show"]  # fmt: skip
-    worker = [f"{cli[2]}.dask_worker", address, "--nthreads", "1", "--no-nanny", "--no-dashboard"]
-    commands = [scheduler, worker, worker]
-    processes = [subprocess.Popen([*cli[:2], *command]) for command in commands]
-    from distributed import Client
-
-    with Client(address, timeout=60) as client:
-        client.wait_for_workers(2, timeout=60)
-    try:
-        yield address, {}
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
-
-
-@contextmanager
-def ray() -> Iterator[tuple[str, dict[str, Any]]]:
-    """A Ray cluster of two nodes with a core each, and a head that does no work."""
-    from ray.cluster_utils import Cluster
-
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
-    for _ in range(2):
-        cluster.add_node(num_cpus=1)
-    cluster.wait_for_nodes()
-    try:
-        yield cluster.address, {}
-    finally:
-        cluster.shutdown()
-
-
-@contextmanager
-def real_slurm() -> Iterator[tuple[str, dict[str, Any]]]:
-    """Slurm itself, with two nodes of a core each."""
-    if not slurm.installed():
-        pytest.skip("Slurm and munge are not installed")
-    with slurm.slurm() as configuration, pytest.MonkeyPatch.context() as environment:
-        environment.setenv("SLURM_CONF", str(configuration))
-        preset = yaml.safe_load((ROOT / "conf/hydra/launcher/slurm.yaml").read_text())
-        yield "slurm", preset["options"] | {"timeout_min": 10, "mem_gb": 1}
-
-
-@contextmanager
-def submitit() -> Iterator[tuple[str, dict[str, Any]]]:
-    """submitit's own processes of this machine instead of Slurm."""
-    yield "local", {"timeout_min": 10}
-
-
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")  # of the engines' own code
 @pytest.mark.parametrize(
     ("backend", "cluster", "package"),
     [
-        ("dask", dask, "distributed"),
-        ("ray", ray, "ray"),
-        ("submitit", submitit, "submitit"),
-        ("submitit", real_slurm, "submitit"),
+        ("dask", clusters.dask, "distributed"),
+        ("ray", clusters.ray, "ray"),
+        ("submitit", clusters.submitit, "submitit"),
+        ("submitit", clusters.slurm_itself, "submitit"),
     ],
     ids=["dask", "ray", "submitit", "slurm"],
 )
@@ -316,6 +258,8 @@ def test_a_worker_that_dies_costs_no_run(
     backend: str, cluster: Any, package: str, workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip(package, reason="the extra `cluster` is not installed")
+    if cluster is clusters.slurm_itself and not slurm.installed():
+        pytest.skip("Slurm and munge are not installed")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "src"), TESTS]))
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     if backend == "submitit":  # waits for the result of who died, should the disk be slow

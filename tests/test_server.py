@@ -4,15 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
-import signal
-import socket
 import subprocess
 import sys
-import tempfile
-import time
 import tomllib
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +14,7 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
+import servers
 import stores
 from bikefit import move, tracking
 from conftest import ROOT
@@ -51,16 +46,12 @@ def test_the_compose_file_has_the_versions_of_the_project() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     compose = yaml.safe_load((ROOT / "deploy/compose.yaml").read_text())
     build = compose["services"]["mlflow"]["build"]["dockerfile_inline"]
-    pinned = {*project["dependencies"], *project["optional-dependencies"]["server"]}
+    extra = [pin.split(";")[0] for pin in project["optional-dependencies"]["server"]]
+    pinned = {*project["dependencies"], *extra}
     named = re.findall(r"\S+==\S+", build)
-    assert len(named) == 2
+    assert set(extra) <= set(named)
+    assert len(named) == 3
     assert set(named) <= pinned
-
-
-def get(address: str) -> tuple[int, bytes]:
-    """What a page answers."""
-    with urllib.request.urlopen(address, timeout=20) as answer:
-        return answer.status, answer.read()
 
 
 @pytest.fixture(scope="module")
@@ -69,38 +60,8 @@ def server() -> Iterator[str]:
     pytest.importorskip("psycopg2", reason="the extra `server` is not installed")
     if not list(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl")):
         pytest.skip("PostgreSQL is not installed")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    # PostgreSQL's own user must reach the folder, which pytest's would not allow.
-    folder = tempfile.mkdtemp()
-    Path(folder).chmod(0o755)
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    process = subprocess.Popen(
-        [str(ROOT / "deploy/server"), f"{folder}/server", "127.0.0.1", port],
-        env=os.environ | {"PATH": path}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-        start_new_session=True,
-    )  # fmt: skip
-    address = f"http://127.0.0.1:{port}"
-    try:
-        wait_for(address, process)
+    with servers.postgresql() as address:
         yield address
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=60)
-        shutil.rmtree(folder)
-
-
-def wait_for(address: str, process: subprocess.Popen[bytes]) -> None:
-    """Wait until a server answers."""
-    for _ in range(600):
-        try:
-            if get(f"{address}/health")[0] == 200:
-                return
-        except OSError:
-            assert process.poll() is None, process.communicate()[1]
-            time.sleep(0.2)
-    raise AssertionError("the server did not answer")
 
 
 @pytest.mark.slow
@@ -114,6 +75,7 @@ def test_sixteen_processes_log_at_once(server: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     written = re.findall("^wrote (.+)$", done.stdout, re.MULTILINE)
     assert len(set(written)) == WRITERS * RUNS
+    assert "View run" not in done.stdout
     store = MlflowClient(server)
     for run in written:
         found = store.get_run(run)
@@ -123,7 +85,7 @@ def test_sixteen_processes_log_at_once(server: str, tmp_path: Path) -> None:
         assert [(m.step, m.value) for m in history] == [(1, 4.0), (2, 3.0), (3, 2.0)]
         assert {f.path for f in store.list_artifacts(run)} == {"config.yaml", "network.yaml"}
     assert not list((tmp_path / "unsent").glob("[!.]*"))
-    status, page = get(server)
+    status, page = servers.get(server)
     assert status == 200
     assert b"<title>MLflow</title>" in page
 

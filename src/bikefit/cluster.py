@@ -177,8 +177,11 @@ def _submitit(
     folder = Path(tempfile.mkdtemp(prefix=time.strftime("%Y-%m-%d_%H-%M-%S_"), dir=LOGS))
     try:
         executor = AutoExecutor(folder, cluster=address or "slurm")
-        most = {"slurm_array_parallelism": processes} if processes else {}
-        executor.update_parameters(**{"name": "bikefit"} | most | options)
+        # What is lost is sent again from here; by Slurm, too, it would train twice.
+        given = {"name": "bikefit", "slurm_additional_parameters": {"no_requeue": True}}
+        if processes:
+            given["slurm_array_parallelism"] = processes
+        executor.update_parameters(**given | options)
     except (RuntimeError, ValueError, NameError) as error:
         folder.rmdir()
         raise ConfigError(f"hydra.launcher.backend=submitit: {error}") from None

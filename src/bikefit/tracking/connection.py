@@ -127,6 +127,7 @@ def client() -> Any:
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it shows tracebacks
     logging.getLogger("alembic").setLevel(logging.WARNING)
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # two lines a run
     # MLflow's own patience is 8 minutes a call, without a word; we wait in _patiently.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
@@ -183,6 +184,12 @@ def _relative_locations(database: Path | None) -> None:
 
 def experiment_id(name: str) -> str:
     """Return the id of an experiment, created if it is not there."""
+    return _experiment_id(name, client())
+
+
+@cache
+def _experiment_id(name: str, store: object) -> str:
+    """Look it up once for each store that the process opens."""
     found = client().get_experiment_by_name(name)
     if found is None:
         try:

@@ -1,0 +1,70 @@
+"""Clusters of this machine: each gives the address and the options to reach it by."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import slurm
+
+PRESET = Path(__file__).parents[1] / "conf/hydra/launcher/slurm.yaml"
+
+
+@contextmanager
+def dask() -> Iterator[tuple[str, dict[str, Any]]]:
+    """A Dask scheduler with two workers, none of which is started again."""
+    (port,) = slurm.free_ports(1)
+    address = f"tcp://127.0.0.1:{port}"
+    cli = [sys.executable, "-m", "distributed.cli"]
+    scheduler = [f"{cli[2]}.dask_scheduler", "--host", "127.0.0.1", "--port", str(port),
+                 "--no-dashboard", "--no-show"]  # fmt: skip
+    worker = [f"{cli[2]}.dask_worker", address, "--nthreads", "1", "--no-nanny", "--no-dashboard"]
+    commands = [scheduler, worker, worker]
+    processes = [subprocess.Popen([*cli[:2], *command]) for command in commands]
+    from distributed import Client
+
+    with Client(address, timeout=60) as client:
+        client.wait_for_workers(2, timeout=60)
+    try:
+        yield address, {}
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+@contextmanager
+def ray() -> Iterator[tuple[str, dict[str, Any]]]:
+    """A Ray cluster of two nodes with a core each, and a head that does no work."""
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    for _ in range(2):
+        cluster.add_node(num_cpus=1)
+    cluster.wait_for_nodes()
+    try:
+        yield cluster.address, {}
+    finally:
+        cluster.shutdown()
+
+
+@contextmanager
+def slurm_itself() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Slurm itself, with two nodes of a core each."""
+    with slurm.slurm() as configuration, pytest.MonkeyPatch.context() as environment:
+        environment.setenv("SLURM_CONF", str(configuration))
+        preset = yaml.safe_load(PRESET.read_text())
+        yield "slurm", preset["options"] | {"timeout_min": 10, "mem_gb": 1}
+
+
+@contextmanager
+def submitit() -> Iterator[tuple[str, dict[str, Any]]]:
+    """submitit's own processes of this machine instead of Slurm."""
+    yield "local", {"timeout_min": 10}
