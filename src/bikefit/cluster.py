@@ -178,10 +178,9 @@ def _submitit(
     try:
         executor = AutoExecutor(folder, cluster=address or "slurm")
         # What is lost is sent again from here; by Slurm, too, it would train twice.
-        given = {"name": "bikefit", "slurm_additional_parameters": {"no_requeue": True}}
-        if processes:
-            given["slurm_array_parallelism"] = processes
-        executor.update_parameters(**given | options)
+        requeue = {"slurm_additional_parameters": {"no_requeue": True}}
+        most = {"slurm_array_parallelism": processes} if processes else {}
+        executor.update_parameters(**{"name": "bikefit"} | requeue | most | options)
     except (RuntimeError, ValueError, NameError) as error:
         folder.rmdir()
         raise ConfigError(f"hydra.launcher.backend=submitit: {error}") from None
