@@ -167,11 +167,14 @@ def test_a_worker_reads_a_table_that_was_made_anew(
     [
         ("spark", None, "must be one of loky, dask, ray, submitit"),
         ("dask", None, "hydra.launcher.address is missing"),
+        ("ray", "127.0.0.1:9", r"address=127.0.0.1:9: .*refused; Ray needs that of its head node"),
+        ("ray", "ray://127.0.0.1:9", "127.0.0.1:9: .*refused"),
+        ("ray", "somewhere", "address=somewhere: .*; Ray needs that of its head node"),
     ],
 )
 def test_what_cannot_be_reached_is_said(backend: str, address: str | None, said: str) -> None:
-    if backend == "dask":
-        pytest.importorskip("distributed", reason="the extra `cluster` is not installed")
+    if backend != "spark":
+        pytest.importorskip({"dask": "distributed"}.get(backend, backend))
     with pytest.raises(ConfigError, match=said), connect(backend, address):
         pass
 

@@ -8,6 +8,7 @@ not come back: no file is shared but the tables.
 from __future__ import annotations
 
 import logging
+import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,7 +16,6 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
-from socket import gethostname
 from typing import Any, Protocol
 
 from bikefit.config import ConfigError
@@ -28,6 +28,7 @@ from bikefit.training.members import Failure, Member, MemberResult
 log = logging.getLogger(__name__)
 
 POLL, LONGEST = 0.1, 10.0  # s between two looks at what is done: longer for many stacks
+PATIENCE = 10.0  # s for an address to answer
 WATCH = 60  # s, at most, between two questions to Slurm's controller
 ARRAY = 1000  # tasks in a job array that Slurm takes unless somebody has changed it
 LOGS = Path("multirun/submitit")  # where Slurm's tasks leave what they print, a folder a sweep
@@ -130,6 +131,7 @@ def _dask(address: str | None, options: dict[str, Any], processes: int | None) -
 def _ray(address: str | None, options: dict[str, Any], processes: int | None) -> Iterator[Engine]:
     import ray
 
+    _answers(address)
     try:
         ray.init(address or "auto", log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError, RuntimeError) as error:
@@ -151,6 +153,20 @@ def _ray(address: str | None, options: dict[str, Any], processes: int | None) ->
         yield Engine(processes or _ray_slots(ray.cluster_resources(), needs), submit, cancel)
     finally:
         ray.shutdown()
+
+
+def _answers(address: str | None) -> None:
+    """Refuse an address where nothing listens: Ray would try it for many minutes."""
+    if address is None:
+        return
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=PATIENCE).close()
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"hydra.launcher.address={address}: {error}; Ray needs that of its head node, as "
+            "`ray start --head` prints it, like host:6379"
+        ) from None
 
 
 def _ray_slots(has: Mapping[str, float], needs: Mapping[str, Any]) -> int:
@@ -340,7 +356,7 @@ def _work(members: Sequence[Member], version: str) -> Results:
         if found != version:
             raise DataError(f"{path} has data version {found}, not {version}: run `dvc pull`")
     except DataError as error:
-        return [Failure(f"machine {gethostname()}: {error}")] * len(members)
+        return [Failure(f"machine {socket.gethostname()}: {error}")] * len(members)
     if read_pool(path).table.data_version != version:  # a worker lives longer than a table
         read_pool.cache_clear()
         cut.cache_clear()

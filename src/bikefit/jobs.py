@@ -365,6 +365,8 @@ class _Bar:
 
     def finished(self, job: Job) -> None:
         """Count a job that is recorded."""
+        if self.board.stopping():
+            return
         self.jobs_done += 1
         self.bar.set_description_str(f"{self.jobs_done}/{self.jobs} runs")
         if self.bar.disable and self.jobs_done % max(1, self.jobs // 10) == 0 and self.jobs > 1:
