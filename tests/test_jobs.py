@@ -18,6 +18,7 @@ from mlflow import MlflowClient
 from bikefit import jobs, processes, tracking
 from bikefit.config import ConfigError
 from bikefit.jobs import Job, MemberError, Task, make_stacks
+from bikefit.sweep import run_sweep
 from bikefit.training import fit
 from conftest import make_settings
 
@@ -75,6 +76,15 @@ def test_a_gpu_takes_hundreds_of_members(
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
     with pytest.raises(ConfigError, match=r"accelerator=gpu: .* no GPU here"):
         jobs.train(found[:1], None)
+
+
+def test_a_sweep_without_the_gpu_that_it_asks_for_is_not_begun(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    with pytest.raises(ConfigError, match="no GPU here"):
+        run_sweep([make_settings("trainer.accelerator=gpu")], ["one"], [])
+    assert [e.name for e in MlflowClient().search_experiments()] == ["Default"]
 
 
 def test_what_trains_alone_is_said_with_the_reason(

@@ -13,6 +13,7 @@ from bikefit.cluster import Engine
 from bikefit.config import Settings, describe
 from bikefit.data.files import write_json
 from bikefit.jobs import Job, train
+from bikefit.training.devices import gpus
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +76,9 @@ def run_sweep(
         engine: trains the stacks elsewhere, None for processes of this machine.
     """
     global _open  # Hydra calls once a batch; the sweep lasts for all of them
+    if engine is None:
+        for accelerator in {one.trainer.accelerator for one in settings}:
+            gpus(accelerator)  # where there is none, no run is begun
     if _open is None:
         from bikefit.compare.verdicts import read_thresholds
 
