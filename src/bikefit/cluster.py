@@ -131,9 +131,10 @@ def _dask(address: str | None, options: dict[str, Any], processes: int | None) -
 def _ray(address: str | None, options: dict[str, Any], processes: int | None) -> Iterator[Engine]:
     import ray
 
+    address = address or "auto"  # the one that this machine belongs to
     _answers(address)
     try:
-        ray.init(address or "auto", log_to_driver=False, logging_level=logging.ERROR)
+        ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise ConfigError(f"hydra.launcher.address={address}: {error}") from None
     needs = {"num_cpus": 1, "max_retries": 3} | options
@@ -155,9 +156,9 @@ def _ray(address: str | None, options: dict[str, Any], processes: int | None) ->
         ray.shutdown()
 
 
-def _answers(address: str | None) -> None:
+def _answers(address: str) -> None:
     """Refuse an address where nothing listens: Ray would try it for many minutes."""
-    if address is None:
+    if address == "auto":
         return
     host, _, port = address.rpartition("://")[2].rpartition(":")
     try:
