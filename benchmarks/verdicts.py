@@ -9,9 +9,7 @@ that verdicts see; `docs/verdicts.md` says how that gives the right verdict.
 from __future__ import annotations
 
 import argparse
-import logging
 import time
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,7 +19,6 @@ from typing import Any
 import joblib
 import numpy as np
 import pandas as pd
-import pytorch_lightning as pl
 import torch
 
 from bikefit.compare.verdicts import Thresholds, read_thresholds, verdicts
@@ -31,6 +28,7 @@ from bikefit.nn.stacking import Stack
 from bikefit.training.callbacks import Selection
 from bikefit.training.data import Batches, Rows, StackData
 from bikefit.training.final import constant_losses
+from bikefit.training.fit import train as train_stack
 from bikefit.training.folds import Fold, Pool
 from bikefit.training.module import StackModule
 from bikefit.training.strengths import make_network, strengths
@@ -171,12 +169,7 @@ def fit(problem: Problem, members: Sequence[Settings]) -> list[dict[str, Any]]:
     )  # fmt: skip
     batches = Batches([(s, rows.train_rows[0]) for s in seeds], members[0].training.batch_size)
     selection = Selection([m.regularization.patience for m in members])
-    trainer = pl.Trainer(
-        accelerator="cpu", devices=1, max_epochs=members[0].training.epochs, logger=False,
-        callbacks=[selection], enable_checkpointing=False, enable_progress_bar=False,
-        enable_model_summary=False, num_sanity_val_steps=0,
-    )  # fmt: skip
-    trainer.fit(module, datamodule=StackData(batches, len(rows.target)))
+    train_stack(module, StackData(batches, len(rows.target)), members[0], [selection])
     module.stack.load(selection.state)
     constant = {k: v.tolist() for k, v in constant_losses(module).items()}
     truth = _truth(problem, module, pool)
@@ -242,7 +235,7 @@ def _truth(problem: Problem, module: StackModule, pool: Pool) -> dict[str, list[
 
 def sweep(problem: Problem) -> pd.DataFrame:
     """All runs of one problem."""
-    _quiet()
+    torch.set_num_threads(1)
     shapes = [(hidden, ({},)) for hidden in SMALL] + [(LARGE, ON_LARGE)]
     runs = [
         run
@@ -252,15 +245,6 @@ def sweep(problem: Problem) -> pd.DataFrame:
         )
     ]  # fmt: skip
     return pd.DataFrame(runs).assign(problem=problem.seed)
-
-
-def _quiet() -> None:
-    # Neither says anything about our data: rows lie in memory, and there is no logger on purpose.
-    torch.set_num_threads(1)
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    for message in (".*does not have many workers.*", ".*isinstance\\(treespec, LeafSpec\\).*",
-                    ".*Consider setting `persistent_workers=True`.*"):  # fmt: skip
-        warnings.filterwarnings("ignore", message)
 
 
 def right_verdicts(runs: pd.DataFrame) -> pd.DataFrame:

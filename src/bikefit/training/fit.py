@@ -50,16 +50,12 @@ def fit_stack(
     torch.set_num_threads(1)  # parallel work is done by processes; also makes results repeatable
     module, data = _assemble(members)
     selection = Selection([m.settings.regularization.patience for m in members])
-    trainer = _trainer(settings, [selection, Progress(report, stopping)])
-    with warnings.catch_warnings():
-        _expect_warnings()
-        try:
-            trainer.fit(module, datamodule=data)
-        except Stopped:
-            if not module.history:
-                raise
-            selection.stop()
-    module.to(trainer.strategy.root_device)  # Lightning has put it back into the CPU's memory
+    try:
+        train(module, data, settings, [selection, Progress(report, stopping)])
+    except Stopped:
+        if not module.history:
+            raise
+        selection.stop()
     final = _final(module, selection, settings.regularization.averaged)
     seconds = (time.perf_counter() - start) / len(members)
     return _results(members, module, selection, final, seconds)
@@ -96,6 +92,19 @@ def _distinct(keys: Sequence[Any], values: Sequence[Any]) -> tuple[list[Any], li
             positions[key] = len(found)
             found.append(value)
     return found, [positions[key] for key in keys]
+
+
+def train(
+    module: StackModule, data: StackData, settings: Settings, callbacks: list[pl.Callback]
+) -> None:
+    """Let Lightning train a stack; afterwards it is still on its device."""
+    with warnings.catch_warnings():
+        _expect_warnings()
+        trainer = _trainer(settings, callbacks)
+        try:
+            trainer.fit(module, datamodule=data)
+        finally:
+            module.to(trainer.strategy.root_device)  # Lightning has moved it to the CPU
 
 
 def _trainer(settings: Settings, callbacks: list[pl.Callback]) -> pl.Trainer:
