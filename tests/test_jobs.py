@@ -65,8 +65,8 @@ def test_small_networks_train_in_larger_stacks(workplace: Path) -> None:
 def test_a_gpu_takes_hundreds_of_members(
     workplace: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    wide = ["network.hidden=[4096]", "trainer.accelerator=gpu"]
-    found = [job(*wide, f"regularization.l2={v}") for v in range(600)]
+    one = make_settings("network.hidden=[4096]", "trainer.accelerator=gpu")
+    found = [Job(one.model_copy(update={"seed": seed}), str(seed)) for seed in range(600)]
     assert [len(s) for s in make_stacks(tasks(*found), processes=1)] == [300, 300]
     assert [len(s) for s in make_stacks(tasks(*found[:400]), processes=1)] == [400]
     assert [len(s) for s in make_stacks(tasks(*found[:400]), processes=2)] == [200, 200]
