@@ -77,7 +77,11 @@ def slurm() -> Iterator[Path]:
         for node in NODES:
             running.enter_context(daemon(["slurmd", "-D", "-N", node], environment))
         wait_until(lambda: idle(environment) == 2)
-        yield config
+        try:
+            yield config
+        finally:  # what ends a task would wait for the daemons for ever
+            subprocess.run(["scancel", "--me"], env=environment, check=True)
+            wait_until(lambda: idle(environment) == 2)
 
 
 def free_ports(count: int) -> list[int]:
