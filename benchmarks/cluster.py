@@ -14,10 +14,10 @@ import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import pandas as pd
+from benchmarks.sweep.document import spread
 from benchmarks.sweep.processes import ROOT, run, scratch
 
 from bikefit.data.files import renew
@@ -64,10 +64,10 @@ def engines() -> pd.DataFrame:
             seconds = [run([*SWEEP, *chosen], folder).seconds for _ in range(TIMES)]
             found = losses(folder)
         expected = expected or found
-        rows.append([name, f"{seconds[0]:.1f} s", spread(seconds[1:]), apart(found, expected)])
+        rows.append([name, f"{seconds[0]:.1f}", spread(seconds[1:]), apart(found, expected)])
         print(rows[-1], flush=True)
     return pd.DataFrame(
-        rows, columns=["engine", "first sweep", "later sweeps", "validation losses differ by"]
+        rows, columns=["engine", "first sweep, s", "later sweeps, s", "validation losses differ by"]
     )
 
 
@@ -80,13 +80,8 @@ def stores() -> pd.DataFrame:
             seconds = [run(SWEEP, folder, given).seconds for _ in range(TIMES)]
             rows.append([f"the sweep, its runs written to {name}", spread(seconds)])
         moved = run(["-m", "bikefit.move", "--to", address], folder)
-        rows.append([f"`bikefit.move`: {moved.output.split(' of ')[0]}", f"{moved.seconds:.1f} s"])
-    return pd.DataFrame(rows, columns=["", "wall time"])
-
-
-def spread(seconds: list[float]) -> str:
-    """Write the median with the lowest and the highest."""
-    return f"{median(seconds):.1f} s ({min(seconds):.1f}-{max(seconds):.1f})"
+        rows.append([f"`bikefit.move`: {moved.output.split(' of ')[0]}", f"{moved.seconds:.1f}"])
+    return pd.DataFrame(rows, columns=["", "wall time, s"])
 
 
 def apart(found: list[float], expected: list[float]) -> str:

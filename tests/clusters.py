@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 import slurm
+from ports import free_port
 
 PRESET = Path(__file__).parents[1] / "conf/hydra/launcher/slurm.yaml"
 
@@ -20,7 +21,7 @@ PRESET = Path(__file__).parents[1] / "conf/hydra/launcher/slurm.yaml"
 @contextmanager
 def dask() -> Iterator[tuple[str, dict[str, Any]]]:
     """A Dask scheduler with two workers, none of which is started again."""
-    (port,) = slurm.free_ports(1)
+    port = free_port()
     address = f"tcp://127.0.0.1:{port}"
     cli = [sys.executable, "-m", "distributed.cli"]
     scheduler = [f"{cli[2]}.dask_scheduler", "--host", "127.0.0.1", "--port", str(port),

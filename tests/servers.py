@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from slurm import free_ports
+from ports import free_port
 
 ROOT = Path(__file__).parents[1]
 
@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 @contextmanager
 def postgresql() -> Iterator[str]:
     """Give the address of a server in a folder of its own."""
-    port = str(free_ports(1)[0])
+    port = str(free_port())
     # PostgreSQL's own user must reach the folder, which pytest's would not allow.
     folder = tempfile.mkdtemp()
     Path(folder).chmod(0o755)

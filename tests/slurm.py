@@ -10,9 +10,11 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from getpass import getuser
 from pathlib import Path
+
+from ports import free_ports
 
 NODES = ("n1", "n2")
 CONFIG = """
@@ -82,15 +84,6 @@ def slurm() -> Iterator[Path]:
         finally:  # what ends a task would wait for the daemons for ever
             subprocess.run(["scancel", "--me"], env=environment, check=True)
             wait_until(lambda: idle(environment) == 2)
-
-
-def free_ports(count: int) -> list[int]:
-    """Find ports that nobody listens on."""
-    with ExitStack() as open_:
-        found = [open_.enter_context(closing(socket.socket())) for _ in range(count)]
-        for one in found:
-            one.bind(("127.0.0.1", 0))
-        return [int(one.getsockname()[1]) for one in found]
 
 
 @contextmanager

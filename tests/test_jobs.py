@@ -62,9 +62,7 @@ def test_small_networks_train_in_larger_stacks(workplace: Path) -> None:
     assert sizes("network.hidden=[4096]", "training.batch_size=256") == [4] * 6
 
 
-def test_a_gpu_takes_hundreds_of_members(
-    workplace: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_gpu_takes_hundreds_of_members(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one = make_settings("network.hidden=[4096]", "trainer.accelerator=gpu")
     found = [Job(one.model_copy(update={"seed": seed}), str(seed)) for seed in range(600)]
     assert [len(s) for s in make_stacks(tasks(*found), processes=1)] == [300, 300]

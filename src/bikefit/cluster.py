@@ -21,7 +21,7 @@ from typing import Any, Protocol
 from bikefit.config import ConfigError
 from bikefit.data.stage import DataError
 from bikefit.data.table import read_table
-from bikefit.processes import Board, Results, fit
+from bikefit.processes import Board, Results, fit, halves
 from bikefit.training.folds import cut, read_pool
 from bikefit.training.members import Failure, Member, MemberResult
 
@@ -269,12 +269,7 @@ class _Part:
     stack: int
     members: Sequence[int]
     handle: Handle
-    lost: bool = False
-
-    def halves(self) -> list[Sequence[int]]:
-        """Cut it in two, unless it is one member."""
-        middle = len(self.members) // 2
-        return [half for half in (self.members[:middle], self.members[middle:]) if half]
+    lost: bool
 
 
 def run(stacks: Stacks, engine: Engine, board: Board) -> Iterator[tuple[int, Results]]:
@@ -293,7 +288,7 @@ def run(stacks: Stacks, engine: Engine, board: Board) -> Iterator[tuple[int, Res
         for part in done:
             results = _outcome(part)
             if results is None:
-                again = [(part.stack, half, True) for half in part.halves()]
+                again = [(part.stack, half, True) for half in halves(part.members)]
                 pending += _send(again, stacks, engine)
                 continue
             stack, results_of = stacks[part.stack], found[part.stack]

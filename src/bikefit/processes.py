@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from multiprocessing import forkserver
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import joblib
 import numpy as np
@@ -35,6 +35,7 @@ from bikefit.training.members import Failure, Member, MemberResult, Stopped
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
 Results = Sequence[MemberResult | Failure]
 # By the server that workers are forked from; they run the command's own module once more, which
 # imports Hydra.
@@ -253,8 +254,10 @@ def fit(
         if len(members) == 1:
             return [Failure(traceback.format_exc().strip())]
         log.warning(f"a stack of {len(members)} is tried again in halves: {error!r}")
-    middle = len(members) // 2
-    return [
-        *fit(members[:middle], report, stopping),
-        *fit(members[middle:], report, stopping),
-    ]
+    return [result for half in halves(members) for result in fit(half, report, stopping)]
+
+
+def halves(parts: Sequence[T]) -> list[Sequence[T]]:
+    """Cut in two what can be cut."""
+    middle = len(parts) // 2
+    return [half for half in (parts[:middle], parts[middle:]) if half]

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -24,6 +23,7 @@ import pytest
 
 from bikefit import tracking
 from bikefit.compare.__main__ import main
+from ports import free_port
 from stores import add, result, settings
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
@@ -97,9 +97,7 @@ def patiently(look: Callable[[], Any], complain: Callable[[], str]) -> Any:
 @contextmanager
 def serving(*command: str, log: Path) -> Iterator[str]:
     """Run a server on a free port of this machine (`{}` in the command) and give its address."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     with log.open("w") as out:
         server = subprocess.Popen(
             [part.format(port) for part in command], stdout=out, stderr=out, env=os.environ | {

@@ -6,7 +6,6 @@ import math
 import os
 import random
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -26,6 +25,7 @@ import psutil
 from bikefit import tracking
 from faults import fault
 from faults.places import environment, fill, project, python, small_disk, some
+from ports import free_port
 
 LONG = 240  # s after which something hangs
 TRAIN = [
@@ -302,15 +302,6 @@ def failing(folder: Path, draw: random.Random) -> int:
     )
 
 
-@contextmanager
-def free_port() -> Iterator[int]:
-    """A port that nobody listens on."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
-    yield port
-
-
 class Server:
     """A real `mlflow server` on this machine."""
 
@@ -364,37 +355,37 @@ def server_away(folder: Path, draw: random.Random) -> int:
     made = python(folder, "-c", "from bikefit import tracking; tracking.client()")
     assert made.returncode == 0, made.stderr
     kind = draw.choice(KINDS)
-    with free_port() as port:
-        patience = "4" if kind == "comes back late" else "200"
-        variables = {
-            "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}",
-            "BIKEFIT_PATIENCE": patience,
-        }
-        if kind == "comes first late":
-            sweep = Sweep(folder, *SERVED, **variables)
-            sweep.until("does not answer: waiting up to 200 s")
-            with serving(folder, port):
-                assert sweep.end() == 0, sweep.said()
-            return lost(folder, *SERVED)
+    port = free_port()
+    patience = "4" if kind == "comes back late" else "200"
+    variables = {
+        "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}",
+        "BIKEFIT_PATIENCE": patience,
+    }
+    if kind == "comes first late":
+        sweep = Sweep(folder, *SERVED, **variables)
+        sweep.until("does not answer: waiting up to 200 s")
+        with serving(folder, port):
+            assert sweep.end() == 0, sweep.said()
+        return lost(folder, *SERVED)
+    with serving(folder, port) as server:
+        server.ready()
+        sweep = Sweep(folder, *SERVED, **variables)
+        sweep.until("1/4 runs done")
+    if kind == "comes back":
+        sweep.until("results are kept in unsent/ and sent later")
+        with serving(folder, port):
+            assert sweep.end() == 0, sweep.said()
+    else:
+        assert sweep.end() == 1, sweep.said()
+        assert "`python -m bikefit.send` sends them" in sweep.said(), sweep.said()
         with serving(folder, port) as server:
             server.ready()
-            sweep = Sweep(folder, *SERVED, **variables)
-            sweep.until("1/4 runs done")
-        if kind == "comes back":
-            sweep.until("results are kept in unsent/ and sent later")
-            with serving(folder, port):
-                assert sweep.end() == 0, sweep.said()
-        else:
-            assert sweep.end() == 1, sweep.said()
-            assert "`python -m bikefit.send` sends them" in sweep.said(), sweep.said()
-            with serving(folder, port) as server:
-                server.ready()
-                sent = subprocess.run(
-                    [sys.executable, "-m", "bikefit.send"], cwd=folder, check=False,
-                    env=environment() | variables, capture_output=True, text=True,
-                )  # fmt: skip
-            assert sent.returncode == 0, sent.stderr
-            assert sent.stdout.endswith(" 0 left\n"), sent.stdout
+            sent = subprocess.run(
+                [sys.executable, "-m", "bikefit.send"], cwd=folder, check=False,
+                env=environment() | variables, capture_output=True, text=True,
+            )  # fmt: skip
+        assert sent.returncode == 0, sent.stderr
+        assert sent.stdout.endswith(" 0 left\n"), sent.stdout
     assert states(folder) == {"FINISHED": 5}, states(folder)
     return lost(folder, *SERVED)
 
@@ -403,9 +394,9 @@ def server_away(folder: Path, draw: random.Random) -> int:
 def no_server(folder: Path, draw: random.Random) -> int:
     """After some patience, an error in words and no training."""
     project(folder)
-    with free_port() as port:
-        variables = {"MLFLOW_TRACKING_URI": f"http://me:hush@127.0.0.1:{port}"}
-        sweep = Sweep(folder, ALONE, "seed=0,1", BIKEFIT_PATIENCE="2", **variables)
+    port = free_port()
+    variables = {"MLFLOW_TRACKING_URI": f"http://me:hush@127.0.0.1:{port}"}
+    sweep = Sweep(folder, ALONE, "seed=0,1", BIKEFIT_PATIENCE="2", **variables)
     assert sweep.end() == 1, sweep.said()
     assert f"http://…@127.0.0.1:{port} does not answer" in sweep.said(), sweep.said()
     assert "hush" not in sweep.said(), sweep.said()

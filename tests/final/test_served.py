@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ import pytest
 from bikefit import registry
 from bikefit.final.model import load
 from bikefit.predict import MODEL
+from ports import free_port
 
 ROWS = [
     {"at": "2011-02-05T17:00", "temp": 7, "humidity": 60, "windspeed": 12, "weather": "clear"},
@@ -31,9 +31,7 @@ ROWS = [
 
 @pytest.fixture
 def server(refitted: Path) -> Iterator[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", MODEL, "--env-manager",
                "local", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]  # fmt: skip
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
