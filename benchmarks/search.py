@@ -100,9 +100,9 @@ def _result(seconds: float) -> Found:
     import yaml
 
     from bikefit import tracking
-    from bikefit.compare.ranking import comparison, rank
+    from bikefit.comparison.ranking import comparison, rank
     from bikefit.config import parse
-    from bikefit.jobs import Job, train
+    from bikefit.sweeps.jobs import Job, train
 
     runs = tracking.read_runs(tracking.latest_sweep())
     best = rank(runs).iloc[0]

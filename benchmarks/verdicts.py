@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from bikefit.compare.verdicts import Thresholds, read_thresholds, verdicts
+from bikefit.comparison.verdicts import Thresholds, read_thresholds, verdicts
 from bikefit.config import Settings, flat, parse, regularization_label
 from bikefit.data.table import Table
 from bikefit.nn.stacking import Stack

@@ -84,7 +84,7 @@ def refit_folder(
     from bikefit import refit
     from bikefit.data.files import write_json
     from bikefit.final import baselines
-    from bikefit.jobs import Job, train
+    from bikefit.sweeps.jobs import Job, train
 
     folder = tmp_path_factory.mktemp("refit")
     (folder / "data").symlink_to(project / "data")

@@ -84,7 +84,7 @@ def test_a_stage_depends_on_exactly_its_own_modules(name: str) -> None:
     assert modules, f"no `python -m` in {stage['cmd']}"
     starts = [module_file(f"{module}.__main__") or module_file(module) for module in modules]
     # How a sweep prints its last table changes nothing in what it leaves behind.
-    without = SOURCE / "bikefit/compare" if name == "sweep" else None
+    without = SOURCE / "bikefit/comparison" if name == "sweep" else None
     wanted = set().union(*(closure(start, without) for start in starts if start))
     named = files_of(stage["deps"])
 

@@ -10,10 +10,11 @@ import pytest
 from mlflow import MlflowClient
 
 import stores
-from bikefit import jobs, move, tracking
+from bikefit import move, tracking
 from bikefit.config import Settings
-from bikefit.jobs import Job
-from bikefit.tracking import TrackingError
+from bikefit.sweeps import jobs
+from bikefit.sweeps.jobs import Job
+from bikefit.tracking import TrackingError, moving
 from conftest import make_settings
 
 SMALL = ("network.hidden=[4]", "training.epochs=2", "training.batch_size=64")
@@ -43,7 +44,7 @@ def sweep(workplace: Path) -> str:
 
 def content(sweep: str) -> tuple[pd.DataFrame, list[pd.DataFrame]]:
     """The runs of a sweep and of its cross-validations, without what differs by store."""
-    ids = ["run_id", "experiment_id", f"tags.{move.MOVED}"]
+    ids = ["run_id", "experiment_id", f"tags.{moving.MOVED}"]
     runs = tracking.read_runs(sweep).drop(columns=ids, errors="ignore")
     below = [tracking.read_runs(run) for run in tracking.read_runs(sweep)["run_id"]]
     return runs.sort_index(axis=1), [
@@ -81,16 +82,16 @@ def test_all_that_a_sweep_has_is_there(
 def test_a_move_goes_on_where_it_was_broken_off(
     sweep: str, other: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = move._Move._files
+    real = moving._Move._files
     broken = []
 
-    def breaking(self: move._Move, here: str, created: str) -> None:
+    def breaking(self: moving._Move, here: str, created: str) -> None:
         broken.append(created)
         if len(broken) == 3:
-            raise move.MlflowException("the server is gone")
+            raise moving.MlflowException("the server is gone")
         real(self, here, created)
 
-    monkeypatch.setattr(move._Move, "_files", breaking)
+    monkeypatch.setattr(moving._Move, "_files", breaking)
     with pytest.raises(TrackingError, match="the server is gone; the same command goes on"):
         move.move(sweep, other)
     assert move.move(sweep, other) == 6

@@ -8,8 +8,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from bikefit import predict, registry
+from bikefit import predict
 from bikefit.final.model import load
+from bikefit.tracking import registry
 
 pytestmark = pytest.mark.slow  # a sweep and its refit come first
 

@@ -9,9 +9,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from bikefit import refit, registry, tracking
+from bikefit import refit, tracking
 from bikefit.data.table import read_table
 from bikefit.final.report import WINNER
+from bikefit.tracking import registry
 
 pytestmark = pytest.mark.slow  # a sweep and its refit come first
 

@@ -13,8 +13,8 @@ import yaml
 
 import stores
 from bikefit import tracking
-from bikefit.checks import masked
 from bikefit.config import ConfigError
+from bikefit.data.checks import masked
 from bikefit.nn.networks import build
 from bikefit.nn.specs import LayerSpec
 from bikefit.train import _settings

@@ -92,7 +92,7 @@ def _rows(options: argparse.Namespace) -> pd.DataFrame:
 
 def _model(name: str) -> Model:
     from bikefit.final.model import load
-    from bikefit.registry import model_folder
+    from bikefit.tracking.registry import model_folder
 
     return load(Path(name) if Path(name).is_dir() else model_folder(name))
 

@@ -43,7 +43,7 @@ def train(config: DictConfig) -> float:
     try:
         # before anything heavy is loaded: errors come at once
         settings = _settings(config, HydraConfig.get().overrides.task)
-        from bikefit.sweep import run_one
+        from bikefit.sweeps.command import run_one
 
         return run_one(settings)
     except EXPECTED as error:
@@ -62,8 +62,8 @@ def together(
     """
     try:
         settings = [_settings(config, command) for config in configs]
-        from bikefit.cluster import connect
-        from bikefit.sweep import run_sweep
+        from bikefit.sweeps.cluster import connect
+        from bikefit.sweeps.command import run_sweep
 
         with connect(backend, address, options, processes) as engine:
             results = run_sweep(settings, labels, command, processes, stack_size, engine)
@@ -98,7 +98,7 @@ def _settings(config: DictConfig, command: Sequence[str]) -> Settings:
 def prepare(processes: int | None, jobs: int, backend: str) -> None:
     """Load what workers need while Hydra still composes the configs of a sweep."""
     if jobs > 1 and processes != 1 and backend == "loky":
-        from bikefit.processes import start
+        from bikefit.sweeps.processes import start
 
         start()
 
@@ -109,7 +109,7 @@ train.prepare = prepare  # type: ignore[attr-defined]
 def version(config: DictConfig) -> str:
     """Say on which data and code results depend: a search goes on only where both are the same."""
     from bikefit.data.table import read_table
-    from bikefit.fingerprints import family
+    from bikefit.sweeps.fingerprints import family
 
     try:
         return family(read_table(Path(config.data.root) / config.data.name).data_version)
@@ -132,18 +132,18 @@ def main() -> None:
     except KeyboardInterrupt:
         status = STOPPED
     finally:
-        if "bikefit.processes" in sys.modules:
-            sys.modules["bikefit.processes"].end()
+        if "bikefit.sweeps.processes" in sys.modules:
+            sys.modules["bikefit.sweeps.processes"].end()
         gc.freeze()  # Python would look through all that was imported before it ends
     sys.exit(status)
 
 
 def _close() -> int:
     """Close the sweep, if one was opened, and return the exit status."""
-    if "bikefit.sweep" not in sys.modules:
+    if "bikefit.sweeps.command" not in sys.modules:
         return 0
     try:
-        return int(sys.modules["bikefit.sweep"].close_sweep())
+        return int(sys.modules["bikefit.sweeps.command"].close_sweep())
     except EXPECTED as error:
         print(error, file=sys.stderr)
         return 1

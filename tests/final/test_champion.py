@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bikefit import registry, tracking
+from bikefit import tracking
 from bikefit.final.champion import decide
+from bikefit.tracking import registry
 
 TIME = np.arange("2012-01-01", "2012-03-01", dtype="datetime64[h]")
 RATE = np.exp(np.random.default_rng(0).uniform(2, 5, len(TIME)))

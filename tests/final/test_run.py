@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from bikefit import registry, tracking
+from bikefit import tracking
 from bikefit.data.stage import DataError
 from bikefit.final import baselines
 from bikefit.final.run import Options, refit
-from bikefit.jobs import Job, train
+from bikefit.sweeps.jobs import Job, train
+from bikefit.tracking import registry
 from conftest import make_settings
 
 SMALL = ("network.hidden=[4]", "training.epochs=2", "training.batch_size=64")

@@ -16,9 +16,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from bikefit import registry
 from bikefit.final.model import load
 from bikefit.predict import MODEL
+from bikefit.tracking import registry
 from ports import free_port
 
 ROWS = [

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from bikefit.nn.networks import build, dropout_widths, parameter_count
+from bikefit.nn.networks import build, parameter_count
 from bikefit.nn.specs import LayerSpec, mlp
+from bikefit.nn.stacking import dropout_widths
 
 NORMED = "bikefit.nn.layers.BatchNorm"
 

@@ -16,7 +16,7 @@ from conftest import ROOT
 
 DEAL = """
 import joblib, time, torch
-from bikefit import processes
+from bikefit.sweeps import processes
 from bikefit.training.devices import place
 
 def dealt(_):

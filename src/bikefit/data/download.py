@@ -21,8 +21,8 @@ import pooch
 import requests
 from pydantic import Field, StringConstraints
 
-from bikefit.checks import masked
 from bikefit.data import stage
+from bikefit.data.checks import masked
 from bikefit.data.files import replacing, sha256
 from bikefit.data.params import PARAMS, Section, read_section
 from bikefit.data.stage import DataError

@@ -19,8 +19,8 @@ from bikefit.data import stage
 from bikefit.data.columns import WEEKDAYS
 from bikefit.data.faults import gaps
 from bikefit.data.files import replacing
+from bikefit.data.pictures import STYLE
 from bikefit.data.stage import DataError
-from bikefit.pictures import STYLE
 
 CLEAN_FILE = Path("data/clean/hours.parquet")
 FIGURE_FILE = Path("reports/raw_data.png")

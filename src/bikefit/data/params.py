@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import ValidationError
 
-from bikefit.checks import Section, explain
+from bikefit.data.checks import Section, explain
 from bikefit.data.stage import DataError
 
 PARAMS = Path("params.yaml")

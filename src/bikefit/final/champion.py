@@ -7,9 +7,10 @@ import io
 import numpy as np
 import pandas as pd
 
-from bikefit import registry, tracking
-from bikefit.compare.ranking import NOISE
+from bikefit import tracking
+from bikefit.comparison.ranking import NOISE
 from bikefit.final.scores import day_sums, lead
+from bikefit.tracking import registry
 
 PREDICTIONS = "test_predictions.parquet"
 """Artifact of a refit: timestamp, rentals and predicted (bikes/hour) of the test rows."""

@@ -8,7 +8,7 @@ import pandas as pd
 import yaml
 
 from bikefit import tracking
-from bikefit.compare.ranking import (
+from bikefit.comparison.ranking import (
     choice_sentence,
     comparison,
     least_flexible,

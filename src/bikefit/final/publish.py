@@ -12,13 +12,14 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from bikefit import registry, tracking
+from bikefit import tracking
 from bikefit.data.files import to_json
 from bikefit.final import champion
 from bikefit.final.choice import Choice
 from bikefit.final.model import Model
 from bikefit.final.report import WINNER
 from bikefit.final.rows import OPTIONAL
+from bikefit.tracking import registry
 from bikefit.training.members import Failure
 
 REPORT = "test.json"

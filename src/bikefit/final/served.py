@@ -1,6 +1,6 @@
 """What MLflow runs to serve the model: code instead of a pickle, with the model's files beside it.
 
-Logged by :func:`bikefit.registry.register`; MLflow loads it in a process of its own.
+Logged by :func:`bikefit.tracking.registry.register`; MLflow loads it in a process of its own.
 """
 
 from pathlib import Path

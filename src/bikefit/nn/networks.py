@@ -7,16 +7,13 @@ import inspect
 import math
 from collections.abc import Callable, Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from bikefit.nn.layers import BatchNorm, Dropout, Function
 from bikefit.nn.specs import LayerSpec
-
-if TYPE_CHECKING:
-    from bikefit.nn.stacking import Stack
 
 LAYERS = ("torch.nn", "bikefit.nn.layers")
 FUNCTIONS = ("torch", "torch.nn.functional", "torch.special")
@@ -172,22 +169,3 @@ def _expected(module: nn.Module) -> str:
 def parameter_count(network: nn.Module) -> int:
     """Count the numbers that training changes."""
     return sum(math.prod(p.shape) for p in network.parameters())
-
-
-@torch.no_grad()
-def dropout_widths(network: Network | Stack, features: int) -> dict[str, int]:
-    """Map the name of each dropout layer to the number of units it may drop."""
-    widths: dict[str, int] = {}
-    hooks = [
-        layer.register_forward_pre_hook(
-            lambda _, x, name=name: widths.update({name: x[0].shape[-1]})
-        )
-        for name, layer in network.dropouts().items()
-    ]
-    training = network.training
-    device = next(network.parameters()).device
-    network.eval()(torch.zeros(2, features, device=device))
-    network.train(training)
-    for hook in hooks:
-        hook.remove()
-    return widths

@@ -209,3 +209,22 @@ def _check_equal(networks: Sequence[Network]) -> None:
 
 def _shapes(network: Network) -> dict[str, tuple[int, ...]]:
     return {name: tuple(value.shape) for name, value in network.state_dict().items()}
+
+
+@torch.no_grad()
+def dropout_widths(network: Network | Stack, features: int) -> dict[str, int]:
+    """Map the name of each dropout layer to the number of units it may drop."""
+    widths: dict[str, int] = {}
+    hooks = [
+        layer.register_forward_pre_hook(
+            lambda _, x, name=name: widths.update({name: x[0].shape[-1]})
+        )
+        for name, layer in network.dropouts().items()
+    ]
+    training = network.training
+    device = next(network.parameters()).device
+    network.eval()(torch.zeros(2, features, device=device))
+    network.train(training)
+    for hook in hooks:
+        hook.remove()
+    return widths

@@ -23,9 +23,9 @@ from mlflow.store.db.utils import _initialize_tables
 from requests import RequestException
 from sqlalchemy import create_engine, event
 
-from bikefit.checks import masked
+from bikefit.data.checks import masked
 from bikefit.data.files import replacing
-from bikefit.store import relative_locations, write_ahead
+from bikefit.tracking.store import relative_locations, write_ahead
 
 log = logging.getLogger(__name__)
 METRICS_A_CALL = 1000  # MLflow's limit of one log_batch

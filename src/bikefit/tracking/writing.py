@@ -19,10 +19,9 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
 from mlflow.tracking.context.registry import resolve_tags
 from safetensors.numpy import save_file
 
-from bikefit.checks import masked
 from bikefit.config import Settings, describe, flat, regularization_label
+from bikefit.data.checks import masked
 from bikefit.data.files import write_json
-from bikefit.fingerprints import fingerprint
 from bikefit.tracking.connection import (
     AwayError,
     TrackingError,
@@ -51,30 +50,36 @@ def start_sweep(experiment: str, name: str, overrides: Sequence[str]) -> str:
     return _create(experiment, name, tags)
 
 
-def start_job(settings: Settings, sweep: str | None, data_version: str) -> str:
+def start_job(
+    settings: Settings, sweep: str | None, data_version: str, fingerprint: str | None = None
+) -> str:
     """Start the run of a job and return its id; without a sweep it stands alone."""
-    return _start(settings, sweep, data_version, kind="job", fold=None)
+    return _start(settings, sweep, data_version, "job", fingerprint=fingerprint)
 
 
-def start_fold(settings: Settings, job: str, data_version: str, fold: int) -> str:
+def start_fold(
+    settings: Settings, job: str, data_version: str, fold: int, fingerprint: str | None = None
+) -> str:
     """Start the run of one fold below its job's run and return its id."""
-    return _start(settings, job, data_version, kind="fold", fold=fold)
+    return _start(settings, job, data_version, "fold", fold, fingerprint)
 
 
 def start_refit(settings: Settings, sweep: str, data_version: str, configuration: str) -> str:
     """Start the run of a refit and return its id; it is no part of the sweep that it follows."""
-    run = _start(settings, None, data_version, kind=REFIT, fold=None)
+    # without a fingerprint: it trains other rows than its settings say
+    run = _start(settings, None, data_version, REFIT)
     client().set_tag(run, "mlflow.runName", f"refit · {configuration}")
     client().set_tag(run, "sweep", sweep)
     return run
 
 
 def _start(
-    settings: Settings, parent: str | None, data_version: str, kind: str, fold: int | None
-) -> str:
+    settings: Settings, parent: str | None, data_version: str, kind: str, fold: int | None = None,
+    fingerprint: str | None = None,
+) -> str:  # fmt: skip
     tags = {**_context_tags(), KIND: kind, "data.version": data_version}
-    if kind != REFIT:  # which trains other rows than its settings say
-        tags[FINGERPRINT] = fingerprint(settings, data_version, fold)
+    if fingerprint is not None:
+        tags[FINGERPRINT] = fingerprint
     if parent is not None:
         tags[PARENT] = parent
     run = _create(settings.tracking.experiment, describe(settings, fold), tags)
@@ -255,7 +260,7 @@ def tag_verdicts(table: pd.DataFrame) -> None:
     """Write verdicts to their runs as the tags ``verdict``, ``verdict.reason``, ``verdict.next``.
 
     Args:
-        table: of :func:`bikefit.compare.verdicts.verdicts`; a run without a result gets a reason
+        table: of :func:`bikefit.comparison.verdicts.verdicts`; a run without a result gets a reason
             alone.
     """
     names = {"verdict": "verdict", "reason": "verdict.reason", "next": "verdict.next"}

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from bikefit.config import Settings
-from bikefit.nn.networks import Network, build, dropout_widths
+from bikefit.nn.networks import Network, build
 from bikefit.nn.penalties import LpPenalty
 from bikefit.nn.randomness import initialize
-from bikefit.nn.stacking import Stack
+from bikefit.nn.stacking import Stack, dropout_widths
 from bikefit.training.folds import read_pool
 from bikefit.training.members import layers
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hydra.core.utils import (
     JobReturn,
@@ -15,48 +16,52 @@ from hydra.core.utils import (
     run_job,
     setup_globals,
 )
-from hydra.types import TaskFunction
+from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
 from hydra_plugins.stack_launcher.composing import Composer
 
-if TYPE_CHECKING:
-    from hydra_plugins.stack_launcher.stack_launcher import StackLauncher
-
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class Setup:
+    """What Hydra has told the launcher, and where its user wants the jobs to run."""
+
+    hydra_context: HydraContext
+    config: DictConfig
+    task: TaskFunction
+    where: Mapping[str, Any]
+
+
 def launch(
-    launcher: StackLauncher, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    setup: Setup, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
 ) -> list[JobReturn]:
     """Run the jobs; directories, configs and job returns are made by Hydra's own ``run_job``."""
-    assert launcher.config is not None and launcher.task_function is not None
-    assert launcher.hydra_context is not None
     setup_globals()
-    configure_log(launcher.config.hydra.hydra_logging, launcher.config.hydra.verbose)
-    Path(str(launcher.config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
-    together = getattr(launcher.task_function, "together", None)
-    prepare = getattr(launcher.task_function, "prepare", None)
+    configure_log(setup.config.hydra.hydra_logging, setup.config.hydra.verbose)
+    Path(str(setup.config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
+    together = getattr(setup.task, "together", None)
+    prepare = getattr(setup.task, "prepare", None)
     if prepare is not None:
-        where = {key: launcher.where[key] for key in ("processes", "backend")}
+        where = {key: setup.where[key] for key in ("processes", "backend")}
         prepare(jobs=len(job_overrides), **where)
-    task = launcher.task_function if together is None else _keep
+    task = setup.task if together is None else _keep
     numbered = enumerate(job_overrides, start=initial_job_idx)
-    composer = Composer(launcher.hydra_context.config_loader, launcher.config)
-    jobs = [_run(launcher, task, number, composer.compose(o)) for number, o in numbered]
-    configure_log(launcher.config.hydra.hydra_logging, launcher.config.hydra.verbose)
+    composer = Composer(setup.hydra_context.config_loader, setup.config)
+    jobs = [_run(setup, task, number, composer.compose(o)) for number, o in numbered]
+    configure_log(setup.config.hydra.hydra_logging, setup.config.hydra.verbose)
     if together is not None:
-        _run_together(launcher, together, jobs, job_overrides)
+        _run_together(setup, together, jobs, job_overrides)
     return jobs
 
 
-def _run(launcher: StackLauncher, task: TaskFunction, number: int, config: DictConfig) -> JobReturn:
-    assert launcher.hydra_context is not None
+def _run(setup: Setup, task: TaskFunction, number: int, config: DictConfig) -> JobReturn:
     with open_dict(config):
         config.hydra.job.id = f"{config.hydra.job.name}_{number}"
         config.hydra.job.num = number
     return run_job(
-        hydra_context=launcher.hydra_context, task_function=task, config=config,
+        hydra_context=setup.hydra_context, task_function=task, config=config,
         job_dir_key="hydra.sweep.dir", job_subdir_key="hydra.sweep.subdir",
     )  # fmt: skip
 
@@ -67,16 +72,15 @@ def _keep(config: DictConfig) -> DictConfig:
 
 
 def _run_together(
-    launcher: StackLauncher, together: Callable[..., list[Any]], jobs: Sequence[JobReturn],
+    setup: Setup, together: Callable[..., list[Any]], jobs: Sequence[JobReturn],
     job_overrides: Sequence[Sequence[str]],
 ) -> None:  # fmt: skip
     """Train all jobs and put what came out into their job returns."""
-    assert launcher.config is not None
     results = together(
         [job.return_value for job in jobs],
         labels=_labels(job_overrides),
-        command=list(launcher.config.hydra.overrides.task),
-        **launcher.where,
+        command=list(setup.config.hydra.overrides.task),
+        **setup.where,
     )
     for job, result in zip(jobs, results, strict=True):
         job.return_value = result

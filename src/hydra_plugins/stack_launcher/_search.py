@@ -15,11 +15,14 @@ import logging
 import math
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
@@ -29,35 +32,42 @@ from hydra_plugins.stack_launcher._space import SearchError, Space, read_space
 from hydra_plugins.stack_launcher._study import Proposals, asked
 from hydra_plugins.stack_launcher.config import SearchSweeperConf
 
-if TYPE_CHECKING:
-    from hydra_plugins.stack_launcher.search_sweeper import SearchSweeper
-
 log = logging.getLogger(__name__)
 
 TOP = 10  # trials in the closing table
 STATES = {"COMPLETE": "complete", "PRUNED": "stopped early", "FAIL": "failed", "RUNNING": "open"}
 
 
-def search(sweeper: SearchSweeper, arguments: Sequence[str]) -> list[list[JobReturn]]:
+@dataclass(frozen=True)
+class Setup:
+    """What Hydra has told the sweeper, and what its user wants of the search."""
+
+    hydra_context: HydraContext
+    config: DictConfig
+    task: TaskFunction
+    launcher: Launcher
+    settings: Mapping[str, Any]
+
+
+def search(setup: Setup, arguments: Sequence[str]) -> list[list[JobReturn]]:
     """Search until a budget is used up, then write and print the trials.
 
     Raises:
         SearchError: nothing to search, another process at work, or no trial with a result.
     """
-    assert sweeper.config is not None and sweeper.hydra_context is not None
-    settings = _check(SearchSweeperConf(**sweeper.settings))
-    parser = OverridesParser.create(config_loader=sweeper.hydra_context.config_loader)
+    settings = _check(SearchSweeperConf(**setup.settings))
+    parser = OverridesParser.create(config_loader=setup.hydra_context.config_loader)
     space = read_space(settings.space, arguments, parser)
-    steps = rungs(sweeper.config, settings)
-    folder = Path(str(sweeper.config.hydra.sweep.dir))
+    steps = rungs(setup.config, settings)
+    folder = Path(str(setup.config.hydra.sweep.dir))
     folder.mkdir(parents=True, exist_ok=True)
-    OmegaConf.save(sweeper.config, folder / "multirun.yaml")
-    name = _study.name(_identity(sweeper, settings, space))
+    OmegaConf.save(setup.config, folder / "multirun.yaml")
+    name = _study.name(_identity(setup, settings, space))
     with _study.opened(name, settings.studies) as study:
         known = len(asked(study))
         if known:
             log.info(f"study {name} goes on after {known} trials")
-        search = Search(sweeper, settings, space, steps, study)
+        search = Search(setup, settings, space, steps, study)
         try:
             search.run()
         finally:
@@ -95,12 +105,11 @@ def rungs(config: DictConfig, settings: SearchSweeperConf) -> list[int]:
     return sorted({max(1, round(full / settings.reduction**i)) for i in exponents})
 
 
-def _identity(sweeper: SearchSweeper, settings: SearchSweeperConf, space: Space) -> dict[str, Any]:
+def _identity(setup: Setup, settings: SearchSweeperConf, space: Space) -> dict[str, Any]:
     """Return all that the values of trials and the choice of the next ones depend on."""
-    assert sweeper.config is not None
-    keys = [str(key) for key in sweeper.config if key != "hydra"]
-    config = OmegaConf.masked_copy(sweeper.config, keys)
-    version = getattr(sweeper.task_function, "version", lambda config: None)
+    keys = [str(key) for key in setup.config if key != "hydra"]
+    config = OmegaConf.masked_copy(setup.config, keys)
+    version = getattr(setup.task, "version", lambda config: None)
     unimportant = ("_target_", "space", "trials", "seconds", "studies")
     return {
         "config": OmegaConf.to_container(config),
@@ -136,7 +145,7 @@ class Search:
     """One command's work on a study.
 
     Args:
-        sweeper: with its launcher.
+        setup: with the launcher.
         settings: of the sweeper.
         space: what is searched.
         steps: value of the resource on each rung.
@@ -144,11 +153,10 @@ class Search:
     """
 
     def __init__(
-        self, sweeper: SearchSweeper, settings: SearchSweeperConf, space: Space,
+        self, setup: Setup, settings: SearchSweeperConf, space: Space,
         steps: Sequence[int], study: Study,
     ) -> None:  # fmt: skip
-        assert sweeper.launcher is not None
-        self.launcher, self.settings, self.space = sweeper.launcher, settings, space
+        self.launcher, self.settings, self.space = setup.launcher, settings, space
         self.steps, self.study = steps, study
         self.proposals = Proposals(
             space.searched, settings.shared, settings.stack, settings.sampler, settings.seed

@@ -47,4 +47,9 @@ class SearchSweeper(Sweeper):
         """Search within the budget; return the job returns of each batch."""
         from hydra_plugins.stack_launcher import _search
 
-        return _search.search(self, arguments)
+        assert self.hydra_context and self.config is not None
+        assert self.task_function and self.launcher
+        setup = _search.Setup(
+            self.hydra_context, self.config, self.task_function, self.launcher, self.settings
+        )
+        return _search.search(setup, arguments)

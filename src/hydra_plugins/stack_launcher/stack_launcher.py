@@ -53,4 +53,6 @@ class StackLauncher(Launcher):
         """Run a batch of jobs and return their results in order."""
         from hydra_plugins.stack_launcher import _core
 
-        return _core.launch(self, job_overrides, initial_job_idx)
+        assert self.hydra_context and self.config is not None and self.task_function
+        setup = _core.Setup(self.hydra_context, self.config, self.task_function, self.where)
+        return _core.launch(setup, job_overrides, initial_job_idx)

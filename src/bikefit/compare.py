@@ -1,0 +1,101 @@
+"""Say who won a sweep: `python -m bikefit.compare [sweep] [other sweep]`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the ranking of one or two sweeps, write reports if asked, return the exit status."""
+    options = _parse(arguments)
+    # Loading the store takes a second, which --help need not wait for.
+    from bikefit import tracking
+    from bikefit.config import ConfigError
+    from bikefit.data.stage import DataError
+
+    try:
+        sweeps = [tracking.recorded(options.record)] if options.record else options.sweep
+        _compare(sweeps or [tracking.latest_sweep()], options)
+        if options.document:
+            sweep = sweeps[0] if sweeps else tracking.latest_sweep()
+            _renew(options.document, options.section, sweep)
+    except (tracking.TrackingError, ConfigError, DataError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m bikefit.compare", description="Rank the configurations of a sweep."
+    )
+    parser.add_argument(
+        "sweep", nargs="*", help="run id of a sweep, or of two; default: the latest"
+    )
+    parser.add_argument("--record", type=Path, help='JSON file with the sweep: {"sweep": run id}')
+    parser.add_argument("--reports", type=Path, help="folder for report, table, metrics and plots")
+    parser.add_argument(
+        "--mlflow", default="http://127.0.0.1:5000", help="address that the report's links lead to"
+    )
+    parser.add_argument("--document", type=Path, help="Markdown file that receives the table")
+    parser.add_argument("--section", default="comparison", help="section of it, between markers")
+    parser.add_argument(
+        "--one-standard-error", action="store_true",
+        help="also choose the least flexible configuration within one standard error of the best",
+    )  # fmt: skip
+    options = parser.parse_args(arguments)
+    if len(options.sweep) > 2:
+        parser.error(f"at most two sweeps can be compared, got {len(options.sweep)}")
+    if options.record and options.sweep:
+        parser.error("give either --record or sweeps")
+    if options.reports and len(options.sweep) == 2:
+        parser.error("--reports takes one sweep")
+    return options
+
+
+def _compare(sweeps: Sequence[str], options: argparse.Namespace) -> None:
+    from bikefit import tracking
+    from bikefit.comparison.conclude import conclude
+    from bikefit.comparison.folds import with_folds
+    from bikefit.comparison.ranking import between, choice_sentence
+    from bikefit.comparison.terminal import print_ranking
+
+    rankings = []
+    for sweep in sweeps:
+        print(f"{tracking.sweep_name(sweep)} ({sweep})\n")
+        runs = with_folds(tracking.read_runs(sweep))
+        rankings.append(conclude(sweep, runs))
+        print_ranking(rankings[-1])
+        if options.one_standard_error:
+            print(choice_sentence(rankings[-1]))
+        print()
+        if reports := options.reports:
+            from bikefit.comparison.report import write_report
+            from bikefit.comparison.reports import write_reports
+
+            write_reports(sweep, runs, rankings[-1], reports)
+            write_report(sweep, runs, rankings[-1], reports / "report.html", options.mlflow)
+            print(f"Written to {reports}/ and attached to the sweep's run in MLflow.")
+    if len(rankings) == 2:
+        print(between(*rankings))
+
+
+def _renew(file: Path, section: str, sweep: str) -> None:
+    """Put the table of a sweep into a section of a document."""
+    from bikefit.comparison.folds import fold_table, with_folds
+    from bikefit.comparison.ranking import rank, winner_note
+    from bikefit.comparison.verdicts import read_thresholds, with_verdicts
+    from bikefit.data.files import renew
+    from bikefit.tracking import read_runs
+
+    runs = with_folds(read_runs(sweep))
+    ranking = with_verdicts(rank(runs), runs, read_thresholds())
+    folded = (ranking["folds"] > 1).any()
+    renew(file, section, fold_table(runs) if folded else winner_note(ranking, top=len(ranking)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

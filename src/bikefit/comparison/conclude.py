@@ -1,0 +1,48 @@
+"""The last word: verdicts on a sweep or a plain run, which the runs get as tags."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from bikefit import tracking
+from bikefit.comparison.folds import with_folds
+from bikefit.comparison.ranking import rank
+from bikefit.comparison.verdicts import counts, read_thresholds, verdicts, with_verdicts
+
+
+def conclude(sweep: str, runs: pd.DataFrame) -> pd.DataFrame:
+    """Rank a sweep, give verdicts, and write those to its runs and their counts to the sweep.
+
+    Args:
+        sweep: id of the sweep's run.
+        runs: as :func:`bikefit.tracking.read_runs` gives them.
+
+    Returns:
+        The ranking with the columns ``verdict``, ``reason`` and ``next``.
+
+    Raises:
+        ThresholdError: the file of thresholds is wrong.
+    """
+    thresholds = read_thresholds()
+    ranking = with_verdicts(rank(with_folds(runs)), runs, thresholds)
+    if len(runs):
+        table = verdicts(runs, thresholds)
+        tracking.tag_verdicts(table[_is_news(table, runs)])
+        tracking.log_counts(sweep, counts(table))
+    return ranking
+
+
+def _is_news(table: pd.DataFrame, runs: pd.DataFrame) -> pd.Series:
+    """Say which runs do not have their verdict as tags yet: writing takes 5 ms a run."""
+    tags = [f"tags.verdict{part}" for part in ("", ".reason", ".next")]
+    old = runs.reindex(columns=tags).reset_index(drop=True).astype(object)
+    new = table[["verdict", "reason", "next"]].set_axis(tags, axis=1)
+    return (old.where(old.notna(), "") != new.where(new.notna(), "")).any(axis=1)
+
+
+def conclude_run(run: str) -> str:
+    """Give a run that stands alone its verdict, as far as it allows one, and say it."""
+    table = verdicts(tracking.read_run(run), read_thresholds())
+    tracking.tag_verdicts(table)
+    said = table.iloc[0]
+    return f"{said['verdict']}: {said['reason']}. Next: {said['next']}"

@@ -1,0 +1,374 @@
+"""Which configuration has the lowest validation loss, and is its lead more than noise?
+
+A configuration is everything that its runs share: all settings but the seed. Nothing here reads
+or writes: tables in, tables and sentences out.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Hashable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+# What settings are called in MLflow; all other columns of `tracking.read_runs` were measured.
+GROUPS = ("data.", "network.", "regularization.", "optimizer.", "training.", "validation.")
+STRENGTHS = ("l1", "l2", "lp", "weight_decay", "dropout", "batch_norm", "patience")
+NAMED = {"network.name", "network.hidden", "regularization.name", "data.name", "validation.folds"}
+METRICS = {
+    "train_loss": "best/train/loss",
+    "val_loss": "best/val/loss",
+    "gap": "gap",
+    "train_rmse": "best/train/rmse",
+    "val_rmse": "best/val/rmse",
+    "train_deviance": "best/train/deviance",
+    "val_deviance": "best/val/deviance",
+}
+UNITS = {"mse": "in units of the target's variance", "poisson": "half Poisson deviance, bikes/hour"}
+MODIFIERS = {"on weights", "proximal", "lecture scaling"}  # say how, not which method
+NOISE = 2.0  # standard errors; a smaller lead is not told from noise
+
+
+def comparison(runs: pd.DataFrame) -> pd.DataFrame:
+    """List the runs of a sweep, one row a run, with what was set and what came out.
+
+    Args:
+        runs: as :func:`bikefit.tracking.read_runs` gives them.
+
+    Returns:
+        In the order of `runs`; losses in the unit of :func:`unit`, RMSE in bikes/hour, deviances
+        in bikes/hour, all at the selected epoch and empty for a run that failed. Settings that
+        differ within the sweep and have no column of their own follow under their own names;
+        with cross-validation, so do standard errors over the folds (``…_se``).
+    """
+
+    def column(key: str) -> pd.Series:
+        return runs[key] if key in runs else pd.Series(np.nan, index=runs.index)
+
+    method = column("method").astype(object).fillna("unknown")
+    network = _networks(
+        column("network.name"), column("network.hidden"), column("network.activation")
+    )
+    label = method + " · " + network
+    table = pd.DataFrame({key: column(key) for key in ("run_id", "name", "status")})
+    table["configuration"] = label + _apart(runs, label)
+    table["regularization"] = method
+    table["kind"] = method.map(kind)
+    for key in STRENGTHS:
+        table[key] = column(f"regularization.{key}")
+    table["network"] = network
+    table["table"], table["loss"] = column("data.name"), column("loss")
+    table["folds"], table["seed"] = column("validation.folds").fillna(1), column("seed")
+    for name, metric in METRICS.items():
+        table[name] = column(metric).astype(float)
+    table["best_epoch"] = column("best/epoch")
+    errors = {f"{name}_se": f"{metric}/standard_error" for name, metric in METRICS.items()}
+    more = {key: runs[key] for key in _swept(runs)}
+    more |= {name: runs[metric] for name, metric in errors.items() if metric in runs}
+    return table.assign(**more, failure=column("tags.failure"))
+
+
+def kind(regularization: str) -> str:
+    """Take strengths off a label: "l2 λ=0.001 + hidden1 dropout p=0.3" is "l2 + dropout"."""
+    names: list[str] = []
+    for part in regularization.split(" + "):
+        name = re.sub(r"^(input|hidden\d+|output) ", "", part)
+        name = re.sub(r" (λ=|p=|before$|after$|\d+$).*", "", name)
+        if name in MODIFIERS:
+            continue
+        names.append("lp" if re.fullmatch(r"l[\d.]+", name) and name not in ("l1", "l2") else name)
+    return " + ".join(dict.fromkeys(names))
+
+
+def _networks(names: pd.Series, hidden: pd.Series, activation: pd.Series) -> pd.Series:
+    """Label networks as their runs are named: "mlp 256×256", "mlp 64 gelu", "linear"."""
+    names = names.astype(object).fillna("unknown")
+    widths = hidden.astype(object).fillna("").astype(str).str.strip("[]").str.replace(",", "×")
+    plain = activation.isna() | activation.eq("relu") | widths.eq("")
+    return (names + " " + widths + (" " + activation.astype(str)).mask(plain, "")).str.strip()
+
+
+def settings(runs: pd.DataFrame) -> list[str]:
+    """List the columns that say what was set."""
+    keys = [str(key) for key in runs]
+    return [k for k in keys if k == "loss" or (k.startswith(GROUPS) and k != "regularization.name")]
+
+
+def _swept(runs: pd.DataFrame) -> list[str]:
+    """Settings that differ and for which :func:`comparison` has no column of its own."""
+    own = NAMED | {"loss"} | {f"regularization.{key}" for key in STRENGTHS}
+    return [k for k in settings(runs) if k not in own and runs[k].nunique(dropna=False) > 1]
+
+
+def _apart(runs: pd.DataFrame, label: pd.Series) -> pd.Series:
+    """Text for settings in which runs of the same label differ: " · optimizer.lr=0.001"."""
+    keys = settings(runs)
+    differ = runs[keys].groupby(label).nunique(dropna=False) > 1
+    text = pd.Series("", index=runs.index)
+    for key in differ.columns[differ.any()]:
+        values = runs[key].map(lambda value: f"{value:g}" if isinstance(value, float) else value)
+        text += (" · " + key + "=" + values.astype(str)).where(
+            runs[key].notna() & label.map(differ[key]), ""
+        )
+    return text
+
+
+def measure(table: pd.DataFrame) -> str:
+    """Return what a table is ranked by: "loss", or "deviance" where it mixes kinds of loss."""
+    return "deviance" if table["loss"].nunique() > 1 else "loss"
+
+
+def unit(table: pd.DataFrame) -> str:
+    """Return the unit of what :func:`measure` names."""
+    losses = table["loss"].dropna()
+    if losses.empty:
+        return ""
+    return UNITS[losses.iloc[0]] if measure(table) == "loss" else "Poisson deviance, bikes/hour"
+
+
+def rank(runs: pd.DataFrame) -> pd.DataFrame:
+    """Rank the configurations of a sweep by their mean validation loss.
+
+    Returns:
+        One row a configuration, best first, those without a result last. ``runs``, ``seeds`` and
+        ``failed`` count; each measure is a mean over seeds, with ``…_std``, its standard
+        deviation over seeds, and ``…_se``, its standard error; with cross-validation both are
+        over folds. ``difference`` is the mean lead of the winner over common seeds,
+        ``difference_se`` its standard error (paired: common seeds share their random numbers, and
+        all jobs of a table their folds, where `runs` has been through
+        :func:`bikefit.comparison.folds.with_folds`; else errors of folds are added, which is
+        cautious), and ``within_noise`` whether the first is at most two of the second: NA for the
+        winner itself and where one seed or fold leaves it undefined.
+    """
+    table = comparison(runs)
+    by = f"val_{measure(table)}"
+    table["gap"] = table[by] - table[f"train_{measure(table)}"]
+    shared = ["configuration", "regularization", "kind", "network", "table", "loss", "folds"]
+    ranking = table.groupby("configuration", sort=False)[shared[1:]].first()
+    groups = table.groupby("configuration", sort=False)
+    ranking["runs"], ranking["failed"] = groups.size(), groups.size() - groups[by].count()
+    by_seed = table.groupby(["configuration", "seed"], dropna=False)[list(METRICS)].mean()
+    ranking["seeds"] = by_seed[by].groupby("configuration").count()
+    ranking = ranking.join(_moments(table, by_seed, ranking))
+    ranking = ranking.sort_values([by, "configuration"]).reset_index()
+    if ranking.empty:
+        undefined = ("difference", "difference_se", "within_noise")
+        return ranking.assign(**{key: pd.Series(dtype=float) for key in undefined})
+    return ranking.join(_leads(by_seed[by], _folds(runs, table, METRICS[by]), ranking, by))
+
+
+def _moments(table: pd.DataFrame, by_seed: pd.DataFrame, ranking: pd.DataFrame) -> pd.DataFrame:
+    """Mean, standard deviation and standard error of each measure, by configuration."""
+    groups = by_seed.groupby("configuration")
+    moments, stds = groups.mean(), groups.std()
+    for name in METRICS:
+        # Seeds share their folds, so more seeds do not shrink what comes from the folds.
+        folds = table.get(f"{name}_se", pd.Series(np.nan, index=table.index))
+        of_folds = folds.groupby(table["configuration"]).mean()
+        std = stds[name]
+        moments[f"{name}_std"] = (of_folds * np.sqrt(ranking["folds"])).fillna(std)
+        moments[f"{name}_se"] = of_folds.fillna(std / np.sqrt(ranking["seeds"]))
+    return moments
+
+
+def _folds(runs: pd.DataFrame, table: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """A row a configuration and seed, a column a fold; no columns where folds are not known."""
+    values = runs[f"folds/{metric}"] if f"folds/{metric}" in runs else pd.Series(index=runs.index)
+    lists = [value if isinstance(value, tuple) else () for value in values]
+    names = [table["configuration"], table["seed"]]
+    return pd.DataFrame(lists, index=table.index, dtype=float).groupby(names).mean()
+
+
+def _leads(by_seed: pd.Series, folds: pd.DataFrame, ranking: pd.DataFrame, by: str) -> pd.DataFrame:
+    """How far each configuration is behind the first, seed by seed and fold by fold."""
+    wide = by_seed.unstack("seed").reindex(ranking["configuration"]).reset_index(drop=True)
+    behind = wide - wide.iloc[0]
+    error: pd.Series = behind.std(axis=1) / np.sqrt(behind.count(axis=1))
+    unpaired = np.hypot(ranking[f"{by}_se"], ranking[f"{by}_se"].iloc[0])
+    paired = _paired_error(folds, list(ranking["configuration"]))
+    error = error.mask(ranking["folds"] > 1, paired.fillna(unpaired))
+    error.iloc[0] = np.nan
+    difference = behind.mean(axis=1)
+    within = (difference <= NOISE * error).astype("boolean").mask(error.isna())
+    return pd.DataFrame({"difference": difference, "difference_se": error, "within_noise": within})
+
+
+def _paired_error(folds: pd.DataFrame, configurations: list[str]) -> pd.Series:
+    """Standard error over the folds of the mean difference of common seeds to the first.
+
+    Folds share most of their training rows, so that it is a little too small (Nadeau & Bengio
+    2003).
+    """
+    error = pd.Series(np.nan, index=range(len(configurations)))
+    known = set(folds.index.get_level_values(0))
+    if configurations[0] in known:
+        first = folds.loc[configurations[0]]
+        for place, name in enumerate(configurations):
+            if name in known:
+                behind = pd.DataFrame(folds.loc[name] - first).mean()
+                error[place] = behind.std() / math.sqrt(max(behind.count(), 1))
+    return error
+
+
+def winner(ranking: pd.DataFrame) -> pd.Series | None:
+    """Return the first row of a ranking, or None where no run has a result."""
+    if ranking.empty or math.isnan(ranking.iloc[0][f"val_{measure(ranking)}"]):
+        return None
+    return ranking.iloc[0]
+
+
+def least_flexible(ranking: pd.DataFrame) -> pd.Series | None:
+    """Choose by the one-standard-error rule (Breiman et al. 1984), or None where nobody won.
+
+    Of the configurations whose validation loss is at most one standard error of the best above
+    the best, the least flexible is chosen: the one that fits its training rows worst.
+    """
+    best = winner(ranking)
+    if best is None or math.isnan(best[f"val_{measure(ranking)}_se"]):
+        return best
+    name = measure(ranking)
+    limit = best[f"val_{name}"] + best[f"val_{name}_se"]
+    near = ranking[ranking[f"val_{name}"] <= limit]
+    return near.loc[near[f"train_{name}"].idxmax()]
+
+
+def choice_sentence(ranking: pd.DataFrame) -> str:
+    """Say what the one-standard-error rule chooses."""
+    chosen, best = least_flexible(ranking), winner(ranking)
+    if chosen is None or best is None:
+        return "Nothing can be chosen: no run finished."
+    by = f"val_{measure(ranking)}"
+    if math.isnan(best[f"{by}_se"]):
+        return (
+            f"One seed has no standard error: the rule chooses {chosen['configuration']}, the best."
+        )
+    error = number(best[f"{by}_se"], best[by])
+    return (
+        f"The one-standard-error rule chooses {chosen['configuration']}, with "
+        f"{number(chosen[by], best[by])}: the least flexible within {error} of the best."
+    )
+
+
+def number(value: float, like: float) -> str:
+    """Write a number with the decimals that give `like` four significant digits; NaN as "–"."""
+    if math.isnan(value):
+        return "–"
+    size = math.floor(math.log10(abs(like))) if like and math.isfinite(like) else 0
+    return f"{value:.{max(0, 3 - size)}f}"
+
+
+def with_spread(row: pd.Series | dict[Hashable, Any], name: str, like: float) -> str:
+    """Write a measure as "17.93 ± 0.21", or alone where one seed has no spread."""
+    spread = row[f"{name}_std"]
+    text = number(row[name], like)
+    return text if math.isnan(spread) else f"{text} ± {number(spread, like)}"
+
+
+def winner_sentence(ranking: pd.DataFrame) -> str:
+    """Say who won, or why nobody did."""
+    best = winner(ranking)
+    if best is None:
+        count = int(ranking["runs"].sum())
+        return f"No run finished (of {count})." if count else "The sweep has no runs."
+    by = f"val_{measure(ranking)}"
+    text = with_spread(best, by, best[by])
+    over = f"{best['folds']:.0f} folds" if best["folds"] > 1 else f"{best['seeds']} seeds"
+    detail = f"; ± standard deviation over {over}" if "±" in text else "; one seed"
+    return (
+        f"{best['configuration']} has the lowest validation {measure(ranking)}: "
+        f"{text} ({unit(ranking)}{detail}), RMSE {best['val_rmse']:.1f} bikes/hour."
+    )
+
+
+def noise_sentence(ranking: pd.DataFrame) -> str:
+    """Say whether the winner's lead is more than noise; empty where there is nobody else."""
+    best = winner(ranking)
+    others = ranking.iloc[1:].dropna(subset=[f"val_{measure(ranking)}"])
+    if best is None or others.empty:
+        return ""
+    if others["within_noise"].isna().all():
+        return "Without common seeds, nothing tells its lead from noise: run more (seed=0,1,2)."
+    close = others[others["within_noise"].fillna(False).astype(bool)]
+    lead = f"{NOISE:g} standard errors of the paired difference"
+    if len(close):
+        names = ", ".join(close["configuration"].head(3)) + (", …" if len(close) > 3 else "")
+        return f"Within the noise of it (at most {lead} behind): {len(close)}, namely {names}."
+    second = others.iloc[0]
+    behind = number(second["difference"], best[f"val_{measure(ranking)}"])
+    return (
+        f"All others are more than {lead} behind; the next, {second['configuration']}, by {behind}."
+    )
+
+
+def failure_sentence(ranking: pd.DataFrame) -> str:
+    """Say which configurations have runs without a result; empty where all finished."""
+    failed = ranking[ranking["failed"] > 0]
+    if failed.empty:
+        return ""
+    names = ", ".join(f"{r.configuration} ({r.failed} of {r.runs})" for r in failed.itertuples())
+    count = f"{failed['failed'].sum()} of {ranking['runs'].sum()}"
+    return f"{count} runs failed or did not finish: {names}."
+
+
+def verdict_sentence(ranking: pd.DataFrame) -> str:
+    """Count the verdicts and say what comes next; empty for a ranking without verdicts."""
+    if winner(ranking) is None or "verdict" not in ranking:
+        return ""
+    counts = ranking["verdict"].value_counts()
+    said = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
+    best = ranking.iloc[0]
+    return (
+        f"Verdicts on configurations: {said}. On the best: {best['verdict']}, "
+        f"because {best['reason']}. Next: {best['next']}."
+    )
+
+
+def winner_note(ranking: pd.DataFrame, top: int = 10) -> str:
+    """Write the description of a sweep (Markdown): who won, the noise, verdicts, what failed."""
+    sentences = [f"**{winner_sentence(ranking)}**", noise_sentence(ranking)]
+    lines = [" ".join(sentences).strip(), verdict_sentence(ranking), failure_sentence(ranking)]
+    best, name = winner(ranking), measure(ranking)
+    if best is not None:
+        like = best[f"val_{name}"]
+        told = "verdict" in ranking
+        head = f"| | configuration | seeds | train {name} | validation {name} | gap |"
+        rows = [
+            f"| {place} | {row['configuration']} | {row['seeds']} "
+            f"| {number(row[f'train_{name}'], like)} | {with_spread(row, f'val_{name}', like)} "
+            f"| {number(row['gap'], like)} |" + (f" {row['verdict'] or '–'} |" if told else "")
+            for place, row in enumerate(ranking.head(top).to_dict("records"), start=1)
+        ]
+        head, rule = head + " verdict |" * told, "|--:|:--|--:|--:|--:|--:|" + ":--|" * told
+        lines.append("\n".join([head, rule, *rows]))
+    return "\n\n".join(line for line in lines if line)
+
+
+def between(first: pd.DataFrame, second: pd.DataFrame) -> str:
+    """Compare the winners of two sweeps in a sentence.
+
+    Different losses are compared by the Poisson deviance; seeds are not paired.
+    """
+    one, two = winner(first), winner(second)
+    if one is None or two is None:
+        return "The two sweeps cannot be compared: one of them has no result."
+    if one["table"] != two["table"]:
+        tables = f"{one['table']} and {two['table']}"
+        return f"The two sweeps cannot be compared: {tables} are different tables."
+    name = measure(pd.DataFrame([one, two])) if measure(first) == measure(second) else "deviance"
+    by = f"val_{name}"
+    texts = [f"{row['configuration']} ({with_spread(row, by, one[by])})" for row in (one, two)]
+    lead = one[by] - two[by]
+    if lead > 0:
+        texts.reverse()
+    noise = NOISE * math.hypot(one[f"{by}_se"], two[f"{by}_se"])
+    told = "how far that is noise is unknown" if math.isnan(noise) else (
+        "more than the noise" if abs(lead) > noise else "within the noise"
+    )  # fmt: skip
+    place = "second" if lead > 0 else "first"
+    return (
+        f"Between the winners, that of the {place} sweep has the lower validation {name}: "
+        f"{texts[0]} against {texts[1]}, {told}."
+    )

@@ -1,0 +1,337 @@
+"""The report of a sweep: one HTML file that opens offline, on a phone as well.
+
+Everything that comes from runs is escaped; pictures are images inside the file.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from matplotlib.figure import Figure
+
+from bikefit import tracking
+from bikefit.comparison import curves, mistakes, weights
+from bikefit.comparison.figures import plane, svg
+from bikefit.comparison.ranking import (
+    comparison,
+    failure_sentence,
+    measure,
+    noise_sentence,
+    number,
+    unit,
+    winner,
+    with_spread,
+)
+from bikefit.comparison.reports import history
+from bikefit.comparison.verdicts import read_thresholds, verdicts
+from bikefit.data.files import replacing
+
+ADDRESS = "http://127.0.0.1:5000"  # of `make ui`
+TOP = 12  # configurations in the table before it is folded up
+LAYERS = 6
+SIDES = ("hour", "weekday", "weather", "working_day")  # from which errors are looked at
+STEPS = 12  # networks that are read for a path of weights
+BAND = "The band is ± a standard deviation over seeds or folds."
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure as it stands in the report; `run` is the id of the run that it shows."""
+
+    figure: Figure
+    caption: str
+    run: str = ""
+    link: str = ""
+
+    @property
+    def alt(self) -> str:
+        """What somebody who cannot see it reads: its title and its caption."""
+        titles = (axes.get_title(loc="left").replace("\n", " ") for axes in self.figure.axes)
+        return ". ".join([*(title for title in titles if title), self.caption])
+
+    @property
+    def data(self) -> str:
+        """The SVG in base64."""
+        return base64.b64encode(svg(self.figure).encode()).decode()
+
+    @property
+    def width(self) -> int:
+        """In CSS pixels."""
+        return round(96 * self.figure.get_figwidth())
+
+    @property
+    def height(self) -> int:
+        """In CSS pixels."""
+        return round(96 * self.figure.get_figheight())
+
+
+@dataclass(frozen=True)
+class Section:
+    """Pictures under a heading, with what they say in sentences."""
+
+    title: str
+    lead: list[str] = field(default_factory=list)
+    pictures: list[Picture] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What all sections are made from: runs, their table, ranking, and those that stand out."""
+
+    runs: pd.DataFrame
+    table: pd.DataFrame
+    ranking: pd.DataFrame
+    cast: Mapping[str, pd.Series]
+    address: str
+
+    def link(self, run: pd.Series | dict[Hashable, Any]) -> str:
+        """The address of a row of the table in MLflow."""
+        return address_of(self.address, run["experiment_id"], run["run_id"])
+
+
+def address_of(address: str, experiment: object, run: str) -> str:
+    """Return where MLflow's pages show a run."""
+    return f"{address.rstrip('/')}/#/experiments/{experiment}/runs/{run}"
+
+
+def write_report(
+    sweep: str, runs: pd.DataFrame, ranking: pd.DataFrame, file: Path, address: str = ADDRESS
+) -> None:
+    """Write the report of a sweep and attach it to the sweep's run.
+
+    Args:
+        sweep: its run id.
+        runs: as :func:`bikefit.tracking.read_runs` gives them; at least one has a result.
+        ranking: of :func:`bikefit.comparison.conclude.conclude`.
+        file: the HTML file.
+        address: where MLflow's pages are served, for the links.
+    """
+    with replacing(file) as temporary:
+        temporary.write_text(render(sweep, runs, ranking, address), encoding="utf-8")
+    tracking.log_files(sweep, [file])
+
+
+def render(sweep: str, runs: pd.DataFrame, ranking: pd.DataFrame, address: str = ADDRESS) -> str:
+    """Return the HTML of :func:`write_report`, the same for the same runs."""
+    given = verdicts(runs, read_thresholds())
+    table = comparison(runs).assign(
+        experiment_id=runs["experiment_id"], verdict=given["verdict"], reason=given["reason"]
+    )
+    known = Sweep(runs, table, ranking, curves.cast(table, ranking), address)
+    environment = Environment(
+        loader=PackageLoader("bikefit.comparison"), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    return environment.get_template("report.html.j2").render(
+        name=tracking.sweep_name(sweep), sweep=sweep, address=address, top=TOP,
+        link=address_of(address, runs["experiment_id"].iloc[0], sweep),
+        sections=[section for section in _sections(known) if section.pictures or section.lead],
+        runs=_runs(known), ranking=_ranking(known), unit=unit(ranking), **_first_screen(known),
+    )  # fmt: skip
+
+
+def _first_screen(sweep: Sweep) -> dict[str, Any]:
+    ranking = sweep.ranking
+    best, name = winner(ranking), measure(ranking)
+    assert best is not None, "no run has a result"
+    by = f"val_{name}"
+    over = f"{best['folds']:.0f} folds" if best["folds"] > 1 else f"{best['seeds']} seeds"
+    numbers = [
+        (f"validation {name} ± standard deviation over {over}", with_spread(best, by, best[by])),
+        ("RMSE, bikes/hour", number(best["val_rmse"], 100)),
+        (f"gap to the train {name}", number(best["gap"], best[by])),
+        ("configurations", f"{len(ranking)}"),
+        ("runs", f"{ranking['runs'].sum()}"),
+    ]
+    counts = sweep.table["verdict"].value_counts()
+    return {
+        "winner": best,
+        "numbers": numbers,
+        "sentences": [s for s in (noise_sentence(ranking), failure_sentence(ranking)) if s],
+        "verdicts": sorted(((str(v), int(n)) for v, n in counts.items()), key=lambda x: -x[1]),
+    }
+
+
+def _ranking(sweep: Sweep) -> list[dict[str, Any]]:
+    name, like = measure(sweep.ranking), sweep.ranking[f"val_{measure(sweep.ranking)}"].iloc[0]
+    columns = sweep.table[["run_id", "experiment_id", "seed"]]
+    runs = dict(list(columns.groupby(sweep.table["configuration"], sort=False)))
+    return [
+        {
+            "place": place,
+            "configuration": row["configuration"],
+            "near": place == 1 or row["within_noise"] is True,
+            "validation": with_spread(row, f"val_{name}", like),
+            "train": number(row[f"train_{name}"], like),
+            "gap": number(row["gap"], like),
+            "rmse": number(row["val_rmse"], 100),
+            "verdict": row["verdict"] or "",
+            "runs": [
+                {"id": run["run_id"], "seed": run["seed"], "link": sweep.link(run)}
+                for run in runs[row["configuration"]].to_dict("records")
+            ],
+        }
+        for place, row in enumerate(sweep.ranking.to_dict("records"), start=1)
+    ]  # fmt: skip
+
+
+def _runs(sweep: Sweep) -> list[dict[str, Any]]:
+    by = f"val_{measure(sweep.table)}"
+    like = sweep.table[by].min()
+    return [
+        {"id": run["run_id"], "link": sweep.link(run), "validation": number(run[by], like)}
+        | {key: run[key] or "" for key in ("name", "verdict", "reason")}
+        for run in sweep.table.to_dict("records")
+    ]
+
+
+def _sections(sweep: Sweep) -> Iterable[Section]:
+    series = curves.find_series(sweep.runs)
+    yield Section(
+        "Where every configuration stands",
+        ["Low and near the diagonal is a good fit; far above it, a network knows its training rows "
+         "by heart; high in both, it is too rigid. Numbers are places in the table."],
+        [Picture(plane(sweep.table, sweep.ranking),
+                 "Bars: ± a standard deviation; faint points: seeds.")],
+    )  # fmt: skip
+    yield _flexibility(series)
+    yield _data_size(series)
+    yield _learning(sweep)
+    yield _mistakes(sweep)
+    yield _weights(sweep, series)
+
+
+def _flexibility(series: Sequence[curves.Series]) -> Section:
+    shown = [one for one in series if one.key != curves.FRACTION]
+    lead = (
+        "Step 6 of the recipe. Each curve changes one setting and leaves the others; the band is "
+        "± a standard deviation. Shaded: worse than the minimum by more than the noise."
+        if shown else "No setting has three values with all others equal, so there is no curve of "
+        "flexibility: sweep one, such as regularization.l2=0,1e-4,1e-3,1e-2,1e-1 seed=0,1,2."
+    )  # fmt: skip
+    pictures = [Picture(curves.flexibility(one), curves.flexibility_sentence(one)) for one in shown]
+    return Section("Too rigid, too flexible", [lead], pictures)
+
+
+def _data_size(series: Sequence[curves.Series]) -> Section:
+    shown = [one for one in series if one.key == curves.FRACTION]
+    if not shown:
+        return Section(
+            "Would more data help?",
+            ["This sweep does not say: data.fraction=0.1,0.2,0.4,0.7,1 seed=0,1,2 would."],
+        )
+    pictures = [Picture(curves.data_size(one), one.fixed or BAND) for one in shown]
+    return Section("Would more data help?", [curves.more_data(one) for one in shown], pictures)
+
+
+def _learning(sweep: Sweep) -> Section:
+    by = f"val_{measure(sweep.table)}"
+    finished = sweep.table.dropna(subset=[by])
+    best = finished.loc[finished.groupby("configuration", sort=False)[by].idxmin()].sort_values(by)
+    faint = best[~best["configuration"].isin([run["configuration"] for run in sweep.cast.values()])]
+    places = np.unique(np.linspace(0, len(faint) - 1, min(len(faint), curves.OVERLAID)).astype(int))
+    shown = [_curve(run, role) for role, run in sweep.cast.items()]
+    others = [_curve(run, None) for _, run in faint.iloc[places].iterrows()]
+    shown = [curve for curve in shown if curve.validation]
+    others = [curve for curve in others if curve.validation]
+    if not shown:
+        return Section("How they learned", ["No run has a loss for each epoch."])
+    scale = unit(sweep.table.assign(loss=sweep.table["loss"].iloc[0]))
+    overlay = Picture(
+        curves.learning([*shown, *others], scale),
+        f"Validation loss of {len(others)} other configurations in grey.",
+    )
+    alone = [
+        Picture(curves.learning([curve], scale), curve.label, run["run_id"],
+                sweep.link(run))
+        for curve, run in zip(shown, sweep.cast.values(), strict=False)
+    ]  # fmt: skip
+    return Section(
+        "How they learned",
+        ["Train loss falling while validation loss rises is overfitting; both still falling at the "
+         "last epoch asks for more epochs."],
+        [overlay, *(alone if len(shown) > 1 or others else [])],
+    )  # fmt: skip
+
+
+def _curve(run: pd.Series, role: str | None) -> curves.Learning:
+    parts = {part: history(run["run_id"], f"{part}/loss") for part in ("train", "val")
+             if role or part == "val"}  # fmt: skip
+    selected = run["best_epoch"]
+    at = len(parts["val"]) if math.isnan(selected) else selected
+    return curves.Learning(
+        run["configuration"], parts.get("train", []), parts["val"], at, role
+    )  # fmt: skip
+
+
+def _mistakes(sweep: Sweep) -> Section:
+    found = {role: tracking.read_predictions(run["run_id"]) for role, run in sweep.cast.items()}
+    known = {r: mistakes.with_conditions(p) for r, p in found.items() if p is not None}
+    if not known:
+        return Section(
+            "Where it is wrong",
+            ["These runs kept no predictions of their validation rows (tracking.predictions=true "
+             "keeps them)."],
+        )  # fmt: skip
+    clouds = []
+    for role, predictions in known.items():
+        run = sweep.cast[role]
+        figure = mistakes.predicted_against_true(predictions, role)
+        caption = f"{run['configuration']}, {len(predictions):,} validation rows"
+        clouds.append(Picture(figure, caption, run["run_id"], sweep.link(run)))
+    sides = [column for column in SIDES
+             if all(mistakes.tells(table, column) for table in known.values())]  # fmt: skip
+    caption = "Solid: RMSE; dashed: mean of predicted minus true, below zero is too low."
+    more = [Picture(mistakes.error_by(column, known), caption) for column in sides]
+    return Section("Where it is wrong", _left_out(known, sides), [*clouds, *more])
+
+
+def _left_out(known: Mapping[str, pd.DataFrame], shown: Sequence[str]) -> list[str]:
+    """Say which sides of the error are not drawn, and why."""
+    columns = [column for column in SIDES if column not in shown]
+    names = " and ".join(column.replace("_", " ") for column in columns)
+    if not columns:
+        return []
+    if any(column not in table for column in columns for table in known.values()):
+        return [f"Without {mistakes.HOURS}, errors by {names} are not known."]
+    return [f"Errors by {names} are left out: no group has {mistakes.FEWEST} validation rows."]
+
+
+def _weights(sweep: Sweep, series: Sequence[curves.Series]) -> Section:
+    found = {role: tracking.read_weights(run["run_id"]) for role, run in sweep.cast.items()}
+    known = {role: weights.matrices(w) for role, w in found.items() if w is not None}
+    if not known:
+        return Section(
+            "Weights", ["These runs kept no weights (tracking.weights=true keeps them)."]
+        )
+    layers = dict.fromkeys(layer for matrices in known.values() for layer in matrices)
+    pictures = [
+        Picture(
+            weights.distribution(layer, {r: m[layer] for r, m in known.items() if layer in m}),
+            f"Weights of {layer}, biases left out; the outermost bars hold what lies beyond.",
+        )
+        for layer in list(layers)[:LAYERS]
+    ]
+    paths = (_path(one) for one in series if one.direction < 0)
+    return Section("Weights", [], [*(path for path in paths if path), *pictures])
+
+
+def _path(series: curves.Series) -> Picture | None:
+    """The path of the weights along a strength; None where a network of it is not kept."""
+    places, logarithmic = curves.positions(series)
+    chosen = np.unique(np.linspace(0, len(places) - 1, min(len(places), STEPS)).astype(int))
+    found = [tracking.read_weights(run) for run in series.table["run_id"].iloc[chosen]]
+    networks = [network for network in found if network is not None]
+    if len(networks) < len(chosen):
+        return None
+    values = series.table["value"].iloc[chosen].tolist()
+    figure = weights.path(series.label, places[chosen], values, networks, logarithmic)
+    return Picture(figure, "Networks of one seed, so that a weight can be followed.")

@@ -1,0 +1,148 @@
+"""One command of a user: a plain run, or a sweep with its parent run and its last word."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bikefit import tracking
+from bikefit.config import Settings, describe
+from bikefit.data.files import write_json
+from bikefit.sweeps.cluster import Engine
+from bikefit.sweeps.jobs import Job, train
+from bikefit.training.devices import gpus
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class _Open:
+    """The sweep that is under way in this process."""
+
+    run: str
+    started: float
+    record: Path | None
+    jobs: int = 0
+    failures: list[str] | None = None
+    stopped: bool = False
+
+    def status(self) -> str:
+        """How the parent run ends."""
+        if self.stopped:
+            return "KILLED"
+        return "FINISHED" if self.failures == [] else "FAILED"
+
+    def counts(self) -> dict[str, float]:
+        """How many jobs there were, and how many failed."""
+        return {"runs": float(self.jobs), "runs.failed": float(len(self.failures or []))}
+
+
+_open: _Open | None = None
+
+
+def run_one(settings: Settings) -> float:
+    """Train one job on its own and return its validation loss.
+
+    Raises:
+        RuntimeError: the job failed.
+    """
+    job = Job(settings, describe(settings))
+    (result,) = train([job], sweep=None)
+    if isinstance(result, Exception):
+        raise result
+    log.info(f"{job.label}: validation loss {result:.4g} (run {job.run})")
+    if not tracking.unsent():
+        from bikefit.comparison.conclude import conclude_run
+
+        log.info(conclude_run(job.run))
+    return result
+
+
+def run_sweep(
+    settings: Sequence[Settings], labels: Sequence[str], command: Sequence[str],
+    processes: int | None = None, stack_size: int | None = None, engine: Engine | None = None,
+) -> list[float | Exception]:  # fmt: skip
+    """Train a batch of jobs below the parent run of this command.
+
+    Args:
+        settings: of each job.
+        labels: what tells the jobs apart (their overrides).
+        command: the overrides as the user typed them.
+        processes: worker processes, None for one a core, or one a GPU.
+        stack_size: most members in a stack, None for what suits caches or a GPU.
+        engine: trains the stacks elsewhere, None for processes of this machine.
+    """
+    global _open  # Hydra calls once a batch; the sweep lasts for all of them
+    if engine is None:
+        for accelerator in {one.trainer.accelerator for one in settings}:
+            gpus(accelerator)  # where there is none, no run is begun
+    if _open is None:
+        from bikefit.comparison.verdicts import read_thresholds
+
+        read_thresholds()  # a wrong file must not be found out after the training
+        name = f"sweep {time.strftime('%Y-%m-%d %H:%M')} · {' '.join(command)}"
+        run = tracking.start_sweep(settings[0].tracking.experiment, name[:250], command)
+        record = settings[0].tracking.record
+        _open = _Open(run, time.perf_counter(), Path(record) if record else None)
+    jobs = [Job(s, label) for s, label in zip(settings, labels, strict=True)]
+    try:
+        results = train(jobs, _open.run, processes, stack_size, engine)
+    except KeyboardInterrupt:
+        _open.stopped = True
+        raise
+    _open.jobs += len(jobs)
+    _open.failures = [*(_open.failures or []), *_failures(jobs, results)]
+    return results
+
+
+def _failures(jobs: Sequence[Job], results: Sequence[float | Exception]) -> list[str]:
+    return [
+        f"{job.label}: {str(result).splitlines()[-1]}"
+        for job, result in zip(jobs, results, strict=True)
+        if isinstance(result, Exception)
+    ]
+
+
+def close_sweep() -> int:
+    """Print who won and who failed, write it to the parent run and close that.
+
+    Without a sweep, see to what a plain run could not send.
+
+    Returns:
+        The exit status: 1 where a job failed or MLflow has not taken all results.
+    """
+    global _open
+    sweep, _open = _open, None
+    if tracking.send_unsent():
+        if sweep is not None:
+            tracking.keep(sweep.run, sweep.counts(), sweep.status())
+        log.error(
+            f"{len(tracking.unsent())} runs are kept in {tracking.UNSENT}/: "
+            "`python -m bikefit.send` sends them once the store takes them"
+        )
+        return 1
+    if sweep is None:
+        return 0
+    _conclude(sweep)
+    seconds = time.perf_counter() - sweep.started
+    log.info(
+        f"{sweep.jobs} runs in {seconds:.1f} s under sweep {sweep.run}; see them with `make ui`"
+    )
+    for failure in sweep.failures or []:
+        log.error(f"failed: {failure}")
+    return int(sweep.status() == "FAILED")
+
+
+def _conclude(sweep: _Open) -> None:
+    from bikefit.comparison.conclude import conclude
+    from bikefit.comparison.ranking import winner_note
+    from bikefit.comparison.terminal import print_ranking
+
+    ranking = conclude(sweep.run, tracking.read_runs(sweep.run))
+    print_ranking(ranking)
+    tracking.finish_sweep(sweep.run, winner_note(ranking), sweep.counts(), sweep.status())
+    if sweep.record is not None and sweep.failures is not None and not sweep.stopped:
+        write_json(sweep.record, {"sweep": sweep.run, "runs": sweep.jobs})

@@ -1,0 +1,121 @@
+"""A sweep copied with its runs and files from the store in use to another."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param
+from mlflow.exceptions import MlflowException
+
+from bikefit import tracking
+from bikefit.data.files import write_json
+from bikefit.tracking import METRICS_A_CALL, PARENT, REUSED, TrackingError
+
+MOVED = "moved.from"  # tag: id of the run in the store that it comes from
+PARAMS_A_CALL = 100  # MLflow's limit of one log_batch
+
+
+@dataclass
+class _Move:
+    """From the store in use to another.
+
+    Args:
+        there: the other store.
+        ids: of the runs there, by those here.
+    """
+
+    there: MlflowClient
+    ids: dict[str, str] = field(default_factory=dict)
+
+    def run(self, run: Any) -> None:
+        """Copy a run with its history and artifacts; its parent has been copied before."""
+        experiment = self._experiment(run.info.experiment_id)
+        found = self.there.search_runs([experiment], f"tags.`{MOVED}` = '{run.info.run_id}'")
+        for other in found:
+            if other.info.status == run.info.status:
+                self.ids[run.info.run_id] = other.info.run_id
+                return
+            self.there.delete_run(other.info.run_id)  # broken off in the middle
+        parent = self.ids.get(run.data.tags.get(PARENT, ""))
+        tags = {k: v for k, v in run.data.tags.items() if k != PARENT} | {MOVED: run.info.run_id}
+        created = self.there.create_run(
+            experiment, run.info.start_time, tags | ({PARENT: parent} if parent else {}),
+            run.info.run_name,
+        ).info.run_id  # fmt: skip
+        self._values(run, created)
+        self._files(run.info.run_id, created)
+        self.there.set_terminated(created, run.info.status, run.info.end_time)
+        self.ids[run.info.run_id] = created
+
+    def _experiment(self, here: str) -> str:
+        name = tracking.client().get_experiment(here).name
+        found = self.there.get_experiment_by_name(name)
+        return str(found.experiment_id if found else self.there.create_experiment(name))
+
+    def _values(self, run: Any, created: str) -> None:
+        params = [Param(key, value) for key, value in run.data.params.items()]
+        for start in range(0, len(params), PARAMS_A_CALL):
+            self.there.log_batch(created, params=params[start : start + PARAMS_A_CALL])
+        metrics = [
+            Metric(m.key, m.value, m.timestamp, m.step)
+            for key in run.data.metrics
+            for m in tracking.client().get_metric_history(run.info.run_id, key)
+        ]
+        for start in range(0, len(metrics), METRICS_A_CALL):
+            self.there.log_batch(created, metrics=metrics[start : start + METRICS_A_CALL])
+        if run.inputs.dataset_inputs:
+            self.there.log_inputs(created, datasets=run.inputs.dataset_inputs)
+
+    def _files(self, here: str, created: str) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            tracking.download(here, Path(folder))
+            referring = Path(folder) / REUSED
+            if referring.exists():  # the runs that it counts as its own have been copied before
+                ids = json.loads(referring.read_text())
+                write_json(referring, sorted(self.ids[run] for run in ids))
+            if any(Path(folder).iterdir()):
+                self.there.log_artifacts(created, folder)
+
+
+def move(sweep: str, to: str) -> int:
+    """Copy a sweep with its runs and their folds to another store; return how many runs.
+
+    Raises:
+        TrackingError: it is not a sweep, it is still running, or the other store is this one or
+            does not answer.
+    """
+    tracking.sweep_name(sweep)
+    parent = tracking.client().get_run(sweep)
+    if parent.info.status == "RUNNING":
+        raise TrackingError(f"sweep {sweep} is still running: move it once it has ended")
+    if to == tracking.address():
+        raise TrackingError(f"--to {to} is the store that the sweep is in already")
+    moving = _Move(MlflowClient(to))
+    try:
+        for run in _ordered(parent):
+            moving.run(run)
+    except MlflowException as error:
+        raise TrackingError(f"{to}: {error}; the same command goes on from here") from error
+    return len(moving.ids)
+
+
+def _ordered(run: Any) -> Iterator[Any]:
+    """A run and all below it, each after what its copy refers to.
+
+    A run that is referred to belongs to another sweep, so it may come first; one of its own needs
+    the parent's new id.
+    """
+    children = list(tracking.children(run.info.run_id))
+    own = [child for child in children if child.data.tags.get(PARENT) == run.info.run_id]
+    for child in children:
+        if child not in own:
+            yield from _ordered(child)
+    yield run
+    for child in own:
+        yield from _ordered(child)

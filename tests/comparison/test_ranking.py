@@ -1,0 +1,307 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from bikefit.comparison.ranking import (
+    between,
+    choice_sentence,
+    comparison,
+    failure_sentence,
+    kind,
+    least_flexible,
+    noise_sentence,
+    number,
+    rank,
+    unit,
+    winner,
+    winner_note,
+    winner_sentence,
+)
+
+Run = Callable[..., dict[str, Any]]
+
+
+def two_methods(run: Run) -> pd.DataFrame:
+    """None: validation 7, 8, 9; l2: 6, 7.5, 8: leads of 1, 0.5 and 1."""
+    return pd.DataFrame(
+        [run("none", seed=s, train=4.0, val=v) for s, v in enumerate([7.0, 8.0, 9.0])]
+        + [run("l2 λ=0.1", seed=s, train=5.0, val=v) for s, v in enumerate([6.0, 7.5, 8.0])]
+    )
+
+
+def test_a_run_has_a_row_with_settings_and_losses(run: Run) -> None:
+    row = run("l2 λ=0.1", "[64,32]", seed=3, train=4.0, val=6.5, **{"regularization.l2": 0.1})
+    found = comparison(pd.DataFrame([row])).iloc[0]
+    assert found["run_id"] == "l2 λ=0.1-[64,32]-3"
+    assert found["configuration"] == "l2 λ=0.1 · mlp 64×32"
+    assert (found["regularization"], found["kind"], found["l2"]) == ("l2 λ=0.1", "l2", 0.1)
+    assert (found["network"], found["seed"], found["table"]) == ("mlp 64×32", 3, "full")
+    assert (found["train_loss"], found["val_loss"], found["gap"]) == (4.0, 6.5, 2.5)
+    assert (found["val_rmse"], found["val_deviance"], found["best_epoch"]) == (65.0, 13.0, 40.0)
+
+
+def test_a_linear_network_has_no_widths(run: Run) -> None:
+    assert comparison(pd.DataFrame([run(hidden="[]")]))["network"].tolist() == ["linear"]
+
+
+def test_a_failed_run_keeps_its_row_without_losses(run: Run) -> None:
+    found = comparison(pd.DataFrame([run(), run(seed=1, failure="loss is not finite")]))
+    assert found["status"].tolist() == ["FINISHED", "FAILED"]
+    assert math.isnan(found["val_loss"][1])
+    assert found["failure"][1] == "loss is not finite"
+
+
+def test_another_swept_setting_tells_configurations_apart(run: Run) -> None:
+    rates = (0.01, 0.001)
+    runs = pd.DataFrame([run(val=6 + r, **{"optimizer.lr": r}) for r in rates])
+    table = comparison(runs)
+    assert table["optimizer.lr"].tolist() == [0.01, 0.001]
+    assert table["configuration"].tolist() == [
+        "none · mlp 256×256 · optimizer.lr=0.01",
+        "none · mlp 256×256 · optimizer.lr=0.001",
+    ]
+    assert len(rank(runs)) == 2
+
+
+def test_a_setting_that_follows_the_network_is_no_part_of_the_name(run: Run) -> None:
+    table = comparison(pd.DataFrame([run(hidden="[]"), run()]))
+    assert table["configuration"].tolist() == ["none · linear", "none · mlp 256×256"]
+    assert table["network.activation"].tolist() == ["identity", "relu"]
+
+
+def test_the_same_strengths_under_another_group_name_are_one_configuration(run: Run) -> None:
+    runs = [
+        run("l2 λ=0.1", seed=s, **{"regularization.name": n}) for s, n in ((0, "l2"), (1, "none"))
+    ]
+    assert rank(pd.DataFrame(runs))["seeds"].tolist() == [2]
+
+
+@pytest.mark.parametrize(
+    ("label", "expected"),
+    [
+        ("none", "none"),
+        ("l2 λ=0.001", "l2"),
+        ("l1.5 λ=1e-05", "lp"),
+        ("weight decay λ=0.1", "weight decay"),
+        ("batch norm before", "batch norm"),
+        ("early stopping 5", "early stopping"),
+        ("l2 λ=0.001 + hidden1 dropout p=0.3", "l2 + dropout"),
+        ("dropout p=0.1 + hidden1 dropout p=0.3", "dropout"),
+    ],
+)
+def test_kind_takes_the_strengths_off(label: str, expected: str) -> None:
+    assert kind(label) == expected
+
+
+def test_means_spreads_and_leads_by_hand(run: Run) -> None:
+    first, second = rank(two_methods(run)).to_dict("records")
+    assert (first["regularization"], second["regularization"]) == ("l2 λ=0.1", "none")
+    assert first["val_loss"] == pytest.approx(21.5 / 3)
+    assert second["val_loss"] == pytest.approx(8.0)
+    assert second["val_loss_std"] == pytest.approx(1.0)
+    assert second["val_loss_se"] == pytest.approx(1 / math.sqrt(3))
+    assert second["gap"] == pytest.approx(4.0)
+    assert second["difference"] == pytest.approx(2.5 / 3)
+    # Deviations of 1, 0.5 and 1 from their mean 5/6: 1/6, -1/3, 1/6; sum of squares 1/6.
+    assert second["difference_se"] == pytest.approx(math.sqrt(1 / 6 / 2 / 3))
+    assert second["within_noise"] is False  # although each spread is larger than the lead
+    assert first["difference"] == 0.0
+    assert pd.isna(first["within_noise"])
+
+
+def test_a_lead_smaller_than_two_standard_errors_is_within_noise(run: Run) -> None:
+    values = {"none": [7.0, 9.0], "dropout p=0.1": [8.0, 8.5]}
+    runs = [run(m, seed=s, val=v) for m, vs in values.items() for s, v in enumerate(vs)]
+    last = rank(pd.DataFrame(runs)).iloc[1]
+    assert last["difference"] == pytest.approx(0.25)
+    assert last["difference_se"] == pytest.approx(0.75)
+    assert last["within_noise"]
+
+
+def test_equal_results_are_within_noise(run: Run) -> None:
+    runs = [run(m, seed=s, val=7.0 + s) for m in ("none", "early stopping 99") for s in range(2)]
+    assert rank(pd.DataFrame(runs))["within_noise"][1]
+
+
+def test_leads_use_the_seeds_that_both_have(run: Run) -> None:
+    runs = two_methods(run).query("not (method == 'none' and seed == 2)")
+    last = rank(runs).iloc[1]
+    assert (last["seeds"], last["difference"]) == (2, pytest.approx(0.75))
+
+
+def test_one_seed_leaves_the_noise_unknown(run: Run) -> None:
+    ranking = rank(pd.DataFrame([run(val=7.0), run("l2 λ=0.1", val=6.0)]))
+    assert ranking["within_noise"].isna().all()
+    assert ranking["val_loss_std"].isna().all()
+    assert ranking["difference"].tolist() == [0.0, 1.0]
+    assert "nothing tells its lead from noise" in noise_sentence(ranking)
+    assert "6.000 (half Poisson deviance, bikes/hour; one seed)" in winner_sentence(ranking)
+
+
+def test_a_run_repeated_with_the_same_seed_counts_once(run: Run) -> None:
+    ranking = rank(pd.DataFrame([run(seed=0, val=6.0), run(seed=0, val=6.0), run(seed=1, val=7.0)]))
+    assert (ranking["seeds"][0], ranking["val_loss"][0]) == (2, 6.5)
+
+
+def test_failed_runs_are_counted_and_come_last(run: Run) -> None:
+    runs = [run(seed=0), run(seed=1, failure="x"), run("l1 λ=9", seed=0, failure="y")]
+    ranking = rank(pd.DataFrame(runs))
+    assert ranking["regularization"].tolist() == ["none", "l1 λ=9"]
+    assert ranking["failed"].tolist() == [1, 1]
+    assert ranking["seeds"].tolist() == [1, 0]
+    assert failure_sentence(ranking) == (
+        "2 of 3 runs failed or did not finish: "
+        "none · mlp 256×256 (1 of 2), l1 λ=9 · mlp 256×256 (1 of 1)."
+    )
+
+
+def test_all_failed(run: Run) -> None:
+    ranking = rank(pd.DataFrame([run(seed=s, failure="x") for s in range(3)]))
+    assert winner(ranking) is None
+    assert winner_sentence(ranking) == "No run finished (of 3)."
+    assert winner_note(ranking).startswith("**No run finished (of 3).**\n\n3 of 3 runs failed")
+
+
+def test_one_run(run: Run) -> None:
+    ranking = rank(pd.DataFrame([run()]))
+    assert noise_sentence(ranking) == ""
+    assert "none · mlp 256×256 has the lowest validation loss: 7.000" in winner_note(ranking)
+
+
+def test_no_runs() -> None:
+    ranking = rank(pd.DataFrame())
+    assert ranking.empty
+    assert {"val_loss", "difference", "within_noise"} <= set(ranking)
+    assert winner_note(ranking) == "**The sweep has no runs.**"
+
+
+def test_cross_validation_takes_its_noise_from_the_folds(run: Run) -> None:
+    folds = {"validation.folds": 4}
+    runs = [
+        run("none", val=8.0, **folds, **{"best/val/loss/standard_error": 0.3}),
+        run("l2 λ=0.1", val=7.5, **folds, **{"best/val/loss/standard_error": 0.4}),
+    ]
+    ranking = rank(pd.DataFrame(runs))
+    assert ranking["val_loss_se"].tolist() == [0.4, 0.3]
+    assert ranking["val_loss_std"].tolist() == [0.8, 0.6]
+    assert ranking["difference_se"][1] == pytest.approx(0.5)
+    assert ranking["within_noise"][1]
+    assert "over 4 folds" in winner_sentence(ranking)
+    assert comparison(pd.DataFrame(runs))["val_loss_se"].tolist() == [0.3, 0.4]
+
+
+def test_leads_of_cross_validation_are_paired_by_fold(run: Run) -> None:
+    def job(method: str, seed: int, values: tuple[float, ...]) -> dict[str, Any]:
+        more = {"best/val/loss/standard_error": 1.0, "folds/best/val/loss": values}
+        val = sum(values) / len(values)
+        return run(method, seed=seed, val=val, **{"validation.folds": 3}, **more)
+
+    runs = [
+        job("l2 λ=0.1", 0, (4.0, 6.0, 8.0)), job("l2 λ=0.1", 1, (4.2, 6.2, 8.2)),
+        job("none", 0, (4.5, 6.5, 9.0)), job("none", 1, (4.5, 6.9, 8.9)),
+    ]  # fmt: skip
+    behind = rank(pd.DataFrame(runs)).iloc[1]
+    # Means over seeds: 0.4, 0.6 and 0.85 behind; deviations from their mean 0.6167:
+    # -0.2167, -0.0167 and 0.2333, so the sum of squares is 0.10167.
+    assert behind["difference"] == pytest.approx(1.85 / 3)
+    assert behind["difference_se"] == pytest.approx(math.sqrt(0.1016667 / 2 / 3))
+    assert not behind["within_noise"]  # unpaired, with an error of √2, it would be
+
+
+def test_different_losses_are_ranked_by_deviance(run: Run) -> None:
+    runs = [
+        run(val=7.0, **{"best/val/deviance": 14.0}),
+        run(val=0.1, loss="mse", **{"best/val/deviance": 15.0}),
+    ]
+    ranking = rank(pd.DataFrame(runs))
+    assert ranking["configuration"].tolist() == [
+        "none · mlp 256×256 · loss=poisson",
+        "none · mlp 256×256 · loss=mse",
+    ]
+    assert unit(ranking) == "Poisson deviance, bikes/hour"
+    assert "lowest validation deviance: 14.00" in winner_sentence(ranking)
+
+
+def test_the_note_names_the_winner_the_noise_and_the_table(run: Run) -> None:
+    note = winner_note(rank(two_methods(run)))
+    assert note.startswith(
+        "**l2 λ=0.1 · mlp 256×256 has the lowest validation loss: 7.167 ± 1.041 "
+        "(half Poisson deviance, bikes/hour; ± standard deviation over 3 seeds), "
+        "RMSE 71.7 bikes/hour.**"
+    )
+    assert "the next, none · mlp 256×256, by 0.833." in note
+    assert "| 2 | none · mlp 256×256 | 3 | 4.000 | 8.000 ± 1.000 | 4.000 |" in note
+
+
+def test_the_note_names_what_is_within_noise(sweep: pd.DataFrame) -> None:
+    ranking = rank(sweep)
+    assert len(ranking) == 26
+    assert "Within the noise of it" in noise_sentence(ranking)
+    assert "2, namely dropout p=0.2 · mlp 256×256" in noise_sentence(ranking)
+
+
+@pytest.mark.parametrize(
+    ("value", "like", "text"),
+    [
+        (17.934, 17.9, "17.93"),
+        (0.2131, 17.9, "0.21"),
+        (0.0513, 0.0513, "0.05130"),
+        (1234.4, 1234.4, "1234"),
+        (math.nan, 1.0, "–"),
+        (1.0, 0.0, "1.000"),
+    ],
+)
+def test_number(value: float, like: float, text: str) -> None:
+    assert number(value, like) == text
+
+
+def test_between_two_sweeps(run: Run) -> None:
+    first = rank(pd.DataFrame([run(seed=s, val=7 + s / 10) for s in range(2)]))
+    second = rank(pd.DataFrame([run("l2 λ=0.1", seed=s, val=6 + s / 10) for s in range(2)]))
+    sentence = between(first, second)
+    assert "that of the second sweep has the lower validation loss" in sentence
+    assert "l2 λ=0.1 · mlp 256×256 (6.050 ± 0.071) against none" in sentence
+    assert sentence.endswith("more than the noise.")
+    assert between(first, first).endswith("within the noise.")
+
+
+def test_sweeps_that_cannot_be_compared(run: Run) -> None:
+    one, other = rank(pd.DataFrame([run()])), rank(pd.DataFrame([run(**{"data.name": "lecture"})]))
+    assert "full and lecture are different tables" in between(one, other)
+    assert "has no result" in between(one, rank(pd.DataFrame()))
+
+
+def test_sweeps_of_different_losses_are_compared_by_deviance(run: Run) -> None:
+    one = rank(pd.DataFrame([run(val=7.0)]))
+    other = rank(pd.DataFrame([run(val=0.1, loss="mse", **{"best/val/deviance": 13.0})]))
+    assert "second sweep has the lower validation deviance" in between(one, other)
+    assert between(one, other).endswith("how far that is noise is unknown.")
+
+
+def test_the_one_standard_error_rule_chooses_the_least_flexible_close_one(run: Run) -> None:
+    rows = [
+        run(method, seed=seed, train=train, val=val + shift)
+        for method, train, val in (("none", 1.0, 5.0), ("l2 λ=1", 3.0, 5.5), ("l1 λ=1", 4.0, 6.5))
+        for seed, shift in enumerate([-1.0, 0.0, 1.0])
+    ]
+    ranking = rank(pd.DataFrame(rows))
+    # standard error of the best: 1 / √3 = 0.577, so 5.5 is close enough and 6.5 is not
+    chosen = least_flexible(ranking)
+    assert chosen is not None
+    assert chosen["configuration"] == "l2 λ=1 · mlp 256×256"
+    assert choice_sentence(ranking) == (
+        "The one-standard-error rule chooses l2 λ=1 · mlp 256×256, with 5.500: "
+        "the least flexible within 0.577 of the best."
+    )
+
+
+def test_the_one_standard_error_rule_without_an_error_or_a_result(run: Run) -> None:
+    alone = rank(pd.DataFrame([run("none", val=5.0), run("l2 λ=1", val=5.1, train=6.0)]))
+    assert choice_sentence(alone).endswith("the rule chooses none · mlp 256×256, the best.")
+    failed = rank(pd.DataFrame([run(failure="no")]))
+    assert choice_sentence(failed) == "Nothing can be chosen: no run finished."

@@ -1,0 +1,178 @@
+"""The report over a real store: what it says, that it stands alone, and that it is safe."""
+
+from __future__ import annotations
+
+import base64
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bikefit import tracking
+from bikefit.compare import main
+from bikefit.comparison import report
+from bikefit.comparison.conclude import conclude
+from stores import add, result, settings
+
+HOSTILE = "<script>alert('bikes')</script>"
+
+
+class Page(HTMLParser):
+    """What a report holds: tags, links, pictures with their texts, and what can be read."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.links: list[str] = []
+        self.sources: list[str] = []
+        self.alts: list[str] = []
+        self.text = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        for name, value in attrs:
+            if name in ("src", "href", "srcset", "data", "action"):
+                (self.links if tag == "a" else self.sources).append(value or "")
+            if name == "alt":
+                self.alts.append(value or "")
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def render(sweep: str) -> str:
+    """The report of a sweep in the store."""
+    runs = tracking.read_runs(sweep)
+    return report.render(sweep, runs, conclude(sweep, runs))
+
+
+def member(dropout: float, seed: int) -> tuple[Any, Any]:
+    """Settings and outcome of a run that keeps weights and predictions of two weeks."""
+    one = settings(
+        dropout, seed, regularization={"dropout": dropout}, tracking={"experiment": "full"}
+    )
+    time = pd.Series(pd.date_range("2011-01-03", periods=336, freq="h"))
+    val = 5.0 + 20 * (dropout - 0.3) ** 2 + seed / 100
+    draw = np.random.default_rng(seed)
+    state = {"hidden1.linear.weight": draw.normal(0, 1 - dropout, (8, 5)).astype("float32"),
+             "output.linear.weight": draw.normal(0, 1, (1, 8)).astype("float32"),
+             "hidden1.linear.bias": np.zeros(8, "float32")}  # fmt: skip
+    true = np.full(336, 100.0)
+    return one, result(2 + 8 * dropout, val, state=state, predictions=(time, true, true + val))
+
+
+@pytest.fixture
+def sweep(workplace: Path) -> str:
+    """Five dropouts on two seeds, one run that failed, and one with a hostile name."""
+    sweep = tracking.start_sweep("full", f"a sweep {HOSTILE}", [])
+    for seed in (0, 1):
+        for dropout in (0.0, 0.1, 0.3, 0.5, 0.9):
+            add(sweep, *member(dropout, seed))
+    failed = add(sweep, settings(hidden=4), result(np.nan, np.nan, failure=HOSTILE))
+    tracking.client().update_run(failed, name=HOSTILE)
+    return sweep
+
+
+def test_it_stands_alone_and_is_light(sweep: str) -> None:
+    assert main(["--reports", "reports", "--mlflow", "http://127.0.0.1:5001/"]) == 0
+    html = Path("reports/report.html").read_text()
+    page = Page(html)
+    assert len(html) < 5e6
+    assert page.sources
+    assert all(source.startswith("data:image/svg+xml;base64,") for source in page.sources)
+    assert "script" not in page.tags
+    assert "link" not in page.tags
+    assert not re.search(r"url\(|@import", html)
+    assert all(link.startswith(("#s", "#runs", "http://127.0.0.1:5001/#/")) for link in page.links)
+    assert tracking.read_artifact(sweep, "report.html") == html.encode()
+    assert not list(Path("reports").glob(".*tmp"))
+
+
+def test_the_first_screen_names_the_winner_and_every_run_has_its_link(sweep: str) -> None:
+    page = Page(render(sweep))
+    assert "dropout p=0.3 · mlp 8 wins" in page.text
+    assert "5.005 ± 0.007" in page.text
+    assert "All others are more than 2 standard errors" in page.text
+    assert "1 of 11 runs failed" in page.text
+    experiment = tracking.experiment_id("full")
+    for run in tracking.read_runs(sweep)["run_id"]:
+        assert run in page.text
+        assert f"http://127.0.0.1:5000/#/experiments/{experiment}/runs/{run}" in page.links
+
+
+def test_all_curves_are_there_with_words(sweep: str) -> None:
+    page = Page(render(sweep))
+    alts = "\n".join(page.alts)
+    for words in (
+        "Good fits lie low and near the diagonal",
+        "dropout p: validation loss is lowest at 0.3",
+        "Learning curves: 5 runs",
+        "Winner: selected epoch 3 of 3",
+        "Winner: RMSE 5.0 bikes/hour",
+        "Underfitting: RMSE 12.2 bikes/hour",
+        "The winner is most wrong at hour",
+        "The winner is most wrong on",
+        "The winner is most wrong in weather",
+        "Along dropout p, the weights' standard deviation goes",
+        "hidden1: the smallest weights",
+    ):
+        assert words in alts
+    assert all(page.alts)
+    assert "data.fraction=0.1,0.2,0.4,0.7,1 seed=0,1,2 would" in page.text
+
+
+def test_what_comes_from_runs_is_escaped(sweep: str) -> None:
+    html = render(sweep)
+    assert HOSTILE not in html
+    assert HOSTILE in Page(html).text
+    for source in Page(html).sources:
+        assert b"<script" not in base64.b64decode(source.split(",", maxsplit=1)[1])
+
+
+def test_it_is_the_same_for_the_same_runs(sweep: str) -> None:
+    assert render(sweep) == render(sweep)
+
+
+def test_verdicts_are_shown_with_their_reasons(sweep: str) -> None:
+    text = Page(render(sweep)).text
+    runs = tracking.read_runs(sweep)  # with the verdicts that were just given
+    for verdict, count in runs["tags.verdict"].value_counts().items():
+        assert f"{verdict} {count}" in text
+    for reason in runs["tags.verdict.reason"]:
+        assert reason in text
+
+
+def test_missing_artifacts_are_said(workplace: Path) -> None:
+    sweep = tracking.start_sweep("full", "bare", [])
+    add(sweep, settings(), result(2.0, 6.0))
+    page = Page(render(sweep))
+    assert "kept no predictions of their validation rows" in page.text
+    assert "kept no weights" in page.text
+    assert "No setting has three values" in page.text
+    assert len(page.alts) == 2  # where it stands, and its learning curve
+
+
+def test_folds_stand_for_a_cross_validated_run(workplace: Path) -> None:
+    sweep = tracking.start_sweep("full", "folds", [])
+    one, outcome = member(0.3, 0)
+    one = one.model_copy(update={
+        "validation": one.validation.model_copy(update={"name": "kfold", "folds": 2}),
+    })  # fmt: skip
+    job = tracking.start_job(one, sweep, "v1")
+    for fold in range(2):
+        tracking.finish_member(tracking.start_fold(one, job, "v1", fold), outcome, one)
+    tracking.finish_folds(job, [tracking.best(outcome)] * 2)
+    predictions = tracking.read_predictions(job)
+    assert predictions is not None
+    assert len(predictions) == 2 * 336
+    weights = tracking.read_weights(job)
+    assert weights is not None
+    assert set(weights) == set(outcome.state)
+    page = Page(render(sweep))
+    assert "over 2 folds" in page.text
+    assert any("Winner: selected epoch 3 of 3" in alt for alt in page.alts)

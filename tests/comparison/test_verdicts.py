@@ -1,0 +1,411 @@
+"""Every branch of the rule on made-up runs, with the reason that users read."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bikefit.comparison.ranking import rank, verdict_sentence, winner_note
+from bikefit.comparison.verdicts import (
+    LESS_FLEXIBLE,
+    MORE_DATA,
+    MORE_EPOCHS,
+    MORE_FLEXIBLE,
+    STOP,
+    STOP_EARLIER,
+    ThresholdError,
+    Thresholds,
+    configuration_verdicts,
+    counts,
+    read_thresholds,
+    verdicts,
+    with_verdicts,
+)
+from conftest import ROOT
+
+Run = Callable[..., dict[str, Any]]
+CONSTANT = {"constant/train/loss": 60.0, "constant/val/loss": 62.0, "tags.val_rows": 3475}
+
+
+def seeds(run: Run, *arguments: Any, train: float, val: float, **more: Any) -> list[dict[str, Any]]:
+    """Three runs that differ in their seed, with validation losses 1 % apart."""
+    return [
+        run(*arguments, seed=s, train=train, val=val * (1 + (s - 1) / 100), **(CONSTANT | more))
+        for s in range(3)
+    ]
+
+
+def lecture(run: Run) -> list[dict[str, Any]]:
+    """The lecture's picture: a linear model, a large network, and the same with dropout."""
+    return [
+        *seeds(run, hidden="[]", train=41.2, val=42.0),
+        *seeds(run, train=1.1, val=25.0),
+        *seeds(run, "dropout p=0.3", train=9.0, val=17.9),
+    ]
+
+
+def judge(runs: list[dict[str, Any]], **thresholds: float) -> pd.DataFrame:
+    """Verdicts on configurations, by name."""
+    found = configuration_verdicts(pd.DataFrame(runs), Thresholds(**thresholds))
+    return found.set_index("configuration")
+
+
+def only(table: pd.DataFrame, start: str) -> tuple[str | None, str, str | None]:
+    """The verdict, reason and next step of the configuration whose name starts so."""
+    (row,) = (row for name, row in table.to_dict("index").items() if str(name).startswith(start))
+    return row["verdict"], row["reason"], row["next"]
+
+
+def test_the_lectures_picture(run: Run) -> None:
+    table = judge(lecture(run))
+    assert only(table, "none · linear") == (
+        "underfitting",
+        "train loss 41.20 is above the best validation loss 17.90 of this sweep: "
+        "more flexibility is possible",
+        MORE_FLEXIBLE,
+    )
+    assert only(table, "none · mlp") == (
+        "overfitting",
+        "validation loss 25.00 is above the best 17.90 of this sweep, with train loss 1.10: "
+        "the gap makes the excess",
+        LESS_FLEXIBLE,
+    )
+    assert only(table, "dropout") == (
+        "good fit",
+        "validation loss 17.90 is the best of this sweep, and its gap is 50% of it",
+        MORE_DATA,
+    )
+
+
+def test_every_run_has_its_own_verdict_in_the_order_of_the_runs(run: Run) -> None:
+    runs = pd.DataFrame(lecture(run))
+    table = verdicts(runs)
+    assert table["run_id"].tolist() == runs["run_id"].tolist()
+    assert (
+        table["verdict"].tolist() == ["underfitting"] * 3 + ["overfitting"] * 3 + ["good fit"] * 3
+    )
+    assert counts(table) == {"good fit": 3, "underfitting": 3, "overfitting": 3, "undecided": 0}
+    shuffled = verdicts(runs.sample(frac=1, random_state=0)).set_index("run_id")
+    assert shuffled["verdict"].to_dict() == table.set_index("run_id")["verdict"].to_dict()
+
+
+def test_underfitting_below_the_best_validation_loss(run: Run) -> None:
+    """As small networks on the real table: their train loss is low, the best one's far lower."""
+    runs = [*seeds(run, hidden="[8]", train=5.0, val=5.3),
+            *seeds(run, train=1.1, val=4.7),
+            *seeds(run, "dropout p=0.3", train=1.94, val=4.21)]  # fmt: skip
+    assert only(judge(runs), "none · mlp 8") == (
+        "underfitting",
+        "train loss 5.000 is above the best validation loss 4.210 of this sweep: "
+        "more flexibility is possible",
+        MORE_FLEXIBLE,
+    )
+    runs[:3] = seeds(run, hidden="[16]", train=4.04, val=4.73)
+    assert only(judge(runs), "none · mlp 16")[:2] == (
+        "underfitting",
+        "train loss 4.040 is above 3.075, halfway between the best run's 1.940 and 4.210: "
+        "more flexibility is possible",
+    )
+
+
+def test_underfitting_in_time_asks_for_epochs(run: Run) -> None:
+    runs = lecture(run)
+    for one in runs[:3]:
+        one |= {"lowest/val/loss": one["best/val/loss"], "lowest/epoch": 40.0}
+    assert only(judge(runs), "none · linear")[2] == MORE_EPOCHS
+
+
+def test_overfitting_in_time(run: Run) -> None:
+    turned = {"lowest/val/loss": 15.0, "lowest/epoch": 12.0}
+    runs = lecture(run)[:6] + seeds(run, "dropout p=0.3", train=9.0, val=17.9, **turned)
+    assert only(judge(runs), "dropout") == (
+        "overfitting", "validation loss 17.90 had been 15.00 in an earlier epoch", STOP_EARLIER,
+    )  # fmt: skip
+    for one in runs[6:]:
+        one["lowest/val/loss"] = 17.0  # by luck, one epoch of many
+    assert only(judge(runs), "dropout")[0] == "good fit"
+
+
+def test_a_good_fit_without_a_gap_says_stop(run: Run) -> None:
+    runs = [*lecture(run), *seeds(run, "l2 λ=0.1", train=17.0, val=17.7)]
+    assert only(judge(runs), "l2") == (
+        "good fit",
+        "validation loss 17.70 is the best of this sweep, and its gap is 4% of it",
+        STOP,
+    )  # fmt: skip
+    assert only(judge(runs), "dropout")[:2] == (
+        "good fit",
+        "validation loss 17.90 is close to the best 17.70 of this sweep, and its gap is 50% of it",
+    )
+
+
+def test_noise_between_seeds_leaves_it_undecided(run: Run) -> None:
+    runs = lecture(run)
+    runs += [run("l2 λ=0.1", seed=s, train=15.0, val=v, **CONSTANT)
+             for s, v in enumerate((16.0, 20.5, 26.0))]  # fmt: skip
+    verdict, reason, after = only(judge(runs), "l2")
+    assert verdict == "undecided"
+    assert reason == (
+        "validation loss 20.83 is above the best 17.90 of this sweep, but within the noise of 5.80"
+    )
+    assert after == "more seeds would decide (seed=0,1,2,3,4)"
+    # what one seed reached is no matter of noise between seeds
+    assert verdicts(pd.DataFrame(runs))["verdict"].tolist()[-1] == "overfitting"
+
+
+def test_few_validation_rows_leave_it_undecided(run: Run) -> None:
+    runs = [*lecture(run), *seeds(run, "l2 λ=0.1", train=9.0, val=21.0)]
+    assert only(judge(runs), "l2")[0] == "overfitting"
+    few = [one | {"tags.val_rows": 30} for one in runs]
+    assert only(judge(few), "l2")[0] == "undecided"
+
+
+def test_one_seed_takes_the_assumed_noise(run: Run) -> None:
+    runs = [one for one in lecture(run) if one["seed"] == 0]
+    runs.append(run("l2 λ=0.1", train=9.0, val=20.0, **CONSTANT))
+    assert only(judge(runs), "l2")[0] == "undecided"
+    assert only(judge(runs, assumed_noise=0.01), "l2")[0] == "overfitting"
+
+
+def test_no_better_than_a_constant(run: Run) -> None:
+    runs = [*lecture(run), *seeds(run, "l1 λ=1", train=60.1, val=62.0)]
+    assert only(judge(runs), "l1") == (
+        "underfitting",
+        "validation loss 62.00 is no better than 62.00 of a constant, and train loss 60.10 neither",
+        MORE_FLEXIBLE,
+    )
+
+
+def test_nobody_beats_the_constant(run: Run) -> None:
+    runs = [*seeds(run, train=20.0, val=90.0), *seeds(run, "l1 λ=1", train=60.1, val=62.0)]
+    table = judge(runs)
+    assert only(table, "none") == (
+        "overfitting",
+        "validation loss 90.00 is no better than 62.00 of a constant, "
+        "while train loss 20.00 is below the constant's 60.00",
+        LESS_FLEXIBLE,
+    )
+    assert only(table, "l1") == (
+        "undecided",
+        "validation loss 62.00 is no better than 62.00 of a constant, and no run of this sweep is",
+        "more flexible networks or more epochs in the sweep, or better features, would decide",
+    )
+
+
+def test_nothing_more_flexible_was_tried(run: Run) -> None:
+    runs = [*seeds(run, hidden="[]", train=41.0, val=42.0),
+            *seeds(run, "l2 λ=1", hidden="[]", train=45.0, val=45.5)]  # fmt: skip
+    assert only(judge(runs), "none") == (
+        "undecided",
+        "validation loss 42.00 is the best of this sweep, but nothing more flexible was tried",
+        "a larger network, weaker regularization or more epochs in the sweep would decide",
+    )
+    # a larger network that does no better says that flexibility is not what is missing
+    more = [*seeds(run, hidden="[8]", train=41.0, val=42.5),
+            *seeds(run, hidden="[64]", train=40.5, val=42.4)]  # fmt: skip
+    assert only(judge([*runs, *more]), "none · mlp 8")[0] == "good fit"
+
+
+def test_nothing_less_flexible_was_tried(run: Run) -> None:
+    runs = [*seeds(run, train=9.0, val=17.0), *seeds(run, hidden="[64]", train=9.2, val=17.2)]
+    assert only(judge(runs), "none · mlp 64") == (
+        "undecided",
+        "validation loss 17.20 is close to the best 17.00 of this sweep, "
+        "but nothing less flexible was tried",
+        "a smaller network or stronger regularization in the sweep would decide",
+    )
+
+
+def test_rows_known_by_heart_tell_no_noise(run: Run) -> None:
+    runs = [*lecture(run)[:3], *seeds(run, train=0.5, val=17.9)]
+    assert only(judge(runs), "none · mlp") == (
+        "undecided",
+        "validation loss 17.90 is the best of this sweep, but it is 35.8 times train loss 0.50",
+        "more data or stronger regularization would decide",
+    )
+
+
+def test_near_a_best_that_knows_its_rows_by_heart_nothing_tells_the_noise(run: Run) -> None:
+    # An excess of twice the noise level, found by the benchmark: without a train loss that tells
+    # the noise, being close to the best is no sign of a good fit.
+    runs = [*lecture(run), *seeds(run, "l2 λ=0.1", train=4.2, val=17.0)]
+    found = only(judge(runs), "dropout")
+    assert found[0] == "undecided"
+    assert found[1].endswith("but it is 4.3 times the best's train loss 4.20")
+
+
+def test_one_run_alone(run: Run) -> None:
+    one = run(train=9.0, val=17.9, **CONSTANT)
+    (found,) = verdicts(pd.DataFrame([one])).to_dict("records")
+    assert (found["verdict"], found["reason"]) == (
+        "undecided",
+        "validation loss 17.90 has no other configuration beside it, "
+        "but nothing less flexible was tried",
+    )
+    rising = one | {"lowest/val/loss": 14.0, "lowest/epoch": 9.0}
+    assert verdicts(pd.DataFrame([rising]))["verdict"].tolist() == ["overfitting"]
+
+
+def test_failed_runs_have_no_verdict_but_their_reason(run: Run) -> None:
+    runs = [*lecture(run), run("l1 λ=9", failure="training loss became nan in epoch 2")]
+    runs.append(run("l1 λ=8", failure="x") | {"tags.failure": None, "status": "RUNNING"})
+    table = verdicts(pd.DataFrame(runs))
+    assert table[["verdict", "next"]].isna().sum().tolist() == [2, 2]
+    assert table["reason"].tolist()[-2:] == [
+        "training loss became nan in epoch 2", "without a result (status RUNNING)",
+    ]  # fmt: skip
+    assert only(judge(runs), "l1 λ=9") == (None, "training loss became nan in epoch 2", None)
+    assert only(judge(runs), "dropout")[0] == "good fit"
+
+
+def test_a_configuration_with_a_failed_seed_is_judged_by_the_others(run: Run) -> None:
+    runs = lecture(run)
+    runs[0] = run(hidden="[]", seed=0, failure="x")
+    table = judge(runs)
+    assert len(table) == 3
+    assert only(table, "none · linear")[0] == "underfitting"
+
+
+def test_only_failures(run: Run) -> None:
+    runs = pd.DataFrame([run(failure="x")])
+    assert verdicts(runs)["verdict"].tolist() == [None]
+    assert configuration_verdicts(runs)["reason"].tolist() == ["x"]
+    ranking = with_verdicts(rank(runs), runs)
+    assert verdict_sentence(ranking) == ""
+    assert with_verdicts(rank(pd.DataFrame()), pd.DataFrame()).empty
+
+
+def test_folds_bring_their_own_noise(run: Run) -> None:
+    def job(method: str, train: float, val: float, error: float) -> dict[str, Any]:
+        folds = {"validation.folds": 5, "validation.name": "kfold", "tags.val_rows": None}
+        return run(method, train=train, val=val, **(CONSTANT | folds),
+                   **{"best/val/loss/standard_error": error})  # fmt: skip
+
+    runs = [job("none", 1.1, 25.0, 1.0), job("dropout p=0.3", 9.0, 17.9, 1.0),
+            job("l2 λ=0.1", 9.0, 20.0, 1.0), job("l2 λ=9", 30.0, 32.0, 1.0)]  # fmt: skip
+    table = judge(runs)
+    assert [only(table, m)[0] for m in ("none", "dropout", "l2 λ=0.1", "l2 λ=9")] == [
+        "overfitting", "good fit", "undecided", "underfitting",
+    ]  # fmt: skip
+    assert verdicts(pd.DataFrame(runs))["verdict"].tolist() == [
+        "overfitting", "good fit", "undecided", "underfitting",
+    ]  # fmt: skip
+
+
+def test_different_losses_are_judged_by_deviance(run: Run) -> None:
+    mse = {"loss": "mse", "constant/val/loss": 1.0, "constant/train/loss": 1.0}
+    runs = lecture(run)
+    for one in seeds(run, "l2 λ=0.1", train=0.3, val=0.4, **mse):
+        runs.append(one | {"best/train/deviance": 80.0, "best/val/deviance": 85.0})
+    table = judge(runs)
+    assert only(table, "dropout")[0] == "good fit"
+    assert only(table, "l2")[0] == "underfitting"
+    assert only(table, "none · linear")[1].startswith("train loss 82.40 is above the best")
+
+
+def test_tables_are_judged_apart(run: Run) -> None:
+    other = [one | {"data.name": "lecture"} for one in lecture(run)]
+    for one in other:
+        for key in ("best/train/loss", "best/val/loss"):
+            one[key] *= 0.01
+    given = verdicts(pd.DataFrame([*lecture(run), *other]))["verdict"].tolist()
+    assert given[:9] == given[9:]
+
+
+def test_without_constants_and_lowest_losses_the_rest_of_the_rule_holds(run: Run) -> None:
+    bare = pd.DataFrame(lecture(run)).drop(columns=list(CONSTANT))
+    assert verdicts(bare)["verdict"].tolist()[::3] == ["underfitting", "overfitting", "good fit"]
+
+
+def test_the_note_counts_verdicts_and_shows_them(run: Run) -> None:
+    runs = pd.DataFrame(lecture(run))
+    ranking = with_verdicts(rank(runs), runs)
+    note = winner_note(ranking)
+    assert "Verdicts on configurations: 1 good fit, 1 overfitting, 1 underfitting." in note
+    assert "On the best: good fit, because validation loss 17.90 is the best" in note
+    assert "| 3 | none · linear | 3 | 41.20 | 42.00 ± 0.42 | 0.80 | underfitting |" in note
+    assert "verdict" not in winner_note(rank(runs))
+
+
+def test_the_file_of_thresholds_holds_the_defaults() -> None:
+    assert read_thresholds(ROOT / "conf/verdicts.yaml") == Thresholds()
+
+
+def test_without_a_file_the_defaults_hold(tmp_path: Path) -> None:
+    assert read_thresholds(tmp_path / "absent.yaml") == Thresholds()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("close: 2", "close = 2: input should be less than 1"),
+        ("closer: 0.1", "closer: unknown key; allowed: noise, assumed_noise, close, learned"),
+        ("a: [", "is not valid YAML"),
+        ("- 1", "input should be a valid dictionary"),
+    ],
+)
+def test_wrong_thresholds_are_named(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "verdicts.yaml"
+    file.write_text(text)
+    with pytest.raises(ThresholdError) as error:
+        read_thresholds(file)
+    assert message in str(error.value)
+    assert str(file) in str(error.value)
+
+
+@pytest.fixture(scope="module")
+def benchmark() -> Any:
+    """The benchmark as a module."""
+    path = ROOT / "benchmarks/verdicts.py"
+    spec = importlib.util.spec_from_file_location("benchmark_of_verdicts", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("near", "share", "far_off", "right", "acceptable"),
+    [
+        (0.0, -1.0, False, "good fit", "good fit"),
+        (0.08, 0.9, False, "good fit", "good fit|undecided|underfitting"),
+        (0.15, 0.1, False, "overfitting", "good fit|overfitting|undecided"),
+        (0.5, 0.9, False, "underfitting", "underfitting"),
+        (0.5, 0.5, False, "underfitting", "overfitting|underfitting"),
+        (0.0, 0.1, True, "overfitting", "overfitting|undecided"),
+        (0.5, 0.1, True, "overfitting", "overfitting"),
+    ],
+)
+def test_what_the_benchmark_calls_right(
+    benchmark: Any, near: float, share: float, far_off: bool, right: str, acceptable: str
+) -> None:
+    found = benchmark._right(near, share, far_off)
+    assert found == (right, "|" not in acceptable, acceptable)
+
+
+def test_a_problem_has_the_noise_that_it_claims(benchmark: Any) -> None:
+    problem = benchmark.Problem.draw(0)
+    x = problem.features(9, 20_000)
+    known = problem.mean(x)
+    assert problem.loss == "mse"
+    assert np.var(problem.target(known, 10) - known) == pytest.approx(problem.noise, rel=0.05)
+    assert known.std() == pytest.approx(1, rel=0.05)
+
+
+@pytest.mark.slow
+def test_verdicts_are_right_on_problems_whose_truth_is_known(benchmark: Any) -> None:
+    table = benchmark.judged(benchmark.train(first=500, problems=10, processes=1))
+    found = benchmark.summary(table)
+    assert found["runs"] > 400
+    assert found["accuracy"] > 0.93
+    assert found["far_off"] > 10
+    assert found["far_off.good_fit"] == 0

@@ -1,0 +1,293 @@
+"""Stacks on an engine: their results, what is lost on the way, and clusters of this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+import clusters
+import slurm
+from bikefit import tracking
+from bikefit.config import ConfigError
+from bikefit.data.files import write_json
+from bikefit.sweeps import jobs
+from bikefit.sweeps.cluster import Engine, _order, _ray_slots, _work, connect, run
+from bikefit.sweeps.jobs import Job, MemberError
+from bikefit.sweeps.processes import Board
+from bikefit.training.members import Failure, Member
+from conftest import ROOT, make_settings
+
+QUICK = ["network.hidden=[4]", "training.epochs=2", "training.batch_size=64"]
+PRESETS = sorted((ROOT / "conf/hydra/launcher").glob("*.yaml"))
+TESTS = str(ROOT / "tests")
+
+
+def member(*overrides: str) -> Member:
+    return Member(make_settings(*QUICK, *overrides))
+
+
+@dataclass
+class Call:
+    """A stack that is trained when it is asked for, or lost."""
+
+    train: Callable[[], Any] | None
+    ready: bool = True
+
+    def done(self) -> bool:
+        return self.ready
+
+    def result(self) -> Any:
+        if self.train is None:
+            raise RuntimeError("long story\nnode 7 is gone")
+        return self.train()
+
+
+class Here:
+    """An engine in this process that loses the stacks it is told to, counted as submitted."""
+
+    def __init__(self, lost: Sequence[int] = (), hanging: Sequence[int] = ()) -> None:
+        self.lost, self.hanging = lost, hanging
+        self.sizes: list[int] = []
+        self.cancelled = False
+        self.engine = Engine(2, self.submit, self.cancel)
+
+    def submit(self, stacks: Sequence[Sequence[Member]]) -> list[Call]:
+        calls = []
+        for stack in stacks:
+            number = len(self.sizes)
+            self.sizes.append(len(stack))
+            order = _order(stack)
+            train = None if number in self.lost else lambda order=order: _work(*order)
+            calls.append(Call(train, ready=number not in self.hanging))
+        return calls
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+@pytest.fixture
+def board() -> Iterator[Board]:
+    found = Board(2)
+    yield found
+    found.close()
+
+
+def test_stacks_come_back_with_their_results(workplace: Path, board: Board) -> None:
+    stacks = [[member("seed=0"), member("seed=1")], [member("optimizer=sgd", "optimizer.lr=1e12")]]
+    found = dict(run(stacks, Here().engine, board))
+    assert [len(found[i]) for i in (0, 1)] == [2, 1]
+    assert [r.selected for r in found[0]] == [2, 2]
+    assert "loss became" in found[1][0].failure.reason
+    assert board.epochs() == 6
+
+
+def test_a_lost_stack_is_done_again_in_halves(
+    workplace: Path, board: Board, caplog: pytest.LogCaptureFixture
+) -> None:
+    stacks = [[member(f"seed={seed}") for seed in range(5)], [member("seed=9")]]
+    engine = Here(lost=[0, 3, 4])  # the first stack, its second half, the first member of that
+    found = dict(run(stacks, engine.engine, board))
+    assert engine.sizes == [5, 1, 2, 3, 1, 2]
+    assert [getattr(result, "selected", None) for result in found[0]] == [2, 2, None, 2, 2]
+    assert isinstance(found[0][2], Failure)
+    assert "again, with nothing beside it: long story node 7 is gone" in found[0][2].reason
+    assert "5 members were lost with their machine; again: long story node 7" in caplog.text
+    alone = [member(f"seed={seed}") for seed in range(5)]
+    for one, other in zip(found[0], alone, strict=True):
+        if not isinstance(one, Failure):
+            assert one.metrics["val/loss"] == pytest.approx(
+                _work(*_order([other]))[0].metrics["val/loss"], rel=1e-4
+            )
+    assert found[1][0].selected == 2
+    assert board.epochs() == 12
+
+
+def test_a_member_alone_is_tried_twice(workplace: Path, board: Board) -> None:
+    engine = Here(lost=[0])
+    assert dict(run([[member()]], engine.engine, board))[0][0].selected == 2
+    assert engine.sizes == [1, 1]
+
+
+def test_what_has_not_come_back_is_dropped_when_asked_to_stop(
+    workplace: Path, board: Board
+) -> None:
+    stacks = [[member("seed=0")], [member("seed=1")]]
+    engine = Here(hanging=[1])
+    found = {}
+    for index, results in run(stacks, engine.engine, board):
+        found[index] = results
+        board.stop()
+    assert found[0][0].selected == 2
+    assert found[1][0] == Failure("stopped before it came back from the cluster", killed=True)
+    assert engine.cancelled
+
+
+def test_a_machine_with_another_table_says_so(workplace: Path) -> None:
+    order, version = _order([member()])
+    (failure,) = _work(order, "0123456789abcdef")
+    assert re.search(
+        rf"machine {socket.gethostname()}: .*data/features/full has data version {version}, not "
+        "0123456789abcdef: run `dvc pull`",
+        failure.reason,
+    )
+
+
+def test_a_worker_reads_a_table_that_was_made_anew(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(project / "data", tmp_path / "data")
+    monkeypatch.chdir(tmp_path)
+    before = _work(*_order([member()]))[0]
+    file = tmp_path / "data/features/full/table.json"
+    content = json.loads(file.read_text())
+    train = tmp_path / "data/features/full/train.parquet"
+    rows = content["rows"]
+    rows["train"], rows["validation"] = rows["validation"], rows["train"]
+    train.rename(train.with_name("x"))
+    train.with_name("validation.parquet").rename(train)
+    train.with_name("x").rename(train.with_name("validation.parquet"))
+    write_json(file, content | {"data_version": "anew"})
+    after = _work(*_order([member()]))[0]
+    assert (after.train_rows, after.val_rows) == (before.val_rows, before.train_rows)
+
+
+@pytest.mark.parametrize(
+    ("backend", "address", "said"),
+    [
+        ("spark", None, "must be one of loky, dask, ray, submitit"),
+        ("dask", None, "hydra.launcher.address is missing"),
+        ("ray", "127.0.0.1:9", r"address=127.0.0.1:9: .*refused; Ray needs that of its head node"),
+        ("ray", "ray://127.0.0.1:9", "127.0.0.1:9: .*refused"),
+        ("ray", "somewhere", "address=somewhere: .*; Ray needs that of its head node"),
+    ],
+)
+def test_what_cannot_be_reached_is_said(backend: str, address: str | None, said: str) -> None:
+    if backend != "spark":
+        pytest.importorskip({"dask": "distributed"}.get(backend, backend))
+    with pytest.raises(ConfigError, match=said), connect(backend, address):
+        pass
+
+
+def test_a_package_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ConfigError, match=r"ray is not installed here; `pip install .*cluster"):
+        connect("ray")
+
+
+def test_slurm_that_is_not_there_is_said(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("submitit", reason="the extra `cluster` is not installed")
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent))
+    with pytest.raises(ConfigError, match="backend=submitit"), connect("submitit", "slurm"):
+        pass
+    assert list(Path("multirun/submitit").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("needs", "slots"),
+    [
+        ({"num_cpus": 1}, 12),
+        ({"num_cpus": 1, "num_gpus": 0}, 12),
+        ({"num_cpus": 2, "num_gpus": 1}, 4),
+        ({"num_cpus": 5, "num_gpus": 0.5}, 2),
+    ],
+)
+def test_rays_cores_and_gpus_say_how_many_stacks_train_at_once(
+    needs: dict[str, float], slots: int
+) -> None:
+    assert _ray_slots({"CPU": 12.0, "GPU": 4.0, "memory": 1e9}, needs) == slots
+
+
+def test_a_ray_cluster_without_a_gpu_is_refused() -> None:
+    said = "no stack fits into the Ray cluster: each needs 1 CPU and 1 GPU, it has .*'CPU': 2.0"
+    with pytest.raises(ConfigError, match=said):
+        _ray_slots({"CPU": 2.0}, {"num_cpus": 1, "num_gpus": 1})
+
+
+@pytest.mark.parametrize("file", PRESETS, ids=lambda p: p.stem)
+def test_a_preset_composes(file: Path) -> None:
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        found = compose("train", [f"hydra/launcher={file.stem}"], return_hydra_config=True)
+    launcher = found.hydra.launcher
+    assert launcher._target_.endswith(".StackLauncher")
+    assert launcher.backend == {"slurm": "submitit"}.get(file.stem, file.stem)
+    assert file.read_text().startswith(f"# python -m bikefit.train -m hydra/launcher={file.stem}")
+
+
+# ---- clusters of this machine, one worker killed in the middle ----
+
+LAYERS = """[
+  {{name: hidden.linear, _target_: torch.nn.Linear, out_features: 4}},
+  {{name: hidden.relu, _target_: torch.nn.ReLU}},
+  {{name: deadly, _target_: deadly.Once, spared: {spared}, marker: "{marker}", node: {node}}},
+  {{name: output.linear, _target_: torch.nn.Linear, out_features: 1}}]"""
+
+
+def deadly_jobs(marker: Path, node: bool, *overrides: str) -> list[Job]:
+    """Four runs, the first of which to come to its 20th step kills its worker."""
+    layers = " ".join(
+        LAYERS.format(spared=os.getpid(), marker=marker, node=str(node).lower()).split()
+    )
+    given = ["network=custom", f"network.layers={layers}", "network.allow=[deadly]",
+             "training.epochs=6", "training.batch_size=64", *overrides]  # fmt: skip
+    found = [Job(make_settings(*given, f"seed={seed}"), f"seed={seed}") for seed in range(4)]
+    wild = make_settings(*given, "optimizer=sgd", "optimizer.lr=1e12")
+    return [*found, Job(wild, "wild")]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # of the engines' own code
+@pytest.mark.parametrize(
+    ("backend", "cluster", "package"),
+    [
+        ("dask", clusters.dask, "distributed"),
+        ("ray", clusters.ray, "ray"),
+        ("submitit", clusters.submitit, "submitit"),
+        ("submitit", clusters.slurm_itself, "submitit"),
+    ],
+    ids=["dask", "ray", "submitit", "slurm"],
+)
+def test_a_worker_that_dies_costs_no_run(
+    backend: str, cluster: Any, package: str, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip(package, reason="the extra `cluster` is not installed")
+    if cluster is clusters.slurm_itself and not slurm.installed():
+        pytest.skip("Slurm and munge are not installed")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "src"), TESTS]))
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    if backend == "submitit":  # waits for the result of who died, should the disk be slow
+        monkeypatch.setattr("submitit.core.core.Job._results_timeout_s", 1)
+    marker = workplace / "died"
+    node = backend == "ray"
+    with cluster() as (address, options), connect(backend, address, options, 2) as engine:
+        there = jobs.train(deadly_jobs(marker, node), None, stack_size=2, engine=engine)
+    assert marker.exists(), "no worker died"
+    here_jobs = deadly_jobs(marker, node, "rerun=true")
+    here = jobs.train(here_jobs, None, processes=1, stack_size=2)
+    assert there[:4] == pytest.approx(here[:4], rel=1e-5)
+    assert isinstance(there[4], MemberError)
+    assert str(there[4]) == str(here[4])
+    tracking.client.cache_clear()
+
+
+@pytest.mark.slow
+def test_the_command_runs_a_sweep_on_another_engine(workplace: Path) -> None:
+    pytest.importorskip("submitit", reason="the extra `cluster` is not installed")
+    command = [sys.executable, "-m", "bikefit.train", "-m", *QUICK, "seed=0,1",
+               "hydra/launcher=slurm", "hydra.launcher.address=local",
+               "hydra.launcher.options.mem_gb=2"]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    runs = tracking.read_runs(tracking.latest_sweep())
+    assert runs["status"].tolist() == ["FINISHED", "FINISHED"]
