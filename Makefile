@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup repro test readme case-study bench bench-scaling bench-search bench-report \
-	bench-verdicts bench-champion faults audit ui clean
+	bench-verdicts bench-convergence bench-champion faults audit ui clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,6 +65,10 @@ bench-report: setup ## time the report of 1,000 runs of 50 epochs (limit 20 s)
 
 bench-verdicts: setup ## are verdicts right? 200 synthetic sweeps whose truth is known
 	python benchmarks/verdicts.py --write
+
+bench-convergence: setup ## is training finished? every network, then trained twice as long
+	dvc repro featurize
+	python benchmarks/convergence.py --write
 
 bench-champion: setup ## is the champion better than boosted trees? 11 draws of the split
 	dvc repro featurize

@@ -21,23 +21,32 @@ import numpy as np
 import pandas as pd
 import torch
 
-from bikefit.comparison.verdicts import Thresholds, read_thresholds, verdicts
+from bikefit.comparison import paths as paths_of
+from bikefit.comparison.parts import DAYS
+from bikefit.comparison.ranking import comparison
+from bikefit.comparison.verdicts import (
+    Thresholds,
+    along,
+    configuration_verdicts,
+    read_thresholds,
+    verdicts,
+)
 from bikefit.config import Settings, flat, parse, regularization_label
 from bikefit.data.table import Table
 from bikefit.nn.stacking import Stack
-from bikefit.training.callbacks import Selection
+from bikefit.training.callbacks import Halfway, Selection
 from bikefit.training.data import Batches, Rows, StackData
-from bikefit.training.final import constant_losses
+from bikefit.training.final import constant_losses, unfinished
 from bikefit.training.fit import train as train_stack
 from bikefit.training.folds import Fold, Pool
-from bikefit.training.module import StackModule
+from bikefit.training.module import StackModule, evaluate
 from bikefit.training.strengths import make_network, strengths
 
 HELD_OUT = 3000
 PROBLEMS = 200
 SEEDS = (0, 1, 2)
 FRESH = 4000  # rows on which a network is compared with the known function
-SMALL = ([], [1], [3], [8])
+SMALL = ([], [1], [3], [8], [32])
 LARGE = [32, 32]
 ON_LARGE: tuple[dict[str, float], ...] = (
     {}, {"l2": 1e-4}, {"l2": 1e-3}, {"l2": 1e-2}, {"l2": 1e-1}, {"l2": 1.0},
@@ -127,7 +136,7 @@ def settings(
         "data": {"name": f"problem {problem.seed}"},
         "network": {"name": "mlp" if hidden else "linear", "hidden": hidden},
         "regularization": scaled,
-        "optimizer": {"name": "adam", "lr": 0.015},
+        "optimizer": {"name": "adam", "lr": 0.02, "schedule": "one_cycle"},
         "training": {"epochs": 120, "batch_size": 100},
         "validation": {"name": "holdout"},
         "trainer": {},
@@ -169,20 +178,32 @@ def fit(problem: Problem, members: Sequence[Settings]) -> list[dict[str, Any]]:
     )  # fmt: skip
     batches = Batches([(s, rows.train_rows[0]) for s in seeds], members[0].training.batch_size)
     selection = Selection([m.regularization.patience for m in members])
-    train_stack(module, StackData(batches, len(rows.target)), members[0], [selection])
+    halfway = Halfway()
+    train_stack(module, StackData(batches, len(rows.target)), members[0], [selection, halfway])
+    final = unfinished(module, halfway.state)
     module.stack.load(selection.state)
-    constant = {k: v.tolist() for k, v in constant_losses(module).items()}
+    final |= constant_losses(module)
     truth = _truth(problem, module, pool)
+    by_row = _by_row(module)
     return [
-        _record(member, module, selection, constant, m) | {k: v[m] for k, v in truth.items()}
+        _record(member, module, selection, m)
+        | {k: v[m].item() for k, v in final.items()}
+        | {k: v[m] for k, v in truth.items()}
+        | {DAYS.format("loss"): by_row[m]}
         for m, member in enumerate(members)
     ]
 
 
-def _record(
-    member: Settings, module: StackModule, selection: Selection, constant: dict[str, list[float]],
-    m: int,
-) -> dict[str, Any]:  # fmt: skip
+@torch.no_grad()
+def _by_row(module: StackModule) -> list[tuple[float, ...]]:
+    """What each validation row adds to the loss: rows here are as independent as days are."""
+    held_out = module.rows.masks[1, 0] > 0
+    output = evaluate(module.stack.eval(), module.rows, 0)
+    rows = module.loss.rows(output, module.rows.target)[:, held_out].double()
+    return [tuple(row) for row in (rows / rows.shape[1]).tolist()]
+
+
+def _record(member: Settings, module: StackModule, selection: Selection, m: int) -> dict[str, Any]:
     """A run as `tracking.read_runs` would give it."""
     at, last = selection.selected[m], selection.last[m]
     history = {
@@ -196,7 +217,6 @@ def _record(
         "lowest/val/loss": min(history["val/loss"]),
         "lowest/epoch": 1.0 + int(np.argmin(history["val/loss"])),
         "tags.val_rows": str(int(module.rows.masks[1, 0].sum())),
-        **{name: values[m] for name, values in constant.items()},
         **{f"best/{name}": values[at - 1] for name, values in history.items()},
     }  # fmt: skip
     if selection.failure[m]:
@@ -305,6 +325,54 @@ def judged(runs: pd.DataFrame, thresholds: Thresholds | None = None) -> pd.DataF
     return table[table["verdict"].notna()].reset_index(drop=True)
 
 
+def directions(runs: pd.DataFrame, thresholds: Thresholds | None = None) -> pd.DataFrame:
+    """Check on every path of every problem that verdicts point to where the truth is better.
+
+    A case is a configuration whose expected loss on fresh rows, irreducible loss plus mean excess,
+    is at least 5 % above the lowest of its path. Its verdict points the wrong way if it asks for
+    more flexibility where the lowest has less, or the other way round, unless another path of the
+    configuration has somebody there who is truly 5 % better.
+
+    Returns:
+        A row a case: ``problem``, ``configuration``, ``key``, ``verdict``, ``wrong``, and
+        ``told``, whether the product's own noise tells the difference.
+    """
+    cases = []
+    for problem, group in runs.groupby("problem"):
+        own = group.reset_index(drop=True).dropna(axis=1, how="all")
+        names = comparison(own)["configuration"]
+        loss = (own["truth.irreducible"] + own["truth.excess"]).groupby(names).mean()
+        given = configuration_verdicts(own, thresholds).set_index("configuration")["verdict"]
+        paths = [path for path in paths_of.find_paths(own) if path.direction]
+        truths = [_better(path, loss) for path in paths]
+        for path, told in zip(paths, along(own, paths, thresholds), strict=True):
+            lowest = loss[list(path.configurations)].idxmin()
+            for name in path.configurations:
+                if loss[name] < 1.05 * loss[lowest]:
+                    continue
+                side = next(s for s, others in path.sides(name).items() if lowest in others)
+                points = {"underfitting": 1, "overfitting": -1}.get(given[name], 0)
+                elsewhere = any(points in t.get(name, set()) for t in truths)
+                near = told["within_noise"].get(name)
+                cases.append({
+                    "problem": problem, "configuration": name, "key": path.key,
+                    "verdict": given[name], "wrong": points == -side and not elsewhere,
+                    "told": near is not pd.NA and not near,
+                })  # fmt: skip
+    return pd.DataFrame(cases)
+
+
+def _better(path: paths_of.Path, loss: pd.Series) -> dict[str, set[int]]:
+    """The sides on which a path truly has somebody 5 % better, by configuration."""
+    return {
+        name: {
+            side for side, others in path.sides(name).items()
+            if loss[name] >= 1.05 * loss[others].min()
+        }
+        for name in path.configurations
+    }  # fmt: skip
+
+
 def confusion(table: pd.DataFrame) -> pd.DataFrame:
     """Count runs by the right verdict (rows) and the given one (columns)."""
     counted = pd.crosstab(table["right"], table["verdict"])
@@ -330,7 +398,7 @@ def summary(table: pd.DataFrame) -> dict[str, float]:
     }
 
 
-def report(table: pd.DataFrame, first: int) -> str:
+def report(table: pd.DataFrame, cases: pd.DataFrame, first: int) -> str:
     """Write the result as Markdown."""
     found = summary(table)
     clear = table[table["clear"]]
@@ -349,6 +417,10 @@ with squared error, half with Poisson counts. Thresholds were set on other probl
   the clear ones that got a verdict.
 - Runs whose excess loss is more than twice the irreducible loss: {found["far_off"]}, of which
   **called a good fit: {found["far_off.good_fit"]}**.
+- Directions: in {len(cases)} cases a configuration's expected loss is at least 5 % above the lowest
+  of its path. **Verdicts that point the wrong way: {int(cases["wrong"].sum())}**; called a good
+  fit although the noise tells the difference:
+  {int((cases["told"] & (cases["verdict"] == "good fit")).sum())} of {int(cases["told"].sum())}.
 
 Clear runs, the right verdict (row) against the given one (column):
 
@@ -390,11 +462,15 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=HELD_OUT, help="seed of the first problem")
     parser.add_argument("--processes", type=int, default=joblib.cpu_count())
     parser.add_argument("--write", action="store_true", help="write benchmarks/verdicts.md")
+    parser.add_argument("--keep", type=Path, help="file that keeps the runs, to judge them again")
     options = parser.parse_args()
     start = time.perf_counter()
     runs = train(options.first, options.problems, options.processes)
-    text = report(judged(runs, read_thresholds()), options.first)
+    given = read_thresholds()
+    text = report(judged(runs, given), directions(runs, given), options.first)
     print(text)
+    if options.keep:
+        runs.to_pickle(options.keep)
     print(f"{time.perf_counter() - start:.0f} s")
     if options.write:
         Path(__file__).with_suffix(".md").write_text(text, encoding="utf-8")

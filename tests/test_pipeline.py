@@ -17,7 +17,7 @@ from conftest import ROOT
 from synthetic import raw_hours
 
 GRIDS = [
-    {"network": "linear"},
+    {"network": "linear", "network.hidden": "[]"},
     {"network.hidden": "[2],[8]"},
     {"regularization.dropout": "0.3", "network.hidden": "[8]"},
 ]
@@ -35,7 +35,7 @@ def copy(tmp_path: Path) -> Path:
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     params["download"] |= {"file": "own.csv", "sha256": None}
     for name, table in params["featurize"]["tables"].items():
-        table["rows"] = None if name == "full" else 240
+        table["rows"] = None if name in ("full", "rich") else 240
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
     raw_hours(days=20).to_csv(tmp_path / "own.csv", index=False)
     experiment = tmp_path / "conf/experiment/comparison.yaml"
@@ -73,7 +73,7 @@ def test_the_whole_recipe(copy: Path) -> None:
     test = json.loads((copy / "reports/test.json").read_text())
     assert test["winner"] == metrics["winner"]["configuration"]
     assert "is the first" in printed  # version of the model, which is now champion
-    for picture in ("raw_data.png", "comparison.png"):
+    for picture in ("raw_data.png", "comparison.png", "curves.png"):
         assert (copy / "reports" / picture).read_bytes().startswith(b"\x89PNG")
     assert "validation loss" in dvc(copy, "plots", "show", "--json").lower()
     assert "winner" in dvc(copy, "metrics", "show")

@@ -59,14 +59,14 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def _compare(sweeps: Sequence[str], options: argparse.Namespace) -> None:
     from bikefit import tracking
     from bikefit.comparison.conclude import conclude
-    from bikefit.comparison.folds import with_folds
+    from bikefit.comparison.parts import with_parts
     from bikefit.comparison.ranking import between, choice_sentence
     from bikefit.comparison.terminal import print_ranking
 
     rankings = []
     for sweep in sweeps:
         print(f"{tracking.sweep_name(sweep)} ({sweep})\n")
-        runs = with_folds(tracking.read_runs(sweep))
+        runs = with_parts(tracking.read_runs(sweep))
         rankings.append(conclude(sweep, runs))
         print_ranking(rankings[-1])
         if options.one_standard_error:
@@ -85,16 +85,15 @@ def _compare(sweeps: Sequence[str], options: argparse.Namespace) -> None:
 
 def _renew(file: Path, section: str, sweep: str) -> None:
     """Put the table of a sweep into a section of a document."""
-    from bikefit.comparison.folds import fold_table, with_folds
-    from bikefit.comparison.ranking import rank, winner_note
-    from bikefit.comparison.verdicts import read_thresholds, with_verdicts
+    from bikefit.comparison.conclude import note
+    from bikefit.comparison.folds import fold_table
+    from bikefit.comparison.parts import with_parts
     from bikefit.data.files import renew
     from bikefit.tracking import read_runs
 
-    runs = with_folds(read_runs(sweep))
-    ranking = with_verdicts(rank(runs), runs, read_thresholds())
-    folded = (ranking["folds"] > 1).any()
-    renew(file, section, fold_table(runs) if folded else winner_note(ranking, top=len(ranking)))
+    runs = with_parts(read_runs(sweep))
+    folded = "validation.folds" in runs and (runs["validation.folds"] > 1).any()
+    renew(file, section, fold_table(runs) if folded else note(runs))
 
 
 if __name__ == "__main__":

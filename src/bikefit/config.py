@@ -18,6 +18,7 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 Strength = Annotated[Finite, Field(ge=0)]
 Probability = Annotated[Finite, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
+PLAIN: Literal["gelu"] = "gelu"  # activation that labels leave out
 
 
 class ConfigError(ValueError):
@@ -69,13 +70,15 @@ class Layer(BaseModel):
 class NetworkSettings(Section):
     """A list of layers, or its short form: a multilayer perceptron or a linear model.
 
-    ``allow`` names packages whose functions and classes may be layers beside those of torch.
+    ``allow`` names packages whose functions and classes may be layers beside those of torch; ``lr``
+    is the learning rate that suits the network, to which an optimizer may refer.
     """
 
     name: str
     hidden: tuple[Count, ...] = ()
-    activation: Literal["relu", "gelu", "silu", "tanh", "sigmoid", "identity"] = "relu"
+    activation: Literal["relu", "gelu", "silu", "tanh", "sigmoid", "identity"] = PLAIN
     layers: tuple[Layer, ...] | None = None
+    lr: Annotated[Finite, Field(gt=0)] | None = None
     allow: tuple[Annotated[str, Field(pattern=r"^[A-Za-z]\w*(\.\w+)*$")], ...] | None = None
 
     @model_validator(mode="after")
@@ -243,7 +246,8 @@ def flat(settings: Settings) -> dict[str, str | int | float | bool]:
         elif value is not None and not (isinstance(value, float) and math.isnan(value)):
             pairs[prefix] = value
 
-    walk("", settings.model_dump(exclude={"trainer", "tracking", "rerun"}, by_alias=True))
+    silent: Any = {"trainer": True, "tracking": True, "rerun": True, "network": {"lr"}}
+    walk("", settings.model_dump(exclude=silent, by_alias=True))
     return pairs
 
 
@@ -262,8 +266,8 @@ def describe(settings: Settings, fold: int | None = None) -> str:
 
 
 def network_label(network: NetworkSettings) -> str:
-    """Say what the network is: "mlp 256×256", "mlp 64 gelu", "linear"."""
-    activation = network.activation if network.hidden and network.activation != "relu" else ""
+    """Say what the network is: "mlp 256×256", "mlp 64 relu", "linear"."""
+    activation = network.activation if network.hidden and network.activation != PLAIN else ""
     return " ".join([network.name, "×".join(map(str, network.hidden)), activation]).strip()
 
 

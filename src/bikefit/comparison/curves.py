@@ -9,11 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import groupby
 
 import numpy as np
 import pandas as pd
+from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter, NullLocator
 
@@ -27,29 +29,14 @@ from bikefit.comparison.figures import (
     plain_ticks,
     title,
 )
-from bikefit.comparison.ranking import (
-    NOISE,
-    comparison,
-    measure,
-    number,
-    rank,
-    settings,
-    unit,
-    with_spread,
-)
+from bikefit.comparison.paths import FRACTION, Path, find_paths
+from bikefit.comparison.ranking import comparison, measure, number, rank, unit, with_spread
+from bikefit.comparison.verdicts import Thresholds, along
+from bikefit.data.pictures import STYLE
 
-# The last part of a swept key: its name, its unit, and whether more of it makes a network more (+1)
-# or less (-1) flexible; all others are drawn without regions.
-KEYS: dict[str, tuple[str, str, int]] = {
-    "l1": ("l1 λ", "", -1), "l2": ("l2 λ", "", -1), "lp": ("lp λ", "", -1),
-    "weight_decay": ("weight decay λ", "", -1), "dropout": ("dropout p", "", -1),
-    "width": ("width", "units a layer", 1), "depth": ("depth", "hidden layers", 1),
-    "epochs": ("epochs", "", 1), "patience": ("patience", "epochs", 1),
-    "lr": ("learning rate", "", 0), "batch_size": ("batch size", "rows", 0), "p_norm": ("p", "", 0),
-}  # fmt: skip
-FRACTION = "data.fraction"
 LINEAR = {"dropout", "depth", "p_norm"}  # all others are logarithmic where they span enough
 FEWEST = 3  # values of a key that make a curve
+MOST = 6  # curves in the overview
 OVERLAID = 40  # faint runs behind the ones that stand out
 
 
@@ -66,39 +53,26 @@ class Learning:
 
 @dataclass(frozen=True)
 class Series:
-    """Configurations that differ in one setting alone.
+    """A path with what was measured along it.
 
-    ``table`` is their ranking in the order of ``value``, with ``rows``, the number of training
-    rows, and ``run_id``, a run of one seed; ``fixed`` says what else is set where there are
-    several series of the same key.
+    ``table`` is the ranking of its configurations in the order of ``value``, with ``rows``, the
+    number of training rows, ``run_id``, a run of one seed, and ``side``: what the path says of the
+    configuration, "underfitting" where more flexible is clearly better, "overfitting" where less
+    is, else "".
     """
 
-    key: str
+    path: Path
     table: pd.DataFrame
-    fixed: str = ""
 
     @property
-    def last(self) -> str:
-        """The key without its group."""
-        return self.key.rsplit(".", 1)[-1]
-
-    @property
-    def label(self) -> str:
-        """What the setting is called."""
-        name = KEYS[self.last][0] if self.last in KEYS else self.last.replace("_", " ")
-        layer = self.key.removeprefix("regularization.layers.")
-        return name if layer == self.key else f"{layer.split('.')[0]} {name}"
-
-    @property
-    def axis(self) -> str:
-        """The label with its unit."""
-        unit = KEYS[self.last][1] if self.last in KEYS else ""
-        return f"{self.label} ({unit})" if unit else self.label
+    def key(self) -> str:
+        """The setting that varies."""
+        return self.path.key
 
     @property
     def direction(self) -> int:
         """+1 if more of it is more flexible, -1 if less, 0 if that cannot be said."""
-        return KEYS[self.last][2] if self.last in KEYS else 0
+        return self.path.direction
 
 
 def cast(table: pd.DataFrame, ranking: pd.DataFrame) -> dict[str, pd.Series]:
@@ -178,71 +152,39 @@ def _logarithmic_if_wide(axes: Axes, values: Sequence[float]) -> None:
         plain_ticks(axes.yaxis)
 
 
-def find_series(runs: pd.DataFrame, each: int = 2) -> list[Series]:
+def find_series(
+    runs: pd.DataFrame, each: int = 2, thresholds: Thresholds | None = None
+) -> list[Series]:
     """Find every setting of which a sweep has a curve: all other settings equal.
-
-    Widths and depths are read from networks whose layers are equally wide.
 
     Args:
         runs: as :func:`bikefit.tracking.read_runs` gives them.
         each: series of the same key to keep, those that reach the lowest validation loss.
+        thresholds: of the verdicts, whose evidence the curves show; the defaults if None.
     """
-    if runs.empty or "loss" not in runs:
-        return []
-    table = comparison(runs)
-    frame = _numbered(runs)
-    loss = table[f"val_{measure(table)}"]
-    found: list[Series] = []
-    for key in [k for k in frame if pd.api.types.is_numeric_dtype(frame[k])]:
-        fewest = 2 if key == FRACTION else FEWEST
-        others = [other for other in frame if other != key]
-        finished = frame[loss.notna() & frame[key].notna()]
-        if finished[key].nunique() < fewest:
-            continue
-        groups = [
-            group.index
-            for _, group in finished.groupby(others, dropna=False, sort=False)
-            if group[key].nunique() >= fewest
-        ]
-        groups.sort(key=lambda group: loss[group].min())
-        firsts = frame[frame.index.isin([group[0] for group in groups])]
-        apart = [str(other) for other in others if firsts[other].nunique() > 1]
-        for group in groups[:each]:
-            fixed = ", ".join(_setting(other, firsts[other][group[0]]) for other in apart)
-            found.append(Series(str(key), _along(runs.loc[group], frame[key]), fixed))
-    return found
+    kept: list[Path] = []
+    for path in find_paths(runs):
+        fewest = 2 if path.key == FRACTION else FEWEST
+        same = sum(other.key == path.key for other in kept)
+        if len(path.values) >= fewest and same < each:
+            kept.append(path)
+    told = along(runs, kept, thresholds) if kept else []
+    return [
+        Series(p, _measured(runs, p).join(t, on="configuration"))
+        for p, t in zip(kept, told, strict=True)
+    ]
 
 
-def _numbered(runs: pd.DataFrame) -> pd.DataFrame:
-    """The settings, widths and depth in the place of the list of widths, truths as text."""
-    frame = runs[settings(runs)].copy()
-    hidden = frame.pop("network.hidden") if "network.hidden" in frame else pd.Series("", runs.index)
-    widths = hidden.astype(object).fillna("").astype(str).str.strip("[]")
-    lists = widths.str.split(",")
-    even = lists.map(lambda width: len(set(width)) == 1)
-    frame["network.width"] = pd.to_numeric(lists.str[0].where(even), errors="coerce")
-    frame["network.depth"] = lists.map(len).where(widths != "", 0)
-    frame["network.shape"] = widths.mask(even, "")
-    truths = frame.select_dtypes("bool")
-    return frame.assign(**{str(key): truths[key].astype(str) for key in truths})
-
-
-def _setting(key: str, value: Any) -> str:
-    text = f"{value:g}" if isinstance(value, float) else str(value)
-    return f"{key.rsplit('.', 1)[-1].replace('_', ' ')} {text or 'none'}"
-
-
-def _along(runs: pd.DataFrame, values: pd.Series) -> pd.DataFrame:
-    """The ranking of runs that differ in one setting, in the order of its values."""
-    frame = pd.DataFrame(
-        {
-            "configuration": comparison(runs)["configuration"],
-            "value": values[runs.index].astype(float),
-            "rows": pd.to_numeric(runs.get("tags.train_rows", pd.Series(np.nan, runs.index))),
-        }
-    )
-    known = frame.groupby("configuration").mean().join(_of_one_seed(runs, frame["configuration"]))
-    return rank(runs).join(known, on="configuration").sort_values("value").reset_index(drop=True)
+def _measured(runs: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """The ranking of the runs of a path in the order of its values."""
+    names = comparison(runs)["configuration"]
+    own = runs[names.isin(path.configurations)]
+    rows = pd.to_numeric(own.get("tags.train_rows", pd.Series(np.nan, own.index)))
+    known = pd.DataFrame({"value": path.values}, index=pd.Index(path.configurations))
+    known["rows"] = rows.groupby(names[own.index]).mean()
+    known["run_id"] = _of_one_seed(own, names[own.index])
+    table = rank(own).drop(columns=["difference_se", "within_noise"])
+    return table.join(known, on="configuration").sort_values("value").reset_index(drop=True)
 
 
 def _of_one_seed(runs: pd.DataFrame, configuration: pd.Series) -> pd.Series:
@@ -253,23 +195,67 @@ def _of_one_seed(runs: pd.DataFrame, configuration: pd.Series) -> pd.Series:
 
 
 def flexibility(series: Series) -> Figure:
-    """Draw train and validation loss along a setting, with the regions beside the minimum.
+    """Draw train and validation loss along a setting, with what the path says of each value.
 
-    The band is ± a standard deviation over seeds or folds. Outside the values that lie within
-    the noise of the minimum, the side of more flexibility is shaded as overfitting, that of less
-    as underfitting.
+    The band is ± a standard deviation over seeds or folds. Shaded are the values from which a step
+    towards more flexibility (underfitting) or less (overfitting) clearly lowers the validation
+    loss: the evidence that verdicts rest on.
     """
-    places, logarithmic = positions(series)
     with panel() as axes:
-        if logarithmic:
-            axes.set_xscale("log")
-        _two_losses(axes, series.table, places)
-        _value_ticks(axes, places, series.table["value"], logarithmic)
-        _regions(axes, series, places, logarithmic)
-        axes.set(xlabel=series.axis, ylabel=f"loss ({unit(series.table)})")
+        _flexibility(axes, series)
+        axes.set_ylabel(f"loss ({unit(series.table)})")
         axes.legend(fontsize=7.5)
         title(axes, headline(series))
     return drawn(axes)
+
+
+def _flexibility(axes: Axes, series: Series, mirrored: bool = False) -> None:
+    places, logarithmic = positions(series)
+    if logarithmic:
+        axes.set_xscale("log")
+    _two_losses(axes, series.table, places)
+    _value_ticks(axes, places, series.table["value"], logarithmic)
+    _regions(axes, series, places, logarithmic, mirrored)
+    axes.set_xlabel(series.path.axis)
+
+
+def overview(found: Sequence[Series]) -> Figure | None:
+    """Draw the curves of flexibility side by side, from little to much of it, on one scale.
+
+    Args:
+        found: series; one of each setting is drawn, and none that has no direction.
+
+    Returns:
+        None where there is no such curve.
+    """
+    shown = {one.key: one for one in reversed(found) if one.direction}
+    shown_last = sorted(shown.values(), key=lambda one: -one.direction)[:MOST]
+    if not shown_last:
+        return None
+    columns = min(3, len(shown_last))
+    rows = -(-len(shown_last) // columns)
+    with rc_context(STYLE):
+        figure = Figure(figsize=(3.3 * columns, 2.9 * rows + 0.4), dpi=110, layout="constrained")
+        FigureCanvasAgg(figure)
+        panels = figure.subplots(rows, columns, squeeze=False, sharey=True)
+        for axes, series in zip(panels.ravel(), shown_last, strict=False):
+            mirrored = series.direction < 0  # flexibility grows to the right in every panel
+            _flexibility(axes, series, mirrored)
+            axes.set_title(headline(series).split(":")[0])
+            axes.tick_params(axis="x", labelsize=7)
+            if mirrored:
+                axes.invert_xaxis()
+        for axes in panels.ravel()[len(shown_last) :]:
+            axes.set_visible(False)
+        for axes in panels[:, 0]:
+            axes.set_ylabel("loss")
+        handles, labels = panels[0, 0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper right", ncols=2, fontsize=8)
+        figure.suptitle(
+            f"Too rigid ← flexibility → too flexible · {unit(shown_last[0].table)}",
+            fontsize=11, fontweight="bold", x=0.01, ha="left",
+        )  # fmt: skip
+    return figure
 
 
 def positions(series: Series) -> tuple[np.ndarray, bool]:
@@ -280,7 +266,7 @@ def positions(series: Series) -> tuple[np.ndarray, bool]:
     values = series.table["value"].to_numpy(dtype=float)
     positive = values[values > 0]
     wide = len(positive) > 1 and positive[-1] / positive[0] > LOGARITHMIC
-    if series.last in LINEAR or not wide or values[0] < 0:
+    if series.path.last in LINEAR or not wide or values[0] < 0:
         return values, False
     step = max(3.0, positive[1] / positive[0])
     return np.where(values > 0, values, positive[0] / step), True
@@ -310,44 +296,28 @@ def _value_ticks(axes: Axes, places: np.ndarray, values: pd.Series, logarithmic:
         axes.xaxis.set_minor_formatter(NullFormatter())
 
 
-def good(series: Series) -> tuple[int, int]:
-    """Return the first and the last place around the minimum that lie within the noise of it."""
+def _regions(
+    axes: Axes, series: Series, places: np.ndarray, logarithmic: bool, mirrored: bool
+) -> None:
+    """Shade the values of which the path says that more, or less, flexibility is better."""
     table = series.table
-    best = int(table[f"val_{measure(table)}"].to_numpy().argmin())
-    near = table["within_noise"].fillna(False).astype(bool).tolist()
-    first = last = best
-    while first > 0 and near[first - 1]:
-        first -= 1
-    while last < len(near) - 1 and near[last + 1]:
-        last += 1
-    return first, last
-
-
-def _regions(axes: Axes, series: Series, places: np.ndarray, logarithmic: bool) -> None:
-    """Shade what lies beyond the good fits, on the side of more and of less flexibility."""
-    first, last = good(series)
-    best = places[int(series.table[f"val_{measure(series.table)}"].to_numpy().argmin())]
+    best = places[int(table[f"val_{measure(table)}"].to_numpy().argmin())]
     axes.axvline(best, color=ROLES["winner"], linewidth=1, linestyle=":", zorder=1)
-    if not series.direction:
-        return
-
-    def between(one: float, other: float) -> float:
-        return math.sqrt(one * other) if logarithmic else (one + other) / 2
-
     left, right = axes.get_xlim()
-    sides = ["underfitting", "overfitting"][:: series.direction]
-    edges = (
-        (left, between(places[first - 1], places[first]) if first > 0 else None),
-        (between(places[last], places[last + 1]) if last + 1 < len(places) else None, right),
-    )
-    for side, (start, end), align in zip(sides, edges, ("left", "right"), strict=True):
-        if start is None or end is None:
+    middle = np.sqrt(places[1:] * places[:-1]) if logarithmic else (places[1:] + places[:-1]) / 2
+    borders = [left, *middle, right]
+    for side, values in groupby(range(len(table)), key=lambda place: table["side"][place]):
+        if not side:
             continue
+        place = list(values)
+        start, end = borders[place[0]], borders[place[-1] + 1]
         axes.axvspan(start, end, color=ROLES[side], alpha=0.1, linewidth=0, zorder=0)
+        first = place[0] < len(table) / 2
+        at_left = first != mirrored
         axes.annotate(
-            side, (start if align == "left" else end, 0.98), xycoords=("data", "axes fraction"),
-            xytext=(4 if align == "left" else -4, 0), textcoords="offset points", va="top",
-            ha=align, color=ROLES[side], style="italic",
+            side, (start if first else end, 0.98), xycoords=("data", "axes fraction"),
+            xytext=(4 if at_left else -4, 0), textcoords="offset points", va="top",
+            ha="left" if at_left else "right", color=ROLES[side], style="italic",
         )  # fmt: skip
     axes.set_xlim(left, right)
 
@@ -356,23 +326,23 @@ def headline(series: Series) -> str:
     """Say where the validation loss is lowest."""
     loss = series.table[f"val_{measure(series.table)}"].to_numpy()
     lowest = series.table["value"].iloc[int(loss.argmin())]
-    return f"{series.label}: validation {measure(series.table)} is lowest at {lowest:g}"
+    return f"{series.path.label}: validation {measure(series.table)} is lowest at {lowest:g}"
 
 
 def flexibility_sentence(series: Series) -> str:
     """Say how low the validation loss is, what is as good, and whether to go on."""
-    table, (first, last) = series.table, good(series)
+    table = series.table
     by = f"val_{measure(table)}"
     best = int(table[by].to_numpy().argmin())
     at = table.iloc[best]
     parts = [f"Lowest: {with_spread(at, by, at[by])} at {at['value']:g}"]
-    if first < last:
-        ends = f"{table['value'][first]:g} to {table['value'][last]:g}"
-        parts.append(f"{ends} lie within the noise of it")
+    near = table.loc[table["within_noise"].fillna(False).astype(bool), "value"]
+    if len(near):
+        parts.append(f"within the noise of it: {', '.join(f'{value:g}' for value in near)}")
     if best in (0, len(table) - 1) and at["value"] != 0:
         parts.append(f"this is the {'smallest' if best == 0 else 'largest'} value tried: go on")
-    if series.fixed:
-        parts.append(f"with {series.fixed}")
+    if series.path.fixed:
+        parts.append(f"with {series.path.fixed}")
     return "; ".join(parts) + "."
 
 
@@ -407,7 +377,7 @@ def more_data(series: Series) -> str:
     if math.isnan(error):
         return f"Unknown: {moved}, but one seed tells nothing from noise (seed=0,1,2 would)."
     told = f"{moved} ± {number(error, last[by])} (standard error)"
-    if fall <= NOISE * error:
+    if before["within_noise"]:
         return f"Not visibly: {told}, which is within the noise."
     doubling = fall / math.log2(last["value"] / before["value"])
     pace = f"at this pace, twice the rows would bring about {number(doubling, last[by])}"

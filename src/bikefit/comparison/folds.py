@@ -5,28 +5,8 @@ from __future__ import annotations
 import pandas as pd
 
 from bikefit import tracking
-from bikefit.comparison.ranking import comparison, measure
-
-FOLDS = "folds/best/val/{}"
-
-
-def with_folds(runs: pd.DataFrame) -> pd.DataFrame:
-    """Give runs the losses of all their folds as tuples, so that folds can be paired.
-
-    Args:
-        runs: as :func:`bikefit.tracking.read_runs` gives them, with the last fold alone.
-
-    Returns:
-        The same with ``folds/best/val/loss`` or, where kinds of loss are mixed,
-        ``folds/best/val/deviance`` of cross-validated jobs as tuples.
-    """
-    if "validation.folds" not in runs or not (runs["validation.folds"] > 1).any():
-        return runs
-    name = FOLDS.format(measure(comparison(runs)))
-    if name in runs and any(isinstance(value, tuple) for value in runs[name]):
-        return runs  # they have them
-    values = [tuple(tracking.read_steps(run, name).values()) for run in runs["run_id"]]
-    return runs.assign(**{name: pd.Series(values, index=runs.index, dtype=object)})
+from bikefit.comparison.parts import FOLDS
+from bikefit.comparison.ranking import comparison
 
 
 def fold_deviances(runs: pd.DataFrame) -> pd.DataFrame:

@@ -14,6 +14,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bikefit.comparison.noise import CONFIDENCE, difference, samples
+from bikefit.config import PLAIN
+
 # What settings are called in MLflow; all other columns of `tracking.read_runs` were measured.
 GROUPS = ("data.", "network.", "regularization.", "optimizer.", "training.", "validation.")
 STRENGTHS = ("l1", "l2", "lp", "weight_decay", "dropout", "batch_norm", "patience")
@@ -28,8 +31,8 @@ METRICS = {
     "val_deviance": "best/val/deviance",
 }
 UNITS = {"mse": "in units of the target's variance", "poisson": "half Poisson deviance, bikes/hour"}
+NOISE = f"{CONFIDENCE:.0%} confidence; of seeds and of validation days"
 MODIFIERS = {"on weights", "proximal", "lecture scaling"}  # say how, not which method
-NOISE = 2.0  # standard errors; a smaller lead is not told from noise
 
 
 def comparison(runs: pd.DataFrame) -> pd.DataFrame:
@@ -83,11 +86,21 @@ def kind(regularization: str) -> str:
     return " + ".join(dict.fromkeys(names))
 
 
+def whole(runs: pd.DataFrame) -> pd.DataFrame:
+    """Keep the runs on the largest share of the training rows that the sweep has.
+
+    Runs on fewer rows are there to show what more data brings; they are no candidates.
+    """
+    if "data.fraction" not in runs:
+        return runs
+    return runs[runs["data.fraction"] == runs["data.fraction"].max()].reset_index(drop=True)
+
+
 def _networks(names: pd.Series, hidden: pd.Series, activation: pd.Series) -> pd.Series:
-    """Label networks as their runs are named: "mlp 256×256", "mlp 64 gelu", "linear"."""
+    """Label networks as their runs are named: "mlp 256×256", "mlp 64 relu", "linear"."""
     names = names.astype(object).fillna("unknown")
     widths = hidden.astype(object).fillna("").astype(str).str.strip("[]").str.replace(",", "×")
-    plain = activation.isna() | activation.eq("relu") | widths.eq("")
+    plain = activation.isna() | activation.eq(PLAIN) | widths.eq("")
     return (names + " " + widths + (" " + activation.astype(str)).mask(plain, "")).str.strip()
 
 
@@ -129,19 +142,21 @@ def unit(table: pd.DataFrame) -> str:
     return UNITS[losses.iloc[0]] if measure(table) == "loss" else "Poisson deviance, bikes/hour"
 
 
-def rank(runs: pd.DataFrame) -> pd.DataFrame:
+def rank(runs: pd.DataFrame, confidence: float = CONFIDENCE) -> pd.DataFrame:
     """Rank the configurations of a sweep by their mean validation loss.
+
+    Args:
+        runs: as :func:`bikefit.tracking.read_runs` gives them, better still with what
+            :func:`bikefit.comparison.parts.with_parts` adds.
+        confidence: with which a lead must be told from noise.
 
     Returns:
         One row a configuration, best first, those without a result last. ``runs``, ``seeds`` and
         ``failed`` count; each measure is a mean over seeds, with ``…_std``, its standard
         deviation over seeds, and ``…_se``, its standard error; with cross-validation both are
-        over folds. ``difference`` is the mean lead of the winner over common seeds,
-        ``difference_se`` its standard error (paired: common seeds share their random numbers, and
-        all jobs of a table their folds, where `runs` has been through
-        :func:`bikefit.comparison.folds.with_folds`; else errors of folds are added, which is
-        cautious), and ``within_noise`` whether the first is at most two of the second: NA for the
-        winner itself and where one seed or fold leaves it undefined.
+        over folds. ``difference`` is the lead of the winner, ``difference_se`` its standard error
+        with all the noise of :mod:`bikefit.comparison.noise`, and ``within_noise`` whether noise
+        alone may make such a lead: NA for the winner itself and where nothing shows the noise.
     """
     table = comparison(runs)
     by = f"val_{measure(table)}"
@@ -157,7 +172,7 @@ def rank(runs: pd.DataFrame) -> pd.DataFrame:
     if ranking.empty:
         undefined = ("difference", "difference_se", "within_noise")
         return ranking.assign(**{key: pd.Series(dtype=float) for key in undefined})
-    return ranking.join(_leads(by_seed[by], _folds(runs, table, METRICS[by]), ranking, by))
+    return ranking.join(_leads(runs, table, ranking, by, confidence))
 
 
 def _moments(table: pd.DataFrame, by_seed: pd.DataFrame, ranking: pd.DataFrame) -> pd.DataFrame:
@@ -174,43 +189,52 @@ def _moments(table: pd.DataFrame, by_seed: pd.DataFrame, ranking: pd.DataFrame) 
     return moments
 
 
-def _folds(runs: pd.DataFrame, table: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """A row a configuration and seed, a column a fold; no columns where folds are not known."""
-    values = runs[f"folds/{metric}"] if f"folds/{metric}" in runs else pd.Series(index=runs.index)
-    lists = [value if isinstance(value, tuple) else () for value in values]
-    names = [table["configuration"], table["seed"]]
-    return pd.DataFrame(lists, index=table.index, dtype=float).groupby(names).mean()
+def details(runs: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+    """What tells the noise of each run's loss, as :func:`bikefit.comparison.noise.samples` asks.
 
+    Args:
+        runs: as they were read.
+        table: :func:`comparison` of them.
 
-def _leads(by_seed: pd.Series, folds: pd.DataFrame, ranking: pd.DataFrame, by: str) -> pd.DataFrame:
-    """How far each configuration is behind the first, seed by seed and fold by fold."""
-    wide = by_seed.unstack("seed").reindex(ranking["configuration"]).reset_index(drop=True)
-    behind = wide - wide.iloc[0]
-    error: pd.Series = behind.std(axis=1) / np.sqrt(behind.count(axis=1))
-    unpaired = np.hypot(ranking[f"{by}_se"], ranking[f"{by}_se"].iloc[0])
-    paired = _paired_error(folds, list(ranking["configuration"]))
-    error = error.mask(ranking["folds"] > 1, paired.fillna(unpaired))
-    error.iloc[0] = np.nan
-    difference = behind.mean(axis=1)
-    within = (difference <= NOISE * error).astype("boolean").mask(error.isna())
-    return pd.DataFrame({"difference": difference, "difference_se": error, "within_noise": within})
-
-
-def _paired_error(folds: pd.DataFrame, configurations: list[str]) -> pd.Series:
-    """Standard error over the folds of the mean difference of common seeds to the first.
-
-    Folds share most of their training rows, so that it is a little too small (Nadeau & Bengio
-    2003).
+    Returns:
+        ``days``, ``folds``, ``fold_error`` and ``rows``, in the order of `runs`.
     """
-    error = pd.Series(np.nan, index=range(len(configurations)))
-    known = set(folds.index.get_level_values(0))
-    if configurations[0] in known:
-        first = folds.loc[configurations[0]]
-        for place, name in enumerate(configurations):
-            if name in known:
-                behind = pd.DataFrame(folds.loc[name] - first).mean()
-                error[place] = behind.std() / math.sqrt(max(behind.count(), 1))
-    return error
+    metric = METRICS[f"val_{measure(table)}"]
+    none = pd.Series([()] * len(runs), index=table.index, dtype=object)
+    found = pd.DataFrame(index=table.index)
+    for part in ("days", "folds"):
+        key = f"{part}/{metric}"
+        values = runs[key].set_axis(table.index) if key in runs else none
+        found[part] = [value if isinstance(value, tuple) else () for value in values]
+    error = table.get(f"val_{measure(table)}_se", pd.Series(np.nan, index=table.index))
+    found["fold_error"] = error.astype(float)
+    rows = runs["tags.val_rows"].set_axis(table.index) if "tags.val_rows" in runs else np.nan
+    # Of a cross-validated run the folds say how noisy its rows are.
+    found["rows"] = pd.Series(rows, index=table.index).astype(float).where(error.isna())
+    return found
+
+
+def _leads(
+    runs: pd.DataFrame, table: pd.DataFrame, ranking: pd.DataFrame, by: str, confidence: float
+) -> pd.DataFrame:
+    """How far each configuration is behind the first, and whether that is more than noise."""
+    seen = table[["configuration", "seed"]].join(details(runs, table)).assign(loss=table[by])
+    known, _ = samples(seen.dropna(subset=["loss"]))
+    names = list(ranking["configuration"])
+    leads = pd.DataFrame(np.nan, index=ranking.index, columns=["difference", "difference_se"])
+    within = pd.Series(pd.NA, index=ranking.index, dtype="boolean")
+    if names[0] in known:
+        first = known[names[0]]
+        level = float(ranking[[by, by.replace("val_", "train_")]].iloc[0].mean())
+        for place, name in enumerate(names):
+            if name not in known:
+                continue
+            behind = difference(known[name], first, level)
+            leads.loc[place, "difference"] = behind.value
+            if place and not math.isnan(behind.error):
+                leads.loc[place, "difference_se"] = behind.error
+                within[place] = not behind.beyond(confidence)
+    return leads.assign(within_noise=within)
 
 
 def winner(ranking: pd.DataFrame) -> pd.Series | None:
@@ -290,16 +314,16 @@ def noise_sentence(ranking: pd.DataFrame) -> str:
     if best is None or others.empty:
         return ""
     if others["within_noise"].isna().all():
-        return "Without common seeds, nothing tells its lead from noise: run more (seed=0,1,2)."
+        return "With one seed each, nothing tells its lead from noise: run more (seed=0,1,2)."
     close = others[others["within_noise"].fillna(False).astype(bool)]
-    lead = f"{NOISE:g} standard errors of the paired difference"
     if len(close):
         names = ", ".join(close["configuration"].head(3)) + (", …" if len(close) > 3 else "")
-        return f"Within the noise of it (at most {lead} behind): {len(close)}, namely {names}."
+        return f"Within the noise of it ({NOISE}): {len(close)}, namely {names}."
     second = others.iloc[0]
     behind = number(second["difference"], best[f"val_{measure(ranking)}"])
     return (
-        f"All others are more than {lead} behind; the next, {second['configuration']}, by {behind}."
+        f"All others are behind by more than the noise ({NOISE}); the next, "
+        f"{second['configuration']}, by {behind}."
     )
 
 
@@ -326,20 +350,50 @@ def verdict_sentence(ranking: pd.DataFrame) -> str:
     )
 
 
-def winner_note(ranking: pd.DataFrame, top: int = 10) -> str:
-    """Write the description of a sweep (Markdown): who won, the noise, verdicts, what failed."""
+def story(ranking: pd.DataFrame) -> pd.DataFrame:
+    """Keep the rows of a ranking with verdicts that tell the story, places in ``place``.
+
+    Of each method the best configuration, the worst that overfits and the worst that underfits,
+    and the winner's network without regularization.
+    """
+    placed = ranking.assign(place=range(1, len(ranking) + 1))
+    told = placed.dropna(subset=[f"val_{measure(ranking)}"])
+    failing = told[told["verdict"].isin(["underfitting", "overfitting"])]
+    plain = told[(told["kind"] == "none") & (told["network"] == told["network"].iloc[0])]
+    kept = pd.concat([
+        told.drop_duplicates("kind"),
+        failing.drop_duplicates(["kind", "verdict"], keep="last"),
+        plain.head(1),
+    ])  # fmt: skip
+    return kept.drop_duplicates("place").sort_values("place").reset_index(drop=True)
+
+
+def winner_note(
+    ranking: pd.DataFrame, top: int = 10, shown: pd.DataFrame | None = None, more: str = ""
+) -> str:
+    """Write the description of a sweep (Markdown): who won, the noise, verdicts, what failed.
+
+    Args:
+        ranking: of all configurations.
+        top: rows of the table, from the first.
+        shown: rows of the table, with their places in ``place``, instead of the first.
+        more: a further sentence.
+    """
     sentences = [f"**{winner_sentence(ranking)}**", noise_sentence(ranking)]
-    lines = [" ".join(sentences).strip(), verdict_sentence(ranking), failure_sentence(ranking)]
+    lines = [" ".join(sentences).strip(), verdict_sentence(ranking), more]
+    lines.append(failure_sentence(ranking))
     best, name = winner(ranking), measure(ranking)
     if best is not None:
         like = best[f"val_{name}"]
         told = "verdict" in ranking
+        rows_of = ranking.assign(place=range(1, len(ranking) + 1)).head(top)
+        rows_of = rows_of if shown is None else shown
         head = f"| | configuration | seeds | train {name} | validation {name} | gap |"
         rows = [
-            f"| {place} | {row['configuration']} | {row['seeds']} "
+            f"| {row['place']} | {row['configuration']} | {row['seeds']} "
             f"| {number(row[f'train_{name}'], like)} | {with_spread(row, f'val_{name}', like)} "
             f"| {number(row['gap'], like)} |" + (f" {row['verdict'] or '–'} |" if told else "")
-            for place, row in enumerate(ranking.head(top).to_dict("records"), start=1)
+            for row in rows_of.to_dict("records")
         ]
         head, rule = head + " verdict |" * told, "|--:|:--|--:|--:|--:|--:|" + ":--|" * told
         lines.append("\n".join([head, rule, *rows]))
@@ -363,7 +417,7 @@ def between(first: pd.DataFrame, second: pd.DataFrame) -> str:
     lead = one[by] - two[by]
     if lead > 0:
         texts.reverse()
-    noise = NOISE * math.hypot(one[f"{by}_se"], two[f"{by}_se"])
+    noise = 2 * math.hypot(one[f"{by}_se"], two[f"{by}_se"])
     told = "how far that is noise is unknown" if math.isnan(noise) else (
         "more than the noise" if abs(lead) > noise else "within the noise"
     )  # fmt: skip

@@ -20,6 +20,8 @@ from matplotlib.figure import Figure
 from bikefit import tracking
 from bikefit.comparison import curves, mistakes, weights
 from bikefit.comparison.figures import plane, svg
+from bikefit.comparison.parts import with_parts
+from bikefit.comparison.paths import FRACTION
 from bikefit.comparison.ranking import (
     comparison,
     failure_sentence,
@@ -121,6 +123,7 @@ def write_report(
 
 def render(sweep: str, runs: pd.DataFrame, ranking: pd.DataFrame, address: str = ADDRESS) -> str:
     """Return the HTML of :func:`write_report`, the same for the same runs."""
+    runs = with_parts(runs)
     given = verdicts(runs, read_thresholds())
     table = comparison(runs).assign(
         experiment_id=runs["experiment_id"], verdict=given["verdict"], reason=given["reason"]
@@ -194,7 +197,7 @@ def _runs(sweep: Sweep) -> list[dict[str, Any]]:
 
 
 def _sections(sweep: Sweep) -> Iterable[Section]:
-    series = curves.find_series(sweep.runs)
+    series = curves.find_series(sweep.runs, thresholds=read_thresholds())
     yield Section(
         "Where every configuration stands",
         ["Low and near the diagonal is a good fit; far above it, a network knows its training rows "
@@ -210,10 +213,11 @@ def _sections(sweep: Sweep) -> Iterable[Section]:
 
 
 def _flexibility(series: Sequence[curves.Series]) -> Section:
-    shown = [one for one in series if one.key != curves.FRACTION]
+    shown = [one for one in series if one.key != FRACTION]
     lead = (
         "Step 6 of the recipe. Each curve changes one setting and leaves the others; the band is "
-        "± a standard deviation. Shaded: worse than the minimum by more than the noise."
+        "± a standard deviation. Shaded: where a step to more flexibility (underfitting) or to "
+        "less (overfitting) lowers the validation loss beyond the noise; verdicts rest on the same."
         if shown else "No setting has three values with all others equal, so there is no curve of "
         "flexibility: sweep one, such as regularization.l2=0,1e-4,1e-3,1e-2,1e-1 seed=0,1,2."
     )  # fmt: skip
@@ -222,13 +226,13 @@ def _flexibility(series: Sequence[curves.Series]) -> Section:
 
 
 def _data_size(series: Sequence[curves.Series]) -> Section:
-    shown = [one for one in series if one.key == curves.FRACTION]
+    shown = [one for one in series if one.key == FRACTION]
     if not shown:
         return Section(
             "Would more data help?",
             ["This sweep does not say: data.fraction=0.1,0.2,0.4,0.7,1 seed=0,1,2 would."],
         )
-    pictures = [Picture(curves.data_size(one), one.fixed or BAND) for one in shown]
+    pictures = [Picture(curves.data_size(one), one.path.fixed or BAND) for one in shown]
     return Section("Would more data help?", [curves.more_data(one) for one in shown], pictures)
 
 
@@ -333,5 +337,5 @@ def _path(series: curves.Series) -> Picture | None:
     if len(networks) < len(chosen):
         return None
     values = series.table["value"].iloc[chosen].tolist()
-    figure = weights.path(series.label, places[chosen], values, networks, logarithmic)
+    figure = weights.path(series.path.label, places[chosen], values, networks, logarithmic)
     return Picture(figure, "Networks of one seed, so that a weight can be followed.")

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from bikefit import tracking
+from bikefit.comparison.parts import with_parts
 from bikefit.comparison.ranking import comparison, measure, winner
 from bikefit.comparison.verdicts import VERDICTS, read_thresholds, verdicts
 from bikefit.data.files import replacing, write_json
@@ -32,8 +33,10 @@ def write_reports(sweep: str, runs: pd.DataFrame, ranking: pd.DataFrame, folder:
     Raises:
         TrackingError: no run of the sweep has a result.
     """
+    from bikefit.comparison.curves import find_series, overview
     from bikefit.comparison.figures import save, train_against_validation
 
+    runs = with_parts(runs)
     table = comparison(runs)
     if winner(ranking) is None:
         reasons = "; ".join(table["failure"].dropna().astype(str).head(3)) or "none is recorded"
@@ -43,9 +46,17 @@ def write_reports(sweep: str, runs: pd.DataFrame, ranking: pd.DataFrame, folder:
     write_json(folder / "metrics.json", metrics(ranking) | {"verdicts": _counts(ranking)})
     write_csv(folder / "plots/losses.csv", losses(ranking))
     write_csv(folder / "plots/learning_curves.csv", learning_curves(table, ranking))
-    with replacing(folder / "comparison.png") as temporary:
-        save(train_against_validation(table, ranking), temporary)
-    tracking.log_files(sweep, [folder / "comparison.csv", folder / "comparison.png"])
+    pictures = {
+        "comparison.png": train_against_validation(table, ranking),
+        "curves.png": overview(find_series(runs, thresholds=read_thresholds())),
+    }
+    for name, figure in pictures.items():
+        (folder / name).unlink(missing_ok=True)
+        if figure is not None:  # a sweep without paths has no curves
+            with replacing(folder / name) as temporary:
+                save(figure, temporary)
+    written = [folder / name for name in ("comparison.csv", *pictures)]
+    tracking.log_files(sweep, [file for file in written if file.exists()])
 
 
 def write_csv(path: Path, table: pd.DataFrame) -> None:

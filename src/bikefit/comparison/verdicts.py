@@ -7,9 +7,9 @@ tables out.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path as File
 from typing import Annotated, Any
 
 import numpy as np
@@ -17,17 +17,19 @@ import pandas as pd
 import yaml
 from pydantic import Field, ValidationError
 
-from bikefit.comparison.ranking import comparison, measure, number
+from bikefit.comparison.noise import CONFIDENCE, Difference, Sample, difference, samples
+from bikefit.comparison.paths import Evidence, Path, evidence, find_paths
+from bikefit.comparison.ranking import comparison, details, measure, number
 from bikefit.config import ConfigError
 from bikefit.data.checks import Section, explain
 
 UNDERFITTING, OVERFITTING, GOOD_FIT = "underfitting", "overfitting", "good fit"
 UNDECIDED = "undecided"
 VERDICTS = (GOOD_FIT, UNDERFITTING, OVERFITTING, UNDECIDED)
-THRESHOLDS = Path("conf/verdicts.yaml")
+THRESHOLDS = File("conf/verdicts.yaml")
 
 MORE_FLEXIBLE = "more flexible: a larger network, weaker regularization"
-MORE_EPOCHS = "more epochs, or more flexible: a larger network, weaker regularization"
+TRAIN_ON = "train on: more epochs (training.epochs={epochs:.0f}) or a higher learning rate"
 LESS_FLEXIBLE = "less flexible: stronger regularization, a smaller network; or more data"
 STOP_EARLIER = "fewer epochs or early stopping (regularization.patience)"
 STOP = "stop"
@@ -43,16 +45,19 @@ class ThresholdError(ConfigError):
 class Thresholds(Section):
     """What counts as noise, as close and as learned; ``conf/verdicts.yaml`` explains the keys."""
 
-    noise: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 2.0
+    confidence: Share = CONFIDENCE
     assumed_noise: Share = 0.05
-    close: Share = 0.1
+    clear: Share = 0.02
+    close: Share = 0.05
+    doubtful: Share = 0.1
     learned: Share = 0.02
     small_gap: Share = 0.1
     bias_share: Share = 0.4
     memorized: Annotated[float, Field(gt=1, allow_inf_nan=False)] = 3.0
+    unfinished: Share = 0.03
 
 
-def read_thresholds(path: Path = THRESHOLDS) -> Thresholds:
+def read_thresholds(path: File = THRESHOLDS) -> Thresholds:
     """Read thresholds; without the file, as outside the project's root, the defaults hold.
 
     Raises:
@@ -84,21 +89,32 @@ class Case:
 
     Args:
         train, val: losses at the selected epoch.
-        noise: standard error of ``val`` that seeds (of a configuration) and folds show.
-        rows: number of validation rows, NaN where the folds say how noisy they are.
+        sample: the validation loss with what tells its noise.
+        evidence: what the paths say on which it lies.
+        unfinished: share of the train loss by which training on would lower it, NaN if not known.
+        epochs: it trained, NaN if not known.
         lowest: lowest validation loss of any epoch, NaN where it is not known.
-        rising: share of the epochs that came after that lowest loss, NaN where not known.
         constant_train, constant_val: losses of a constant prediction, NaN where not known.
     """
 
     train: float
     val: float
-    noise: float
-    rows: float
-    lowest: float
-    rising: float
-    constant_train: float
-    constant_val: float
+    sample: Sample
+    evidence: tuple[Evidence, ...] = ()
+    unfinished: float = math.nan
+    epochs: float = math.nan
+    lowest: float = math.nan
+    constant_train: float = math.nan
+    constant_val: float = math.nan
+
+    def in_vain(self, side: int) -> list[str]:
+        """Name the paths on which the other side (+1: more flexible) was tried and is no better.
+
+        None where one of them finds it better, be that noise or not.
+        """
+        tried = [e for e in self.evidence if e.side == side]
+        better = any(e.gain.value > 0 for e in tried)
+        return [] if better else list(dict.fromkeys(e.path.label for e in tried))
 
 
 @dataclass(frozen=True)
@@ -118,12 +134,21 @@ class Sweep:
 
     @property
     def noise_level(self) -> float:
-        """The loss that no network can go below, as far as the best configuration shows it.
+        """The loss that no network can go below, as far as the best configuration shows it."""
+        return _level(self.best.train, self.best.val)
 
-        A network's own training rows flatter it about as much as new rows penalise it (Akaike's
-        final prediction error, Mallows' Cp), so the noise lies about halfway between the two.
-        """
-        return (self.best.train + self.best.val) / 2
+    def behind(self, case: Case) -> Difference:
+        """How much higher a case's validation loss is than the best."""
+        return difference(case.sample, self.best.sample, self.noise_level)
+
+
+def _level(train: float, val: float) -> float:
+    """The noise level halfway between the losses of a network that fits well.
+
+    A network's own training rows flatter it about as much as new rows penalise it (Akaike's final
+    prediction error, Mallows' Cp).
+    """
+    return (train + val) / 2
 
 
 def verdicts(runs: pd.DataFrame, thresholds: Thresholds | None = None) -> pd.DataFrame:
@@ -140,11 +165,9 @@ def verdicts(runs: pd.DataFrame, thresholds: Thresholds | None = None) -> pd.Dat
     t = thresholds or Thresholds()
     seen = _observe(runs)
     found = [Verdict(None, "", None)] * len(seen)
-    for sweep, _, members in _sweeps(seen, t):
-        for row in members.to_dict("records"):
-            # Seeds differ in what they reached, which is no noise in what one of them reached.
-            case = _case({**row, "noise": np.nan_to_num(row["fold_error"])})
-            found[row["place"]] = judge(case, sweep, t)
+    for group in _groups(seen, runs, t):
+        for place, case in group.runs.items():
+            found[place] = judge(case, group.sweep, t)
     for place in seen.index[seen["val"].isna()]:
         found[place] = Verdict(None, _why_missing(seen.loc[place]), None)
     return _table(seen[["run_id", "configuration"]], found)
@@ -161,11 +184,50 @@ def configuration_verdicts(
     t = thresholds or Thresholds()
     seen = _observe(runs)
     found: dict[str, Verdict] = {}
-    for sweep, group, _ in _sweeps(seen, t):
-        found |= {str(name): judge(_case(row), sweep, t) for name, row in group.iterrows()}
+    for group in _groups(seen, runs, t):
+        found |= {name: judge(case, group.sweep, t) for name, case in group.configurations.items()}
     for row in seen[seen["val"].isna()].to_dict("records"):
         found.setdefault(row["configuration"], Verdict(None, _why_missing(row), None))
     return _table(pd.DataFrame({"configuration": list(found)}), list(found.values()))
+
+
+def along(
+    runs: pd.DataFrame, paths: Sequence[Path], thresholds: Thresholds | None = None
+) -> list[pd.DataFrame]:
+    """Say what each path tells of its configurations, with the evidence and noise of verdicts.
+
+    Returns:
+        A table for each path, its configurations as index. ``side``: "underfitting" where more
+        flexible is clearly better, "overfitting" where less is, the one that helps more where
+        both are, and "" where neither is; ``difference_se``: standard error of what it is behind
+        the lowest of the path; ``within_noise``: whether noise alone may make that, NA for the
+        lowest itself.
+    """
+    t = thresholds or Thresholds()
+    groups = list(_groups(_observe(runs), runs, t))
+    return [_along(path, groups, t) for path in paths]
+
+
+def _along(path: Path, groups: Sequence[Group], t: Thresholds) -> pd.DataFrame:
+    columns = ["side", "difference_se", "within_noise"]
+    rows: dict[str, tuple[str, float, bool | None]] = {}
+    for group in groups:
+        cases = {n: c for n, c in group.configurations.items() if n in path.configurations}
+        best = min(cases.values(), key=lambda case: case.val, default=None)
+        for name, case in cases.items():
+            assert best is not None
+            clear = [
+                e for e in case.evidence if e.path == path and e.clear(t.clear, t.confidence)
+            ]  # fmt: skip
+            side = max(clear, key=lambda e: e.gain.value).side if clear else 0
+            behind = difference(case.sample, best.sample, group.sweep.noise_level)
+            rows[name] = (
+                {0: "", 1: UNDERFITTING, -1: OVERFITTING}[side],
+                math.nan if case is best else behind.error,
+                None if case is best else not behind.beyond(t.confidence),
+            )
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+    return table.astype({"within_noise": "boolean"})
 
 
 def with_verdicts(
@@ -204,14 +266,13 @@ def _observe(runs: pd.DataFrame) -> pd.DataFrame:
 
     # Half a deviance is the Poisson loss; of the squared error there is none for single epochs.
     scale = 1.0 if name == "loss" else table["loss"].map({"poisson": 2.0})
-    seen = table[["run_id", "configuration", "network", "status", "failure"]].copy()
+    kept = ["run_id", "configuration", "network", "status", "failure", "seed"]
+    seen = table[kept].join(details(runs, table))
     seen["group"] = _row_groups(runs)
     seen["place"] = np.arange(len(runs))
     seen["train"], seen["val"] = table[f"train_{name}"], table[f"val_{name}"]
-    seen["fold_error"] = table.get(f"val_{name}_se", pd.Series(np.nan, index=table.index))
-    seen["rows"] = column("tags.val_rows").where(seen["fold_error"].isna())
     seen["lowest"] = column("lowest/val/loss") * scale
-    seen["rising"] = 1 - column("lowest/epoch") / column("training.epochs")
+    seen["unfinished"], seen["epochs"] = column("unfinished"), column("training.epochs")
     for part in ("train", "val"):
         constant = column(f"constant/{part}/loss") * scale
         seen[f"constant_{part}"] = constant.fillna(
@@ -221,57 +282,75 @@ def _observe(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _row_groups(runs: pd.DataFrame) -> pd.Series:
-    """Say which runs were validated on the same rows, so that their losses can be compared."""
-    keys = [key for key in ("data.name", "validation.name", "validation.folds") if key in runs]
+    """Say which runs had the same rows to learn from and to be validated on."""
+    names = ("data.name", "data.fraction", "validation.name", "validation.folds")
+    keys = [key for key in names if key in runs]
     text = pd.Series("", index=runs.index)
     for key in keys:
         text += runs[key].astype(str) + " "
     return text
 
 
-def _sweeps(
-    seen: pd.DataFrame, t: Thresholds
-) -> Iterator[tuple[Sweep, pd.DataFrame, pd.DataFrame]]:
-    """Give each group of comparable runs: what it says together, its configurations, its runs."""
+@dataclass(frozen=True)
+class Group:
+    """Runs that learned from and were validated on the same rows, by configuration and place."""
+
+    sweep: Sweep
+    configurations: Mapping[str, Case]
+    runs: Mapping[int, Case]
+
+
+MEASURED = ("train", "val", "unfinished", "epochs", "lowest", "constant_train", "constant_val")
+
+
+def _groups(seen: pd.DataFrame, runs: pd.DataFrame, t: Thresholds) -> Iterator[Group]:
+    """Give each group of comparable runs with what its paths say of every one."""
+    paths = find_paths(runs.reset_index(drop=True))
     for _, members in seen.dropna(subset=["train", "val"]).groupby("group", sort=False):
-        group = _configurations(members, t)
-        cases = [_case(row) for _, row in group.iterrows()]
-        best = min(cases, key=lambda case: case.val)
-        near = group[group["val"] <= best.val * (1 + t.close)]
-        saturated = near.loc[near["network"] != "linear", "network"].nunique() > 1
-        yield Sweep(best, tuple(group["train"]), saturated), group, members
+        known, facts = samples(members.assign(loss=members["val"]), t.assumed_noise)
+        by_name = members.groupby("configuration", sort=False)
+        means = by_name[list(MEASURED)].mean()
+        best = means.sort_values("val").iloc[0]
+        level = _level(float(best["train"]), float(best["val"]))
 
+        def case(row: Any, name: str, sample: Sample) -> Case:
+            told = evidence(name, sample, paths, known, level)  # noqa: B023  (used within the loop)
+            numbers = {key: float(row[key]) for key in MEASURED}
+            return Case(sample=sample, evidence=tuple(told), **numbers)
 
-def _configurations(members: pd.DataFrame, t: Thresholds) -> pd.DataFrame:
-    """Means over the runs of each configuration, and the noise of its mean."""
-    measured = [
-        "train", "val", "rows", "lowest", "rising", "constant_train", "constant_val", "fold_error",
-    ]  # fmt: skip
-    by_name = members.groupby("configuration", sort=False)
-    group = by_name[measured].mean().join(by_name["network"].first())
-    relative = by_name["val"].std() / group["val"]
-    usual = math.sqrt((relative**2).mean()) if relative.notna().any() else t.assumed_noise
-    of_seeds: pd.Series = relative.fillna(usual) * group["val"] / np.sqrt(by_name.size())
-    # Seeds share their folds, so more seeds do not shrink what comes from the folds.
-    group["noise"] = np.fmax(of_seeds, group["fold_error"])
-    return group
-
-
-def _case(row: Any) -> Case:
-    return Case(**{key: float(row[key]) for key in Case.__dataclass_fields__})
+        rows = members.to_dict("records")
+        cases = {str(n): case(row, str(n), known[str(n)]) for n, row in means.iterrows()}
+        near = means.index[means["val"] <= best["val"] * (1 + t.doubtful)]
+        networks = members.loc[members["configuration"].isin(near), "network"]
+        saturated = networks[networks != "linear"].nunique() > 1
+        yield Group(
+            Sweep(cases[str(best.name)], tuple(means["train"]), saturated), cases,
+            {
+                row["place"]: case(row, row["configuration"], sample)
+                for row, sample in zip(rows, facts, strict=True)
+            },
+        )  # fmt: skip
 
 
 def judge(case: Case, sweep: Sweep, thresholds: Thresholds) -> Verdict:
-    """Give a verdict: the first of the rules that applies, else it is a good fit."""
-    for rule in RULES:
-        found = rule(case, sweep, thresholds)
-        if found is not None:
-            return found
-    share = _gap(case) / case.val
-    gap = f"its gap is {share:.0%} of it" if share > 0 else "it has no gap"
-    return Verdict(
-        GOOD_FIT, f"{_reached(case, sweep)}, and {gap}", MORE_DATA if share > 0.25 else STOP
-    )
+    """Give a verdict: the first of the rules that applies, else it is a good fit.
+
+    Optimization that was not finished is neither bias nor variance: a run whose train loss would
+    still fall is not called underfitting.
+    """
+    found = next((v for rule in RULES if (v := rule(case, sweep, thresholds))), None)
+    if found is None:
+        share = _gap(case) / case.val
+        gap = f"its gap is {share:.0%} of it" if share > 0 else "it has no gap"
+        reason = f"{_reached(case, sweep)}, and {gap}"
+        return Verdict(GOOD_FIT, reason, MORE_DATA if share > 0.25 else STOP)
+    if found.verdict == UNDERFITTING and case.unfinished > thresholds.unfinished:
+        reason = (
+            f"training was not finished: the train loss {number(case.train, case.train)} would "
+            f"still fall by {case.unfinished:.0%} on the way that it went"
+        )
+        return Verdict(UNDECIDED, reason, TRAIN_ON.format(epochs=2 * case.epochs))
+    return found
 
 
 def _no_better_than_constant(case: Case, sweep: Sweep, t: Thresholds) -> Verdict | None:
@@ -281,7 +360,7 @@ def _no_better_than_constant(case: Case, sweep: Sweep, t: Thresholds) -> Verdict
     val, train = number(case.val, constant), number(case.train, constant)
     reason = f"validation loss {val} is no better than {number(constant, constant)} of a constant"
     beaten = sweep.best.val < constant * (1 - t.learned)
-    if case.train < case.constant_train * (1 - t.close):
+    if case.train < case.constant_train * (1 - t.doubtful):
         if beaten:
             return None  # the next rule knows more
         own = number(case.constant_train, constant)
@@ -293,33 +372,52 @@ def _no_better_than_constant(case: Case, sweep: Sweep, t: Thresholds) -> Verdict
     return Verdict(UNDECIDED, f"{reason}, and no run of this sweep is", decide)
 
 
-def _far_from_best(case: Case, sweep: Sweep, t: Thresholds) -> Verdict | None:
-    best, excess = sweep.best, case.val - sweep.best.val
-    if excess <= t.close * best.val:
+def _on_its_paths(case: Case, sweep: Sweep, t: Thresholds) -> Verdict | None:
+    """The most direct evidence: a neighbour that differs in one setting alone is better."""
+    clear = [e for e in case.evidence if e.clear(t.clear, t.confidence)]
+    if not clear:
         return None
-    noise = t.noise * math.hypot(case.noise, best.noise, _row_noise(excess, case, sweep))
-    val, low = number(case.val, best.val), number(best.val, best.val)
-    behind = f"validation loss {val} is above the best {low} of this sweep"
-    if excess <= noise:
-        reason = f"{behind}, but within the noise of {number(noise, best.val)}"
-        return Verdict(UNDECIDED, reason, "more seeds would decide (seed=0,1,2,3,4)")
-    above = case.train - sweep.noise_level
-    if above >= t.bias_share * (case.val - sweep.noise_level):
-        return Verdict(UNDERFITTING, _too_stiff(case, sweep), _after_underfitting(case))
-    reason = f"{behind}, with train loss {number(case.train, best.val)}: the gap makes the excess"
+    told = max(clear, key=lambda e: e.gain.value)
+    low = told.loss - told.gain.value
+    reason = (
+        f"validation loss falls from {number(told.loss, low)} to {number(low, low)} when "
+        f"the {told.path.label} goes from {told.start:g} to {told.end:g}"
+    )
+    against = [e for e in clear if e.side != told.side]
+    if against:
+        other = max(against, key=lambda e: e.gain.value)
+        reason += (
+            f", more than the {number(other.gain.value, low)} that it falls when "
+            f"the {other.path.label} goes to {other.end:g}"
+        )
+    if told.side > 0:
+        return Verdict(UNDERFITTING, reason, MORE_FLEXIBLE)
     return Verdict(OVERFITTING, reason, LESS_FLEXIBLE)
 
 
-def _row_noise(excess: float, case: Case, sweep: Sweep) -> float:
-    """Standard error of an excess loss that the finite number of validation rows leaves.
-
-    With noise level I and N rows it is about 2 √(I · excess / N), for the squared error exactly if
-    the noise is normal, and for the Poisson loss to second order: both networks meet the same
-    noise of the rows, and only their difference counts.
-    """
-    if math.isnan(case.rows):
-        return 0.0
-    return 2 * math.sqrt(max(sweep.noise_level * excess, 0) / case.rows)
+def _far_from_best(case: Case, sweep: Sweep, t: Thresholds) -> Verdict | None:
+    """Where no path tells, the excess over the noise level is taken apart into bias and gap."""
+    best, behind = sweep.best, sweep.behind(case)
+    if behind.value <= t.close * best.val:
+        return None
+    limit = behind.limit(t.confidence)
+    val, low = number(case.val, best.val), number(best.val, best.val)
+    above = f"validation loss {val} is above the best {low} of this sweep"
+    if behind.value <= limit:
+        if behind.value <= t.doubtful * best.val:
+            return None
+        reason = f"{above}, but within the noise of {number(limit, best.val)}"
+        return Verdict(UNDECIDED, reason, "more seeds would decide (seed=0,1,2,3,4)")
+    bias = case.train - sweep.noise_level
+    stiff = bias >= t.bias_share * (case.val - sweep.noise_level)
+    if tried := case.in_vain(+1 if stiff else -1):
+        side = "more" if stiff else "less"
+        reason = f"{above}, but {side} flexible is no better along {' and '.join(tried)}"
+        return Verdict(UNDECIDED, reason, "another method, as the best configuration has it")
+    if stiff:
+        return Verdict(UNDERFITTING, _too_stiff(case, sweep), MORE_FLEXIBLE)
+    reason = f"{above}, with train loss {number(case.train, best.val)}: the gap makes the excess"
+    return Verdict(OVERFITTING, reason, LESS_FLEXIBLE)
 
 
 def _too_stiff(case: Case, sweep: Sweep) -> str:
@@ -333,16 +431,13 @@ def _too_stiff(case: Case, sweep: Sweep) -> str:
     return f"train loss {train} is above {above}: more flexibility is possible"
 
 
-def _after_underfitting(case: Case) -> str:
-    return MORE_EPOCHS if case.rising < 0.05 else MORE_FLEXIBLE
-
-
 def _turned_up(case: Case, sweep: Sweep, t: Thresholds) -> Verdict | None:
     # The lowest of many epochs is low by luck as well, so it has to undercut the sweep's best.
     lead = sweep.best.val - case.lowest
-    if not lead > t.close * case.lowest:  # also where it is not known
+    if not lead > t.doubtful * case.lowest:  # also where it is not known
         return None
-    if lead <= t.noise * math.hypot(sweep.best.noise, _row_noise(lead, case, sweep)):
+    noise = difference(replace(case.sample, loss=case.lowest), sweep.best.sample, sweep.noise_level)
+    if lead <= noise.limit(t.confidence):
         return None
     val, low = number(case.val, case.val), number(case.lowest, case.val)
     return Verdict(
@@ -353,8 +448,8 @@ def _turned_up(case: Case, sweep: Sweep, t: Thresholds) -> Verdict | None:
 def _unexplored(case: Case, sweep: Sweep, t: Thresholds) -> Verdict | None:
     gap = _gap(case)
     small = gap <= t.small_gap * case.val
-    stiffer = any(train > case.train * (1 + t.close) for train in sweep.trains)
-    freer = sweep.saturated or any(train < case.train * (1 - t.close) for train in sweep.trains)
+    stiffer = any(train > case.train * (1 + t.doubtful) for train in sweep.trains)
+    freer = sweep.saturated or any(train < case.train * (1 - t.doubtful) for train in sweep.trains)
     if small and not freer:
         decide = "a larger network, weaker regularization or more epochs in the sweep would decide"
         return Verdict(UNDECIDED, f"{_reached(case, sweep)}, but nothing more flexible was tried",
@@ -396,5 +491,6 @@ def _gap(case: Case) -> float:
 
 Rule = Callable[[Case, Sweep, Thresholds], Verdict | None]
 RULES: tuple[Rule, ...] = (
-    _no_better_than_constant, _far_from_best, _turned_up, _unexplored, _learned_by_heart,
+    _no_better_than_constant, _on_its_paths, _far_from_best, _turned_up, _unexplored,
+    _learned_by_heart,
 )  # fmt: skip

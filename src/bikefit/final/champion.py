@@ -8,12 +8,14 @@ import numpy as np
 import pandas as pd
 
 from bikefit import tracking
-from bikefit.comparison.ranking import NOISE
 from bikefit.final.scores import day_sums, lead
 from bikefit.tracking import registry
 
 PREDICTIONS = "test_predictions.parquet"
 """Artifact of a refit: timestamp, rentals and predicted (bikes/hour) of the test rows."""
+
+
+STANDARD_ERRORS = 2.0  # of the paired difference by days, by which a new champion must be better
 
 
 def decide(
@@ -47,11 +49,11 @@ def decide(
     if not np.array_equal(old["timestamp"], predictions["timestamp"]):
         return False, f"{stays}: {who}, was tested on other rows; --promote moves the alias."
     gain, error = lead(_sums(predictions), _sums(old))["deviance"]
-    better = gain > NOISE * error
+    better = gain > STANDARD_ERRORS * error
     verb = "lower" if gain > 0 else "higher"
     measured = (
         f"its test deviance is {abs(gain):.3f} bikes/hour {verb} than that of {who}, with a "
-        f"standard error of {error:.3f}; more than {NOISE:g} of them are asked for"
+        f"standard error of {error:.3f}; more than {STANDARD_ERRORS:g} of them are asked for"
     )
     if better:
         return True, f"Version {version} of {name} becomes champion: {measured}."

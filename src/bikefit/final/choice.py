@@ -13,6 +13,7 @@ from bikefit.comparison.ranking import (
     comparison,
     least_flexible,
     rank,
+    whole,
     winner,
     winner_sentence,
 )
@@ -54,7 +55,7 @@ def choose(sweep: str, one_standard_error: bool = False) -> tuple[Choice, Choice
         TrackingError: nothing finished, or a run does not hold what is needed.
     """
     runs = tracking.read_runs(sweep)
-    ranking = rank(runs) if len(runs) else pd.DataFrame()
+    ranking = rank(whole(runs)) if len(runs) else pd.DataFrame()
     best = winner(ranking)
     if best is None:
         raise tracking.TrackingError(f"sweep {sweep}: no run finished, so there is no winner")

@@ -16,7 +16,7 @@ PACKAGES = ("torch", "pytorch-lightning", "numpy")
 # What changes where a result is kept or how it is called, but not the result.
 SILENT: Any = {
     "tracking": True, "rerun": True, "trainer": {"progress"}, "data": {"path", "name"},
-    "network": {"name"}, "regularization": {"name"},
+    "network": {"name", "lr"}, "regularization": {"name"},
 }  # fmt: skip
 
 

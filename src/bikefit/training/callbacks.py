@@ -78,6 +78,22 @@ class Selection(pl.Callback):
                 self.state[name][mask] = value[mask]
 
 
+class Halfway(pl.Callback):
+    """Keep what members are when half of their epochs are done.
+
+    ``state`` is that of :meth:`bikefit.nn.stacking.Stack.state`, empty before that epoch.
+    """
+
+    def __init__(self) -> None:
+        self.state: dict[str, Tensor] = {}
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Copy the stack at the end of the epoch in the middle."""
+        assert isinstance(pl_module, StackModule) and trainer.max_epochs is not None
+        if trainer.current_epoch + 1 == trainer.max_epochs // 2:
+            self.state = pl_module.stack.state()
+
+
 class Progress(pl.Callback):
     """Report the number of member-epochs done, and stop where that is asked for.
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
 from bikefit.nn.losses import Loss
 from bikefit.nn.randomness import DropoutNoise
-from bikefit.training.data import CHUNK
+from bikefit.training.data import CHUNK, PIECE
 from bikefit.training.module import StackModule, evaluate
 from bikefit.training.strengths import dropped_units
 
@@ -41,6 +43,72 @@ def constant_losses(module: StackModule) -> dict[str, Tensor]:
     return {"constant/train/loss": means[0], "constant/val/loss": means[1]}
 
 
+AHEAD = (0.25, 0.5, 1.0)  # steps, as shares of the way that the second half of training went
+
+
+@torch.no_grad()
+def unfinished(module: StackModule, halfway: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Measure how much training would still gain if members went on as they went.
+
+    From where a member stands, steps are taken on along the straight line from its parameters in
+    the middle of training to those at the end. A learning-rate schedule that ends at almost
+    nothing flattens every loss curve, so that its last slope says nothing; but where training was
+    cut short, the way that was gone still leads down.
+
+    Args:
+        module: with the parameters of the last epoch.
+        halfway: of :class:`bikefit.training.callbacks.Halfway`; empty for a single epoch.
+
+    Returns:
+        ``unfinished``, ``(M,)``: the largest fall of the objective, the penalty included, that a
+        step found, as a share of the train loss; 0 where none lowers it. Nothing without
+        `halfway`.
+    """
+    if not halfway:
+        return {}
+    stack, end = module.stack, module.stack.state()
+    train = _thinned_train_loss(module)
+    here = lowest = train + _penalty(module)
+    for step in AHEAD:
+        # running variances of batch norm must not become negative
+        ahead = {
+            name: value.lerp(end[name], 1 + step).clamp_min(0.0 if "var" in name else -torch.inf)
+            for name, value in halfway.items()
+        }
+        stack.load(ahead)
+        lowest = torch.fmin(lowest, _thinned_train_loss(module) + _penalty(module))
+    stack.load(end)
+    return {"unfinished": (here - lowest) / train}
+
+
+def _penalty(module: StackModule) -> Tensor:
+    return module.penalty_values()["train/penalty"]
+
+
+def _thinned_train_loss(module: StackModule) -> Tensor:
+    """Return the members' mean loss on their training rows with units dropped, ``(M,)``.
+
+    That is what dropout trains for. The noise is the same at every call.
+    """
+    rows, stack = module.rows, module.stack
+    loss = Loss(module.loss_name, rows.target_mean, rows.target_std)
+    noise = _noise(module, purpose="unfinished")
+    total = torch.zeros_like(rows.counts[0])
+    for start in range(0, len(rows.target), PIECE):
+        piece = slice(start, start + PIECE)
+        target, mask = rows.target[piece], rows.masks[0][rows.fold_of, piece]
+        output = stack.subnetworks(rows.seen(piece), noise.draw(len(target)))
+        values = loss.rows(output, target)
+        total += torch.where(mask > 0, values, 0.0).sum(-1, dtype=torch.float64)
+    return total / rows.counts[0]
+
+
+def _noise(module: StackModule, purpose: str) -> DropoutNoise:
+    features = module.rows.features
+    widths = dropped_units(module.stack, features.shape[1])
+    return DropoutNoise(module.seeds, widths, features.device, purpose)
+
+
 @torch.no_grad()
 def average(module: StackModule, samples: int) -> dict[str, Tensor]:
     """Measure the mean prediction of ``samples`` thinned networks of each member.
@@ -56,8 +124,7 @@ def average(module: StackModule, samples: int) -> dict[str, Tensor]:
     """
     rows, stack = module.rows, module.stack
     loss = Loss(module.loss_name, rows.target_mean, rows.target_std)
-    widths = dropped_units(stack, rows.features.shape[1])
-    noise = DropoutNoise(module.seeds, widths, rows.features.device, purpose="averaging")
+    noise = _noise(module, purpose="averaging")
     sums = torch.zeros(4, stack.size, dtype=torch.float64, device=rows.features.device)
     for start in range(0, len(rows.target), CHUNK):
         features, (target, masks) = rows.seen(slice(start, start + CHUNK)), rows.chunk(start)

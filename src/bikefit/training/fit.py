@@ -17,10 +17,10 @@ from bikefit.config import Settings
 from bikefit.nn.networks import parameter_count
 from bikefit.nn.randomness import derive
 from bikefit.nn.stacking import Stack
-from bikefit.training.callbacks import Progress, Selection
+from bikefit.training.callbacks import Halfway, Progress, Selection
 from bikefit.training.data import Batches, Rows, StackData
 from bikefit.training.devices import place
-from bikefit.training.final import average, constant_losses, predictions
+from bikefit.training.final import average, constant_losses, predictions, unfinished
 from bikefit.training.folds import read_pool
 from bikefit.training.members import Member, MemberResult, Stopped, fold_of, layers
 from bikefit.training.module import StackModule
@@ -50,13 +50,14 @@ def fit_stack(
     torch.set_num_threads(1)  # parallel work is done by processes; also makes results repeatable
     module, data = _assemble(members)
     selection = Selection([m.settings.regularization.patience for m in members])
+    halfway = Halfway()
     try:
-        train(module, data, settings, [selection, Progress(report, stopping)])
+        train(module, data, settings, [selection, halfway, Progress(report, stopping)])
     except Stopped:
         if not module.history:
             raise
         selection.stop()
-    final = _final(module, selection, settings.regularization.averaged)
+    final = _final(module, selection, halfway, settings.regularization.averaged)
     seconds = (time.perf_counter() - start) / len(members)
     return _results(members, module, selection, final, seconds)
 
@@ -132,10 +133,12 @@ def _expect_warnings() -> None:
     warnings.filterwarnings("ignore", "The `srun` command is available on your system")
 
 
-def _final(module: StackModule, selection: Selection, samples: int) -> dict[str, np.ndarray]:
+def _final(
+    module: StackModule, selection: Selection, halfway: Halfway, samples: int
+) -> dict[str, np.ndarray]:
     """Measure once, with the parameters of the selected epochs: ``(M,)`` each."""
+    measured = constant_losses(module) | unfinished(module, halfway.state)
     module.stack.load(selection.state)
-    measured = constant_losses(module)
     if samples:
         measured |= average(module, samples)
     return {name: values.cpu().numpy() for name, values in measured.items()}

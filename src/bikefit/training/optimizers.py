@@ -75,12 +75,15 @@ def make_schedule(
     """Make the learning rate's schedule, None for a constant rate.
 
     One cycle (Smith and Topin 2018): up to the learning rate of the settings in the first 30 % of
-    all steps, then down to almost nothing; momentum (Adam's β₁) goes the other way.
+    all steps, then down to almost nothing; Adam's β₁ goes the other way, and
+    momentum of sgd stays what it is set to.
     """
     if settings.schedule == "constant":
         return None
     rates = [group["lr"] for group in optimizer.param_groups]
-    return torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=rates, total_steps=steps)
+    return torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=rates, total_steps=steps, cycle_momentum=settings.name != "sgd"
+    )
 
 
 def _merge(groups: Sequence[dict[str, object]]) -> list[dict[str, object]]:
