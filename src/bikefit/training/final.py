@@ -8,7 +8,7 @@ from torch import Tensor
 from bikefit.nn.losses import Loss
 from bikefit.nn.randomness import DropoutNoise
 from bikefit.training.data import CHUNK
-from bikefit.training.module import StackModule, evaluate
+from bikefit.training.module import StackModule
 from bikefit.training.strengths import dropped_units
 
 
@@ -16,9 +16,8 @@ from bikefit.training.strengths import dropped_units
 def predictions(module: StackModule) -> Tensor:
     """Return every member's prediction of all rows (bikes/hour), ``(M, N)``."""
     loss = Loss(module.loss_name, module.rows.target_mean, module.rows.target_std)
-    module.stack.eval()
     chunks = range(0, len(module.rows.target), CHUNK)
-    parts = [loss.predict(evaluate(module.stack, module.rows, start)) for start in chunks]
+    parts = [loss.predict(module.outputs(start)) for start in chunks]
     return torch.cat(parts, dim=1)
 
 
@@ -57,7 +56,7 @@ def average(module: StackModule, samples: int) -> dict[str, Tensor]:
     rows, stack = module.rows, module.stack
     loss = Loss(module.loss_name, rows.target_mean, rows.target_std)
     widths = dropped_units(stack, rows.features.shape[1])
-    noise = DropoutNoise(module.seeds, widths, rows.features.device, purpose="averaging")
+    noise = DropoutNoise(module.seeds, widths, purpose="averaging")
     sums = torch.zeros(4, stack.size, dtype=torch.float64, device=rows.features.device)
     for start in range(0, len(rows.target), CHUNK):
         features, (target, masks) = rows.seen(slice(start, start + CHUNK)), rows.chunk(start)
