@@ -21,6 +21,7 @@ from bikefit.training.strengths import Strengths, dropped_units, penalties, prox
 METRICS = (
     "train/loss", "val/loss", "train/rmse", "val/rmse", "train/deviance", "val/deviance",
 )  # fmt: skip
+AT_ONCE = 16  # members measured at once: bounds memory
 
 
 class StackModule(pl.LightningModule):
@@ -153,15 +154,18 @@ class StackModule(pl.LightningModule):
         """Add the rows of one chunk."""
         target, masks = self.rows.chunk(start)
         output = self.outputs(start)
-        values = torch.stack(
-            [
-                self.loss.rows(output, target),
-                (self.loss.predict(output) - target) ** 2,
-                self.loss.deviance(output, target),
-            ]
-        )  # (3, M, C)
-        # A member that overflows on rows it does not count must not spoil its sums with 0·∞.
-        self._sums += torch.where(masks > 0, values.unsqueeze(1), 0.0).sum(-1, dtype=torch.float64)
+        for part in (slice(m, m + AT_ONCE) for m in range(0, self.stack.size, AT_ONCE)):
+            loss = self.loss.members(part)
+            values = torch.stack(
+                [
+                    loss.rows(output[part], target),
+                    (loss.predict(output[part]) - target) ** 2,
+                    loss.deviance(output[part], target),
+                ]
+            )  # (3, m, C)
+            # A member that overflows on rows it does not count must not spoil its sums with 0·∞.
+            counted = torch.where(masks[:, part] > 0, values.unsqueeze(1), 0.0)
+            self._sums[:, :, part] += counted.sum(-1, dtype=torch.float64)
 
     def on_validation_epoch_end(self) -> None:
         """Turn sums into the metrics of the epoch, ``(M,)`` each, and keep them in memory."""
