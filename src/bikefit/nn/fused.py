@@ -27,6 +27,10 @@ from bikefit.nn.stacking import Stack, StackedLinear
 
 NONE, BEFORE, AFTER = 0, 1, 2  # where batch norm stands to the activation; as in kernels
 
+# Members that take a step together: as many as have a layer's activations fit into these bytes.
+CACHE = 3 * 2**19
+LEAST = 4
+
 # Activations that no compiled pass has; torch's own are quicker than a loop with an exponential.
 # The backward functions take the gradient and what the activation was given.
 OTHERS: dict[type[nn.Module], Callable[[Tensor, Tensor], Tensor]] = {
@@ -42,7 +46,6 @@ class Block:
     """A linear layer with what follows it.
 
     Args:
-        name: of the linear layer.
         linear: M linear layers.
         norm: where batch norm stands to the activation.
         batch_norm: the layer, where there is one.
@@ -486,7 +489,3 @@ def _runs(streams: Sequence[int]) -> list[tuple[int, int, int]]:
         runs.append((stream, start, stop))
         start = stop
     return runs
-
-
-LEAST = 4
-CACHE = 3 * 2**19
