@@ -39,7 +39,7 @@ from bikefit.training.data import Batches, Rows, StackData
 from bikefit.training.final import constant_losses, unfinished
 from bikefit.training.fit import train as train_stack
 from bikefit.training.folds import Fold, Pool
-from bikefit.training.module import StackModule, evaluate
+from bikefit.training.module import StackModule
 from bikefit.training.strengths import make_network, strengths
 
 HELD_OUT = 3000
@@ -198,7 +198,7 @@ def fit(problem: Problem, members: Sequence[Settings]) -> list[dict[str, Any]]:
 def _by_row(module: StackModule) -> list[tuple[float, ...]]:
     """What each validation row adds to the loss: rows here are as independent as days are."""
     held_out = module.rows.masks[1, 0] > 0
-    output = evaluate(module.stack.eval(), module.rows, 0)
+    output = module.outputs(0)
     rows = module.loss.rows(output, module.rows.target)[:, held_out].double()
     return [tuple(row) for row in (rows / rows.shape[1]).tolist()]
 

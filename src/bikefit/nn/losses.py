@@ -54,6 +54,16 @@ class Loss:
             return (output - (target - self.mean) / self.std) ** 2
         return half_deviance(target, self.mean * output.exp(), log_rate=self.mean.log() + output)
 
+    def slope(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return the derivative of each row's loss with respect to the output."""
+        if self.name == "mse":
+            return 2.0 * (output - (target - self.mean) / self.std)
+        return self.mean * output.exp() - target
+
+    def members(self, part: slice) -> Loss:
+        """Return the loss of some members of a stack."""
+        return Loss(self.name, self.mean[part], self.std[part])
+
     def deviance(self, output: Tensor, target: Tensor) -> Tensor:
         """Return the Poisson deviance of each row (bikes/hour).
 

@@ -9,12 +9,17 @@ with common random numbers.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from bikefit.nn.networks import Network
+
+LEVELS = 2**16  # of dropout noise
 
 
 def derive(seed: int, purpose: str) -> int:
@@ -34,37 +39,67 @@ def initialize(make: Callable[[], Network], seed: int) -> Network:
         return make()
 
 
+@dataclass(frozen=True)
+class Noise:
+    """The noise of a dropout layer for one step: 16 bits a number, whole numbers k from -2¹⁵.
+
+    They stand for the uniform numbers (k + 2¹⁵) / 2¹⁶ in [0, 1): p is met to 1 / 65,536.
+
+    Args:
+        bits: of each of S distinct seeds, ``(S, D, B)``: unit-major, as fused passes read them.
+        position: which of them each member uses, ``(M,)``.
+    """
+
+    bits: Tensor
+    position: Tensor
+
+    def uniform(self, device: torch.device | str = "cpu") -> Tensor:
+        """Return uniform numbers: ``(B, D)`` if all members share a seed, else ``(M, B, D)``."""
+        numbers = (self.bits.to(device).float().add_(LEVELS / 2) / LEVELS).mT
+        return numbers[0] if len(numbers) == 1 else numbers[self.position.to(device)]
+
+
 class DropoutNoise:
-    """Uniform noise for the dropout layers of a stack, drawn once for each distinct seed.
+    """Noise for the dropout layers of a stack, drawn once for each distinct seed.
+
+    The numbers come from numpy's SFC64, on the CPU: a GPU's generators give other numbers, and a
+    run is the same run wherever it trains.
 
     Args:
         seeds: of each member, length M.
         widths: number of units by the name of each dropout layer that drops any.
-        device: where the noise is used. It is drawn on the CPU, since a GPU's generators give
-            other numbers, and a run is the same run wherever it trains.
         purpose: what the noise is for; each purpose has generators of its own.
     """
 
     def __init__(
-        self, seeds: Sequence[int], widths: dict[str, int], device: torch.device | str,
-        purpose: str = "dropout",
-    ) -> None:  # fmt: skip
+        self, seeds: Sequence[int], widths: Mapping[str, int], purpose: str = "dropout"
+    ) -> None:
         distinct = sorted(set(seeds))
-        self.widths = widths
-        self.device = device
+        self.widths = dict(widths)
         self.generators = {
-            name: [generator(seed, f"{purpose} {name}") for seed in distinct] for name in widths
+            name: [np.random.SFC64(derive(seed, f"{purpose} {name}")) for seed in distinct]
+            for name in widths
         }
-        position = torch.tensor([distinct.index(seed) for seed in seeds], device=device)
-        self.position = None if len(distinct) == 1 else position
+        self.position = torch.tensor([distinct.index(seed) for seed in seeds])
 
-    def draw(self, rows: int) -> dict[str, Tensor]:
-        """Return the next noise by layer: ``(B, D)`` if all share a seed, else ``(M, B, D)``."""
+    def draw(self, rows: int) -> dict[str, Noise]:
+        """Return the next noise of each layer for a batch of B rows."""
         return {name: self._layer(name, rows) for name in self.widths}
 
-    def _layer(self, name: str, rows: int) -> Tensor:
-        shape = (rows, self.widths[name])
-        drawn = [torch.rand(shape, generator=g) for g in self.generators[name]]
-        if self.position is None:
-            return drawn[0].to(self.device)
-        return torch.stack(drawn).to(self.device)[self.position]
+    def _layer(self, name: str, rows: int) -> Noise:
+        shape = (self.widths[name], rows)
+        count = shape[0] * shape[1]
+        # a draw of 64 bits is four numbers
+        drawn = [g.random_raw(-(-count // 4)).view(np.int16)[:count] for g in self.generators[name]]
+        bits = drawn[0] if len(drawn) == 1 else np.stack(drawn)
+        return Noise(torch.from_numpy(bits).view(len(drawn), *shape), self.position)
+
+    def state(self) -> dict[str, list[Any]]:
+        """Return the state of each layer's generators, in numpy's own form."""
+        return {name: [g.state for g in found] for name, found in self.generators.items()}
+
+    def load(self, state: Mapping[str, Sequence[Any]]) -> None:
+        """Go on from what :meth:`state` gave."""
+        for name, found in self.generators.items():
+            for one, value in zip(found, state[name], strict=True):
+                one.state = value

@@ -18,6 +18,7 @@ from torch.func import functional_call, stack_module_state, vmap
 
 from bikefit.nn.layers import BatchNorm, Dropout
 from bikefit.nn.networks import Network
+from bikefit.nn.randomness import Noise
 
 # Layers that do the same whatever axes stand before (B, D).
 ANY_AXES = (
@@ -51,20 +52,22 @@ class Stack(nn.Module):
             ]
             self.layers.add_module(block, nn.Sequential(OrderedDict(stacked)))
 
-    def forward(self, x: Tensor, noise: Mapping[str, Tensor] | None = None) -> Tensor:
+    def forward(self, x: Tensor, noise: Mapping[str, Tensor | Noise] | None = None) -> Tensor:
         """Return every member's output for its rows.
 
         Args:
             x: features, ``(B, D)`` for all members or ``(M, B, D)``.
-            noise: uniform noise in [0, 1) by the name of a dropout layer, ``(B, D)`` for all
-                members or ``(M, B, D)``; layers that are not named drop nothing.
+            noise: by the name of a dropout layer, as drawn or as uniform numbers in [0, 1),
+                ``(B, D)`` for all members or ``(M, B, D)``; layers that are not named drop
+                nothing.
         """
         for name, layer in self.dropouts().items():
-            layer.noise = (noise or {}).get(name, layer.p.new_empty(0))
+            found = (noise or {}).get(name, layer.p.new_empty(0))
+            layer.noise = found.uniform(x.device) if isinstance(found, Noise) else found
         output = self.layers(x).squeeze(-1)
         return output.expand(self.size, *output.shape[-1:])
 
-    def subnetworks(self, x: Tensor, noise: Mapping[str, Tensor]) -> Tensor:
+    def subnetworks(self, x: Tensor, noise: Mapping[str, Tensor | Noise]) -> Tensor:
         """Return the output of one thinned network of each member: units dropped, as in training.
 
         All else is in evaluation mode. Averaged over draws of the noise this is Monte-Carlo model

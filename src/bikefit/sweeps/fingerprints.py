@@ -12,7 +12,7 @@ from typing import Any
 from bikefit.config import Settings
 
 ROOMS = ("nn", "training")  # the code that trains
-PACKAGES = ("torch", "pytorch-lightning", "numpy")
+PACKAGES = ("torch", "pytorch-lightning", "numpy", "numba")
 # What changes where a result is kept or how it is called, but not the result.
 SILENT: Any = {
     "tracking": True, "rerun": True, "trainer": {"progress"}, "data": {"path", "name"},

@@ -10,7 +10,7 @@ from torch import Tensor
 from bikefit.nn.losses import Loss
 from bikefit.nn.randomness import DropoutNoise
 from bikefit.training.data import CHUNK, PIECE
-from bikefit.training.module import StackModule, evaluate
+from bikefit.training.module import StackModule
 from bikefit.training.strengths import dropped_units
 
 
@@ -18,9 +18,8 @@ from bikefit.training.strengths import dropped_units
 def predictions(module: StackModule) -> Tensor:
     """Return every member's prediction of all rows (bikes/hour), ``(M, N)``."""
     loss = Loss(module.loss_name, module.rows.target_mean, module.rows.target_std)
-    module.stack.eval()
     chunks = range(0, len(module.rows.target), CHUNK)
-    parts = [loss.predict(evaluate(module.stack, module.rows, start)) for start in chunks]
+    parts = [loss.predict(module.outputs(start)) for start in chunks]
     return torch.cat(parts, dim=1)
 
 
@@ -93,20 +92,25 @@ def _thinned_train_loss(module: StackModule) -> Tensor:
     rows, stack = module.rows, module.stack
     loss = Loss(module.loss_name, rows.target_mean, rows.target_std)
     noise = _noise(module, purpose="unfinished")
+    size = PIECE if noise.widths else CHUNK
     total = torch.zeros_like(rows.counts[0])
-    for start in range(0, len(rows.target), PIECE):
-        piece = slice(start, start + PIECE)
+    for start in range(0, len(rows.target), size):
+        piece = slice(start, start + size)
         target, mask = rows.target[piece], rows.masks[0][rows.fold_of, piece]
-        output = stack.subnetworks(rows.seen(piece), noise.draw(len(target)))
+        if not mask.any():
+            continue
+        if noise.widths:
+            output = stack.subnetworks(rows.seen(piece), noise.draw(len(target)))
+        else:
+            output = module.outputs(start)
         values = loss.rows(output, target)
         total += torch.where(mask > 0, values, 0.0).sum(-1, dtype=torch.float64)
     return total / rows.counts[0]
 
 
 def _noise(module: StackModule, purpose: str) -> DropoutNoise:
-    features = module.rows.features
-    widths = dropped_units(module.stack, features.shape[1])
-    return DropoutNoise(module.seeds, widths, features.device, purpose)
+    widths = dropped_units(module.stack, module.rows.features.shape[1])
+    return DropoutNoise(module.seeds, widths, purpose)
 
 
 @torch.no_grad()

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
 from bikefit.config import Optimizer as OptimizerSettings
+from bikefit.nn.fused import Fused, fuse
 from bikefit.nn.losses import Loss, LossName
 from bikefit.nn.penalties import LpPenalty, soft_threshold
-from bikefit.nn.randomness import DropoutNoise
+from bikefit.nn.randomness import DropoutNoise, Noise
 from bikefit.nn.stacking import Stack
 from bikefit.training.data import CHUNK, PIECE, Rows
 from bikefit.training.optimizers import StackSlices, make_optimizer, make_schedule
@@ -20,12 +21,7 @@ from bikefit.training.strengths import Strengths, dropped_units, penalties, prox
 METRICS = (
     "train/loss", "val/loss", "train/rmse", "val/rmse", "train/deviance", "val/deviance",
 )  # fmt: skip
-
-
-def evaluate(stack: Stack, rows: Rows, start: int) -> Tensor:
-    """Return the outputs of a stack ``(M, C)`` for a chunk of rows, piece by piece."""
-    starts = range(start, min(start + CHUNK, len(rows.target)), PIECE)
-    return torch.cat([stack(rows.seen(slice(s, s + PIECE))) for s in starts], dim=1)
+AT_ONCE = 16  # members measured at once: bounds memory
 
 
 class StackModule(pl.LightningModule):
@@ -58,7 +54,8 @@ class StackModule(pl.LightningModule):
         self.seeds, self.strengths = list(seeds), list(strengths)
         self.optimizer_settings, self.lr, self.loss_name = optimizer, list(lr), loss
         first = sorted({stream: i for i, stream in reversed(list(enumerate(streams)))}.items())
-        self.register_buffer("streams", torch.tensor(list(streams)), persistent=False)
+        self.stream_of = list(streams)
+        self.register_buffer("streams", torch.tensor(self.stream_of), persistent=False)
         self.register_buffer("stream_fold", rows.fold_of[[i for _, i in first]], persistent=False)
         self.history: list[dict[str, Tensor]] = []
 
@@ -84,13 +81,20 @@ class StackModule(pl.LightningModule):
         self.proximal = proximal_penalty(self.strengths, self.device)
         self.parameters_by_name = self.stack.stacked_parameters()
         widths = dropped_units(self.stack, self.rows.features.shape[1])
-        self.noise = DropoutNoise(self.seeds, widths, self.device)
+        self.noise = DropoutNoise(self.seeds, widths)
+        self.fused = fuse(self.stack)
 
     def training_step(self, rows: Tensor, batch_index: int) -> None:
         """Take one step of every member on its stream's rows ``(S, B)``."""
         features, target = self._gather(rows)
-        output = self.stack(features, self.noise.draw(rows.shape[1]))
-        self.manual_backward(self.loss.rows(output, target).mean(dim=1).sum())
+        noise = self.noise.draw(rows.shape[1])
+        if self.fused is None:
+            shared = len(rows) == 1
+            output = self.stack(features[0] if shared else features[self.streams], noise)
+            objective = self.loss.rows(output, target if shared else target[self.streams])
+            self.manual_backward(objective.mean(dim=1).sum())
+        else:
+            self._fused_gradients(self.fused, features, target, noise)
         for penalty in self.penalties:
             penalty.add_gradient(self.parameters_by_name)
         self.slices.take_gradients()
@@ -98,6 +102,28 @@ class StackModule(pl.LightningModule):
         self._shrink()
         if self.schedule is not None:
             self.schedule.step()
+
+    @torch.no_grad()
+    def _fused_gradients(
+        self, fused: Fused, features: Tensor, target: Tensor, noise: Mapping[str, Noise]
+    ) -> None:
+        """Give parameters the gradient of the data loss, some members at a time."""
+        for part in fused.parts(target.shape[1]):
+            output = fused.forward(features, self.stream_of, noise, part)
+            slope = self.loss.members(part).slope(output, target[self.streams[part]])
+            fused.backward(slope.div_(target.shape[1]))
+
+    @torch.no_grad()
+    def outputs(self, start: int) -> Tensor:
+        """Return the members' outputs in evaluation mode ``(M, C)`` for a chunk of rows."""
+        rows = self.rows
+        end = min(start + CHUNK, len(rows.target))
+        if self.fused is not None:
+            seen = (rows.shift[rows.fold_of], rows.scale[rows.fold_of]) if rows.refit else None
+            return self.fused.evaluate(rows.features[start:end], seen, PIECE)
+        self.stack.eval()
+        starts = range(start, end, PIECE)
+        return torch.cat([self.stack(rows.seen(slice(s, s + PIECE))) for s in starts], dim=1)
 
     @torch.no_grad()
     def _shrink(self) -> None:
@@ -115,14 +141,10 @@ class StackModule(pl.LightningModule):
         return base * (first["lr"] / first["max_lr"])
 
     def _gather(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Fetch ``(B, D)`` shared by all members or ``(M, B, D)``, and targets ``(1 or M, B)``."""
+        """Fetch the features ``(S, B, D)`` and targets ``(S, B)`` of each stream."""
         shape = (*rows.shape, -1)
         features = self.rows.features.index_select(0, rows.flatten()).view(shape)
-        features = self.rows.standardized(features, self.stream_fold)
-        target = self.rows.target[rows]
-        if len(rows) == 1:
-            return features[0], target
-        return features[self.streams], target[self.streams]
+        return self.rows.standardized(features, self.stream_fold), self.rows.target[rows]
 
     def on_validation_epoch_start(self) -> None:
         """Start the sums over rows: loss, squared error, deviance on training and validation."""
@@ -131,16 +153,19 @@ class StackModule(pl.LightningModule):
     def validation_step(self, start: int, batch_index: int) -> None:
         """Add the rows of one chunk."""
         target, masks = self.rows.chunk(start)
-        output = evaluate(self.stack, self.rows, start)
-        values = torch.stack(
-            [
-                self.loss.rows(output, target),
-                (self.loss.predict(output) - target) ** 2,
-                self.loss.deviance(output, target),
-            ]
-        )  # (3, M, C)
-        # A member that overflows on rows it does not count must not spoil its sums with 0·∞.
-        self._sums += torch.where(masks > 0, values.unsqueeze(1), 0.0).sum(-1, dtype=torch.float64)
+        output = self.outputs(start)
+        for part in (slice(m, m + AT_ONCE) for m in range(0, self.stack.size, AT_ONCE)):
+            loss = self.loss.members(part)
+            values = torch.stack(
+                [
+                    loss.rows(output[part], target),
+                    (loss.predict(output[part]) - target) ** 2,
+                    loss.deviance(output[part], target),
+                ]
+            )  # (3, m, C)
+            # A member that overflows on rows it does not count must not spoil its sums with 0·∞.
+            counted = torch.where(masks[:, part] > 0, values.unsqueeze(1), 0.0)
+            self._sums[:, :, part] += counted.sum(-1, dtype=torch.float64)
 
     def on_validation_epoch_end(self) -> None:
         """Turn sums into the metrics of the epoch, ``(M,)`` each, and keep them in memory."""

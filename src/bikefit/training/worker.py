@@ -9,6 +9,7 @@ import threading
 import time
 
 import bikefit.training.fit  # noqa: F401
+from bikefit.nn import kernels
 
 
 def _end_with_the_command() -> None:
@@ -23,4 +24,5 @@ def _watch_over() -> None:
     threading.Thread(target=_end_with_the_command, daemon=True).start()
 
 
+kernels.prepare()
 os.register_at_fork(after_in_child=_watch_over)

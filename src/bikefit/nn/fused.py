@@ -1,0 +1,491 @@
+"""Training and evaluation steps of a stack in few passes over memory, on the CPU.
+
+A stack of the layers that networks are usually made of (linear, batch norm, an activation,
+dropout) takes its steps here: products by torch, all that stands between two products in one
+compiled pass each way (:mod:`bikefit.nn.kernels`), some members at a time, so that what one pass
+leaves is still in the cache when the next one comes. The plain layers of
+:mod:`bikefit.nn.stacking` say what is computed; the results are the same to rounding.
+
+Activations are unit-major, ``(M, E, B)``: weights ``(M, E, D)`` multiply from the left as they
+are, and all that batch norm sums lies side by side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from bikefit.nn.layers import BatchNorm, Dropout
+from bikefit.nn.randomness import LEVELS, Noise
+from bikefit.nn.stacking import Stack, StackedLinear
+
+NONE, BEFORE, AFTER = 0, 1, 2  # where batch norm stands to the activation; as in kernels
+
+# Members that take a step together: as many as have a layer's activations fit into these bytes.
+CACHE = 3 * 2**19
+LEAST = 4
+
+# Activations that no compiled pass has; torch's own are quicker than a loop with an exponential.
+# The backward functions take the gradient and what the activation was given.
+OTHERS: dict[type[nn.Module], Callable[[Tensor, Tensor], Tensor]] = {
+    nn.GELU: torch.ops.aten.gelu_backward,
+    nn.SiLU: torch.ops.aten.silu_backward,
+    nn.Tanh: lambda g, x: torch.ops.aten.tanh_backward(g, x.tanh()),
+    nn.Sigmoid: lambda g, x: torch.ops.aten.sigmoid_backward(g, x.sigmoid()),
+}
+
+
+@dataclass
+class Block:
+    """A linear layer with what follows it.
+
+    Args:
+        linear: M linear layers.
+        norm: where batch norm stands to the activation.
+        batch_norm: the layer, where there is one.
+        relu: whether the activation is ReLU.
+        other: another activation, where there is one.
+        dropout: name and layer, where there is one.
+    """
+
+    linear: StackedLinear
+    norm: int = NONE
+    batch_norm: BatchNorm | None = None
+    relu: bool = False
+    other: nn.Module | None = None
+    dropout: tuple[str, Dropout] | None = None
+
+    @property
+    def bare(self) -> bool:
+        """Whether nothing follows the linear layer."""
+        return not (self.batch_norm or self.relu or self.other or self.dropout)
+
+
+def fuse(stack: Stack) -> Fused | None:
+    """Return the quick way through a stack, or None where only the plain one will do.
+
+    That is on a GPU, and with layers other than those above or in another order.
+    """
+    if next(stack.parameters()).device.type != "cpu":
+        return None
+    named = [
+        (f"{block}.{name}", layer)
+        for block, parts in stack.layers.named_children()
+        for name, layer in parts.named_children()
+        if type(layer) is not nn.Identity
+    ]
+    first = None
+    if named and isinstance(named[0][1], Dropout):
+        first, named = (named[0][0], named[0][1]), named[1:]
+    blocks = _blocks(named)
+    if not blocks or not blocks[-1].bare or blocks[-1].linear.weight.shape[1] != 1:
+        return None
+    return Fused(stack, first, blocks)
+
+
+def _blocks(named: Sequence[tuple[str, nn.Module]]) -> list[Block]:
+    """Put layers together to blocks; no block where one of them fits into none."""
+    blocks: list[Block] = []
+    for name, layer in named:
+        if isinstance(layer, StackedLinear):
+            blocks.append(Block(layer))
+        elif not blocks or not _take(blocks[-1], name, layer):
+            return []
+    return blocks
+
+
+def _take(block: Block, name: str, layer: nn.Module) -> bool:
+    """Let a layer follow in a block; say whether it may stand there."""
+    if block.dropout:
+        return False
+    if isinstance(layer, Dropout):
+        block.dropout = (name, layer)
+        return True
+    active = block.relu or block.other is not None
+    if type(layer) is BatchNorm:
+        free = block.batch_norm is None
+        block.batch_norm, block.norm = layer, AFTER if active else BEFORE
+        return free
+    block.relu, block.other = type(layer) is nn.ReLU, layer
+    if block.relu:
+        block.other = None
+    exact = getattr(layer, "approximate", "none") == "none"
+    known = block.relu or (type(layer) in OTHERS and exact and not getattr(layer, "inplace", False))
+    return known and not active and block.norm != AFTER
+
+
+class Fused:
+    """A stack's steps in few passes; it works on the stack's own tensors.
+
+    Args:
+        stack: M members.
+        first: name and layer of dropout before the first linear layer, where there is one.
+        blocks: the linear layers with what follows each; the last gives one number a row.
+    """
+
+    def __init__(
+        self, stack: Stack, first: tuple[str, Dropout] | None, blocks: Sequence[Block]
+    ) -> None:
+        from bikefit.nn import kernels  # numba is loaded by what trains, and by nothing else
+
+        self.kernels = kernels
+        self.stack, self.first, self.blocks = stack, first, list(blocks)
+        self.dtype = blocks[0].linear.weight.dtype
+        self.gradients = {
+            id(p): torch.empty_like(p, requires_grad=False) for p in stack.parameters()
+        }
+        self.space: dict[tuple[Any, ...], Tensor] = {}
+        self.limits = {name: _limits(layer) for name, layer in stack.dropouts().items()}
+
+    def parts(self, rows: int) -> Iterator[slice]:
+        """Cut the members into portions whose activations of some rows stay in the cache."""
+        widest = max(block.linear.weight.shape[1] for block in self.blocks)
+        size = max(LEAST, CACHE // (self.dtype.itemsize * rows * widest))
+        count = -(-self.stack.size // size)
+        size = -(-self.stack.size // count)
+        for start in range(0, self.stack.size, size):
+            yield slice(start, min(start + size, self.stack.size))
+
+    # one training step
+
+    def forward(
+        self, features: Tensor, streams: Sequence[int], noise: Mapping[str, Noise], part: slice
+    ) -> Tensor:
+        """Return the outputs of some members while training, ``(m, B)``.
+
+        Args:
+            features: rows of each of S streams, ``(S, B, D)``.
+            streams: stream that each of the M members reads.
+            noise: by the name of a dropout layer; layers that are not named drop nothing.
+            part: the members.
+        """
+        self.part, self.noise, self.runs = part, noise, _runs(streams[part])
+        if self.first and self.first[0] in noise:
+            self.x = self._dropped_features(features)
+            self.runs = [(m, m, m + 1) for m in range(len(self.x))]
+        else:
+            self.x = features
+        inputs = None
+        self.kept: list[tuple[Tensor, Tensor, Tensor]] = []
+        for index, block in enumerate(self.blocks[:-1]):
+            z = self._product(index, block, inputs)
+            inputs = self._through(index, block, z)
+        return self._output(inputs)
+
+    def backward(self, gradient: Tensor) -> None:
+        """Turn the gradient of the last outputs ``(m, B)`` into that of their members' parameters.
+
+        It is written to the parameters' ``grad``, whatever was there.
+        """
+        for parameter in self.stack.parameters():
+            parameter.grad = self.gradients[id(parameter)]
+        last = len(self.blocks) - 1
+        passed = self._output_backward(gradient)
+        for index in range(last - 1, -1, -1):
+            block = self.blocks[index]
+            self._through_backward(index, block, passed)
+            passed = self._product_backward(index, block, passed)
+
+    # evaluation
+
+    @torch.no_grad()
+    def evaluate(self, features: Tensor, seen: tuple[Tensor, Tensor] | None, piece: int) -> Tensor:
+        """Return all members' outputs in evaluation mode, ``(M, C)``.
+
+        Batch norm is part of the weights here, and so is what members subtract from their
+        features and divide them by: all of them read the same rows.
+
+        Args:
+            features: ``(C, D)``.
+            seen: what is subtracted and divided by, ``(M, D)`` each; None for nothing.
+            piece: rows that go through the layers at once.
+        """
+        output = features.new_empty(self.stack.size, len(features))
+        for part in self.parts(piece):
+            blocks = self._folded(part, seen)
+            for start in range(0, len(features), piece):
+                rows = features[start : start + piece]
+                output[part, start : start + piece] = self._evaluate(blocks, rows.mT)
+        return output
+
+    def _evaluate(self, blocks: Sequence[Folded], x: Tensor) -> Tensor:
+        """Return the outputs of some members, ``(D, C)`` to ``(m, C)``."""
+        inputs = None
+        for index, block in enumerate(blocks):
+            members, units, columns = block.weight.shape
+            z = self._memory("evaluation", index, (members, units, x.shape[-1]))
+            if inputs is None:
+                torch.mm(block.weight.view(-1, columns), x, out=z.view(-1, x.shape[-1]))
+            elif index == len(blocks) - 1:
+                weight, bias = block.weight.squeeze(1).numpy(), block.bias.squeeze(1).numpy()
+                self.kernels.one_unit(inputs.numpy(), weight, bias, z.squeeze(1).numpy())
+                return z.squeeze(1)
+            else:
+                torch.bmm(block.weight, inputs, out=z)
+            self.kernels.activate(z.numpy(), block.bias.numpy(), block.relu)
+            inputs = z if block.other is None else block.other(z)
+        assert inputs is not None
+        return inputs.squeeze(1)
+
+    def _folded(self, part: slice, seen: tuple[Tensor, Tensor] | None) -> list[Folded]:
+        """Write all that is linear in evaluation mode into the linear layers."""
+        found: list[Folded] = []
+        scale, shift = None, None  # of what comes before the next linear layer, (m, D)
+        if seen is not None:
+            scale = 1.0 / seen[1][part]
+            shift = -seen[0][part] * scale
+        if self.first:
+            scale, shift = self._kept_share(self.first[1], part, scale, shift)
+        for block in self.blocks:
+            weight, bias = block.linear.weight[part], block.linear.bias
+            bias = weight.new_zeros(weight.shape[:2]) if bias is None else bias[part]
+            if shift is not None:
+                bias = bias + (weight @ shift.unsqueeze(-1)).squeeze(-1)
+            if scale is not None:
+                weight = weight * scale.unsqueeze(1)
+            scale, shift = None, None
+            if block.batch_norm is not None and block.norm == BEFORE:
+                factor, added = _scaled(block.batch_norm, part)
+                weight, bias = weight * factor.unsqueeze(-1), bias * factor + added
+            elif block.batch_norm is not None:
+                scale, shift = _scaled(block.batch_norm, part)
+            if block.dropout:
+                scale, shift = self._kept_share(block.dropout[1], part, scale, shift)
+            found.append(Folded(weight, bias, block.relu, block.other))
+        return found
+
+    def _kept_share(
+        self, layer: Dropout, part: slice, scale: Tensor | None, shift: Tensor | None
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Multiply by 1 - p where dropout does that in evaluation mode."""
+        if layer.scaling != "lecture" or not layer.p[part].any():
+            return scale, shift
+        kept = (1.0 - layer.p[part]).unsqueeze(-1)
+        return kept if scale is None else scale * kept, None if shift is None else shift * kept
+
+    def _of(self, parameter: Tensor | None) -> Tensor:
+        """The part's values of a parameter; empty for none."""
+        return (
+            torch.empty(0, 0, dtype=self.dtype)
+            if parameter is None
+            else parameter.detach()[self.part]
+        )
+
+    def _gradient(self, parameter: Tensor | None) -> Tensor:
+        if parameter is None:
+            return torch.empty(0, 0, dtype=self.dtype)
+        return self.gradients[id(parameter)][self.part]
+
+    def _memory(self, purpose: str, index: int, shape: tuple[int, ...]) -> Tensor:
+        """Return memory of a step, the same one each time: nothing is allocated anew."""
+        key = (purpose, index, shape)
+        if key not in self.space:
+            self.space[key] = torch.empty(shape, dtype=self.dtype)
+        return self.space[key]
+
+    def _dropped_features(self, features: Tensor) -> Tensor:
+        """Drop features ``(S, B, D)`` for each member: ``(m, B, D)``, unit-major in memory."""
+        assert self.first is not None
+        members = self.part.stop - self.part.start
+        rows, columns = features.shape[-2:]
+        x = self._memory("features", 0, (members, columns, rows))
+        for stream, start, stop in self.runs:
+            x[start:stop] = features[stream].mT
+        self._pass(x, x, NONE, None, None, False, self._drawn(*self.first))
+        return x.mT
+
+    def _product(self, index: int, block: Block, inputs: Tensor | None) -> Tensor:
+        """Multiply by the weights: ``(m, E, B)``; members that share rows in one product."""
+        weight = self._of(block.linear.weight)
+        members, units, columns = weight.shape
+        z = self._memory("product", index, (members, units, self.x.shape[1]))
+        if inputs is not None:
+            return torch.bmm(weight, inputs, out=z)
+        for stream, start, stop in self.runs:
+            torch.mm(
+                weight[start:stop].view(-1, columns),
+                self.x[stream].mT,
+                out=z[start:stop].view(-1, z.shape[-1]),
+            )
+        return z
+
+    def _product_backward(self, index: int, block: Block, gradient: Tensor) -> Tensor:
+        """Write the weights' gradient; return that of the inputs, ``(m, D, B)``."""
+        of_weight = self._gradient(block.linear.weight)
+        if index > 0:
+            inputs = self.kept[index - 1][2]
+            torch.bmm(gradient, inputs.mT, out=of_weight)
+            passed = self._memory("gradient", index - 1, tuple(inputs.shape))
+            return torch.bmm(self._of(block.linear.weight).mT, gradient, out=passed)
+        for stream, start, stop in self.runs:  # nobody needs the gradient of the features
+            torch.mm(
+                gradient[start:stop].view(-1, gradient.shape[-1]),
+                self.x[stream],
+                out=of_weight[start:stop].view(-1, of_weight.shape[-1]),
+            )
+        return gradient
+
+    def _through(self, index: int, block: Block, z: Tensor) -> Tensor:
+        """Return a block's outputs ``(m, E, B)``, and keep what the way back needs."""
+        drawn = self._drawn(*block.dropout) if block.dropout else None
+        bias = block.linear.bias
+        first = NONE if block.other is not None and block.norm == AFTER else block.norm
+        out = z if first == NONE else self._memory("output", index, tuple(z.shape))
+        norm = block.batch_norm if first != NONE else None
+        if block.other is None:
+            self._pass(z, out, first, bias, norm, block.relu, drawn)
+            self.kept.append((z, out, out))
+            return out
+        self._pass(z, out, first, bias, norm, False, None)
+        active = block.other(out)
+        last = active
+        if block.norm == AFTER:
+            last = self._memory("output", index, tuple(z.shape))
+            self._pass(active, last, AFTER, None, block.batch_norm, False, drawn)
+        elif drawn is not None:
+            self._pass(active, active, NONE, None, None, False, drawn)
+        self.kept.append((z, active if block.norm == AFTER else out, last))
+        return last
+
+    def _through_backward(self, index: int, block: Block, gradient: Tensor) -> None:
+        """Turn the gradient of a block's outputs into that of its products, in place."""
+        z, middle, out = self.kept[index]
+        drawn = self._drawn(*block.dropout) if block.dropout else None
+        bias, norm = block.linear.bias, block.batch_norm
+        if block.other is None:
+            self._pass_backward(gradient, z, out, block.norm, bias, norm, block.relu, drawn)
+            return
+        if block.norm == AFTER:
+            self._pass_backward(gradient, middle, out, AFTER, None, norm, False, drawn)
+        elif drawn is not None:
+            self._pass_backward(gradient, out, out, NONE, None, None, False, drawn)
+        given = z if block.norm == AFTER else middle
+        gradient.copy_(OTHERS[type(block.other)](gradient, given))
+        if block.norm == BEFORE:
+            self._pass_backward(gradient, z, out, BEFORE, bias, norm, False, None)
+        elif bias is not None:
+            self._pass_backward(gradient, z, out, NONE, bias, None, False, None)
+
+    def _pass(
+        self, z: Tensor, out: Tensor, norm: int, bias: Tensor | None, layer: BatchNorm | None,
+        relu: bool, drawn: tuple[np.ndarray, ...] | None,
+    ) -> None:  # fmt: skip
+        gamma, beta, eps, mean, variance = self._norm(layer)
+        if norm != NONE and z.shape[-1] < 2:
+            raise ValueError(
+                "batch normalization needs at least 2 rows in a training batch, got "
+                f"{z.shape[-1]}; choose a larger training.batch_size"
+            )
+        self.kernels.forward(
+            z.numpy(), out.numpy(), self._of(bias).numpy(), norm, gamma.numpy(), beta.numpy(), eps,
+            mean.numpy(), variance.numpy(), relu, *(drawn or self._undrawn()),
+        )  # fmt: skip
+        if layer is not None:
+            rows = z.shape[-1]
+            layer.running_mean[self.part].lerp_(mean, layer.momentum)
+            layer.running_var[self.part].lerp_(variance * (rows / (rows - 1)), layer.momentum)
+
+    def _pass_backward(
+        self, gradient: Tensor, z: Tensor, out: Tensor, norm: int, bias: Tensor | None,
+        layer: BatchNorm | None, relu: bool, drawn: tuple[np.ndarray, ...] | None,
+    ) -> None:  # fmt: skip
+        gamma, _, eps, mean, variance = self._norm(layer)
+        of_weight = self._gradient(None if layer is None else layer.weight)
+        of_shift = self._gradient(None if layer is None else layer.bias)
+        self.kernels.backward(
+            gradient.numpy(), z.numpy(), out.numpy(), norm, gamma.numpy(), eps, mean.numpy(),
+            variance.numpy(), relu, *(drawn or self._undrawn()), self._gradient(bias).numpy(),
+            of_weight.numpy(), of_shift.numpy(),
+        )  # fmt: skip
+
+    def _norm(self, layer: BatchNorm | None) -> tuple[Tensor, Tensor, Any, Tensor, Tensor]:
+        """Return γ, β, ε, and where mean and variance of the batch lie, ``(m, E)`` each."""
+        number = torch.empty(0, dtype=self.dtype).numpy().dtype.type
+        if layer is None:
+            empty = torch.empty(0, 0, dtype=self.dtype)
+            return empty, empty, number(0), empty, empty
+        weight = self._of(layer.weight)
+        mean = self._memory("mean", id(layer), tuple(weight.shape))
+        variance = self._memory("variance", id(layer), tuple(weight.shape))
+        return weight, self._of(layer.bias), number(layer.eps), mean, variance
+
+    def _drawn(self, name: str, layer: Dropout) -> tuple[np.ndarray, ...] | None:
+        """Return noise, position, threshold and scale of a layer that drops, for the part."""
+        noise = self.noise.get(name)
+        if noise is None:
+            return None
+        threshold, scale = self.limits[name]
+        position = noise.position[self.part].numpy()
+        return noise.bits.numpy(), position, threshold[self.part], scale[self.part]
+
+    def _undrawn(self) -> tuple[np.ndarray, ...]:
+        none = np.empty(0, np.int32)
+        scale = torch.empty(0, dtype=self.dtype).numpy()
+        return np.empty((0, 0, 0), np.int16), np.empty(0, np.int64), none, scale
+
+    def _output(self, inputs: Tensor | None) -> Tensor:
+        """Return the one output of each member and row, ``(m, B)``."""
+        linear = self.blocks[-1].linear
+        bias = self._of(linear.bias).view(-1)
+        out = self._memory("output", -1, (self.part.stop - self.part.start, self.x.shape[1]))
+        if inputs is None:
+            out = self._product(0, self.blocks[-1], None).squeeze(1)
+            return out.add_(bias.unsqueeze(1)) if len(bias) else out
+        weight = self._of(linear.weight).squeeze(1)
+        self.kernels.one_unit(inputs.numpy(), weight.numpy(), bias.numpy(), out.numpy())
+        return out
+
+    def _output_backward(self, gradient: Tensor) -> Tensor:
+        """Write the output layer's gradients; return that of its inputs ``(m, D, B)``."""
+        linear = self.blocks[-1].linear
+        of_bias = self._gradient(linear.bias).view(-1)
+        if len(self.blocks) == 1:
+            if len(of_bias):
+                torch.sum(gradient, dim=1, out=of_bias)
+            return self._product_backward(0, self.blocks[0], gradient.unsqueeze(1))
+        inputs = self.kept[-1][2]
+        passed = self._memory("gradient", len(self.kept) - 1, tuple(inputs.shape))
+        self.kernels.one_unit_backward(
+            inputs.numpy(), self._of(linear.weight).squeeze(1).numpy(), gradient.numpy(),
+            passed.numpy(), self._gradient(linear.weight).squeeze(1).numpy(), of_bias.numpy(),
+        )  # fmt: skip
+        return passed
+
+
+@dataclass
+class Folded:
+    """A block in evaluation mode: a linear layer ``(m, E, D)``, ``(m, E)`` and its activation."""
+
+    weight: Tensor
+    bias: Tensor
+    relu: bool
+    other: nn.Module | None
+
+
+def _scaled(layer: BatchNorm, part: slice) -> tuple[Tensor, Tensor]:
+    """Return what batch norm multiplies by and what it adds in evaluation mode, ``(m, E)``."""
+    scale = layer.weight[part] * torch.rsqrt(layer.running_var[part] + layer.eps)
+    return scale, layer.bias[part] - layer.running_mean[part] * scale
+
+
+def _limits(layer: Dropout) -> tuple[np.ndarray, np.ndarray]:
+    """Return below which noise each member drops and what it multiplies the rest by, ``(M,)``."""
+    threshold = (layer.p.double() * LEVELS).ceil().sub_(LEVELS // 2).int()
+    scale = 1.0 / (1.0 - layer.p) if layer.scaling == "inverted" else torch.ones_like(layer.p)
+    return threshold.numpy(), scale.numpy()
+
+
+def _runs(streams: Sequence[int]) -> list[tuple[int, int, int]]:
+    """Return stream, first and last member (not included) of neighbours that read the same."""
+    runs, start = [], 0
+    for stream, members in groupby(streams):
+        stop = start + len(list(members))
+        runs.append((stream, start, stop))
+        start = stop
+    return runs

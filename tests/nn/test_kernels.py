@@ -1,0 +1,86 @@
+"""Where compiled loops are kept, and who loads them."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from bikefit.nn import kernels
+from bikefit.nn.fused import fuse
+from bikefit.nn.networks import build
+from bikefit.nn.randomness import DropoutNoise
+from bikefit.nn.specs import mlp
+from bikefit.nn.stacking import Stack
+
+LOOPS = ("forward", "backward", "activate", "one_unit", "one_unit_backward")
+USE = "import kernels; kernels.prepare()"
+
+
+def kept_in(folder: Path) -> set[str]:
+    """Names of the loops that have been kept somewhere below a folder."""
+    return {file.name.split(".")[1].split("-")[0] for file in folder.rglob("*.nbi")}
+
+
+@pytest.fixture
+def sealed(tmp_path: Path) -> Path:
+    """A copy of the module in a place where nothing can be kept beside it."""
+    place = tmp_path / "installed"
+    place.mkdir()
+    shutil.copy(kernels.__file__, place / "kernels.py")
+    (place / "__pycache__").write_text("a file where the folder would be")
+    return place
+
+
+def use(place: Path, **environment: str) -> None:
+    variables = {k: v for k, v in os.environ.items() if not k.startswith("NUMBA_")}
+    command = [sys.executable, "-B", "-W", "error", "-c", USE]
+    subprocess.run(command, cwd=place, env=variables | environment, check=True)
+
+
+def test_loops_are_kept_where_a_variable_says(sealed: Path, tmp_path: Path) -> None:
+    use(sealed, NUMBA_CACHE_DIR=str(tmp_path / "named"))
+    assert kept_in(tmp_path / "named") >= set(LOOPS)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="the variables are those of Linux")
+def test_a_read_only_installation_keeps_loops_in_the_users_folder(
+    sealed: Path, tmp_path: Path
+) -> None:
+    home = {"HOME": str(tmp_path / "home"), "XDG_CACHE_HOME": str(tmp_path / "home/cache")}
+    use(sealed, **home)
+    assert kept_in(tmp_path / "home") >= set(LOOPS)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="the variables are those of Linux")
+def test_loops_run_where_nothing_can_be_kept(sealed: Path) -> None:
+    use(sealed, HOME="/dev/null", XDG_CACHE_HOME="/dev/null")
+
+
+def test_what_is_loaded_ahead_is_what_a_step_calls() -> None:
+    kernels.prepare()
+    loaded = {name: set(getattr(kernels, name).signatures) for name in LOOPS}
+    network = build(mlp(3, [4], batch_norm="before"), 3)
+    network.hidden1.dropout.p.fill_(0.5)
+    stack = Stack([network, network])
+    fused = fuse(stack)
+    assert fused is not None
+    noise = DropoutNoise([0, 1], {"hidden1.dropout": 4}).draw(5)
+    fused.backward(fused.forward(torch.ones(1, 5, 3), [0, 0], noise, slice(0, 2)))
+    fused.backward(fused.forward(torch.ones(1, 5, 3), [0, 0], {}, slice(0, 2)))
+    fused.evaluate(torch.ones(5, 3), None, 2)
+    for name in LOOPS:
+        assert set(getattr(kernels, name).signatures) == loaded[name]
+
+
+def test_what_does_not_train_does_not_load_numba() -> None:
+    code = (
+        "import sys; import bikefit.train, bikefit.nn.fused, bikefit.training.module\n"
+        "assert 'numba' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
