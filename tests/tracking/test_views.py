@@ -39,6 +39,8 @@ def test_an_experiment_has_its_views_from_its_first_run(workplace: Path) -> None
     assert [state(experiment, name)["name"] for name in NAMES] == NAMES
     assert state(experiment, "curves")["searchFilter"] == "tags.`bikefit.kind` = 'job'"
     assert not [key for key in tags(experiment) if key.endswith("-latest")]
+    lines = state(experiment, "curves")["compareRunCharts"]
+    assert [line["lineSmoothness"] for line in lines] == [0, 0]  # what was measured, no averages
 
 
 def test_those_of_the_latest_sweep_follow_it_while_it_still_runs(workplace: Path) -> None:

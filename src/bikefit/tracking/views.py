@@ -83,8 +83,10 @@ def _metrics(chart: dict[str, Any]) -> list[str]:
 
 
 def _line(metric: str) -> dict[str, Any]:
+    # left out, the smoothness is not 0: lines would be drawn that nobody measured
     return {"type": "LINE", "metricKey": metric, "selectedMetricKeys": [metric], "deleted": False,
-            "xAxisKey": "step", "scaleType": "log", "runsCountToCompare": 100}  # fmt: skip
+            "lineSmoothness": 0, "useGlobalLineSmoothing": False, "xAxisKey": "step",
+            "scaleType": "log", "runsCountToCompare": 100}  # fmt: skip
 
 
 def _scatter(x: str, y: str) -> dict[str, Any]:
