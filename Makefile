@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup repro test readme case-study bench bench-scaling bench-search bench-report \
-	bench-verdicts bench-convergence bench-champion faults audit ui clean
+	bench-verdicts bench-convergence bench-champion faults audit ui screenshots clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -80,9 +80,11 @@ faults: setup ## inject every fault many times and count what is lost (must be n
 audit: setup ## look the pinned packages up among known vulnerabilities
 	.ci/audit
 
-ui: setup ## look at the runs in MLflow, on http://127.0.0.1:5000
-	@# without its processes for jobs, of which there are none here
-	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --host 127.0.0.1
+ui: setup ## look at the runs in MLflow, opened on the comparison, on http://127.0.0.1:5000
+	python -m bikefit.ui
+
+screenshots: setup ## renew the pictures of MLflow's views in docs/pictures (needs chromium)
+	python -m benchmarks.screenshots
 
 clean: ## remove .venv and caches; data, runs and reports stay
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

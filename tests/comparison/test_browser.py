@@ -168,3 +168,85 @@ def test_mlflow_shows_runs_tags_and_the_report(
         "dropout p=0.3 · mlp 8 wins", "All others are more than 2",
         f"{child['tags.verdict']} {count}",
     )  # fmt: skip
+
+
+def cells(browser: Browser, column: str) -> list[str]:
+    """What the runs table shows in a column, from the top."""
+    script = """return [...document.querySelectorAll('.ag-center-cols-container .ag-row')]
+        .sort((a, b) => a.getAttribute('row-index') - b.getAttribute('row-index'))
+        .map(row => row.querySelector(`[col-id="${arguments[0]}"]`)?.innerText.trim() ?? '')"""
+    body = {"script": script, "args": [column]}
+    return list(browser.post(f"{browser.session}/execute/sync", body))
+
+
+def count(browser: Browser, css: str) -> int:
+    script = "return document.querySelectorAll(arguments[0]).length"
+    return int(browser.post(f"{browser.session}/execute/sync", {"script": script, "args": [css]}))
+
+
+@pytest.fixture
+def views(pages: tuple[str, str, str]) -> dict[str, str]:
+    """Addresses of the latest sweep's views; a run of an earlier sweep is not in them."""
+    address, _, experiment = pages
+    earlier = add(tracking.start_sweep("full", "another", []), settings(seed=7), result(9.0, 9.0))
+    sweep = tracking.start_sweep("full", "the latest", [])
+    for dropout, val in ((0.5, 7.0), (0.0, 6.0), (0.3, 5.0)):
+        add(sweep, settings(dropout=dropout, seed=4), result(2.0, val))
+    assert main(["--reports", "reports"]) == 0
+    tracking.finish_sweep(sweep, "it is over", {}, "FINISHED")
+    assert tracking.client().get_run(earlier).info.experiment_id == experiment
+    return tracking.view_links(sweep, address)
+
+
+def test_the_comparison_is_sorted_and_shows_the_verdicts(
+    views: dict[str, str], browser: Browser
+) -> None:
+    # MLflow writes only the columns that are to be seen
+    browser.post(f"{browser.session}/window/rect", {"width": 2200, "height": 1000})
+    browser.open(views["comparison"])
+    browser.sees("comparison · latest sweep", "3 matching runs", "verdict", "gap", "method", "seed")
+    losses = patiently(lambda: cells(browser, "metrics.`best/val/loss`"), browser.text)
+    assert [float(loss) for loss in losses] == [5.0, 6.0, 7.0]
+    assert [float(loss) for loss in cells(browser, "metrics.`best/train/loss`")] == [2.0] * 3
+    assert cells(browser, "params.`method`") == ["dropout p=0.3", "none", "dropout p=0.5"]
+    assert cells(browser, "params.`seed`") == ["4"] * 3
+    verdicts = tracking.read_runs(tracking.latest_sweep()).set_index("method")["tags.verdict"]
+    shown = zip(cells(browser, "params.`method`"), cells(browser, "tags.`verdict`"), strict=True)
+    assert all(verdict == verdicts[method] for method, verdict in shown)
+    assert "Prompts" not in browser.text()  # the sidebar of GenAI mode
+
+
+def test_the_curves_are_drawn_for_each_configuration(
+    views: dict[str, str], browser: Browser
+) -> None:
+    browser.open(views["curves"])
+    browser.sees(
+        "curves · latest sweep", "3 matching runs", "Group by: configuration", "train/loss",
+        "val/loss", "dropout p=0.3 · mlp 8 (val/loss)", "none · mlp 8 (train/loss)",
+    )  # fmt: skip
+    lines = ".js-plotly-plot .scatterlayer .js-line"
+    patiently(lambda: count(browser, lines) >= 6, lambda: f"{count(browser, lines)} lines")
+    assert count(browser, ".js-plotly-plot") == 2
+
+
+def test_the_plane_has_a_point_for_each_run(views: dict[str, str], browser: Browser) -> None:
+    browser.open(views["plane"])
+    browser.sees(
+        "plane · latest sweep", "3 matching runs", "Group by: verdict",
+        "best/train/loss vs. best/val/loss",
+    )  # fmt: skip
+    patiently(
+        lambda: count(browser, ".js-plotly-plot .scatterlayer .point") == 3,
+        lambda: f"{count(browser, '.js-plotly-plot .scatterlayer .point')} points",
+    )
+    assert count(browser, ".js-plotly-plot") == 1
+
+
+def test_the_views_are_in_the_menu(views: dict[str, str], browser: Browser) -> None:
+    browser.open(views["comparison"])
+    browser.sees("comparison · latest sweep", "3 matching runs")
+    script = """[...document.querySelectorAll('button')]
+        .find(b => b.innerText.includes('latest sweep'))
+        .dispatchEvent(new PointerEvent('pointerdown', {bubbles: true, button: 0}))"""
+    browser.post(f"{browser.session}/execute/sync", {"script": script, "args": []})
+    browser.sees("curves\n", "plane\n", "curves · latest sweep", "plane · latest sweep")

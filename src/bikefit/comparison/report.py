@@ -136,6 +136,7 @@ def render(sweep: str, runs: pd.DataFrame, ranking: pd.DataFrame, address: str =
     return environment.get_template("report.html.j2").render(
         name=tracking.sweep_name(sweep), sweep=sweep, address=address, top=TOP,
         link=address_of(address, runs["experiment_id"].iloc[0], sweep),
+        views=tracking.view_links(sweep, address),
         sections=[section for section in _sections(known) if section.pictures or section.lead],
         runs=_runs(known), ranking=_ranking(known), unit=unit(ranking), **_first_screen(known),
     )  # fmt: skip

@@ -131,6 +131,7 @@ def close_sweep() -> int:
     log.info(
         f"{sweep.jobs} runs in {seconds:.1f} s under sweep {sweep.run}; see them with `make ui`"
     )
+    log.info(tracking.view_lines(sweep.run))
     for failure in sweep.failures or []:
         log.error(f"failed: {failure}")
     return int(sweep.status() == "FAILED")
@@ -143,6 +144,8 @@ def _conclude(sweep: _Open) -> None:
 
     ranking = conclude(sweep.run, tracking.read_runs(sweep.run))
     print_ranking(ranking)
-    tracking.finish_sweep(sweep.run, winner_note(ranking), sweep.counts(), sweep.status())
+    views = [f"[{name}]({link})" for name, link in tracking.view_links(sweep.run).items()]
+    note = f"{winner_note(ranking)}\n\nViews: {', '.join(views)}"
+    tracking.finish_sweep(sweep.run, note, sweep.counts(), sweep.status())
     if sweep.record is not None and sweep.failures is not None and not sweep.stopped:
         write_json(sweep.record, {"sweep": sweep.run, "runs": sweep.jobs})

@@ -34,6 +34,7 @@ from bikefit.tracking.reading import (
     recorded,
     sweep_name,
 )  # fmt: skip
+from bikefit.tracking.views import view_lines, view_links
 from bikefit.tracking.writing import (
     best,
     close_dead,
@@ -104,4 +105,6 @@ __all__ = [
     "sweep_name",
     "tag_verdicts",
     "unsent",
+    "view_lines",
+    "view_links",
 ]  # fmt: skip

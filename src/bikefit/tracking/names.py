@@ -9,3 +9,4 @@ PARENT = "mlflow.parentRunId"
 OWNER = "bikefit.process"  # tag: host, number and start time of the process that writes the run
 FINGERPRINT = "fingerprint"
 REUSED = "reused.json"  # artifact: ids of the finished runs that a run refers to, instead of copies
+CONFIGURATION = "configuration"  # tag: all that a run shares with those of other seeds, in words

@@ -31,9 +31,19 @@ from bikefit.tracking.connection import (
     log_batch,
     search,
 )
-from bikefit.tracking.names import FINGERPRINT, KIND, OWNER, PARENT, PREDICTIONS, REFIT, REUSED
+from bikefit.tracking.names import (
+    CONFIGURATION,
+    FINGERPRINT,
+    KIND,
+    OWNER,
+    PARENT,
+    PREDICTIONS,
+    REFIT,
+    REUSED,
+)  # fmt: skip
 from bikefit.tracking.outbox import send, to_send
 from bikefit.tracking.reading import referred
+from bikefit.tracking.views import COLOURS, prepare, renew_all
 
 if TYPE_CHECKING:
     from bikefit.training.members import Failure, MemberResult
@@ -78,6 +88,8 @@ def _start(
     fingerprint: str | None = None,
 ) -> str:  # fmt: skip
     tags = {**_context_tags(), KIND: kind, "data.version": data_version}
+    tags[CONFIGURATION] = describe(settings).replace(f" · seed {settings.seed}", "")
+    prepare(experiment_id(settings.tracking.experiment), parent if kind == "job" else None)
     if fingerprint is not None:
         tags[FINGERPRINT] = fingerprint
     if parent is not None:
@@ -242,6 +254,7 @@ def _write_artifacts(folder: Path, result: MemberResult, settings: Settings) -> 
 def finish_sweep(run: str, note: str, metrics: Mapping[str, float], status: str) -> None:
     """Close a sweep with a description that the UI shows and the counts of its runs."""
     client().set_tag(run, "mlflow.note.content", note)
+    renew_all(run)
     stamp = int(time.time() * 1000)
     log_batch(run, [Metric(k, v, stamp, 0) for k, v in metrics.items()], {})
     client().set_terminated(run, status)
@@ -265,9 +278,10 @@ def tag_verdicts(table: pd.DataFrame) -> None:
     """
     names = {"verdict": "verdict", "reason": "verdict.reason", "next": "verdict.next"}
     for row in table.to_dict("records"):
-        log_batch(
-            row["run_id"], [], {tag: row[key][:5000] for key, tag in names.items() if row[key]}
-        )
+        tags = {tag: row[key][:5000] for key, tag in names.items() if row[key]}
+        if colour := COLOURS.get(row["verdict"]):
+            tags["mlflow.runColor"] = colour
+        log_batch(row["run_id"], [], tags)
 
 
 def log_counts(run: str, counts: Mapping[str, int]) -> None:

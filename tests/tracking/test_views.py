@@ -1,0 +1,123 @@
+"""Prepared views: what the experiment's tags say, and that nobody else's are touched."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from bikefit import tracking
+from bikefit.tracking import views
+from stores import add, result, settings
+
+NAMES = ["comparison", "curves", "plane"]
+
+
+def tags(experiment: str) -> dict[str, str]:
+    return dict(tracking.client().get_experiment(experiment).tags)
+
+
+def state(experiment: str, key: str) -> dict[str, Any]:
+    """What MLflow makes of a view: its name and the state of the page."""
+    envelope = json.loads(tags(experiment)[f"{views.TAG}bikefit-{key}"])
+    assert isinstance(envelope["createdAt"], int)
+    return {"name": envelope["name"], **json.loads(envelope["state"])}
+
+
+def sweep_of(*seeds: int) -> tuple[str, str, list[str]]:
+    sweep = tracking.start_sweep("full", "a sweep", [])
+    runs = [add(sweep, settings(seed=seed), result(2.0, 6.0)) for seed in seeds]
+    return sweep, tracking.experiment_id("full"), runs
+
+
+def test_an_experiment_has_its_views_from_its_first_run(workplace: Path) -> None:
+    tracking.start_job(settings(), None, "v1")
+    experiment = tracking.experiment_id("full")
+    assert [state(experiment, name)["name"] for name in NAMES] == NAMES
+    assert state(experiment, "curves")["searchFilter"] == "tags.`bikefit.kind` = 'job'"
+    assert not [key for key in tags(experiment) if key.endswith("-latest")]
+    lines = state(experiment, "curves")["compareRunCharts"]
+    assert [line["lineSmoothness"] for line in lines] == [0, 0]  # what was measured, no averages
+
+
+def test_those_of_the_latest_sweep_follow_it_while_it_still_runs(workplace: Path) -> None:
+    for seed in (0, 1):
+        sweep, experiment, _ = sweep_of(seed)
+        for name in NAMES:
+            seen = state(experiment, f"{name}-latest")
+            assert seen["name"] == f"{name} · latest sweep"
+            assert seen["searchFilter"].endswith(f"tags.`mlflow.parentRunId` = '{sweep}'")
+
+
+def test_runs_of_earlier_sweeps_that_a_sweep_counts_are_in_its_views(workplace: Path) -> None:
+    _, _, (earlier,) = sweep_of(0)
+    sweep, experiment, (own,) = sweep_of(1)
+    tracking.refer(sweep, [earlier])
+    tracking.finish_sweep(sweep, "note", {}, "FINISHED")
+    condition = state(experiment, "plane-latest")["searchFilter"]
+    assert condition == f"attributes.run_id IN ('{earlier}', '{own}')"
+    found = tracking.client().search_runs([experiment], condition)
+    assert {run.info.run_id for run in found} == {earlier, own}
+
+
+def test_too_many_runs_to_name_are_found_by_their_parent(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, _, (earlier,) = sweep_of(0)
+    sweep, experiment, _ = sweep_of(1)
+    tracking.refer(sweep, [earlier])
+    monkeypatch.setattr(views, "LONGEST", 10)
+    views.renew(experiment, sweep)
+    assert state(experiment, "plane-latest")["searchFilter"].endswith(f"'{sweep}'")
+
+
+def test_views_of_users_are_left_alone(workplace: Path) -> None:
+    tracking.start_job(settings(), None, "v1")
+    experiment, key = tracking.experiment_id("full"), f"{views.TAG}mine"
+    tracking.client().set_experiment_tag(experiment, key, "as I left it")
+    sweep, _, _ = sweep_of(0)
+    tracking.finish_sweep(sweep, "note", {}, "FINISHED")
+    assert tags(experiment)[key] == "as I left it"
+
+
+def test_a_view_fits_into_a_tag() -> None:
+    for view in views.VIEWS:
+        assert len(views._envelope(view.name, view.state, "")) < views.LONGEST - 500
+
+
+def test_a_store_that_takes_no_views_is_worth_a_warning(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: object) -> None:
+        raise tracking.TrackingError("no tags today")
+
+    monkeypatch.setattr(tracking.client().of, "set_experiment_tag", refuse)
+    tracking.start_job(settings(), None, "v1")
+    assert "no tags today" in caplog.text
+
+
+def test_runs_say_their_configuration_and_show_their_verdict_as_a_colour(workplace: Path) -> None:
+    sweep, _, (run,) = sweep_of(3)
+    table = tracking.read_runs(sweep).assign(verdict="overfitting", reason="", next="")
+    tracking.tag_verdicts(table)
+    found = tracking.client().get_run(run).data.tags
+    assert found["configuration"] == "none · mlp 8"
+    assert found["mlflow.runColor"] == views.COLOURS["overfitting"]
+
+
+def test_links_open_in_model_training_mode() -> None:
+    links = views.links(7, pages="http://here:5000/")
+    assert list(links) == NAMES
+    parts = urlsplit(links["plane"])
+    assert (parts.scheme, parts.netloc) == ("http", "here:5000")
+    path, _, query = parts.fragment.partition("?")
+    assert path == "/experiments/7/runs"
+    assert parse_qs(query) == {
+        "viewStateShareKey": ["bikefit-plane-latest"],
+        "compareRunsMode": ["CHART"],
+        "workflowType": ["machine_learning"],
+    }
+    assert "bikefit-comparison&" in views.links(7, latest=False)["comparison"]
