@@ -23,7 +23,7 @@ from bikefit import tracking
 from bikefit.config import ConfigError
 from bikefit.data.files import write_json
 from bikefit.sweeps import jobs
-from bikefit.sweeps.cluster import Engine, _order, _ray_slots, _work, connect, run
+from bikefit.sweeps.cluster import Engine, Order, _order, _ray_slots, _work, connect, run
 from bikefit.sweeps.jobs import Job, MemberError
 from bikefit.sweeps.processes import Board
 from bikefit.training.members import Failure, Member
@@ -63,12 +63,11 @@ class Here:
         self.cancelled = False
         self.engine = Engine(2, self.submit, self.cancel)
 
-    def submit(self, stacks: Sequence[Sequence[Member]]) -> list[Call]:
+    def submit(self, orders: Sequence[Order]) -> list[Call]:
         calls = []
-        for stack in stacks:
+        for order in orders:
             number = len(self.sizes)
-            self.sizes.append(len(stack))
-            order = _order(stack)
+            self.sizes.append(len(order[0]))
             train = None if number in self.lost else lambda order=order: _work(*order)
             calls.append(Call(train, ready=number not in self.hanging))
         return calls
@@ -135,8 +134,8 @@ def test_what_has_not_come_back_is_dropped_when_asked_to_stop(
 
 
 def test_a_machine_with_another_table_says_so(workplace: Path) -> None:
-    order, version = _order([member()])
-    (failure,) = _work(order, "0123456789abcdef")
+    order, version, _ = _order([member()])
+    (failure,) = _work(order, "0123456789abcdef", None)
     assert re.search(
         rf"machine {socket.gethostname()}: .*data/features/full has data version {version}, not "
         "0123456789abcdef: run `dvc pull`",

@@ -9,7 +9,7 @@ with common random numbers.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -25,6 +25,17 @@ def derive(seed: int, purpose: str) -> int:
 def generator(seed: int, purpose: str) -> torch.Generator:
     """Return a generator for one purpose of one seed."""
     return torch.Generator().manual_seed(derive(seed, purpose))
+
+
+def states_of(generators: Sequence[torch.Generator]) -> Tensor:
+    """Return the states of S generators, ``(S, G)`` bytes."""
+    return torch.stack([generator.get_state() for generator in generators])
+
+
+def set_states(generators: Sequence[torch.Generator], states: Tensor) -> None:
+    """Let S generators go on with their states, ``(S, G)`` bytes."""
+    for generator, state in zip(generators, states, strict=True):
+        generator.set_state(state.clone())  # torch 2.13 crashes with a view of a larger tensor
 
 
 def initialize(make: Callable[[], Network], seed: int) -> Network:
@@ -55,12 +66,26 @@ class DropoutNoise:
         self.generators = {
             name: [generator(seed, f"{purpose} {name}") for seed in distinct] for name in widths
         }
-        position = torch.tensor([distinct.index(seed) for seed in seeds], device=device)
+        self.of_member = [distinct.index(seed) for seed in seeds]
+        position = torch.tensor(self.of_member, device=device)
         self.position = None if len(distinct) == 1 else position
 
     def draw(self, rows: int) -> dict[str, Tensor]:
         """Return the next noise by layer: ``(B, D)`` if all share a seed, else ``(M, B, D)``."""
         return {name: self._layer(name, rows) for name in self.widths}
+
+    def state(self) -> dict[str, Tensor]:
+        """Map each layer's name to the state of every member's generator, ``(M, G)``."""
+        return {
+            name: states_of(generators)[self.of_member]
+            for name, generators in self.generators.items()
+        }
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go on where :meth:`state` was asked; members that share a seed have the same state."""
+        for name, generators in self.generators.items():
+            first = [self.of_member.index(seed) for seed in range(len(generators))]
+            set_states(generators, state[name][first])
 
     def _layer(self, name: str, rows: int) -> Tensor:
         shape = (rows, self.widths[name])

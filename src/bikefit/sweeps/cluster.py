@@ -2,7 +2,8 @@
 
 An engine takes stacks and gives handles that say when they are done. A stack that is lost with
 its machine is done again elsewhere. Progress counts whole stacks here, and Ctrl-C drops what has
-not come back: no file is shared but the tables.
+not come back: no file need be shared but the tables. Where the folder of checkpoints is shared,
+what is lost goes on at its checkpoint.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from typing import Any, Protocol
 from bikefit.config import ConfigError
 from bikefit.data.stage import DataError
 from bikefit.data.table import read_table
-from bikefit.sweeps.processes import Board, Results, fit, halves
-from bikefit.training.folds import cut, read_pool
+from bikefit.sweeps.processes import Board, Results, cut, fit, halves
+from bikefit.training import folds
+from bikefit.training.folds import read_pool
 from bikefit.training.members import Failure, Member, MemberResult
 
 log = logging.getLogger(__name__)
@@ -33,6 +35,7 @@ WATCH = 60  # s, at most, between two questions to Slurm's controller
 ARRAY = 1000  # tasks in a job array that Slurm takes unless somebody has changed it
 LOGS = Path("multirun/submitit")  # where Slurm's tasks leave what they print, a folder a sweep
 Stacks = Sequence[Sequence[Member]]
+Order = tuple[list[Member], str, Path | None]  # of `_work`
 
 
 class Handle(Protocol):
@@ -56,7 +59,7 @@ class Engine:
     """
 
     slots: int | None
-    submit: Callable[[Stacks], Sequence[Handle]]
+    submit: Callable[[Sequence[Order]], Sequence[Handle]]
     cancel: Callable[[], Any]
 
 
@@ -116,8 +119,8 @@ def _dask(address: str | None, options: dict[str, Any], processes: int | None) -
             )
         futures: list[Any] = []
 
-        def submit(stacks: Stacks) -> list[Any]:
-            found = [client.submit(_work, *order, pure=False) for order in map(_order, stacks)]
+        def submit(orders: Sequence[Order]) -> list[Any]:
+            found = [client.submit(_work, *order, pure=False) for order in orders]
             futures.extend(found)
             return found
 
@@ -141,8 +144,8 @@ def _ray(address: str | None, options: dict[str, Any], processes: int | None) ->
     task = ray.remote(**needs)(_work)
     references: list[Any] = []
 
-    def submit(stacks: Stacks) -> list[Any]:
-        found = [task.remote(*order) for order in map(_order, stacks)]
+    def submit(orders: Sequence[Order]) -> list[Any]:
+        found = [task.remote(*order) for order in orders]
         references.extend(found)
         return [reference.future() for reference in found]
 
@@ -203,8 +206,7 @@ def _submitit(
         raise ConfigError(f"hydra.launcher.backend=submitit: {error}") from None
     jobs: list[Any] = []
 
-    def submit(stacks: Stacks) -> list[Any]:
-        orders = [_order(stack) for stack in stacks]
+    def submit(orders: Sequence[Order]) -> list[Any]:
         arrays = [orders[start : start + ARRAY] for start in range(0, len(orders), ARRAY)]
         found = [  # one stack a task
             job for array in arrays for job in executor.map_array(_work, *zip(*array, strict=True))
@@ -263,33 +265,37 @@ class _Part:
         stack: number of the stack.
         members: their positions in it.
         handle: says when they are done.
+        root: folder in which they have theirs for checkpoints.
         lost: whether they were lost with a machine before.
     """
 
     stack: int
     members: Sequence[int]
     handle: Handle
+    root: Path | None
     lost: bool
 
 
-def run(stacks: Stacks, engine: Engine, board: Board) -> Iterator[tuple[int, Results]]:
+def run(
+    stacks: Stacks, engine: Engine, board: Board, root: Path | None = None
+) -> Iterator[tuple[int, Results]]:
     """Train stacks on an engine, and give each with its members' results as it is done.
 
     A stack that is lost with its machine, and that the engine itself does not do again, is sent
     once more in two halves, and so on: a machine that dies costs little, and a member that kills
     its machine is found. A member that is lost when alone, for the second time, has failed.
+    Halves go on at the stack's last checkpoint where machines share the folder of checkpoints.
     """
     found: list[dict[int, MemberResult | Failure]] = [{} for _ in stacks]
-    whole = [(index, range(len(stack)), False) for index, stack in enumerate(stacks)]
-    pending = _send(whole, stacks, engine)
+    pending = _send([(i, range(len(stack)), root, False) for i, stack in enumerate(stacks)],
+                    stacks, engine)  # fmt: skip
     while pending and not board.stopping():
         done = [part for part in pending if part.handle.done()]
         pending = [part for part in pending if part not in done]
         for part in done:
             results = _outcome(part)
             if results is None:
-                again = [(part.stack, half, True) for half in halves(part.members)]
-                pending += _send(again, stacks, engine)
+                pending += _send(_again(part, stacks[part.stack]), stacks, engine)
                 continue
             stack, results_of = stacks[part.stack], found[part.stack]
             results_of |= zip(part.members, results, strict=True)
@@ -305,16 +311,28 @@ def run(stacks: Stacks, engine: Engine, board: Board) -> Iterator[tuple[int, Res
         yield index, [found[index].get(m, stopped) for m in range(len(stacks[index]))]
 
 
-def _send(
-    parts: Sequence[tuple[int, Sequence[int], bool]], stacks: Stacks, engine: Engine
-) -> list[_Part]:
-    """Submit parts of stacks: number of the stack, positions in it, whether lost before."""
+Cut = tuple[int, Sequence[int], Path | None, bool]  # what a part is without its handle
+
+
+def _again(lost: _Part, stack: Sequence[Member]) -> list[Cut]:
+    """Cut in halves what was lost; a member alone stays as it is."""
+    if len(lost.members) == 1:
+        return [(lost.stack, lost.members, lost.root, True)]
+    parts = cut([stack[m] for m in lost.members], lost.root)
+    return [
+        (lost.stack, members, below, True)
+        for members, (_, below) in zip(halves(lost.members), parts, strict=True)
+    ]
+
+
+def _send(parts: Sequence[Cut], stacks: Stacks, engine: Engine) -> list[_Part]:
+    """Submit parts of stacks: number of the stack, positions in it, folder, whether lost before."""
     if not parts:
         return []
-    handles = engine.submit([[stacks[i][m] for m in members] for i, members, _ in parts])
+    orders = [_order([stacks[i][m] for m in members], root) for i, members, root, _ in parts]
     return [
-        _Part(i, members, handle, lost)
-        for (i, members, lost), handle in zip(parts, handles, strict=True)
+        _Part(i, members, handle, root, lost)
+        for (i, members, root, lost), handle in zip(parts, engine.submit(orders), strict=True)
     ]
 
 
@@ -333,18 +351,18 @@ def _outcome(part: _Part) -> Results | None:
         return None
 
 
-def _order(stack: Sequence[Member]) -> tuple[list[Member], str]:
-    """Members that find their table wherever they are trained, and the table's data version."""
+def _order(stack: Sequence[Member], root: Path | None = None) -> Order:
+    """Members that find their table wherever they are trained, its data version, and a folder."""
     data = stack[0].settings.data  # all members of a stack read one table
     placed = data.model_copy(update={"root": str(Path(data.root).absolute())})
     members = [
         replace(member, settings=member.settings.model_copy(update={"data": placed}))
         for member in stack
     ]
-    return members, read_table(data.path).data_version
+    return members, read_table(data.path).data_version, root
 
 
-def _work(members: Sequence[Member], version: str) -> Results:
+def _work(members: Sequence[Member], version: str, root: Path | None) -> Results:
     """Train a stack on the machine that this runs on, if that has the same table."""
     path = members[0].settings.data.path
     try:
@@ -355,5 +373,5 @@ def _work(members: Sequence[Member], version: str) -> Results:
         return [Failure(f"machine {socket.gethostname()}: {error}")] * len(members)
     if read_pool(path).table.data_version != version:  # a worker lives longer than a table
         read_pool.cache_clear()
-        cut.cache_clear()
-    return fit(members)
+        folds.cut.cache_clear()
+    return fit(members, root=root)

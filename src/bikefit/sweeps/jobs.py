@@ -12,6 +12,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -26,6 +27,7 @@ from bikefit.sweeps import cluster, processes
 from bikefit.sweeps.cluster import Engine
 from bikefit.sweeps.fingerprints import family, fingerprint
 from bikefit.sweeps.processes import Board, Interrupt
+from bikefit.sweeps.resuming import CHECKPOINTS, Kept, left_behind
 from bikefit.tracking import Finished
 from bikefit.training.devices import gpus
 from bikefit.training.members import Failure, Member, MemberResult, stack_key
@@ -73,9 +75,8 @@ class Job:
 
     def members(self) -> list[Member]:
         """List its members: one, or one for each fold."""
-        if not self.crossed:
-            return [Member(self.settings)]
-        return [Member(self.settings, fold) for fold in range(self.settings.validation.folds)]
+        folds = range(self.settings.validation.folds) if self.crossed else [None]
+        return [Member(self.settings, fold, self.fingerprint(fold)) for fold in folds]
 
     def fingerprint(self, fold: int | None = None) -> str:
         """Say what determines its result, or that of one of its folds."""
@@ -186,7 +187,9 @@ def _train(
         if i not in job.results
     ]
     slots = engine.slots if engine else _slots(jobs, count)
-    stacks = make_stacks(tasks, slots or 1, stack_size)
+    root = CHECKPOINTS.absolute()
+    stacks = _stacks(tasks, slots or 1, stack_size, root)
+    kept = Kept(root, [[task.member.fingerprint for task in stack] for stack in stacks])
     _announce(stacks, jobs, slots)
     done: list[float | Exception] = [MemberError("not trained")] * len(jobs)
     board = Board(len(stacks))
@@ -197,9 +200,9 @@ def _train(
                 _start_runs(job, sweep)
         members = [[task.member for task in stack] for stack in stacks]
         finished = (
-            cluster.run(members, engine, board)
+            cluster.run(members, engine, board, root)
             if engine
-            else processes.run(members, slots or 1, board)
+            else processes.run(members, slots or 1, board, root)
         )
         for j in [j for j, job in enumerate(jobs) if job.complete()]:  # all folds known
             done[j] = _record(jobs[j])
@@ -210,12 +213,34 @@ def _train(
             for j in dict.fromkeys(task.job for task in stacks[index]):
                 if jobs[j].complete():
                     done[j] = _record(jobs[j])
+                    kept.recorded(_trained(jobs[j]))
                     bar.finished(jobs[j])
         stopped = board.stopping()
     board.close()
+    kept.clear()
     if stopped:
         raise KeyboardInterrupt
     return done
+
+
+def _stacks(
+    tasks: Sequence[Task], processes: int, stack_size: int | None, root: Path
+) -> list[list[Task]]:
+    """Take stacks that were left behind as they were, and make stacks of all other members."""
+    new = {task.member.fingerprint: task for task in tasks}
+    found = left_behind(root, new.keys(), stack_size)
+    old = [[new.pop(mark) for mark in marks] for marks in found]
+    return sorted([*old, *make_stacks(list(new.values()), processes, stack_size)], key=_cost)[::-1]
+
+
+def _trained(job: Job) -> list[str]:
+    """List the fingerprints of the members that came to their end."""
+    return [
+        member.fingerprint
+        for i, member in enumerate(job.members())
+        if (failure := _failure(job.results[i])) is None
+        or (isinstance(job.results[i], MemberResult) and not failure.killed)
+    ]
 
 
 def make_stacks(

@@ -17,7 +17,8 @@ from bikefit.config import Settings
 from bikefit.nn.networks import parameter_count
 from bikefit.nn.randomness import derive
 from bikefit.nn.stacking import Stack
-from bikefit.training.callbacks import Progress, Selection
+from bikefit.training.callbacks import Checkpoints, Progress, Selection
+from bikefit.training.checkpoints import Place
 from bikefit.training.data import Batches, Rows, StackData
 from bikefit.training.devices import place
 from bikefit.training.final import average, constant_losses, predictions
@@ -29,7 +30,7 @@ from bikefit.training.strengths import Strengths, make_network, strengths
 
 def fit_stack(
     members: Sequence[Member], report: Callable[[int], Any] = lambda _: None,
-    stopping: Callable[[], bool] = lambda: False,
+    stopping: Callable[[], bool] = lambda: False, place: Place | None = None,
 ) -> list[MemberResult]:  # fmt: skip
     """Train members that share a stack key, side by side.
 
@@ -37,6 +38,7 @@ def fit_stack(
         members: M members with equal :func:`stack_key`.
         report: called after each epoch with the number of member-epochs done.
         stopping: asked after each step; once it says yes, members end with what they have.
+        place: where checkpoints are kept, and training goes on where there is one.
 
     Returns:
         The members' results in their order.
@@ -50,14 +52,16 @@ def fit_stack(
     torch.set_num_threads(1)  # parallel work is done by processes; also makes results repeatable
     module, data = _assemble(members)
     selection = Selection([m.settings.regularization.patience for m in members])
+    keeping = [Checkpoints(place, selection)] if place is not None else []
     try:
-        train(module, data, settings, [selection, Progress(report, stopping)])
+        train(module, data, settings, [selection, *keeping, Progress(report, stopping)])
     except Stopped:
         if not module.history:
             raise
         selection.stop()
     final = _final(module, selection, settings.regularization.averaged)
-    seconds = (time.perf_counter() - start) / len(members)
+    before = sum(checkpoints.before for checkpoints in keeping)
+    seconds = (before + time.perf_counter() - start) / len(members)
     return _results(members, module, selection, final, seconds)
 
 
