@@ -17,6 +17,7 @@ from bikefit.sweeps.jobs import Job
 from bikefit.sweeps.resuming import CHECKPOINTS, Kept, left_behind
 from bikefit.training import callbacks, fit
 from bikefit.training.checkpoints import Checkpoint, Place, places
+from bikefit.training.epochs import Folders
 from conftest import make_settings
 
 SMALL = ["network.hidden=[4]", "training.epochs=5", "training.batch_size=64"]
@@ -133,7 +134,7 @@ def test_a_killed_sweep_goes_on_with_the_same_bits(
     monkeypatch.setenv(callbacks.EVERY, "0")
     undisturbed = found()
     jobs.train(undisturbed, None, processes=1, stack_size=2)
-    assert not list(CHECKPOINTS.iterdir())
+    assert not places(CHECKPOINTS.absolute())
     patch = kill_in_epoch(3)
     with pytest.raises(Killed):
         jobs.train(found("rerun=true"), None, processes=1, stack_size=2)
@@ -155,7 +156,7 @@ def test_a_killed_sweep_goes_on_with_the_same_bits(
     assert "2 members go on at a checkpoint, after 3 to 3 epochs" in caplog.text
     for one, other in zip(resumed, undisturbed, strict=True):
         assert history(one) == history(other)
-    assert not list(CHECKPOINTS.iterdir())
+    assert not places(CHECKPOINTS.absolute())
 
 
 def test_ctrl_c_keeps_the_checkpoint_and_a_plain_run_goes_on(
@@ -205,11 +206,11 @@ def test_halves_of_a_stack_that_fails_go_on_at_its_checkpoint(
     assert min(epoch for size, epoch in begun if size == 2) == 3
     for one, other in zip(resumed, undisturbed, strict=True):
         assert np.allclose(history(one)["val/loss"], history(other)["val/loss"], rtol=1e-4)
-    assert not list(CHECKPOINTS.iterdir())
+    assert not places(CHECKPOINTS.absolute())
 
 
 def test_stacks_without_a_folder_train_without_checkpoints(workplace: Path) -> None:
     members = [one.members()[0] for one in found(seeds=2)]
-    results = processes.fit(members, root=workplace / "nowhere")
+    results = processes.fit(members, folders=Folders(workplace / "nowhere"))
     assert [result.failure for result in results] == [None, None]
     assert not (workplace / "nowhere").exists()

@@ -1,9 +1,9 @@
 """Stacks on the machines of others: Dask, Ray, or Slurm through submitit.
 
 An engine takes stacks and gives handles that say when they are done. A stack that is lost with
-its machine is done again elsewhere. Progress counts whole stacks here, and Ctrl-C drops what has
-not come back: no file need be shared but the tables. Where the folder of checkpoints is shared,
-what is lost goes on at its checkpoint.
+its machine is done again elsewhere, and Ctrl-C drops what has not come back: no file need be shared
+but the tables. Where the folder of checkpoints is shared, what is lost goes on at its checkpoint,
+and epochs are known as they are done; elsewhere progress counts whole stacks.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from bikefit.data.stage import DataError
 from bikefit.data.table import read_table
 from bikefit.sweeps.processes import Board, Results, cut, fit, halves
 from bikefit.training import folds
+from bikefit.training.epochs import Folders
 from bikefit.training.folds import read_pool
 from bikefit.training.members import Failure, Member, MemberResult
 
@@ -35,7 +36,7 @@ WATCH = 60  # s, at most, between two questions to Slurm's controller
 ARRAY = 1000  # tasks in a job array that Slurm takes unless somebody has changed it
 LOGS = Path("multirun/submitit")  # where Slurm's tasks leave what they print, a folder a sweep
 Stacks = Sequence[Sequence[Member]]
-Order = tuple[list[Member], str, Path | None]  # of `_work`
+Order = tuple[list[Member], str, Folders | None]  # of `_work`
 
 
 class Handle(Protocol):
@@ -265,19 +266,19 @@ class _Part:
         stack: number of the stack.
         members: their positions in it.
         handle: says when they are done.
-        root: folder in which they have theirs for checkpoints.
+        folders: what they have in common with the command.
         lost: whether they were lost with a machine before.
     """
 
     stack: int
     members: Sequence[int]
     handle: Handle
-    root: Path | None
+    folders: Folders | None
     lost: bool
 
 
 def run(
-    stacks: Stacks, engine: Engine, board: Board, root: Path | None = None
+    stacks: Stacks, engine: Engine, board: Board, folders: Folders | None = None
 ) -> Iterator[tuple[int, Results]]:
     """Train stacks on an engine, and give each with its members' results as it is done.
 
@@ -287,7 +288,7 @@ def run(
     Halves go on at the stack's last checkpoint where machines share the folder of checkpoints.
     """
     found: list[dict[int, MemberResult | Failure]] = [{} for _ in stacks]
-    pending = _send([(i, range(len(stack)), root, False) for i, stack in enumerate(stacks)],
+    pending = _send([(i, range(len(stack)), folders, False) for i, stack in enumerate(stacks)],
                     stacks, engine)  # fmt: skip
     while pending and not board.stopping():
         done = [part for part in pending if part.handle.done()]
@@ -311,14 +312,14 @@ def run(
         yield index, [found[index].get(m, stopped) for m in range(len(stacks[index]))]
 
 
-Cut = tuple[int, Sequence[int], Path | None, bool]  # what a part is without its handle
+Cut = tuple[int, Sequence[int], Folders | None, bool]  # what a part is without its handle
 
 
 def _again(lost: _Part, stack: Sequence[Member]) -> list[Cut]:
     """Cut in halves what was lost; a member alone stays as it is."""
     if len(lost.members) == 1:
-        return [(lost.stack, lost.members, lost.root, True)]
-    parts = cut([stack[m] for m in lost.members], lost.root)
+        return [(lost.stack, lost.members, lost.folders, True)]
+    parts = cut([stack[m] for m in lost.members], lost.folders)
     return [
         (lost.stack, members, below, True)
         for members, (_, below) in zip(halves(lost.members), parts, strict=True)
@@ -329,10 +330,10 @@ def _send(parts: Sequence[Cut], stacks: Stacks, engine: Engine) -> list[_Part]:
     """Submit parts of stacks: number of the stack, positions in it, folder, whether lost before."""
     if not parts:
         return []
-    orders = [_order([stacks[i][m] for m in members], root) for i, members, root, _ in parts]
+    orders = [_order([stacks[i][m] for m in members], folders) for i, members, folders, _ in parts]
     return [
-        _Part(i, members, handle, root, lost)
-        for (i, members, root, lost), handle in zip(parts, engine.submit(orders), strict=True)
+        _Part(i, members, handle, folders, lost)
+        for (i, members, folders, lost), handle in zip(parts, engine.submit(orders), strict=True)
     ]
 
 
@@ -351,18 +352,18 @@ def _outcome(part: _Part) -> Results | None:
         return None
 
 
-def _order(stack: Sequence[Member], root: Path | None = None) -> Order:
-    """Members that find their table wherever they are trained, its data version, and a folder."""
+def _order(stack: Sequence[Member], folders: Folders | None = None) -> Order:
+    """Members that find their table wherever they are trained, its data version, and folders."""
     data = stack[0].settings.data  # all members of a stack read one table
     placed = data.model_copy(update={"root": str(Path(data.root).absolute())})
     members = [
         replace(member, settings=member.settings.model_copy(update={"data": placed}))
         for member in stack
     ]
-    return members, read_table(data.path).data_version, root
+    return members, read_table(data.path).data_version, folders
 
 
-def _work(members: Sequence[Member], version: str, root: Path | None) -> Results:
+def _work(members: Sequence[Member], version: str, folders: Folders | None) -> Results:
     """Train a stack on the machine that this runs on, if that has the same table."""
     path = members[0].settings.data.path
     try:
@@ -374,4 +375,4 @@ def _work(members: Sequence[Member], version: str, root: Path | None) -> Results
     if read_pool(path).table.data_version != version:  # a worker lives longer than a table
         read_pool.cache_clear()
         folds.cut.cache_clear()
-    return fit(members, root=root)
+    return fit(members, folders=folders)

@@ -19,7 +19,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import forkserver
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -33,6 +33,7 @@ from joblib.externals.loky.backend.context import set_start_method
 from joblib.externals.loky.process_executor import BrokenProcessPool
 
 from bikefit.training.checkpoints import Place
+from bikefit.training.epochs import Folders, Writer
 from bikefit.training.members import Failure, Member, MemberResult, Stopped
 
 log = logging.getLogger(__name__)
@@ -168,7 +169,10 @@ def end() -> None:
 
 
 def run(
-    stacks: Sequence[Sequence[Member]], processes: int, board: Board, root: Path | None = None
+    stacks: Sequence[Sequence[Member]],
+    processes: int,
+    board: Board,
+    folders: Folders | None = None,
 ) -> Iterator[tuple[int, Results]]:
     """Start to train stacks, and give each with its members' results as it is done.
 
@@ -180,19 +184,19 @@ def run(
         stacks: members of each.
         processes: how many stacks are trained at once.
         board: tells of progress, and is asked whether to stop.
-        root: folder of the checkpoints, None for none.
+        folders: for checkpoints and epochs, None for neither.
     """
     if len(stacks) <= 1 or processes == 1:
-        return (_watched(board.path, i, stack, root) for i, stack in enumerate(stacks))
+        return (_watched(board.path, i, stack, folders) for i, stack in enumerate(stacks))
     workers = _Workers(processes, board)
-    return _collect(dict(enumerate(stacks)), workers, root)
+    return _collect(dict(enumerate(stacks)), workers, folders)
 
 
 def _collect(
-    pending: dict[int, Sequence[Member]], workers: _Workers, root: Path | None
+    pending: dict[int, Sequence[Member]], workers: _Workers, folders: Folders | None
 ) -> Iterator[tuple[int, Results]]:
     idle = 0
-    submitted = workers.submit(pending, root)
+    submitted = workers.submit(pending, folders)
     while pending:
         try:
             for index, results in submitted:
@@ -209,19 +213,21 @@ def _collect(
                 f"{sum(len(pending[i]) for i in suspects)} members go on, stack by stack"
             )
             for index in suspects:
-                yield index, _alone(index, pending.pop(index), workers, root)
-            submitted = workers.submit(pending, root)
+                yield index, _alone(index, pending.pop(index), workers, folders)
+            submitted = workers.submit(pending, folders)
 
 
-def _alone(index: int, members: Sequence[Member], workers: _Workers, root: Path | None) -> Results:
+def _alone(
+    index: int, members: Sequence[Member], workers: _Workers, folders: Folders | None
+) -> Results:
     """Train a stack in a worker while no other runs; its halves, if that kills the worker."""
     try:
-        ((_, results),) = workers.submit({index: members}, root)
+        ((_, results),) = workers.submit({index: members}, folders)
         return results
     except BrokenProcessPool:
         if len(members) == 1:
             return [KILLED_ALONE]
-    parts = cut(members, root)
+    parts = cut(members, folders)
     return [result for part, below in parts for result in _alone(index, part, workers, below)]
 
 
@@ -238,7 +244,7 @@ class _Workers:
     board: Board
 
     def submit(
-        self, stacks: Mapping[int, Sequence[Member]], root: Path | None
+        self, stacks: Mapping[int, Sequence[Member]], folders: Folders | None
     ) -> Iterator[tuple[int, Results]]:
         """Give stacks to workers, and each back with its results as it is done."""
         # joblib renews a worker that has grown by 300 MB; its stacks go on elsewhere.
@@ -250,29 +256,29 @@ class _Workers:
         )  # fmt: skip
         with _deaf():
             found: Iterator[tuple[int, Results]] = parallel(
-                joblib.delayed(_work)(self.board.path, i, stack, root)
+                joblib.delayed(_work)(self.board.path, i, stack, folders)
                 for i, stack in stacks.items()
             )
         return found
 
 
 def _work(
-    board: Path, index: int, members: Sequence[Member], root: Path | None
+    board: Path, index: int, members: Sequence[Member], folders: Folders | None
 ) -> tuple[int, Results]:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears Ctrl-C and tells the board
-    return _watched(board, index, members, root)
+    return _watched(board, index, members, folders)
 
 
 def _watched(
-    board: Path, index: int, members: Sequence[Member], root: Path | None
+    board: Path, index: int, members: Sequence[Member], folders: Folders | None
 ) -> tuple[int, Results]:
     watch = Watch(board, index)
-    return index, fit(members, watch.report, watch.stopping, root)
+    return index, fit(members, watch.report, watch.stopping, folders)
 
 
 def fit(
     members: Sequence[Member], report: Callable[[int], Any] = lambda _: None,
-    stopping: Callable[[], bool] = lambda: False, root: Path | None = None,
+    stopping: Callable[[], bool] = lambda: False, folders: Folders | None = None,
 ) -> Results:  # fmt: skip
     """Fit one stack; if it raises, try its halves, and so on, to find whose fault it is.
 
@@ -280,42 +286,53 @@ def fit(
         members: of the stack.
         report: called after each epoch with the number of member-epochs done.
         stopping: asked after each step.
-        root: folder in which the stack has its own for checkpoints; where it has none, as on a
-            machine that does not share the folder, none are kept.
+        folders: in which the stack has its own for checkpoints, and tells its epochs; what is not
+            there, as on a machine that does not share them, is not written.
     """
     from bikefit.training.fit import fit_stack
 
     try:
         if stopping():
             raise Stopped
-        return fit_stack(members, report, stopping, place_of(members, root))
+        return fit_stack(
+            members, report, stopping, place_of(members, folders), _writer(members, folders)
+        )
     except Stopped:
         return [Failure("stopped before the end of the first epoch", killed=True)] * len(members)
     except Exception as error:
         if len(members) == 1:
             return [Failure(traceback.format_exc().strip())]
         log.warning(f"a stack of {len(members)} is tried again in halves: {error!r}")
-    parts = cut(members, root)
+    parts = cut(members, folders)
     return [result for part, below in parts for result in fit(part, report, stopping, below)]
 
 
-def place_of(members: Sequence[Member], root: Path | None) -> Place | None:
+def place_of(members: Sequence[Member], folders: Folders | None) -> Place | None:
     """Return where a stack keeps its checkpoints, None where that folder has not been made."""
-    place = Place(root or Path(), [member.fingerprint for member in members])
-    return place if root is not None and place.is_open else None
+    if folders is None:
+        return None
+    place = Place(folders.checkpoints, [member.fingerprint for member in members])
+    return place if place.is_open else None
 
 
-def cut(members: Sequence[Member], root: Path | None) -> list[tuple[Sequence[Member], Path | None]]:
-    """Cut a stack in halves, each with the folder in which it finds its slice of a checkpoint."""
-    parts, place = halves(range(len(members))), place_of(members, root)
-    below = None if place is None else place.folder
+def _writer(members: Sequence[Member], folders: Folders | None) -> Writer | None:
+    if folders is None or folders.epochs is None:
+        return None
+    return Writer(folders.epochs, [member.fingerprint for member in members])
+
+
+def cut(
+    members: Sequence[Member], folders: Folders | None
+) -> list[tuple[Sequence[Member], Folders | None]]:
+    """Cut a stack in halves, each with the folders in which it finds its slice of a checkpoint."""
+    parts, place, below = halves(range(len(members))), place_of(members, folders), folders
     try:
         if place is not None:
             for part in parts:
                 place.part(part)
+            below = replace(folders, checkpoints=place.folder)  # type: ignore[type-var]
     except OSError as error:
         log.warning(f"{len(members)} members go on without checkpoints: {error}")
-        below = None
     return [([members[m] for m in part], below) for part in parts]
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from bikefit.training.checkpoints import Checkpoint, Place
 from bikefit.training.data import Batches, StackData
+from bikefit.training.epochs import Writer
 from bikefit.training.members import Failure, Stopped
 from bikefit.training.module import StackModule
 
@@ -199,6 +200,39 @@ def _first_readers(module: StackModule) -> list[int]:
     """Return a member for each stream of batches."""
     streams = module.streams.tolist()
     return [streams.index(stream) for stream in range(max(streams) + 1)]
+
+
+class Telling(pl.Callback):
+    """Tell what each epoch has given, and first what is known from a checkpoint.
+
+    Args:
+        writer: takes it.
+        selection: knows which members are done; their epochs count no more.
+    """
+
+    def __init__(self, writer: Writer, selection: Selection) -> None:
+        self.writer, self.selection = writer, selection
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Tell the epochs that a checkpoint has brought."""
+        assert isinstance(pl_module, StackModule)
+        if pl_module.history:
+            self._tell(pl_module, first=1)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Tell the epoch just measured."""
+        assert isinstance(pl_module, StackModule)
+        self._tell(pl_module, first=len(pl_module.history))
+
+    def _tell(self, module: StackModule, first: int) -> None:
+        epochs = module.history[first - 1 :]
+        names = list(epochs[0])
+        values = torch.stack([torch.stack(list(epoch.values())) for epoch in epochs])  # (E, K, M)
+        concerned = torch.tensor([[s.concern(name) for s in module.strengths] for name in names])
+        numbers = torch.arange(first, first + len(epochs))
+        counted = numbers[:, None, None] <= torch.tensor(self.selection.last)
+        told = torch.where(counted & concerned, values.cpu(), float("nan"))
+        self.writer.write(names, first, told.numpy())
 
 
 class Progress(pl.Callback):
