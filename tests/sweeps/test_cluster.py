@@ -9,8 +9,9 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,11 @@ from bikefit.data.files import write_json
 from bikefit.sweeps import jobs
 from bikefit.sweeps.cluster import Engine, Order, _order, _ray_slots, _work, connect, run
 from bikefit.sweeps.jobs import Job, MemberError
+from bikefit.sweeps.live import Live
 from bikefit.sweeps.processes import Board
+from bikefit.training import callbacks, fit
+from bikefit.training.checkpoints import Place, places
+from bikefit.training.epochs import Folders
 from bikefit.training.members import Failure, Member
 from conftest import ROOT, make_settings
 
@@ -111,6 +116,62 @@ def test_a_lost_stack_is_done_again_in_halves(
             )
     assert found[1][0].selected == 2
     assert board.epochs() == 12
+
+
+class DeadNodeError(BaseException):
+    """What a stack meets whose machine dies: no handler of ours sees it."""
+
+
+def test_a_lost_stack_goes_on_at_its_checkpoint_where_the_folder_is_shared(
+    workplace: Path, board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(callbacks.EVERY, "0")
+    stack = [replace(member(f"seed={seed}", "training.epochs=5"), fingerprint=f"f-{seed}")
+             for seed in range(4)]  # fmt: skip
+    undisturbed = fit.fit_stack(stack)
+    place = Place(workplace / "checkpoints", [m.fingerprint for m in stack])
+    place.open()
+    told, real = [], fit.Progress.on_validation_end
+
+    def dies(self: Any, trainer: Any, module: Any) -> None:
+        real(self, trainer, module)
+        told.append((module.stack.size, trainer.current_epoch + 1))
+        if told[-1] == (4, 3):
+            raise DeadNodeError
+
+    monkeypatch.setattr(fit.Progress, "on_validation_end", dies)
+
+    def work(order: Any) -> Any:
+        try:
+            return _work(*order)
+        except DeadNodeError as error:
+            raise RuntimeError("node 7 is gone") from error
+
+    def submit(orders: Sequence[Order]) -> list[Call]:
+        return [Call(lambda order=order: work(order)) for order in orders]
+
+    engine = Engine(2, submit, lambda: None)
+    with Live(workplace / "checkpoints") as live:
+        folders = Folders(workplace / "checkpoints", live.folder)
+        ((_, results),) = run([stack], engine, board, folders)
+        end = time.monotonic() + 20
+        while live.epochs() < 20 and time.monotonic() < end:
+            time.sleep(0.05)
+        assert live.epochs() == 20  # of four members, each once
+    assert told == [(4, 1), (4, 2), (4, 3), (2, 4), (2, 5), (2, 4), (2, 5)]
+    for one, other in zip(results, undisturbed, strict=True):
+        assert one.metrics["val/loss"] == pytest.approx(other.metrics["val/loss"], rel=1e-4)
+    place.remove()  # and those of the halves with it
+    assert places(workplace / "checkpoints") == []
+
+
+def test_a_machine_that_does_not_share_the_folder_writes_none(
+    workplace: Path, board: Board
+) -> None:
+    elsewhere = Folders(workplace / "not here", workplace / "not here/epochs")
+    ((_, results),) = run([[member()]], Here().engine, board, elsewhere)
+    assert results[0].selected == 2
+    assert not (workplace / "not here").exists()
 
 
 def test_a_member_alone_is_tried_twice(workplace: Path, board: Board) -> None:

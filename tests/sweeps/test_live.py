@@ -165,6 +165,26 @@ def test_a_run_that_goes_on_has_its_whole_history(
     assert steps(resumed.run)[:4] == steps(killed.run)
 
 
+def test_a_run_alone_shows_epochs_and_losses(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[str] = []
+    real = jobs.tqdm.set_description_str
+
+    def show(self: Any, text: str, refresh: bool = True) -> None:
+        shown.append(text)
+        real(self, text, refresh)
+
+    monkeypatch.setattr(jobs.tqdm, "set_description_str", show)
+    one = found("seed=0")
+    patch = after_epoch(4, lambda: wait(lambda: any("epoch 4/6" in text for text in shown)))
+    jobs.train([one], None)
+    patch.undo()
+    history = [tracking.read_history(one.run, name)[3] for name in ("train/loss", "val/loss")]
+    train, val = (f"{value:.4g}" for value in history)
+    assert f"epoch 4/6 · train loss {train} · validation loss {val}" in shown
+
+
 # ---- the thread ----
 
 
