@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import pytorch_lightning as pl
 import torch
 
+import pretended
 from bikefit.training import callbacks
 from bikefit.training.checkpoints import STACK, STATE, Checkpoint, Place, places
 from bikefit.training.fit import fit_stack
@@ -298,3 +301,24 @@ def test_nothing_of_a_checkpoint_can_run_code(place: Path) -> None:
     assert {value.shape[0] for value in kept.values.values()} == {len(members)}
     assert all(isinstance(value, np.ndarray) for value in kept.values.values())
     assert torch.from_numpy(kept.values["stack/hidden1.linear.weight"]).dtype == torch.float32
+
+
+def elsewhere(trainer: Any, **given: Any) -> pl.Trainer:
+    """Make a trainer for the pretended device instead of the CPU."""
+    others = {key: value for key, value in given.items() if key not in ("accelerator", "devices")}
+    return trainer(strategy=pretended.strategy(), **others)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("name", ["dropout", "early_stopping", "folds", "one_cycle", "proximal"])
+def test_another_device_goes_on_too(
+    place: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    members = stack(name)
+    at = Place(place, marks(members))
+    monkeypatch.setattr(pl, "Trainer", partial(elsewhere, pl.Trainer))
+    with pretended.Pretended():
+        undisturbed = fit_stack(members)
+        interrupt(members, at, epochs=2)
+        resumed = fit_stack(members, place=at)
+    for one, other in zip(resumed, undisturbed, strict=True):
+        assert_same(one, other)
