@@ -342,6 +342,33 @@ def test_a_worker_that_dies_costs_no_run(
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # of the engines' own code
+@pytest.mark.parametrize(
+    ("backend", "cluster", "package"),
+    [("dask", clusters.dask, "distributed"), ("ray", clusters.ray, "ray")],
+    ids=["dask", "ray"],
+)
+def test_epochs_come_from_machines_that_share_no_folder(
+    backend: str, cluster: Any, package: str, workplace: Path, board: Board,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    pytest.importorskip(package, reason="the extra `cluster` is not installed")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "src"), TESTS]))
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    elsewhere = Folders(workplace / "nowhere", workplace / "nowhere/epochs")
+    stack = [
+        replace(member("training.epochs=400", f"seed={s}"), fingerprint=f"{s}") for s in (0, 1)
+    ]
+    with cluster() as (address, options), connect(backend, address, options, 2) as engine:
+        assert engine is not None
+        with Live(workplace / "checkpoints", engine.drain) as live:
+            ((_, results),) = run([stack], engine, board, elsewhere)
+            assert [len(result.metrics["val/loss"]) for result in results] == [400, 400]
+            assert 0 < live.epochs() <= 800
+            assert not (workplace / "nowhere").exists()
+
+
+@pytest.mark.slow
 def test_the_command_runs_a_sweep_on_another_engine(workplace: Path) -> None:
     pytest.importorskip("submitit", reason="the extra `cluster` is not installed")
     command = [sys.executable, "-m", "bikefit.train", "-m", *QUICK, "seed=0,1",

@@ -2,8 +2,8 @@
 
 An engine takes stacks and gives handles that say when they are done. A stack that is lost with
 its machine is done again elsewhere, and Ctrl-C drops what has not come back: no file need be shared
-but the tables. Where the folder of checkpoints is shared, what is lost goes on at its checkpoint,
-and epochs are known as they are done; elsewhere progress counts whole stacks.
+but the tables. Where the folder of checkpoints is shared, what is lost goes on at its checkpoint.
+Epochs come through that folder or through a queue of Dask or Ray.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
+from uuid import uuid4
 
 from bikefit.config import ConfigError
 from bikefit.data.stage import DataError
 from bikefit.data.table import read_table
 from bikefit.sweeps.processes import Board, Results, cut, fit, halves
 from bikefit.training import folds
-from bikefit.training.epochs import Folders
+from bikefit.training.epochs import Folders, Part
 from bikefit.training.folds import read_pool
 from bikefit.training.members import Failure, Member, MemberResult
 
@@ -36,7 +37,7 @@ WATCH = 60  # s, at most, between two questions to Slurm's controller
 ARRAY = 1000  # tasks in a job array that Slurm takes unless somebody has changed it
 LOGS = Path("multirun/submitit")  # where Slurm's tasks leave what they print, a folder a sweep
 Stacks = Sequence[Sequence[Member]]
-Order = tuple[list[Member], str, Folders | None]  # of `_work`
+Order = tuple[list[Member], str, Folders | None]  # of `_work`, without its queue
 
 
 class Handle(Protocol):
@@ -57,11 +58,13 @@ class Engine:
         slots: how many stacks are trained at once; None where a queue decides.
         submit: starts to train stacks.
         cancel: forgets what has been submitted.
+        drain: takes the epochs that have come from machines that share no folder.
     """
 
     slots: int | None
     submit: Callable[[Sequence[Order]], Sequence[Handle]]
     cancel: Callable[[], Any]
+    drain: Callable[[], Sequence[Part]] = tuple
 
 
 def connect(
@@ -99,7 +102,7 @@ def connect(
 
 @contextmanager
 def _dask(address: str | None, options: dict[str, Any], processes: int | None) -> Iterator[Engine]:
-    from distributed import Client
+    from distributed import Client, Queue
 
     if address is None:
         raise ConfigError(
@@ -119,21 +122,27 @@ def _dask(address: str | None, options: dict[str, Any], processes: int | None) -
                 "--nthreads 1 --nworkers …`, one process for each stack"
             )
         futures: list[Any] = []
+        queue: Any = Queue(f"bikefit-{uuid4().hex}", client=client)
 
         def submit(orders: Sequence[Order]) -> list[Any]:
-            found = [client.submit(_work, *order, pure=False) for order in orders]
+            found = [client.submit(_work, *order, queue, pure=False) for order in orders]
             futures.extend(found)
             return found
 
         try:
-            yield Engine(processes or max(1, len(threads)), submit, lambda: client.cancel(futures))
+            slots = processes or max(1, len(threads))
+            yield Engine(
+                slots, submit, lambda: client.cancel(futures), lambda: queue.get(batch=True)
+            )
         finally:
             client.cancel(futures)
+            queue.close()
 
 
 @contextmanager
 def _ray(address: str | None, options: dict[str, Any], processes: int | None) -> Iterator[Engine]:
     import ray
+    from ray.util.queue import Queue
 
     address = address or "auto"  # the one that this machine belongs to
     _answers(address)
@@ -144,9 +153,10 @@ def _ray(address: str | None, options: dict[str, Any], processes: int | None) ->
     needs = {"num_cpus": 1, "max_retries": 3} | options
     task = ray.remote(**needs)(_work)
     references: list[Any] = []
+    queue: Any = Queue()
 
     def submit(orders: Sequence[Order]) -> list[Any]:
-        found = [task.remote(*order) for order in orders]
+        found = [task.remote(*order, queue) for order in orders]
         references.extend(found)
         return [reference.future() for reference in found]
 
@@ -155,7 +165,8 @@ def _ray(address: str | None, options: dict[str, Any], processes: int | None) ->
             ray.cancel(reference, force=True)
 
     try:
-        yield Engine(processes or _ray_slots(ray.cluster_resources(), needs), submit, cancel)
+        slots = processes or _ray_slots(ray.cluster_resources(), needs)
+        yield Engine(slots, submit, cancel, lambda: queue.get_nowait_batch(queue.qsize()))
     finally:
         ray.shutdown()
 
@@ -363,7 +374,9 @@ def _order(stack: Sequence[Member], folders: Folders | None = None) -> Order:
     return members, read_table(data.path).data_version, folders
 
 
-def _work(members: Sequence[Member], version: str, folders: Folders | None) -> Results:
+def _work(
+    members: Sequence[Member], version: str, folders: Folders | None, queue: Any = None
+) -> Results:
     """Train a stack on the machine that this runs on, if that has the same table."""
     path = members[0].settings.data.path
     try:
@@ -375,4 +388,4 @@ def _work(members: Sequence[Member], version: str, folders: Folders | None) -> R
     if read_pool(path).table.data_version != version:  # a worker lives longer than a table
         read_pool.cache_clear()
         folds.cut.cache_clear()
-    return fit(members, folders=folders)
+    return fit(members, folders=folders, put=queue.put if queue is not None else None)

@@ -196,7 +196,7 @@ def _train(
     done: list[float | Exception] = [MemberError("not trained")] * len(jobs)
     board = Board(len(stacks))
     shown = bool(jobs) and jobs[0].settings.trainer.progress
-    live = Live(root)
+    live = Live(root, engine.drain) if engine else Live(root)
     folders = Folders(root, live.folder)
     with Interrupt(board), live, _Bar(tasks, len(jobs), board, live, enabled=shown) as bar:
         for job in jobs:

@@ -12,7 +12,7 @@ import shutil
 import socket
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,7 +20,7 @@ import psutil
 
 from bikefit import tracking
 from bikefit.tracking import Sent
-from bikefit.training.epochs import Epoch, Reader
+from bikefit.training.epochs import Epoch, Part, Reader
 
 log = logging.getLogger(__name__)
 LOOK = 0.5  # s between two looks at the files
@@ -53,9 +53,11 @@ class Live:
 
     Args:
         root: folder of the checkpoints.
+        drain: takes what has come from machines that do not share that folder.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, drain: Callable[[], Sequence[Part]] = tuple) -> None:
+        self.drain = drain
         self.folder = root / FOLDER / f"{socket.gethostname()}.{os.getpid()}.{time.time_ns()}"
         try:
             _clear(root / FOLDER)
@@ -113,6 +115,9 @@ class Live:
                 return
 
     def _read(self) -> None:
+        for name, content in self.drain():
+            with (self.folder / name).open("ab") as opened:
+                opened.write(content)
         for file in self.folder.iterdir() if self.folder.exists() else ():
             reader = self.readers.setdefault(file, Reader(file))
             with self.lock:

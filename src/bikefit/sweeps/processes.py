@@ -33,7 +33,7 @@ from joblib.externals.loky.backend.context import set_start_method
 from joblib.externals.loky.process_executor import BrokenProcessPool
 
 from bikefit.training.checkpoints import Place
-from bikefit.training.epochs import Folders, Writer
+from bikefit.training.epochs import Folders, Part, Writer
 from bikefit.training.members import Failure, Member, MemberResult, Stopped
 
 log = logging.getLogger(__name__)
@@ -279,6 +279,7 @@ def _watched(
 def fit(
     members: Sequence[Member], report: Callable[[int], Any] = lambda _: None,
     stopping: Callable[[], bool] = lambda: False, folders: Folders | None = None,
+    put: Callable[[Part], object] | None = None,
 ) -> Results:  # fmt: skip
     """Fit one stack; if it raises, try its halves, and so on, to find whose fault it is.
 
@@ -288,6 +289,7 @@ def fit(
         stopping: asked after each step.
         folders: in which the stack has its own for checkpoints, and tells its epochs; what is not
             there, as on a machine that does not share them, is not written.
+        put: takes epochs where their folder is not there.
     """
     from bikefit.training.fit import fit_stack
 
@@ -295,7 +297,7 @@ def fit(
         if stopping():
             raise Stopped
         return fit_stack(
-            members, report, stopping, place_of(members, folders), _writer(members, folders)
+            members, report, stopping, place_of(members, folders), _writer(members, folders, put)
         )
     except Stopped:
         return [Failure("stopped before the end of the first epoch", killed=True)] * len(members)
@@ -304,7 +306,7 @@ def fit(
             return [Failure(traceback.format_exc().strip())]
         log.warning(f"a stack of {len(members)} is tried again in halves: {error!r}")
     parts = cut(members, folders)
-    return [result for part, below in parts for result in fit(part, report, stopping, below)]
+    return [result for part, below in parts for result in fit(part, report, stopping, below, put)]
 
 
 def place_of(members: Sequence[Member], folders: Folders | None) -> Place | None:
@@ -315,10 +317,12 @@ def place_of(members: Sequence[Member], folders: Folders | None) -> Place | None
     return place if place.is_open else None
 
 
-def _writer(members: Sequence[Member], folders: Folders | None) -> Writer | None:
+def _writer(
+    members: Sequence[Member], folders: Folders | None, put: Callable[[Part], object] | None
+) -> Writer | None:
     if folders is None or folders.epochs is None:
         return None
-    return Writer(folders.epochs, [member.fingerprint for member in members])
+    return Writer(folders.epochs, [member.fingerprint for member in members], put)
 
 
 def cut(

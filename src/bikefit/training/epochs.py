@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
@@ -16,6 +17,8 @@ from uuid import uuid4
 import numpy as np
 
 log = logging.getLogger(__name__)
+PAUSE = 1.0  # s between two parts through a queue, which takes milliseconds for each
+Part = tuple[str, bytes]
 
 
 @dataclass(frozen=True)
@@ -52,14 +55,19 @@ class Writer:
     """A stack's side. A disk that is full ends it, but no training.
 
     Args:
-        folder: that the command watches; where it is not there, nothing is written.
+        folder: that the command watches.
         marks: fingerprints of the members.
+        put: takes what belongs to the end of a file and the file's name, once a second, on a
+            machine that does not see the folder; with None nothing is told from there.
     """
 
-    def __init__(self, folder: Path, marks: Sequence[str]) -> None:
-        self.marks = list(marks)
-        self.file: Path | None = folder / uuid4().hex if folder.is_dir() else None
-        self.begun = False
+    def __init__(
+        self, folder: Path, marks: Sequence[str], put: Callable[[Part], object] | None = None
+    ) -> None:
+        self.marks, self.name = list(marks), uuid4().hex
+        self.file = folder / self.name if folder.is_dir() else None
+        self.put = put if self.file is None else None
+        self.begun, self.kept, self.due = False, b"", 0.0
 
     def write(self, names: Sequence[str], first: int, values: np.ndarray) -> None:
         """Append epochs.
@@ -69,18 +77,27 @@ class Writer:
             first: number of the first of these epochs.
             values: of E epochs, ``(E, K, M)``.
         """
-        if self.file is None:
+        if self.file is None and self.put is None:
             return
         head = b"" if self.begun else json.dumps([self.marks, list(names)]).encode() + b"\n"
         numbers = np.arange(first, first + len(values), dtype=np.float64)
         rows = np.column_stack([numbers, values.reshape(len(values), -1)])
+        self.begun = True
         try:
-            with self.file.open("ab") as opened:
-                opened.write(head + rows.tobytes())
-            self.begun = True
-        except OSError as error:
+            self._append(head + rows.tobytes())
+        except Exception as error:  # of a disk, or of an engine's queue
             log.warning(f"epochs come to MLflow at the end only: {error}")
-            self.file = None
+            self.file = self.put = None
+
+    def _append(self, content: bytes) -> None:
+        if self.file is not None:
+            with self.file.open("ab") as opened:
+                opened.write(content)
+            return
+        self.kept += content
+        if self.put is not None and time.monotonic() >= self.due:
+            self.put((self.name, self.kept))
+            self.kept, self.due = b"", time.monotonic() + PAUSE
 
 
 class Reader:
