@@ -146,12 +146,12 @@ def undisturbed(*overrides: str) -> tuple[dict[str, Metrics], float]:
         return results(folder), sweep.age()
 
 
-def lost(folder: Path, *overrides: str) -> int:
+def lost(folder: Path, *overrides: str, tolerance: float = 1e-5) -> int:
     """How many runs and metrics differ from those of an undisturbed sweep."""
     expected, _ = undisturbed(*overrides)
     found = results(folder)
     return len(expected.keys() ^ found.keys()) + sum(
-        not (key in found[mark] and math.isclose(found[mark][key], value, rel_tol=1e-5))
+        not (key in found[mark] and math.isclose(found[mark][key], value, rel_tol=tolerance))
         for mark in expected.keys() & found.keys()
         for key, value in expected[mark].items()
     )

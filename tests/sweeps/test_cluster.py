@@ -9,8 +9,9 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,13 @@ from bikefit import tracking
 from bikefit.config import ConfigError
 from bikefit.data.files import write_json
 from bikefit.sweeps import jobs
-from bikefit.sweeps.cluster import Engine, _order, _ray_slots, _work, connect, run
+from bikefit.sweeps.cluster import Engine, Order, _order, _ray_slots, _work, connect, run
 from bikefit.sweeps.jobs import Job, MemberError
+from bikefit.sweeps.live import Live
 from bikefit.sweeps.processes import Board
+from bikefit.training import callbacks, fit
+from bikefit.training.checkpoints import Place, places
+from bikefit.training.epochs import Folders
 from bikefit.training.members import Failure, Member
 from conftest import ROOT, make_settings
 
@@ -63,12 +68,11 @@ class Here:
         self.cancelled = False
         self.engine = Engine(2, self.submit, self.cancel)
 
-    def submit(self, stacks: Sequence[Sequence[Member]]) -> list[Call]:
+    def submit(self, orders: Sequence[Order]) -> list[Call]:
         calls = []
-        for stack in stacks:
+        for order in orders:
             number = len(self.sizes)
-            self.sizes.append(len(stack))
-            order = _order(stack)
+            self.sizes.append(len(order[0]))
             train = None if number in self.lost else lambda order=order: _work(*order)
             calls.append(Call(train, ready=number not in self.hanging))
         return calls
@@ -114,6 +118,62 @@ def test_a_lost_stack_is_done_again_in_halves(
     assert board.epochs() == 12
 
 
+class DeadNodeError(BaseException):
+    """What a stack meets whose machine dies: no handler of ours sees it."""
+
+
+def test_a_lost_stack_goes_on_at_its_checkpoint_where_the_folder_is_shared(
+    workplace: Path, board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(callbacks.EVERY, "0")
+    stack = [replace(member(f"seed={seed}", "training.epochs=5"), fingerprint=f"f-{seed}")
+             for seed in range(4)]  # fmt: skip
+    undisturbed = fit.fit_stack(stack)
+    place = Place(workplace / "checkpoints", [m.fingerprint for m in stack])
+    place.open()
+    told, real = [], fit.Progress.on_validation_end
+
+    def dies(self: Any, trainer: Any, module: Any) -> None:
+        real(self, trainer, module)
+        told.append((module.stack.size, trainer.current_epoch + 1))
+        if told[-1] == (4, 3):
+            raise DeadNodeError
+
+    monkeypatch.setattr(fit.Progress, "on_validation_end", dies)
+
+    def work(order: Any) -> Any:
+        try:
+            return _work(*order)
+        except DeadNodeError as error:
+            raise RuntimeError("node 7 is gone") from error
+
+    def submit(orders: Sequence[Order]) -> list[Call]:
+        return [Call(lambda order=order: work(order)) for order in orders]
+
+    engine = Engine(2, submit, lambda: None)
+    with Live(workplace / "checkpoints") as live:
+        folders = Folders(workplace / "checkpoints", live.folder)
+        ((_, results),) = run([stack], engine, board, folders)
+        end = time.monotonic() + 20
+        while live.epochs() < 20 and time.monotonic() < end:
+            time.sleep(0.05)
+        assert live.epochs() == 20  # of four members, each once
+    assert told == [(4, 1), (4, 2), (4, 3), (2, 4), (2, 5), (2, 4), (2, 5)]
+    for one, other in zip(results, undisturbed, strict=True):
+        assert one.metrics["val/loss"] == pytest.approx(other.metrics["val/loss"], rel=1e-4)
+    place.remove()  # and those of the halves with it
+    assert places(workplace / "checkpoints") == []
+
+
+def test_a_machine_that_does_not_share_the_folder_writes_none(
+    workplace: Path, board: Board
+) -> None:
+    elsewhere = Folders(workplace / "not here", workplace / "not here/epochs")
+    ((_, results),) = run([[member()]], Here().engine, board, elsewhere)
+    assert results[0].selected == 2
+    assert not (workplace / "not here").exists()
+
+
 def test_a_member_alone_is_tried_twice(workplace: Path, board: Board) -> None:
     engine = Here(lost=[0])
     assert dict(run([[member()]], engine.engine, board))[0][0].selected == 2
@@ -135,8 +195,8 @@ def test_what_has_not_come_back_is_dropped_when_asked_to_stop(
 
 
 def test_a_machine_with_another_table_says_so(workplace: Path) -> None:
-    order, version = _order([member()])
-    (failure,) = _work(order, "0123456789abcdef")
+    order, version, _ = _order([member()])
+    (failure,) = _work(order, "0123456789abcdef", None)
     assert re.search(
         rf"machine {socket.gethostname()}: .*data/features/full has data version {version}, not "
         "0123456789abcdef: run `dvc pull`",
@@ -279,6 +339,33 @@ def test_a_worker_that_dies_costs_no_run(
     assert isinstance(there[4], MemberError)
     assert str(there[4]) == str(here[4])
     tracking.client.cache_clear()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # of the engines' own code
+@pytest.mark.parametrize(
+    ("backend", "cluster", "package"),
+    [("dask", clusters.dask, "distributed"), ("ray", clusters.ray, "ray")],
+    ids=["dask", "ray"],
+)
+def test_epochs_come_from_machines_that_share_no_folder(
+    backend: str, cluster: Any, package: str, workplace: Path, board: Board,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    pytest.importorskip(package, reason="the extra `cluster` is not installed")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "src"), TESTS]))
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    elsewhere = Folders(workplace / "nowhere", workplace / "nowhere/epochs")
+    stack = [
+        replace(member("training.epochs=400", f"seed={s}"), fingerprint=f"{s}") for s in (0, 1)
+    ]
+    with cluster() as (address, options), connect(backend, address, options, 2) as engine:
+        assert engine is not None
+        with Live(workplace / "checkpoints", engine.drain) as live:
+            ((_, results),) = run([stack], engine, board, elsewhere)
+            assert [len(result.metrics["val/loss"]) for result in results] == [400, 400]
+            assert 0 < live.epochs() <= 800
+            assert not (workplace / "nowhere").exists()
 
 
 @pytest.mark.slow

@@ -32,6 +32,17 @@ def generator(seed: int, purpose: str) -> torch.Generator:
     return torch.Generator().manual_seed(derive(seed, purpose))
 
 
+def states_of(generators: Sequence[torch.Generator]) -> Tensor:
+    """Return the states of S generators, ``(S, G)`` bytes."""
+    return torch.stack([generator.get_state() for generator in generators])
+
+
+def set_states(generators: Sequence[torch.Generator], states: Tensor) -> None:
+    """Let S generators go on with their states, ``(S, G)`` bytes."""
+    for generator, state in zip(generators, states, strict=True):
+        generator.set_state(state.clone())  # torch 2.13 crashes with a view of a larger tensor
+
+
 def initialize(make: Callable[[], Network], seed: int) -> Network:
     """Make a network whose initial parameters follow from the seed alone."""
     with torch.random.fork_rng(devices=[]):
@@ -80,7 +91,8 @@ class DropoutNoise:
             name: [np.random.SFC64(derive(seed, f"{purpose} {name}")) for seed in distinct]
             for name in widths
         }
-        self.position = torch.tensor([distinct.index(seed) for seed in seeds])
+        self.of_member = [distinct.index(seed) for seed in seeds]
+        self.position = torch.tensor(self.of_member)
 
     def draw(self, rows: int) -> dict[str, Noise]:
         """Return the next noise of each layer for a batch of B rows."""
@@ -94,12 +106,24 @@ class DropoutNoise:
         bits = drawn[0] if len(drawn) == 1 else np.stack(drawn)
         return Noise(torch.from_numpy(bits).view(len(drawn), *shape), self.position)
 
-    def state(self) -> dict[str, list[Any]]:
-        """Return the state of each layer's generators, in numpy's own form."""
-        return {name: [g.state for g in found] for name, found in self.generators.items()}
+    def state(self) -> dict[str, Tensor]:
+        """Map each layer's name to the state of every member's generator, ``(M, 4)`` integers."""
+        return {
+            name: torch.from_numpy(np.stack([_words(g) for g in found]))[self.of_member]
+            for name, found in self.generators.items()
+        }
 
-    def load(self, state: Mapping[str, Sequence[Any]]) -> None:
-        """Go on from what :meth:`state` gave."""
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go on where :meth:`state` was asked; members that share a seed have the same state."""
         for name, found in self.generators.items():
-            for one, value in zip(found, state[name], strict=True):
-                one.state = value
+            first = [self.of_member.index(seed) for seed in range(len(found))]
+            for one, words in zip(found, state[name][first].numpy(), strict=True):
+                whole: Any = one.state
+                whole["state"]["state"] = words.view(np.uint64).copy()
+                one.state = whole
+
+
+def _words(generator: np.random.SFC64) -> np.ndarray:
+    """The four words of a generator of which whole words alone are drawn."""
+    whole: Any = generator.state
+    return np.asarray(whole["state"]["state"]).view(np.int64)

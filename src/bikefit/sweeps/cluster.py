@@ -1,8 +1,9 @@
 """Stacks on the machines of others: Dask, Ray, or Slurm through submitit.
 
 An engine takes stacks and gives handles that say when they are done. A stack that is lost with
-its machine is done again elsewhere. Progress counts whole stacks here, and Ctrl-C drops what has
-not come back: no file is shared but the tables.
+its machine is done again elsewhere, and Ctrl-C drops what has not come back: no file need be shared
+but the tables. Where the folder of checkpoints is shared, what is lost goes on at its checkpoint.
+Epochs come through that folder or through a queue of Dask or Ray.
 """
 
 from __future__ import annotations
@@ -17,12 +18,15 @@ from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
+from uuid import uuid4
 
 from bikefit.config import ConfigError
 from bikefit.data.stage import DataError
 from bikefit.data.table import read_table
-from bikefit.sweeps.processes import Board, Results, fit, halves
-from bikefit.training.folds import cut, read_pool
+from bikefit.sweeps.processes import Board, Results, cut, fit, halves
+from bikefit.training import folds
+from bikefit.training.epochs import Folders, Part
+from bikefit.training.folds import read_pool
 from bikefit.training.members import Failure, Member, MemberResult
 
 log = logging.getLogger(__name__)
@@ -33,6 +37,7 @@ WATCH = 60  # s, at most, between two questions to Slurm's controller
 ARRAY = 1000  # tasks in a job array that Slurm takes unless somebody has changed it
 LOGS = Path("multirun/submitit")  # where Slurm's tasks leave what they print, a folder a sweep
 Stacks = Sequence[Sequence[Member]]
+Order = tuple[list[Member], str, Folders | None]  # of `_work`, without its queue
 
 
 class Handle(Protocol):
@@ -53,11 +58,13 @@ class Engine:
         slots: how many stacks are trained at once; None where a queue decides.
         submit: starts to train stacks.
         cancel: forgets what has been submitted.
+        drain: takes the epochs that have come from machines that share no folder.
     """
 
     slots: int | None
-    submit: Callable[[Stacks], Sequence[Handle]]
+    submit: Callable[[Sequence[Order]], Sequence[Handle]]
     cancel: Callable[[], Any]
+    drain: Callable[[], Sequence[Part]] = tuple
 
 
 def connect(
@@ -95,7 +102,7 @@ def connect(
 
 @contextmanager
 def _dask(address: str | None, options: dict[str, Any], processes: int | None) -> Iterator[Engine]:
-    from distributed import Client
+    from distributed import Client, Queue
 
     if address is None:
         raise ConfigError(
@@ -115,21 +122,27 @@ def _dask(address: str | None, options: dict[str, Any], processes: int | None) -
                 "--nthreads 1 --nworkers …`, one process for each stack"
             )
         futures: list[Any] = []
+        queue: Any = Queue(f"bikefit-{uuid4().hex}", client=client)
 
-        def submit(stacks: Stacks) -> list[Any]:
-            found = [client.submit(_work, *order, pure=False) for order in map(_order, stacks)]
+        def submit(orders: Sequence[Order]) -> list[Any]:
+            found = [client.submit(_work, *order, queue, pure=False) for order in orders]
             futures.extend(found)
             return found
 
         try:
-            yield Engine(processes or max(1, len(threads)), submit, lambda: client.cancel(futures))
+            slots = processes or max(1, len(threads))
+            yield Engine(
+                slots, submit, lambda: client.cancel(futures), lambda: queue.get(batch=True)
+            )
         finally:
             client.cancel(futures)
+            queue.close()
 
 
 @contextmanager
 def _ray(address: str | None, options: dict[str, Any], processes: int | None) -> Iterator[Engine]:
     import ray
+    from ray.util.queue import Queue
 
     address = address or "auto"  # the one that this machine belongs to
     _answers(address)
@@ -140,9 +153,10 @@ def _ray(address: str | None, options: dict[str, Any], processes: int | None) ->
     needs = {"num_cpus": 1, "max_retries": 3} | options
     task = ray.remote(**needs)(_work)
     references: list[Any] = []
+    queue: Any = Queue()
 
-    def submit(stacks: Stacks) -> list[Any]:
-        found = [task.remote(*order) for order in map(_order, stacks)]
+    def submit(orders: Sequence[Order]) -> list[Any]:
+        found = [task.remote(*order, queue) for order in orders]
         references.extend(found)
         return [reference.future() for reference in found]
 
@@ -151,7 +165,8 @@ def _ray(address: str | None, options: dict[str, Any], processes: int | None) ->
             ray.cancel(reference, force=True)
 
     try:
-        yield Engine(processes or _ray_slots(ray.cluster_resources(), needs), submit, cancel)
+        slots = processes or _ray_slots(ray.cluster_resources(), needs)
+        yield Engine(slots, submit, cancel, lambda: queue.get_nowait_batch(queue.qsize()))
     finally:
         ray.shutdown()
 
@@ -203,8 +218,7 @@ def _submitit(
         raise ConfigError(f"hydra.launcher.backend=submitit: {error}") from None
     jobs: list[Any] = []
 
-    def submit(stacks: Stacks) -> list[Any]:
-        orders = [_order(stack) for stack in stacks]
+    def submit(orders: Sequence[Order]) -> list[Any]:
         arrays = [orders[start : start + ARRAY] for start in range(0, len(orders), ARRAY)]
         found = [  # one stack a task
             job for array in arrays for job in executor.map_array(_work, *zip(*array, strict=True))
@@ -263,33 +277,37 @@ class _Part:
         stack: number of the stack.
         members: their positions in it.
         handle: says when they are done.
+        folders: what they have in common with the command.
         lost: whether they were lost with a machine before.
     """
 
     stack: int
     members: Sequence[int]
     handle: Handle
+    folders: Folders | None
     lost: bool
 
 
-def run(stacks: Stacks, engine: Engine, board: Board) -> Iterator[tuple[int, Results]]:
+def run(
+    stacks: Stacks, engine: Engine, board: Board, folders: Folders | None = None
+) -> Iterator[tuple[int, Results]]:
     """Train stacks on an engine, and give each with its members' results as it is done.
 
     A stack that is lost with its machine, and that the engine itself does not do again, is sent
     once more in two halves, and so on: a machine that dies costs little, and a member that kills
     its machine is found. A member that is lost when alone, for the second time, has failed.
+    Halves go on at the stack's last checkpoint where machines share the folder of checkpoints.
     """
     found: list[dict[int, MemberResult | Failure]] = [{} for _ in stacks]
-    whole = [(index, range(len(stack)), False) for index, stack in enumerate(stacks)]
-    pending = _send(whole, stacks, engine)
+    pending = _send([(i, range(len(stack)), folders, False) for i, stack in enumerate(stacks)],
+                    stacks, engine)  # fmt: skip
     while pending and not board.stopping():
         done = [part for part in pending if part.handle.done()]
         pending = [part for part in pending if part not in done]
         for part in done:
             results = _outcome(part)
             if results is None:
-                again = [(part.stack, half, True) for half in halves(part.members)]
-                pending += _send(again, stacks, engine)
+                pending += _send(_again(part, stacks[part.stack]), stacks, engine)
                 continue
             stack, results_of = stacks[part.stack], found[part.stack]
             results_of |= zip(part.members, results, strict=True)
@@ -305,16 +323,28 @@ def run(stacks: Stacks, engine: Engine, board: Board) -> Iterator[tuple[int, Res
         yield index, [found[index].get(m, stopped) for m in range(len(stacks[index]))]
 
 
-def _send(
-    parts: Sequence[tuple[int, Sequence[int], bool]], stacks: Stacks, engine: Engine
-) -> list[_Part]:
-    """Submit parts of stacks: number of the stack, positions in it, whether lost before."""
+Cut = tuple[int, Sequence[int], Folders | None, bool]  # what a part is without its handle
+
+
+def _again(lost: _Part, stack: Sequence[Member]) -> list[Cut]:
+    """Cut in halves what was lost; a member alone stays as it is."""
+    if len(lost.members) == 1:
+        return [(lost.stack, lost.members, lost.folders, True)]
+    parts = cut([stack[m] for m in lost.members], lost.folders)
+    return [
+        (lost.stack, members, below, True)
+        for members, (_, below) in zip(halves(lost.members), parts, strict=True)
+    ]
+
+
+def _send(parts: Sequence[Cut], stacks: Stacks, engine: Engine) -> list[_Part]:
+    """Submit parts of stacks: number of the stack, positions in it, folder, whether lost before."""
     if not parts:
         return []
-    handles = engine.submit([[stacks[i][m] for m in members] for i, members, _ in parts])
+    orders = [_order([stacks[i][m] for m in members], folders) for i, members, folders, _ in parts]
     return [
-        _Part(i, members, handle, lost)
-        for (i, members, lost), handle in zip(parts, handles, strict=True)
+        _Part(i, members, handle, folders, lost)
+        for (i, members, folders, lost), handle in zip(parts, engine.submit(orders), strict=True)
     ]
 
 
@@ -333,18 +363,20 @@ def _outcome(part: _Part) -> Results | None:
         return None
 
 
-def _order(stack: Sequence[Member]) -> tuple[list[Member], str]:
-    """Members that find their table wherever they are trained, and the table's data version."""
+def _order(stack: Sequence[Member], folders: Folders | None = None) -> Order:
+    """Members that find their table wherever they are trained, its data version, and folders."""
     data = stack[0].settings.data  # all members of a stack read one table
     placed = data.model_copy(update={"root": str(Path(data.root).absolute())})
     members = [
         replace(member, settings=member.settings.model_copy(update={"data": placed}))
         for member in stack
     ]
-    return members, read_table(data.path).data_version
+    return members, read_table(data.path).data_version, folders
 
 
-def _work(members: Sequence[Member], version: str) -> Results:
+def _work(
+    members: Sequence[Member], version: str, folders: Folders | None, queue: Any = None
+) -> Results:
     """Train a stack on the machine that this runs on, if that has the same table."""
     path = members[0].settings.data.path
     try:
@@ -355,5 +387,5 @@ def _work(members: Sequence[Member], version: str) -> Results:
         return [Failure(f"machine {socket.gethostname()}: {error}")] * len(members)
     if read_pool(path).table.data_version != version:  # a worker lives longer than a table
         read_pool.cache_clear()
-        cut.cache_clear()
-    return fit(members)
+        folds.cut.cache_clear()
+    return fit(members, folders=folders, put=queue.put if queue is not None else None)

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -25,9 +26,12 @@ from bikefit.data.table import read_table
 from bikefit.sweeps import cluster, processes
 from bikefit.sweeps.cluster import Engine
 from bikefit.sweeps.fingerprints import family, fingerprint
+from bikefit.sweeps.live import Live
 from bikefit.sweeps.processes import Board, Interrupt
+from bikefit.sweeps.resuming import CHECKPOINTS, Kept, left_behind
 from bikefit.tracking import Finished
 from bikefit.training.devices import gpus
+from bikefit.training.epochs import Folders
 from bikefit.training.members import Failure, Member, MemberResult, stack_key
 
 log = logging.getLogger(__name__)
@@ -73,9 +77,8 @@ class Job:
 
     def members(self) -> list[Member]:
         """List its members: one, or one for each fold."""
-        if not self.crossed:
-            return [Member(self.settings)]
-        return [Member(self.settings, fold) for fold in range(self.settings.validation.folds)]
+        folds = range(self.settings.validation.folds) if self.crossed else [None]
+        return [Member(self.settings, fold, self.fingerprint(fold)) for fold in folds]
 
     def fingerprint(self, fold: int | None = None) -> str:
         """Say what determines its result, or that of one of its folds."""
@@ -186,36 +189,63 @@ def _train(
         if i not in job.results
     ]
     slots = engine.slots if engine else _slots(jobs, count)
-    stacks = make_stacks(tasks, slots or 1, stack_size)
+    root = CHECKPOINTS.absolute()
+    stacks = _stacks(tasks, slots or 1, stack_size, root)
+    kept = Kept(root, [[task.member.fingerprint for task in stack] for stack in stacks])
     _announce(stacks, jobs, slots)
     done: list[float | Exception] = [MemberError("not trained")] * len(jobs)
     board = Board(len(stacks))
     shown = bool(jobs) and jobs[0].settings.trainer.progress
-    with Interrupt(board), _Bar(tasks, len(jobs), board, enabled=shown) as bar:
+    live = Live(root, engine.drain) if engine else Live(root)
+    folders = Folders(root, live.folder)
+    with Interrupt(board), live, _Bar(tasks, len(jobs), board, live, enabled=shown) as bar:
         for job in jobs:
             if not board.stopping():
                 _start_runs(job, sweep)
+                live.follow(_runs(job))
         members = [[task.member for task in stack] for stack in stacks]
         finished = (
-            cluster.run(members, engine, board)
+            cluster.run(members, engine, board, folders)
             if engine
-            else processes.run(members, slots or 1, board)
+            else processes.run(members, slots or 1, board, folders)
         )
         for j in [j for j, job in enumerate(jobs) if job.complete()]:  # all folds known
-            done[j] = _record(jobs[j])
+            done[j] = _record(jobs[j], live)
             bar.finished(jobs[j])
         for index, results in finished:
             for task, result in zip(stacks[index], results, strict=True):
                 jobs[task.job].results[task.index] = result
             for j in dict.fromkeys(task.job for task in stacks[index]):
                 if jobs[j].complete():
-                    done[j] = _record(jobs[j])
+                    done[j] = _record(jobs[j], live)
+                    kept.recorded(_trained(jobs[j]))
                     bar.finished(jobs[j])
         stopped = board.stopping()
     board.close()
+    kept.clear()
     if stopped:
         raise KeyboardInterrupt
     return done
+
+
+def _stacks(
+    tasks: Sequence[Task], processes: int, stack_size: int | None, root: Path
+) -> list[list[Task]]:
+    """Take stacks that were left behind as they were, and make stacks of all other members."""
+    new = {task.member.fingerprint: task for task in tasks}
+    found = left_behind(root, new.keys(), stack_size)
+    old = [[new.pop(mark) for mark in marks] for marks in found]
+    return sorted([*old, *make_stacks(list(new.values()), processes, stack_size)], key=_cost)[::-1]
+
+
+def _trained(job: Job) -> list[str]:
+    """List the fingerprints of the members that came to their end."""
+    return [
+        member.fingerprint
+        for i, member in enumerate(job.members())
+        if (failure := _failure(job.results[i])) is None
+        or (isinstance(job.results[i], MemberResult) and not failure.killed)
+    ]
 
 
 def make_stacks(
@@ -297,16 +327,29 @@ def _start_runs(job: Job, sweep: str | None) -> None:
     ]
 
 
-def _record(job: Job) -> float | Exception:
+def _runs(job: Job) -> dict[str, str]:
+    """Map the fingerprints of the members that are to be trained to the ids of their runs."""
+    return {
+        member.fingerprint: run
+        for i, (member, run) in enumerate(
+            zip(job.members(), job.fold_runs or [job.run], strict=True)
+        )
+        if i not in job.results
+    }
+
+
+def _record(job: Job, live: Live) -> float | Exception:
     """Write what came out of a job to its runs; return its validation loss or what failed."""
     if not job.run:
         return MemberError("stopped before it began")
     results = [job.results[i] for i in range(len(job.results))]
-    for run, result in zip(job.fold_runs or [job.run], results, strict=True):
+    runs = job.fold_runs or [job.run]
+    for run, member, result in zip(runs, job.members(), results, strict=True):
+        sent = live.leave(member.fingerprint)
         if isinstance(result, Failure):
             tracking.fail(run, result)
         elif isinstance(result, MemberResult):
-            tracking.finish_member(run, result, job.settings)
+            tracking.finish_member(run, result, job.settings, sent)
     failures = [failure for failure in map(_failure, results) if failure is not None]
     if failures:
         return _fail(job, failures)
@@ -342,11 +385,13 @@ def _best(result: MemberResult | Failure | Finished) -> dict[str, float]:
 
 
 class _Bar:
-    """How many jobs are done, and how long the rest will take."""
+    """How many jobs are done, and how long the rest will take; the losses of a run alone."""
 
-    def __init__(self, tasks: Sequence[Task], jobs: int, board: Board, enabled: bool) -> None:
+    def __init__(
+        self, tasks: Sequence[Task], jobs: int, board: Board, live: Live, enabled: bool
+    ) -> None:
         self.total = sum(task.member.settings.training.epochs for task in tasks)
-        self.jobs, self.board, self.enabled = jobs, board, enabled
+        self.jobs, self.board, self.live, self.enabled = jobs, board, live, enabled
         self.jobs_done = 0
 
     def __enter__(self) -> _Bar:
@@ -376,5 +421,12 @@ class _Bar:
 
     def _watch(self) -> None:
         while not self.stop.wait(0.2):
-            self.bar.n = min(self.board.epochs(), self.total)
+            # of stacks on other machines the board knows when they have come back
+            self.bar.n = min(max(self.board.epochs(), self.live.epochs()), self.total)
+            if self.jobs == 1 and (losses := self.live.losses()):
+                self.bar.set_description_str(
+                    f"epoch {self.bar.n}/{self.total} · train loss {losses[0]:.4g} · "
+                    f"validation loss {losses[1]:.4g}",
+                    refresh=False,
+                )
             self.bar.refresh()

@@ -19,6 +19,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from multiprocessing import forkserver
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -31,6 +32,8 @@ from joblib.externals.loky import get_reusable_executor
 from joblib.externals.loky.backend.context import set_start_method
 from joblib.externals.loky.process_executor import BrokenProcessPool
 
+from bikefit.training.checkpoints import Place
+from bikefit.training.epochs import Folders, Part, Writer
 from bikefit.training.members import Failure, Member, MemberResult, Stopped
 
 log = logging.getLogger(__name__)
@@ -44,6 +47,11 @@ ATTEMPTS = 3  # to start workers that end before they begin a stack
 NEVER_BEGAN = Failure(
     f"its worker process ended {ATTEMPTS} times before it began: too little memory? A script of "
     "your own that starts sweeps must do so below `if __name__ == '__main__':`"
+)
+
+KILLED_ALONE = Failure(
+    "its worker process was killed twice, the second time with nothing beside it: too little "
+    "memory? A smaller network, training.batch_size or table needs less"
 )
 
 
@@ -161,100 +169,175 @@ def end() -> None:
 
 
 def run(
-    stacks: Sequence[Sequence[Member]], processes: int, board: Board
+    stacks: Sequence[Sequence[Member]],
+    processes: int,
+    board: Board,
+    folders: Folders | None = None,
 ) -> Iterator[tuple[int, Results]]:
     """Start to train stacks, and give each with its members' results as it is done.
 
-    When a worker is killed (out of memory, say), the stacks that were being trained are tried
-    once more, each member alone; a member whose worker is killed again has failed.
+    When a worker is killed (out of memory, say), each of the stacks that were being trained goes
+    on alone; where that kills its worker, too, its halves do, and so on. A member whose worker is
+    killed with nothing beside it has failed.
+
+    Args:
+        stacks: members of each.
+        processes: how many stacks are trained at once.
+        board: tells of progress, and is asked whether to stop.
+        folders: for checkpoints and epochs, None for neither.
     """
     if len(stacks) <= 1 or processes == 1:
-        return (_watched(board.path, i, stack) for i, stack in enumerate(stacks))
-    pending = dict(enumerate(stacks))
-    return _collect(pending, _submit(pending, processes, board), processes, board)
+        return (_watched(board.path, i, stack, folders) for i, stack in enumerate(stacks))
+    workers = _Workers(processes, board)
+    return _collect(dict(enumerate(stacks)), workers, folders)
 
 
 def _collect(
-    pending: dict[int, Sequence[Member]], submitted: Iterator[tuple[int, Results]],
-    processes: int, board: Board,
-) -> Iterator[tuple[int, Results]]:  # fmt: skip
+    pending: dict[int, Sequence[Member]], workers: _Workers, folders: Folders | None
+) -> Iterator[tuple[int, Results]]:
     idle = 0
+    submitted = workers.submit(pending, folders)
     while pending:
         try:
             for index, results in submitted:
                 del pending[index]
                 yield index, results
         except BrokenProcessPool:
-            suspects = [index for index in board.begun() if index in pending]
+            suspects = [index for index in workers.board.begun() if index in pending]
             idle = 0 if suspects else idle + 1
             if idle == ATTEMPTS:
                 yield from ((i, [NEVER_BEGAN] * len(stack)) for i, stack in pending.items())
                 return
             log.warning(
                 "a worker process was killed (out of memory?): "
-                f"{sum(len(pending[i]) for i in suspects)} members are tried again, one by one"
+                f"{sum(len(pending[i]) for i in suspects)} members go on, stack by stack"
             )
             for index in suspects:
-                yield index, [_alone(index, m, processes, board) for m in pending.pop(index)]
-            submitted = _submit(pending, processes, board)
+                yield index, _alone(index, pending.pop(index), workers, folders)
+            submitted = workers.submit(pending, folders)
 
 
-def _alone(index: int, member: Member, processes: int, board: Board) -> MemberResult | Failure:
-    """Train one member in a worker while no other runs."""
+def _alone(
+    index: int, members: Sequence[Member], workers: _Workers, folders: Folders | None
+) -> Results:
+    """Train a stack in a worker while no other runs; its halves, if that kills the worker."""
     try:
-        ((_, results),) = _submit({index: [member]}, processes, board)
-        return results[0]
+        ((_, results),) = workers.submit({index: members}, folders)
+        return results
     except BrokenProcessPool:
-        return Failure(
-            "its worker process was killed twice, the second time with nothing beside it: too "
-            "little memory? A smaller network, training.batch_size or table needs less"
-        )
+        if len(members) == 1:
+            return [KILLED_ALONE]
+    parts = cut(members, folders)
+    return [result for part, below in parts for result in _alone(index, part, workers, below)]
 
 
-def _submit(
-    stacks: Mapping[int, Sequence[Member]], processes: int, board: Board
-) -> Iterator[tuple[int, Results]]:
-    # joblib renews a worker that has grown by 300 MB; its stacks go on elsewhere, nothing is lost.
-    warnings.filterwarnings("ignore", "A worker stopped while some jobs were given")
-    start()
-    parallel = joblib.Parallel(
-        n_jobs=processes, return_as="generator_unordered", batch_size=1, pre_dispatch="all"
-    )
-    with _deaf():
-        found: Iterator[tuple[int, Results]] = parallel(
-            joblib.delayed(_work)(board.path, i, stack) for i, stack in stacks.items()
-        )
-    return found
+@dataclass(frozen=True)
+class _Workers:
+    """Worker processes that train stacks.
+
+    Args:
+        processes: how many.
+        board: where they report.
+    """
+
+    processes: int
+    board: Board
+
+    def submit(
+        self, stacks: Mapping[int, Sequence[Member]], folders: Folders | None
+    ) -> Iterator[tuple[int, Results]]:
+        """Give stacks to workers, and each back with its results as it is done."""
+        # joblib renews a worker that has grown by 300 MB; its stacks go on elsewhere.
+        warnings.filterwarnings("ignore", "A worker stopped while some jobs were given")
+        start()
+        parallel = joblib.Parallel(
+            n_jobs=self.processes, return_as="generator_unordered", batch_size=1,
+            pre_dispatch="all",
+        )  # fmt: skip
+        with _deaf():
+            found: Iterator[tuple[int, Results]] = parallel(
+                joblib.delayed(_work)(self.board.path, i, stack, folders)
+                for i, stack in stacks.items()
+            )
+        return found
 
 
-def _work(board: Path, index: int, members: Sequence[Member]) -> tuple[int, Results]:
+def _work(
+    board: Path, index: int, members: Sequence[Member], folders: Folders | None
+) -> tuple[int, Results]:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears Ctrl-C and tells the board
-    return _watched(board, index, members)
+    return _watched(board, index, members, folders)
 
 
-def _watched(board: Path, index: int, members: Sequence[Member]) -> tuple[int, Results]:
+def _watched(
+    board: Path, index: int, members: Sequence[Member], folders: Folders | None
+) -> tuple[int, Results]:
     watch = Watch(board, index)
-    return index, fit(members, watch.report, watch.stopping)
+    return index, fit(members, watch.report, watch.stopping, folders)
 
 
 def fit(
     members: Sequence[Member], report: Callable[[int], Any] = lambda _: None,
-    stopping: Callable[[], bool] = lambda: False,
+    stopping: Callable[[], bool] = lambda: False, folders: Folders | None = None,
+    put: Callable[[Part], object] | None = None,
 ) -> Results:  # fmt: skip
-    """Fit one stack; if it raises, try its halves, and so on, to find whose fault it is."""
+    """Fit one stack; if it raises, try its halves, and so on, to find whose fault it is.
+
+    Args:
+        members: of the stack.
+        report: called after each epoch with the number of member-epochs done.
+        stopping: asked after each step.
+        folders: in which the stack has its own for checkpoints, and tells its epochs; what is not
+            there, as on a machine that does not share them, is not written.
+        put: takes epochs where their folder is not there.
+    """
     from bikefit.training.fit import fit_stack
 
     try:
         if stopping():
             raise Stopped
-        return fit_stack(members, report, stopping)
+        return fit_stack(
+            members, report, stopping, place_of(members, folders), _writer(members, folders, put)
+        )
     except Stopped:
         return [Failure("stopped before the end of the first epoch", killed=True)] * len(members)
     except Exception as error:
         if len(members) == 1:
             return [Failure(traceback.format_exc().strip())]
         log.warning(f"a stack of {len(members)} is tried again in halves: {error!r}")
-    return [result for half in halves(members) for result in fit(half, report, stopping)]
+    parts = cut(members, folders)
+    return [result for part, below in parts for result in fit(part, report, stopping, below, put)]
+
+
+def place_of(members: Sequence[Member], folders: Folders | None) -> Place | None:
+    """Return where a stack keeps its checkpoints, None where that folder has not been made."""
+    if folders is None:
+        return None
+    place = Place(folders.checkpoints, [member.fingerprint for member in members])
+    return place if place.is_open else None
+
+
+def _writer(
+    members: Sequence[Member], folders: Folders | None, put: Callable[[Part], object] | None
+) -> Writer | None:
+    if folders is None or folders.epochs is None:
+        return None
+    return Writer(folders.epochs, [member.fingerprint for member in members], put)
+
+
+def cut(
+    members: Sequence[Member], folders: Folders | None
+) -> list[tuple[Sequence[Member], Folders | None]]:
+    """Cut a stack in halves, each with the folders in which it finds its slice of a checkpoint."""
+    parts, place, below = halves(range(len(members))), place_of(members, folders), folders
+    try:
+        if place is not None:
+            for part in parts:
+                place.part(part)
+            below = replace(folders, checkpoints=place.folder)  # type: ignore[type-var]
+    except OSError as error:
+        log.warning(f"{len(members)} members go on without checkpoints: {error}")
+    return [([members[m] for m in part], below) for part in parts]
 
 
 def halves(parts: Sequence[T]) -> list[Sequence[T]]:

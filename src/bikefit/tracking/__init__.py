@@ -16,7 +16,7 @@ from bikefit.tracking.connection import (
     in_words,
 )  # fmt: skip
 from bikefit.tracking.names import FINGERPRINT, KIND, OWNER, PARENT, PREDICTIONS, REUSED
-from bikefit.tracking.outbox import GONE, UNSENT, keep, send_unsent, unsent
+from bikefit.tracking.outbox import GONE, UNSENT, keep, send_epochs, send_unsent, unsent
 from bikefit.tracking.reading import (
     Finished,
     children,
@@ -36,6 +36,7 @@ from bikefit.tracking.reading import (
 )  # fmt: skip
 from bikefit.tracking.views import view_lines, view_links
 from bikefit.tracking.writing import (
+    Sent,
     best,
     close_dead,
     fail,
@@ -67,6 +68,7 @@ __all__ = [
     "UNSENT",
     "AwayError",
     "Finished",
+    "Sent",
     "TrackingError",
     "address",
     "best",
@@ -97,6 +99,7 @@ __all__ = [
     "read_weights",
     "recorded",
     "refer",
+    "send_epochs",
     "send_unsent",
     "start_fold",
     "start_job",

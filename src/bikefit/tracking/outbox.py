@@ -68,6 +68,42 @@ def send(run: str) -> bool:
         return False
 
 
+def send_epochs(
+    run: str, after: int, epochs: Sequence[Mapping[str, float]], stamps: Sequence[int]
+) -> bool:
+    """Send metrics of epochs as they are done; what the store does not take now is kept nowhere.
+
+    Sent again with the same stamps, MLflow keeps one of each, so nothing is there twice.
+
+    Args:
+        run: that grows.
+        after: number of epochs that it has already.
+        epochs: metrics of those that follow.
+        stamps: of all its epochs, in ms since 1970.
+
+    Returns:
+        False where the store is away.
+    """
+    global _pause_until
+    if time.monotonic() < _pause_until:
+        return False
+    metrics = [
+        Metric(name, value, stamps[epoch - 1], epoch)
+        for epoch, values in enumerate(epochs, start=after + 1)
+        for name, value in values.items()
+    ]
+    try:
+        with at_once():
+            log_batch(run, metrics, {})
+    except TrackingError as error:
+        if error.code in GONE:  # said when the run ends
+            return True
+        log.debug(f"{error}: epochs are sent later")
+        _pause_until = time.monotonic() + PAUSE
+        return False
+    return True
+
+
 def _deliver(folder: Path) -> None:
     with FileLock(UNSENT / ".lock"), at_once():  # a sweep beside this one may be sending, too
         if not folder.exists():

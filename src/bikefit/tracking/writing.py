@@ -8,6 +8,7 @@ import socket
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -161,18 +162,34 @@ def _log_dataset(run: str, dataset: DatasetInput) -> None:
         client().log_inputs(run, datasets=[dataset])
 
 
-def finish_member(run: str, result: MemberResult, settings: Settings) -> None:
+@dataclass(frozen=True)
+class Sent:
+    """What MLflow has of a run in training.
+
+    Args:
+        epochs: how many, from the first.
+        stamps: in ms since 1970, of these epochs and of others that may be there in part.
+    """
+
+    epochs: int = 0
+    stamps: Sequence[int] = ()
+
+
+NOTHING = Sent()
+
+
+def finish_member(run: str, result: MemberResult, settings: Settings, sent: Sent = NOTHING) -> None:
     """Keep a member's metrics, its selected epoch and its artifacts, and close its run.
 
     Metrics of epoch e have step e; ``best/…`` are those of the selected epoch, and ``gap`` is
     ``best/val/loss`` - ``best/train/loss``. ``lowest/…`` tell when the validation loss was lowest,
-    whichever epoch was selected.
+    whichever epoch was selected. Epochs that were sent as they were done are not sent again.
     """
     stamp = int(time.time() * 1000)
     metrics = [
-        Metric(name, float(value), stamp, epoch)
+        Metric(name, float(value), sent.stamps[e - 1] if e <= len(sent.stamps) else stamp, e)
         for name, values in result.metrics.items()
-        for epoch, value in enumerate(values, start=1)
+        for e, value in enumerate(values[sent.epochs :].tolist(), start=sent.epochs + 1)
         if math.isfinite(value)
     ]
     tags = {"train_rows": str(result.train_rows), "val_rows": str(result.val_rows)}

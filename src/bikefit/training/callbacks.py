@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from bikefit.training.checkpoints import Checkpoint, Place
+from bikefit.training.data import Batches, StackData
+from bikefit.training.epochs import Writer
 from bikefit.training.members import Failure, Stopped
-from bikefit.training.module import StackModule
+from bikefit.training.module import StackModule, below
+
+log = logging.getLogger(__name__)
+EVERY = "BIKEFIT_CHECKPOINT"  # variable: s between two checkpoints of a stack
+SHARE = 0.02  # of the time that checkpoints may take
 
 
 class Selection(pl.Callback):
@@ -61,6 +71,27 @@ class Selection(pl.Callback):
         self.done[member] = epoch - self.selected[member] >= patience
         return False
 
+    def checkpoint(self) -> dict[str, Tensor]:
+        """Return what is known of each member, ``(M, ...)`` by name; failures are apart."""
+        judged = {
+            "best": torch.tensor(self.best, dtype=torch.float64),
+            "selected": torch.tensor(self.selected), "last": torch.tensor(self.last),
+            "done": torch.tensor(self.done),
+        }  # fmt: skip
+        return judged | {f"kept/{name}": value for name, value in self.state.items()}
+
+    def restore(
+        self, values: Mapping[str, Tensor], failures: Sequence[str | None],
+        device: torch.device,
+    ) -> None:  # fmt: skip
+        """Go on with what :meth:`checkpoint` gave."""
+        self.best, self.selected, self.last, self.done = (
+            values[name].tolist() for name in ("best", "selected", "last", "done")
+        )
+        self.failure = [None if reason is None else Failure(reason) for reason in failures]
+        kept = [name for name in values if name.startswith("kept/")]
+        self.state = {name.removeprefix("kept/"): values[name].to(device) for name in kept}
+
     def stop(self) -> None:
         """Note that the members still in training were stopped from outside."""
         for member, done in enumerate(self.done):
@@ -94,6 +125,136 @@ class Halfway(pl.Callback):
             self.state = pl_module.stack.state()
 
 
+class Checkpoints(pl.Callback):
+    """Keep a stack's state every so often, and go on with the state that was kept.
+
+    The first checkpoint comes after some seconds (``BIKEFIT_CHECKPOINT``, 10 where it is not
+    set), so that short stacks never pay, and the next ones after at least 50 times as long as
+    the last one took to write. A disk that is full stops no training. With 0 seconds every epoch
+    is kept, whatever it costs.
+
+    Args:
+        place: where.
+        selection: what is known of the members.
+        halfway: what they were in the middle.
+    """
+
+    def __init__(self, place: Place, selection: Selection, halfway: Halfway) -> None:
+        self.place, self.selection, self.halfway = place, selection, halfway
+        self.every = float(os.environ.get(EVERY, "10"))
+        self.before = 0.0  # s that earlier commands have trained
+        self.started = time.monotonic()
+        self.due = self.started + self.every
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Go on at the checkpoint, where there is one."""
+        assert isinstance(pl_module, StackModule)
+        checkpoint = self.place.load()
+        if checkpoint is None:
+            return
+        values = {name: torch.from_numpy(value) for name, value in checkpoint.values.items()}
+        own = below(values, "selection")
+        self.selection.restore(own, checkpoint.failures, pl_module.device)
+        middle = below(values, "halfway")
+        self.halfway.state = {k: v.to(pl_module.device) for k, v in middle.items()}
+        pl_module.restore(values)
+        _batches(trainer).restore(values["order"][_first_readers(pl_module)])
+        _restore_global(values)
+        self.before = checkpoint.seconds
+        # what Lightning sets when it resumes; its own checkpoints are pickled
+        progress: Any = trainer.fit_loop.epoch_progress.current
+        progress.processed = progress.completed = checkpoint.epoch
+        log.debug(f"{pl_module.stack.size} members go on after epoch {checkpoint.epoch}")
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write a checkpoint when one is due and there is more to train."""
+        assert isinstance(pl_module, StackModule)
+        begun, epoch = time.monotonic(), trainer.current_epoch + 1
+        if begun < self.due or trainer.should_stop or epoch == trainer.max_epochs:
+            return
+        try:
+            self.place.save(self._checkpoint(trainer, pl_module, epoch))
+        except OSError as error:
+            log.warning(f"no checkpoint could be written, training goes on: {error}")
+        ended = time.monotonic()
+        self.due = ended + (max(self.every, (ended - begun) / SHARE) if self.every else 0.0)
+
+    def _checkpoint(self, trainer: pl.Trainer, module: StackModule, epoch: int) -> Checkpoint:
+        values = module.state() | _global_state()
+        values |= {f"selection/{k}": v for k, v in self.selection.checkpoint().items()}
+        values |= {f"halfway/{k}": v for k, v in self.halfway.state.items()}
+        values["order"] = _batches(trainer).state()[module.streams.cpu()]
+        size = module.stack.size
+        return Checkpoint(
+            epoch, self.before + time.monotonic() - self.started,
+            [None if failure is None else failure.reason for failure in self.selection.failure],
+            {
+                k: (v if k not in GLOBAL else v.expand(size, -1)).detach().cpu().numpy()
+                for k, v in values.items()
+            },
+        )  # fmt: skip
+
+
+# Layers that draw for themselves train alone; what they draw comes from torch's own generators.
+GLOBAL = ("generator/cpu", "generator/cuda")
+
+
+def _global_state() -> dict[str, Tensor]:
+    state = {GLOBAL[0]: torch.get_rng_state()}
+    return state | ({GLOBAL[1]: torch.cuda.get_rng_state()} if torch.cuda.is_initialized() else {})
+
+
+def _restore_global(values: Mapping[str, Tensor]) -> None:
+    torch.set_rng_state(values[GLOBAL[0]][0].clone())
+    if GLOBAL[1] in values and torch.cuda.is_initialized():
+        torch.cuda.set_rng_state(values[GLOBAL[1]][0].clone())
+
+
+def _batches(trainer: pl.Trainer) -> Batches:
+    data: Any = trainer.datamodule  # type: ignore[attr-defined]
+    assert isinstance(data, StackData)
+    return data.batches
+
+
+def _first_readers(module: StackModule) -> list[int]:
+    """Return a member for each stream of batches."""
+    streams = module.streams.tolist()
+    return [streams.index(stream) for stream in range(max(streams) + 1)]
+
+
+class Telling(pl.Callback):
+    """Tell what each epoch has given, and first what is known from a checkpoint.
+
+    Args:
+        writer: takes it.
+        selection: knows which members are done; their epochs count no more.
+    """
+
+    def __init__(self, writer: Writer, selection: Selection) -> None:
+        self.writer, self.selection = writer, selection
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Tell the epochs that a checkpoint has brought."""
+        assert isinstance(pl_module, StackModule)
+        if pl_module.history:
+            self._tell(pl_module, first=1)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Tell the epoch just measured."""
+        assert isinstance(pl_module, StackModule)
+        self._tell(pl_module, first=len(pl_module.history))
+
+    def _tell(self, module: StackModule, first: int) -> None:
+        epochs = module.history[first - 1 :]
+        names = list(epochs[0])
+        values = torch.stack([torch.stack(list(epoch.values())) for epoch in epochs])  # (E, K, M)
+        concerned = torch.tensor([[s.concern(name) for s in module.strengths] for name in names])
+        numbers = torch.arange(first, first + len(epochs))
+        counted = numbers[:, None, None] <= torch.tensor(self.selection.last)
+        told = torch.where(counted & concerned, values.cpu(), float("nan"))
+        self.writer.write(names, first, told.numpy())
+
+
 class Progress(pl.Callback):
     """Report the number of member-epochs done, and stop where that is asked for.
 
@@ -109,6 +270,12 @@ class Progress(pl.Callback):
         """Stop between two steps."""
         if self.stopping():
             raise Stopped("stopped from outside")
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Count the epochs that a checkpoint has brought."""
+        assert isinstance(pl_module, StackModule)
+        if pl_module.history:
+            self.report(pl_module.stack.size * len(pl_module.history))
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Count one epoch of every member."""

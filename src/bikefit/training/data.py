@@ -10,7 +10,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from bikefit.nn.randomness import generator
+from bikefit.nn.randomness import generator, set_states, states_of
 from bikefit.training.folds import Fold, Pool
 
 PIECE = 256  # rows that go through a stack at once: activations stay in the cache
@@ -125,6 +125,14 @@ class Batches:
 
     def __len__(self) -> int:
         return self.steps
+
+    def state(self) -> Tensor:
+        """Return the states of the generators between two epochs, ``(S, G)``."""
+        return states_of(self.generators)
+
+    def restore(self, state: Tensor) -> None:
+        """Go on with the epoch that follows where :meth:`state` was asked."""
+        set_states(self.generators, state)
 
     def __iter__(self) -> Iterator[Tensor]:
         used = self.steps * self.batch_size

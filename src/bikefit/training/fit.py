@@ -17,19 +17,22 @@ from bikefit.config import Settings
 from bikefit.nn.networks import parameter_count
 from bikefit.nn.randomness import derive
 from bikefit.nn.stacking import Stack
-from bikefit.training.callbacks import Halfway, Progress, Selection
+from bikefit.training.callbacks import Checkpoints, Halfway, Progress, Selection, Telling
+from bikefit.training.checkpoints import Place
 from bikefit.training.data import Batches, Rows, StackData
 from bikefit.training.devices import place
+from bikefit.training.epochs import Writer
 from bikefit.training.final import average, constant_losses, predictions, unfinished
 from bikefit.training.folds import read_pool
 from bikefit.training.members import Member, MemberResult, Stopped, fold_of, layers
 from bikefit.training.module import StackModule
-from bikefit.training.strengths import Strengths, make_network, strengths
+from bikefit.training.strengths import make_network, strengths
 
 
 def fit_stack(
     members: Sequence[Member], report: Callable[[int], Any] = lambda _: None,
-    stopping: Callable[[], bool] = lambda: False,
+    stopping: Callable[[], bool] = lambda: False, place: Place | None = None,
+    told: Writer | None = None,
 ) -> list[MemberResult]:  # fmt: skip
     """Train members that share a stack key, side by side.
 
@@ -37,6 +40,8 @@ def fit_stack(
         members: M members with equal :func:`stack_key`.
         report: called after each epoch with the number of member-epochs done.
         stopping: asked after each step; once it says yes, members end with what they have.
+        place: where checkpoints are kept, and training goes on where there is one.
+        told: takes what each epoch has given, as soon as it is done.
 
     Returns:
         The members' results in their order.
@@ -51,14 +56,18 @@ def fit_stack(
     module, data = _assemble(members)
     selection = Selection([m.settings.regularization.patience for m in members])
     halfway = Halfway()
+    keeping = [Checkpoints(place, selection, halfway)] if place is not None else []
+    telling = [Telling(told, selection)] if told is not None else []
+    watching = [halfway, *keeping, *telling, Progress(report, stopping)]
     try:
-        train(module, data, settings, [selection, halfway, Progress(report, stopping)])
+        train(module, data, settings, [selection, *watching])
     except Stopped:
         if not module.history:
             raise
         selection.stop()
     final = _final(module, selection, halfway, settings.regularization.averaged)
-    seconds = (time.perf_counter() - start) / len(members)
+    before = sum(checkpoints.before for checkpoints in keeping)
+    seconds = (before + time.perf_counter() - start) / len(members)
     return _results(members, module, selection, final, seconds)
 
 
@@ -177,7 +186,7 @@ def _results(
             metrics={
                 name: values[: selection.last[m], m]
                 for name, values in history.items()
-                if _concerns(name, module.strengths[m])
+                if module.strengths[m].concern(name)
             },
             final={name: float(values[m]) for name, values in final.items()},
             selected=selection.selected[m],
@@ -193,14 +202,3 @@ def _results(
         )
         for m in range(len(members))
     ]
-
-
-def _concerns(metric: str, strengths: Strengths) -> bool:
-    """Say whether a member has what a metric measures: others in its stack may be penalised."""
-    prefix = "train/penalty/"
-    blocks = {
-        name.split(".", 1)[0]
-        for named in (*strengths.penalty.values(), strengths.proximal)
-        for name in named
-    }
-    return not metric.startswith(prefix) or metric.removeprefix(prefix) in blocks

@@ -20,10 +20,12 @@ class Member:
     Args:
         settings: what the job's config says.
         fold: number of its fold, or None with holdout validation.
+        fingerprint: names its checkpoints; without one it keeps none.
     """
 
     settings: Settings
     fold: int | None = None
+    fingerprint: str = ""
 
 
 class Stopped(Exception):  # noqa: N818  (nothing went wrong)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -15,7 +16,14 @@ from bikefit.nn.penalties import LpPenalty, soft_threshold
 from bikefit.nn.randomness import DropoutNoise, Noise
 from bikefit.nn.stacking import Stack
 from bikefit.training.data import CHUNK, PIECE, Rows
-from bikefit.training.optimizers import StackSlices, make_optimizer, make_schedule
+from bikefit.training.optimizers import (
+    StackSlices,
+    make_optimizer,
+    make_schedule,
+    optimizer_state,
+    restore_optimizer,
+    restore_schedule,
+)
 from bikefit.training.strengths import Strengths, dropped_units, penalties, proximal_penalty
 
 METRICS = (
@@ -146,6 +154,45 @@ class StackModule(pl.LightningModule):
         features = self.rows.features.index_select(0, rows.flatten()).view(shape)
         return self.rows.standardized(features, self.stream_fold), self.rows.target[rows]
 
+    def state(self) -> dict[str, Tensor]:
+        """Return what the next epochs depend on and what was measured, ``(M, ...)`` by name."""
+        steps = self.schedule.last_epoch if self.schedule is not None else 0
+        parts = {
+            "stack": self.stack.state(),
+            "optimizer": optimizer_state(self.stack, self.slices, self._optimizer()),
+            "noise": self.noise.state(),
+            "history": self.measured(),
+            "schedule": {"steps": torch.full((self.stack.size,), steps)},
+        }
+        return {f"{part}/{k}": v for part, values in parts.items() for k, v in values.items()}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go on where :meth:`state` was asked of the same members, whoever stood beside them."""
+        self.stack.load(below(state, "stack"))
+        moments = below(state, "optimizer")
+        restore_optimizer(self.stack, self.slices, self._optimizer(), moments)
+        self.noise.restore(below(state, "noise"))
+        measured = below(state, "history")  # with the penalties of members that are gone
+        names = [*METRICS, *self.penalty_values(), "zeros"]
+        epochs = measured[METRICS[0]].shape[1]
+        self.history = [
+            {name: measured[name][:, epoch].to(self.device) for name in names}
+            for epoch in range(epochs)
+        ]
+        if self.schedule is not None:
+            restore_schedule(self.schedule, int(state["schedule/steps"][0]))
+
+    def measured(self) -> dict[str, Tensor]:
+        """Return what was measured so far, ``(M, E)`` by name."""
+        return {
+            name: torch.stack([epoch[name] for epoch in self.history], dim=1)
+            for name in self.history[0]
+        }
+
+    def _optimizer(self) -> torch.optim.Optimizer:
+        found: Any = self.optimizers()
+        return found.optimizer
+
     def on_validation_epoch_start(self) -> None:
         """Start the sums over rows: loss, squared error, deviance on training and validation."""
         self._sums = torch.zeros(3, 2, self.stack.size, dtype=torch.float64, device=self.device)
@@ -191,3 +238,9 @@ class StackModule(pl.LightningModule):
         """Return the share of each member's weights that are exactly zero, ``(M,)``."""
         weights = [p.flatten(1) for p in self.parameters_by_name.values() if p.dim() > 2]
         return (torch.cat(weights, dim=1) == 0).double().mean(dim=1)
+
+
+def below(state: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
+    """Return the values of one part of a state, by their names in it."""
+    prefix = f"{part}/"
+    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}

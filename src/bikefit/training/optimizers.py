@@ -60,6 +60,46 @@ class StackSlices:
             parameter.grad = None
 
 
+def optimizer_state(
+    stack: Stack, slices: StackSlices, optimizer: torch.optim.Optimizer
+) -> dict[str, Tensor]:
+    """Map ``<parameter>/<moment>`` to its values ``(M, ...)``; a count is one number a member."""
+    names = {id(value): name for name, value in stack.stacked_parameters().items()}
+    state: dict[str, Tensor] = {}
+    for parameter, part, view in slices.links:
+        for moment, value in optimizer.state[view].items():
+            own = value if value.dim() else value.expand(len(view))
+            name = f"{names[id(parameter)]}/{moment}"
+            if name not in state:
+                state[name] = own.new_zeros(stack.size, *own.shape[1:])
+            state[name][part] = own
+    return state
+
+
+def restore_optimizer(
+    stack: Stack, slices: StackSlices, optimizer: torch.optim.Optimizer,
+    state: Mapping[str, Tensor],
+) -> None:  # fmt: skip
+    """Give an optimizer what :func:`optimizer_state` found, in a stack that may be cut otherwise.
+
+    Members of a stack have taken equally many steps, so the first one's count is everybody's.
+    """
+    names = {id(value): name for name, value in stack.stacked_parameters().items()}
+    for parameter, part, view in slices.links:
+        prefix = f"{names[id(parameter)]}/"
+        for name, value in state.items():
+            if name.startswith(prefix):
+                own = value[part].to(view.device)
+                moment = name.removeprefix(prefix)
+                optimizer.state[view][moment] = (own[0] if moment == "step" else own).clone()
+
+
+def restore_schedule(schedule: torch.optim.lr_scheduler.OneCycleLR, steps: int) -> None:
+    """Let a schedule go on after some steps: its rates follow from their number alone."""
+    schedule.load_state_dict({"last_epoch": steps - 1, "_step_count": steps + 1})
+    schedule.step()
+
+
 def make_optimizer(slices: StackSlices, settings: OptimizerSettings) -> torch.optim.Optimizer:
     """Make the optimizer that the settings name, over all slices."""
     groups = _merge(slices.groups)

@@ -31,6 +31,13 @@ class Strengths:
     proximal: dict[str, float]
     weight_decay: dict[str, float]
 
+    def concern(self, metric: str) -> bool:
+        """Say whether a member has what a metric measures: others in its stack may be penalised."""
+        prefix = "train/penalty/"
+        named = [name for values in (*self.penalty.values(), self.proximal) for name in values]
+        blocks = {name.split(".", 1)[0] for name in named}
+        return not metric.startswith(prefix) or metric.removeprefix(prefix) in blocks
+
 
 def check_networks(settings: Sequence[Settings]) -> list[str | None]:
     """Build every distinct network once, so that a wrong layer stops a sweep before it trains.
