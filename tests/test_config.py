@@ -61,7 +61,7 @@ def test_strengths_of_a_layer_take_the_place_of_the_general_ones() -> None:
     [
         ([], "none · mlp 256×256 · seed 0"),
         (["regularization.dropout=0.3", "seed=1"], "dropout p=0.3 · mlp 256×256 · seed 1"),
-        (["network.hidden=[8]", "network.activation=gelu"], "none · mlp 8 gelu · seed 0"),
+        (["network.hidden=[8]", "network.activation=relu"], "none · mlp 8 relu · seed 0"),
         (["network=linear", "regularization=l1"], "l1 λ=0.001 · linear · seed 0"),
         (
             ["regularization.lp=1e-4", "regularization.p_norm=3", "regularization.patience=4"],

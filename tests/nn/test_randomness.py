@@ -58,5 +58,5 @@ def test_noise_goes_on_from_where_it_was() -> None:
     state = noise.state()
     expected = noise.draw(4)["hidden1.dropout"].bits
     other = DropoutNoise([7, 8], {"hidden1.dropout": 3})
-    other.load(state)
+    other.restore(state)
     assert torch.equal(other.draw(4)["hidden1.dropout"].bits, expected)

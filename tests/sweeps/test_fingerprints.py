@@ -23,7 +23,7 @@ def test_names_and_display_do_not_count(overrides: list[str]) -> None:
     "overrides",
     [
         ["seed=1"], ["regularization.l2=1e-6"], ["regularization.layers.hidden1.l2=1e-6"],
-        ["data.fraction=0.5"], ["loss=mse"], ["optimizer.lr=0.01"], ["validation=kfold"],
+        ["data.fraction=0.5"], ["loss=mse"], ["optimizer.lr=0.02"], ["validation=kfold"],
         ["trainer.accelerator=gpu"],
     ],
 )  # fmt: skip

@@ -22,7 +22,10 @@ from bikefit.training.members import Member, MemberResult, stack_key
 from bikefit.training.strengths import make_network
 from conftest import make_settings
 
-SMALL = ["network.hidden=[8,6]", "training.epochs=4", "training.batch_size=32"]
+SMALL = [
+    "network.hidden=[8,6]", "network.activation=relu", "training.epochs=4",
+    "training.batch_size=32", "optimizer.schedule=constant", "optimizer.lr=1e-3",
+]  # fmt: skip
 
 
 @pytest.fixture
@@ -125,6 +128,8 @@ def test_another_device_changes_nothing(
         elsewhere = fit_stack(members)
     for one, other in zip(elsewhere, here, strict=True):
         assert_equal(one, other)
+        # what is left of a difference of two nearly equal losses
+        assert one.final.pop("unfinished") == pytest.approx(other.final.pop("unfinished"), abs=2e-3)
         assert one.final == pytest.approx(other.final, rel=1e-4)
         np.testing.assert_allclose(one.predictions[2], other.predictions[2], rtol=1e-3)
 

@@ -132,7 +132,7 @@ def test_a_network_as_a_list_of_layers() -> None:
     layers = (
         "network.layers=[{name:input.dropout,_target_:bikefit.nn.layers.Dropout},"
         "{name:hidden1.linear,_target_:torch.nn.Linear,out_features:8},"
-        "{name:hidden1.activation,_target_:torch.nn.ReLU},"
+        "{name:hidden1.activation,_target_:torch.nn.GELU},"
         "{name:hidden1.dropout,_target_:bikefit.nn.layers.Dropout,p:0.3},"
         "{name:output.linear,_target_:torch.nn.Linear,out_features:1}]"
     )

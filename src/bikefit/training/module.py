@@ -227,7 +227,8 @@ class StackModule(pl.LightningModule):
         total = torch.zeros(self.stack.size, dtype=torch.float64, device=self.device)
         values: dict[str, Tensor] = {}
         for penalty in (*self.penalties, self.proximal):
-            for name, value in penalty(self.parameters_by_name).items():
+            # asked anew: moving between devices may have replaced them
+            for name, value in penalty(self.stack.stacked_parameters()).items():
                 key = f"train/penalty/{name.split('.', 1)[0]}"
                 values[key] = values.get(key, 0.0) + value.double()
                 total = total + value
