@@ -24,7 +24,6 @@ KEYS: dict[str, tuple[str, str, int]] = {
     "epochs": ("epochs", "", 1), "patience": ("patience", "epochs", 1),
     "lr": ("learning rate", "", 0), "batch_size": ("batch size", "rows", 0), "p_norm": ("p", "", 0),
 }  # fmt: skip
-FRACTION = "data.fraction"
 
 
 @dataclass(frozen=True)

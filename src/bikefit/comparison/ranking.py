@@ -30,6 +30,7 @@ METRICS = {
     "train_deviance": "best/train/deviance",
     "val_deviance": "best/val/deviance",
 }
+FRACTION = "data.fraction"
 UNITS = {"mse": "in units of the target's variance", "poisson": "half Poisson deviance, bikes/hour"}
 NOISE = f"{CONFIDENCE:.0%} confidence; of seeds and of validation days"
 MODIFIERS = {"on weights", "proximal", "lecture scaling"}  # say how, not which method
@@ -91,9 +92,9 @@ def whole(runs: pd.DataFrame) -> pd.DataFrame:
 
     Runs on fewer rows are there to show what more data brings; they are no candidates.
     """
-    if "data.fraction" not in runs:
+    if FRACTION not in runs:
         return runs
-    return runs[runs["data.fraction"] == runs["data.fraction"].max()].reset_index(drop=True)
+    return runs[runs[FRACTION] == runs[FRACTION].max()].reset_index(drop=True)
 
 
 def _networks(names: pd.Series, hidden: pd.Series, activation: pd.Series) -> pd.Series:
@@ -123,9 +124,10 @@ def _apart(runs: pd.DataFrame, label: pd.Series) -> pd.Series:
     text = pd.Series("", index=runs.index)
     for key in differ.columns[differ.any()]:
         values = runs[key].map(lambda value: f"{value:g}" if isinstance(value, float) else value)
-        text += (" · " + key + "=" + values.astype(str)).where(
-            runs[key].notna() & label.map(differ[key]), ""
-        )
+        named = runs[key].notna() & label.map(differ[key])
+        if key == FRACTION:  # all rows are what goes without saying
+            named &= runs[key] < runs[key].max()
+        text += (" · " + key + "=" + values.astype(str)).where(named, "")
     return text
 
 

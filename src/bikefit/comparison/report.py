@@ -21,8 +21,8 @@ from bikefit import tracking
 from bikefit.comparison import curves, mistakes, weights
 from bikefit.comparison.figures import plane, svg
 from bikefit.comparison.parts import with_parts
-from bikefit.comparison.paths import FRACTION
 from bikefit.comparison.ranking import (
+    FRACTION,
     comparison,
     failure_sentence,
     measure,

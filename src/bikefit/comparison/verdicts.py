@@ -211,21 +211,24 @@ def along(
 def _along(path: Path, groups: Sequence[Group], t: Thresholds) -> pd.DataFrame:
     columns = ["side", "difference_se", "within_noise"]
     rows: dict[str, tuple[str, float, bool | None]] = {}
-    for group in groups:
-        cases = {n: c for n, c in group.configurations.items() if n in path.configurations}
-        best = min(cases.values(), key=lambda case: case.val, default=None)
-        for name, case in cases.items():
-            assert best is not None
-            clear = [
-                e for e in case.evidence if e.path == path and e.clear(t.clear, t.confidence)
-            ]  # fmt: skip
-            side = max(clear, key=lambda e: e.gain.value).side if clear else 0
-            behind = difference(case.sample, best.sample, group.sweep.noise_level)
-            rows[name] = (
-                {0: "", 1: UNDERFITTING, -1: OVERFITTING}[side],
-                math.nan if case is best else behind.error,
-                None if case is best else not behind.beyond(t.confidence),
-            )
+    # Shares of the training rows are groups of their own, all validated on the same rows.
+    cases = {
+        name: case
+        for group in groups
+        for name, case in group.configurations.items()
+        if name in path.configurations
+    }
+    best = min(cases.values(), key=lambda case: case.val, default=None)
+    for name, case in cases.items():
+        assert best is not None
+        clear = [e for e in case.evidence if e.path == path and e.clear(t.clear, t.confidence)]
+        side = max(clear, key=lambda e: e.gain.value).side if clear else 0
+        behind = difference(case.sample, best.sample, _level(best.train, best.val))
+        rows[name] = (
+            {0: "", 1: UNDERFITTING, -1: OVERFITTING}[side],
+            math.nan if case is best else behind.error,
+            None if case is best else not behind.beyond(t.confidence),
+        )
     table = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
     return table.astype({"within_noise": "boolean"})
 
@@ -398,7 +401,9 @@ def _on_its_paths(case: Case, sweep: Sweep, t: Thresholds) -> Verdict | None:
 def _far_from_best(case: Case, sweep: Sweep, t: Thresholds) -> Verdict | None:
     """Where no path tells, the excess over the noise level is taken apart into bias and gap."""
     best, behind = sweep.best, sweep.behind(case)
-    if behind.value <= t.close * best.val:
+    # Both sides of it have been tried, and neither is clearly better: it fits as its method can.
+    asked = {e.side for e in case.evidence} == {-1, 1}
+    if behind.value <= (t.doubtful if asked else t.close) * best.val:
         return None
     limit = behind.limit(t.confidence)
     val, low = number(case.val, best.val), number(best.val, best.val)
