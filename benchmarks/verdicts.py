@@ -42,7 +42,7 @@ from bikefit.training.folds import Fold, Pool
 from bikefit.training.module import StackModule
 from bikefit.training.strengths import make_network, strengths
 
-HELD_OUT = 3000
+HELD_OUT = 4000
 PROBLEMS = 200
 SEEDS = (0, 1, 2)
 FRESH = 4000  # rows on which a network is compared with the known function

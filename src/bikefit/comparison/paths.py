@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from bikefit.comparison.noise import CONFIDENCE, Difference, Sample, difference
-from bikefit.comparison.ranking import comparison, measure, settings
+from bikefit.comparison.ranking import FRACTION, comparison, measure, settings
 
 # The last part of a swept key: its name, its unit, and whether more of it makes a network more (+1)
 # or less (-1) flexible; all others are drawn without regions.
@@ -162,7 +162,10 @@ def find_paths(runs: pd.DataFrame, fewest: int = 2) -> list[Path]:
         apart = [str(other) for other in others if firsts[other].nunique() > 1]
         for group in groups:
             values = frame[key].loc[group].groupby(names[group]).first().sort_values()
-            fixed = ", ".join(_setting(other, firsts[other][group[0]]) for other in apart)
+            told = {other: firsts[other][group[0]] for other in apart}
+            if told.get(FRACTION) == 1:  # all rows are what goes without saying
+                del told[FRACTION]
+            fixed = ", ".join(_setting(other, value) for other, value in told.items())
             found.append(
                 Path(str(key), tuple(map(float, values)), tuple(map(str, values.index)), fixed)
             )

@@ -128,6 +128,8 @@ def render(sweep: str, runs: pd.DataFrame, ranking: pd.DataFrame, address: str =
     table = comparison(runs).assign(
         experiment_id=runs["experiment_id"], verdict=given["verdict"], reason=given["reason"]
     )
+    # Runs on fewer rows answer step 8 and stand in no ranking.
+    table = table[table["configuration"].isin(ranking["configuration"])].reset_index(drop=True)
     known = Sweep(runs, table, ranking, curves.cast(table, ranking), address)
     environment = Environment(
         loader=PackageLoader("bikefit.comparison"), autoescape=True, undefined=StrictUndefined,

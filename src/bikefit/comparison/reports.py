@@ -46,8 +46,9 @@ def write_reports(sweep: str, runs: pd.DataFrame, ranking: pd.DataFrame, folder:
     write_json(folder / "metrics.json", metrics(ranking) | {"verdicts": _counts(ranking)})
     write_csv(folder / "plots/losses.csv", losses(ranking))
     write_csv(folder / "plots/learning_curves.csv", learning_curves(table, ranking))
+    whole = table[table["configuration"].isin(ranking["configuration"])]
     pictures = {
-        "comparison.png": train_against_validation(table, ranking),
+        "comparison.png": train_against_validation(whole, ranking),
         "curves.png": overview(find_series(runs, thresholds=read_thresholds())),
     }
     for name, figure in pictures.items():
