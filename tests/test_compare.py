@@ -17,7 +17,8 @@ from mlflow.artifacts import list_artifacts
 from bikefit import tracking
 from bikefit.compare import main
 from bikefit.comparison.conclude import _is_news, conclude_run
-from bikefit.comparison.folds import fold_table, with_folds
+from bikefit.comparison.folds import fold_table
+from bikefit.comparison.parts import with_folds
 from bikefit.comparison.ranking import rank, winner_note
 from bikefit.comparison.verdicts import verdicts, with_verdicts
 from stores import add, result, settings
@@ -200,7 +201,7 @@ def test_a_document_gets_the_table_between_its_markers(
     assert main([sweep, "--document", str(readme)]) == 0
     text = readme.read_text()
     runs = tracking.read_runs(sweep)
-    note = winner_note(with_verdicts(rank(runs), runs), top=99)
+    note = winner_note(with_verdicts(rank(runs), runs), top=2)
     assert text == (f"before\n<!-- comparison -->\n\n{note}\n\n<!-- end of comparison -->\nafter\n")
     assert main([sweep, "--document", str(readme)]) == 0
     assert readme.read_text() == text
@@ -254,10 +255,9 @@ def test_verdicts_become_tags_of_runs_and_counts_of_the_sweep(store: Path) -> No
     assert runs["tags.verdict"].tolist()[:6:2] == ["underfitting", "overfitting", "good fit"]
     assert runs["tags.verdict"].isna().tolist() == [False] * 6 + [True]
     assert runs["tags.verdict.reason"][0] == (
-        "train loss 41.20 is above the best validation loss 17.95 of this sweep: "
-        "more flexibility is possible"
+        "validation loss falls from 42.00 to 17.95 when the dropout p goes from 0.9 to 0.3"
     )
-    assert runs["tags.verdict.next"][0].startswith("more epochs, or more flexible")
+    assert runs["tags.verdict.next"][0].startswith("more flexible")
     assert runs["tags.verdict.reason"][6] == "loss is not finite"
     (parent,) = tracking.read_run(sweep).to_dict("records")
     assert {k: v for k, v in parent.items() if k.startswith("verdicts/")} == {
@@ -280,7 +280,7 @@ def test_a_verdict_is_given_anew_with_other_thresholds(
     sweep = spread_sweep()
     assert main([]) == 0
     Path("conf").mkdir()
-    Path("conf/verdicts.yaml").write_text("close: 0.5")
+    Path("conf/verdicts.yaml").write_text("close: 0.5\nclear: 0.5")
     assert main([]) == 0
     assert tracking.read_runs(sweep)["tags.verdict"].tolist()[2:4] == ["undecided"] * 2
     Path("conf/verdicts.yaml").write_text("close: near")

@@ -26,7 +26,7 @@ def make_run(
         "run_id": f"{method}-{hidden}-{seed}", "name": f"{method} · {label} · seed {seed}",
         "status": "FAILED" if failure else "FINISHED", "method": method, "seed": seed,
         "data.name": "full", "data.fraction": 1.0, "loss": "poisson", "network.name": network,
-        "network.hidden": hidden, "network.activation": "relu" if hidden != "[]" else "identity",
+        "network.hidden": hidden, "network.activation": "gelu" if hidden != "[]" else "identity",
         "regularization.name": "none", "optimizer.name": "adam", "optimizer.lr": 0.001,
         "training.epochs": 40, "validation.name": "holdout", "validation.folds": 1,
         **{f"regularization.{key}": value for key, value in STRENGTHS.items()},

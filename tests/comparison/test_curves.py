@@ -61,7 +61,7 @@ def only(runs: pd.DataFrame) -> curves.Series:
 
 def test_a_strength_is_found_and_drawn(run: Run) -> None:
     series = only(along(run, "regularization.l2", LAMBDA))
-    assert (series.key, series.label, series.direction) == ("regularization.l2", "l2 λ", -1)
+    assert (series.key, series.path.label, series.direction) == ("regularization.l2", "l2 λ", -1)
     figure = curves.flexibility(series)
     axes = figure.axes[0]
     assert axes.get_xscale() == "log"
@@ -109,7 +109,7 @@ def test_depth_and_uneven_shapes(run: Run) -> None:
 def test_dropout_is_linear_and_a_layer_is_named(run: Run) -> None:
     key = "regularization.layers.hidden1.dropout"
     series = only(along(run, key, {0.1: (2, 5.0), 0.3: (3, 4.0), 0.9: (8, 8.5)}))
-    assert series.label == "hidden1 dropout p"
+    assert series.path.label == "hidden1 dropout p"
     assert not curves.positions(series)[1]
 
 
@@ -118,10 +118,10 @@ def test_what_lies_within_the_noise_is_not_shaded(run: Run) -> None:
     close = runs["regularization.l2"] == 0.1
     runs.loc[close, "best/val/loss"] = [3.9, 4.0, 4.3]
     series = only(runs)
-    assert curves.good(series) == (2, 3)
+    assert series.table["side"].tolist() == ["overfitting", "overfitting", "", "", "underfitting"]
     found = regions(curves.flexibility(series).axes[0])
     assert found["underfitting"][0] == pytest.approx(10**-0.5)
-    assert "0.01 to 0.1 lie within the noise" in curves.flexibility_sentence(series)
+    assert "within the noise of it: 0.1" in curves.flexibility_sentence(series)
 
 
 def test_a_minimum_at_the_edge_asks_for_more(run: Run) -> None:
@@ -141,7 +141,7 @@ def test_a_grid_has_a_series_for_each_setting_of_the_others(run: Run) -> None:
     found = curves.find_series(runs)
     assert [series.key for series in found].count("regularization.l2") == 2
     best = next(s for s in found if s.key == "regularization.l2")
-    assert best.fixed == "dropout 0.2"
+    assert best.path.fixed == "dropout 0.2"
     assert len(best.table) == 5
 
 

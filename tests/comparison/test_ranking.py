@@ -71,7 +71,7 @@ def test_another_swept_setting_tells_configurations_apart(run: Run) -> None:
 def test_a_setting_that_follows_the_network_is_no_part_of_the_name(run: Run) -> None:
     table = comparison(pd.DataFrame([run(hidden="[]"), run()]))
     assert table["configuration"].tolist() == ["none · linear", "none · mlp 256×256"]
-    assert table["network.activation"].tolist() == ["identity", "relu"]
+    assert table["network.activation"].tolist() == ["identity", "gelu"]
 
 
 def test_the_same_strengths_under_another_group_name_are_one_configuration(run: Run) -> None:
@@ -107,19 +107,39 @@ def test_means_spreads_and_leads_by_hand(run: Run) -> None:
     assert second["val_loss_se"] == pytest.approx(1 / math.sqrt(3))
     assert second["gap"] == pytest.approx(4.0)
     assert second["difference"] == pytest.approx(2.5 / 3)
-    # Deviations of 1, 0.5 and 1 from their mean 5/6: 1/6, -1/3, 1/6; sum of squares 1/6.
-    assert second["difference_se"] == pytest.approx(math.sqrt(1 / 6 / 2 / 3))
-    assert second["within_noise"] is False  # although each spread is larger than the lead
+    # Scatter relative to the loss, pooled over both: variances 1/8² and (13/12)/(21.5/3)², so
+    # that each mean over three seeds has a third of their mean, times its own loss squared.
+    pooled = (1 / 64 + 13 / 12 / (21.5 / 3) ** 2) / 2
+    of_none, of_l2 = pooled * 64 / 3, pooled * (21.5 / 3) ** 2 / 3
+    assert second["difference_se"] == pytest.approx(math.sqrt(of_none + of_l2))
+    assert second["within_noise"] is True
     assert first["difference"] == 0.0
     assert pd.isna(first["within_noise"])
 
 
-def test_a_lead_smaller_than_two_standard_errors_is_within_noise(run: Run) -> None:
+def test_a_lead_is_beyond_the_noise_by_students_t(run: Run) -> None:
+    """Two seeds each, validation losses 10 ± 0.1 %: the limit is t with 4 degrees of freedom."""
+
+    def within(lead: float) -> Any:
+        low = [run("l2 λ=1", seed=s, val=10 + d) for s, d in enumerate((-0.01, 0.01))]
+        high = [run(seed=s, val=(10 + lead) * (1 + d / 10)) for s, d in enumerate((-0.01, 0.01))]
+        return bool(rank(pd.DataFrame(low + high))["within_noise"][1])
+
+    # Variance 2e-6 of the squared loss, half of it for a mean over two seeds, twice for a
+    # difference of 10 and of 10.04: an error of 0.0142. Pooled over both, it has 2 degrees, and
+    # each has it: 4 of the difference, t is 2.776 and the limit 0.0393.
+    assert within(0.0390)
+    assert not within(0.0397)
+
+
+def test_a_lead_smaller_than_the_noise_is_within_it(run: Run) -> None:
     values = {"none": [7.0, 9.0], "dropout p=0.1": [8.0, 8.5]}
     runs = [run(m, seed=s, val=v) for m, vs in values.items() for s, v in enumerate(vs)]
     last = rank(pd.DataFrame(runs)).iloc[1]
     assert last["difference"] == pytest.approx(0.25)
-    assert last["difference_se"] == pytest.approx(0.75)
+    # relative variances 2/8² and 0.125/8.25², pooled; each mean over two seeds has half of that
+    pooled = (2 / 8**2 + 0.125 / 8.25**2) / 2
+    assert last["difference_se"] == pytest.approx(math.sqrt(pooled / 2 * (8**2 + 8.25**2)))
     assert last["within_noise"]
 
 
@@ -128,10 +148,10 @@ def test_equal_results_are_within_noise(run: Run) -> None:
     assert rank(pd.DataFrame(runs))["within_noise"][1]
 
 
-def test_leads_use_the_seeds_that_both_have(run: Run) -> None:
+def test_a_lead_is_the_difference_of_means_over_all_seeds(run: Run) -> None:
     runs = two_methods(run).query("not (method == 'none' and seed == 2)")
     last = rank(runs).iloc[1]
-    assert (last["seeds"], last["difference"]) == (2, pytest.approx(0.75))
+    assert (last["seeds"], last["difference"]) == (2, pytest.approx(7.5 - 21.5 / 3))
 
 
 def test_one_seed_leaves_the_noise_unknown(run: Run) -> None:
@@ -189,8 +209,8 @@ def test_cross_validation_takes_its_noise_from_the_folds(run: Run) -> None:
     ranking = rank(pd.DataFrame(runs))
     assert ranking["val_loss_se"].tolist() == [0.4, 0.3]
     assert ranking["val_loss_std"].tolist() == [0.8, 0.6]
-    assert ranking["difference_se"][1] == pytest.approx(0.5)
-    assert ranking["within_noise"][1]
+    # one seed each: nothing shows the scatter between seeds
+    assert math.isnan(ranking["difference_se"][1])
     assert "over 4 folds" in winner_sentence(ranking)
     assert comparison(pd.DataFrame(runs))["val_loss_se"].tolist() == [0.3, 0.4]
 
@@ -209,8 +229,12 @@ def test_leads_of_cross_validation_are_paired_by_fold(run: Run) -> None:
     # Means over seeds: 0.4, 0.6 and 0.85 behind; deviations from their mean 0.6167:
     # -0.2167, -0.0167 and 0.2333, so the sum of squares is 0.10167.
     assert behind["difference"] == pytest.approx(1.85 / 3)
-    assert behind["difference_se"] == pytest.approx(math.sqrt(0.1016667 / 2 / 3))
-    assert not behind["within_noise"]  # unpaired, with an error of √2, it would be
+    # Nadeau and Bengio: their variance times 1/3 + 1/2. Seeds: relative variances of 6 and 6.2
+    # about 6.1, and of 6.6667 and 6.7667 about 6.7167, pooled and halved.
+    of_folds = 0.1016667 / 2 * (1 / 3 + 1 / 2)
+    pooled = (0.2**2 / 2 / 6.1**2 + 0.1**2 / 2 / (40.3 / 6) ** 2) / 2
+    of_seeds = pooled / 2 * (6.1**2 + (40.3 / 6) ** 2)
+    assert behind["difference_se"] == pytest.approx(math.sqrt(of_folds + of_seeds), rel=1e-5)
 
 
 def test_different_losses_are_ranked_by_deviance(run: Run) -> None:
@@ -234,7 +258,7 @@ def test_the_note_names_the_winner_the_noise_and_the_table(run: Run) -> None:
         "(half Poisson deviance, bikes/hour; ± standard deviation over 3 seeds), "
         "RMSE 71.7 bikes/hour.**"
     )
-    assert "the next, none · mlp 256×256, by 0.833." in note
+    assert "95% confidence; of seeds and of validation days): 1, namely none · mlp 256×256." in note
     assert "| 2 | none · mlp 256×256 | 3 | 4.000 | 8.000 ± 1.000 | 4.000 |" in note
 
 

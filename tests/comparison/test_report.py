@@ -97,7 +97,7 @@ def test_the_first_screen_names_the_winner_and_every_run_has_its_link(sweep: str
     page = Page(render(sweep))
     assert "dropout p=0.3 · mlp 8 wins" in page.text
     assert "5.005 ± 0.007" in page.text
-    assert "All others are more than 2 standard errors" in page.text
+    assert "All others are behind by more than the noise" in page.text
     assert "1 of 11 runs failed" in page.text
     experiment = tracking.experiment_id("full")
     for run in tracking.read_runs(sweep)["run_id"]:

@@ -13,6 +13,7 @@ BASE = fingerprint(make_settings(), "v1")
     [
         ["tracking.weights=false"], ["trainer.progress=false"], ["rerun=true"],
         ["tracking.experiment=elsewhere"], ["network.name=other"],
+        ["network.lr=0.5", "optimizer.lr=0.01"],
     ],
 )  # fmt: skip
 def test_names_and_display_do_not_count(overrides: list[str]) -> None:
@@ -24,7 +25,7 @@ def test_names_and_display_do_not_count(overrides: list[str]) -> None:
     [
         ["seed=1"], ["regularization.l2=1e-6"], ["regularization.layers.hidden1.l2=1e-6"],
         ["data.fraction=0.5"], ["loss=mse"], ["optimizer.lr=0.02"], ["validation=kfold"],
-        ["trainer.accelerator=gpu"],
+        ["trainer.accelerator=gpu"], ["network.lr=0.5"],
     ],
 )  # fmt: skip
 def test_what_changes_a_result_counts(overrides: list[str]) -> None:

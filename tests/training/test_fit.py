@@ -23,8 +23,8 @@ from bikefit.training.strengths import make_network
 from conftest import make_settings
 
 SMALL = [
-    "network.hidden=[8,6]", "network.activation=relu", "training.epochs=4",
-    "training.batch_size=32", "optimizer.schedule=constant", "optimizer.lr=1e-3",
+    "network.hidden=[8,6]", "training.epochs=4", "training.batch_size=32",
+    "optimizer.schedule=constant", "optimizer.lr=1e-3",
 ]  # fmt: skip
 
 
@@ -233,7 +233,9 @@ def plain_loop(chosen: Settings, pool: Pool) -> dict[str, torch.Tensor]:
         p.values(), lr=chosen.optimizer.lr, weight_decay=r.weight_decay, **extra
     )
     steps = chosen.training.epochs * (len(train) // 32)
-    cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, chosen.optimizer.lr, steps)
+    cycle = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, chosen.optimizer.lr, steps, cycle_momentum=chosen.optimizer.name != "sgd"
+    )
     order = generator(chosen.seed, "order of rows")
     noise = {
         k: np.random.SFC64(derive(chosen.seed, f"dropout {k}.dropout"))
@@ -274,7 +276,7 @@ def plain_forward(
         if r.batch_norm == "before":
             h = (h - h.mean(0)) / (h.var(0, unbiased=False) + 1e-5).sqrt()
             h = h * p[f"{block}.batch_norm.weight"] + p[f"{block}.batch_norm.bias"]
-        h = h.relu()
+        h = functional.gelu(h)
         if r.dropout:
             drawn = noise[block].random_raw(h.numel() // 4).view(np.int16).reshape(h.mT.shape).T
             h = h * torch.from_numpy(drawn / 2**16 + 0.5 >= r.dropout)
@@ -305,6 +307,8 @@ def plain_penalty(p: dict[str, torch.Tensor], r: Regularization) -> torch.Tensor
          "regularization.l2=1e-2"],
         ["optimizer=sgd", "optimizer.lr=1e-5", "optimizer.momentum=0.9",
          "regularization.weight_decay=0.1"],
+        ["optimizer=sgd", "optimizer.lr=1e-5", "optimizer.momentum=0.9",
+         "optimizer.schedule=one_cycle"],
         ["optimizer=adamw", "regularization.weight_decay=1"],
         ["regularization.lp=0.1", "regularization.p_norm=1.5", "regularization.on=weights"],
         ["regularization.l1=1", "regularization.proximal=true", "optimizer=sgd",

@@ -382,7 +382,7 @@ def more_data(series: Series) -> str:
     if last[by] > table[by].min():
         return f"Not by this sweep: {moved}, and fewer rows reached {number(table[by].min(), 1)}."
     error = float(before["difference_se"])
-    if math.isnan(error):
+    if math.isnan(error) or table["seeds"].max() == 1:
         return f"Unknown: {moved}, but one seed tells nothing from noise (seed=0,1,2 would)."
     told = f"{moved} ± {number(error, last[by])} (standard error)"
     if before["within_noise"]:

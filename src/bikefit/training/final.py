@@ -42,17 +42,17 @@ def constant_losses(module: StackModule) -> dict[str, Tensor]:
     return {"constant/train/loss": means[0], "constant/val/loss": means[1]}
 
 
-AHEAD = (0.25, 0.5, 1.0)  # steps, as shares of the way that the second half of training went
+AHEAD = (0.25, 0.5, 1, 2, 4, 8, 16)  # steps, as shares of the way that the second half went
 
 
 @torch.no_grad()
 def unfinished(module: StackModule, halfway: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Measure how much training would still gain if members went on as they went.
 
-    From where a member stands, steps are taken on along the straight line from its parameters in
-    the middle of training to those at the end. A learning-rate schedule that ends at almost
-    nothing flattens every loss curve, so that its last slope says nothing; but where training was
-    cut short, the way that was gone still leads down.
+    From where a member stands, steps of growing length are taken, as long as each finds less, on
+    along the straight line from its parameters in the middle of training to those at the end. A
+    learning-rate schedule that ends at almost nothing flattens every loss curve, so that its last
+    slope says nothing; but where training was cut short, the way that was gone still leads down.
 
     Args:
         module: with the parameters of the last epoch.
@@ -68,6 +68,7 @@ def unfinished(module: StackModule, halfway: Mapping[str, Tensor]) -> dict[str, 
     stack, end = module.stack, module.stack.state()
     train = _thinned_train_loss(module)
     here = lowest = train + _penalty(module)
+    going = torch.ones_like(here, dtype=torch.bool)
     for step in AHEAD:
         # running variances of batch norm must not become negative
         ahead = {
@@ -75,7 +76,12 @@ def unfinished(module: StackModule, halfway: Mapping[str, Tensor]) -> dict[str, 
             for name, value in halfway.items()
         }
         stack.load(ahead)
-        lowest = torch.fmin(lowest, _thinned_train_loss(module) + _penalty(module))
+        found = _thinned_train_loss(module) + _penalty(module)
+        # each member by itself, whoever else goes on
+        going &= found < lowest
+        if not going.any():
+            break
+        lowest = torch.where(going, found, lowest)
     stack.load(end)
     return {"unfinished": (here - lowest) / train}
 

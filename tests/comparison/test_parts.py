@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from bikefit import tracking
+from bikefit.comparison.parts import with_days, with_parts
+from bikefit.sweeps.jobs import Job, train
+from conftest import make_settings
+
+SMALL = ["network.hidden=[4]", "training.epochs=2", "training.batch_size=64"]
+
+
+def trained(*configs: list[str]) -> pd.DataFrame:
+    sweep = tracking.start_sweep("full", "sweep of a test", [])
+    train([Job(make_settings(*SMALL, *one), str(i)) for i, one in enumerate(configs)], sweep,
+          processes=1)  # fmt: skip
+    return tracking.read_runs(sweep)
+
+
+@pytest.mark.parametrize("loss", ["poisson", "mse"])
+def test_days_add_up_to_the_loss_and_are_those_of_the_predictions(
+    workplace: Path, loss: str
+) -> None:
+    other = [f"loss={loss}", "tracking.predictions=false", "seed=1"]
+    runs = with_parts(trained([f"loss={loss}"], other))
+    days, none = runs["days/best/val/loss"]
+    assert none == ()
+    assert sum(days) == pytest.approx(runs["best/val/loss"][0], rel=1e-4)
+    predictions = tracking.read_predictions(runs["run_id"][0])
+    assert predictions is not None
+    assert len(days) == predictions["timestamp"].dt.date.nunique() > 1
+    if loss == "mse":
+        squares = (predictions["predicted"] - predictions["rentals"]).astype(float) ** 2
+        by_day = squares.groupby(predictions["timestamp"].dt.date).sum()
+        assert list(days) == pytest.approx(list(by_day / by_day.sum() * sum(days)), rel=1e-4)
+    assert with_days(runs) is runs
+
+
+def test_cross_validated_runs_have_folds_and_no_days(workplace: Path) -> None:
+    runs = with_parts(trained(["validation=kfold", "validation.folds=2", "data=lecture"]))
+    assert runs["days/best/val/loss"].tolist() == [()]
+    (folds,) = runs["folds/best/val/loss"]
+    assert len(folds) == 2
+    assert sum(folds) / 2 == pytest.approx(runs["best/val/loss"][0], rel=1e-5)
+    assert with_parts(pd.DataFrame()).empty
