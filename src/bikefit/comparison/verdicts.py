@@ -107,14 +107,17 @@ class Case:
     constant_train: float = math.nan
     constant_val: float = math.nan
 
-    def in_vain(self, side: int) -> list[str]:
-        """Name the paths on which the other side (+1: more flexible) was tried and is no better.
+    def against(self, side: int, clear: float) -> list[str]:
+        """Name the paths that speak against more (+1) or less (-1) flexibility, noise or not.
 
-        None where one of them finds it better, be that noise or not.
+        Those on which it was tried and nobody there is better, and those on which somebody on the
+        other side is better by more than a share of the loss; none where a path speaks for it.
         """
         tried = [e for e in self.evidence if e.side == side]
-        better = any(e.gain.value > 0 for e in tried)
-        return [] if better else list(dict.fromkeys(e.path.label for e in tried))
+        if any(e.gain.value > 0 for e in tried):
+            return []
+        other = [e for e in self.evidence if e.side == -side and e.gain.value > clear * self.val]
+        return list(dict.fromkeys(e.path.label for e in (*tried, *other)))
 
 
 @dataclass(frozen=True)
@@ -415,9 +418,9 @@ def _far_from_best(case: Case, sweep: Sweep, t: Thresholds) -> Verdict | None:
         return Verdict(UNDECIDED, reason, "more seeds would decide (seed=0,1,2,3,4)")
     bias = case.train - sweep.noise_level
     stiff = bias >= t.bias_share * (case.val - sweep.noise_level)
-    if tried := case.in_vain(+1 if stiff else -1):
+    if paths := case.against(+1 if stiff else -1, t.clear):
         side = "more" if stiff else "less"
-        reason = f"{above}, but {side} flexible is no better along {' and '.join(tried)}"
+        reason = f"{above}, but {side} flexible is no better along {' and '.join(paths)}"
         return Verdict(UNDECIDED, reason, "another method, as the best configuration has it")
     if stiff:
         return Verdict(UNDERFITTING, _too_stiff(case, sweep), MORE_FLEXIBLE)
