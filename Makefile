@@ -63,7 +63,7 @@ bench-search: setup ## what a search finds in the time of the default grid, agai
 bench-report: setup ## time the report of 1,000 runs of 50 epochs (limit 20 s)
 	python benchmarks/report.py
 
-bench-verdicts: setup ## are verdicts right? 200 synthetic sweeps whose truth is known
+bench-verdicts: setup ## are verdicts right? 120 synthetic sweeps whose truth is known
 	python benchmarks/verdicts.py --write
 
 bench-convergence: setup ## is training finished? every network, then trained twice as long
