@@ -285,8 +285,9 @@ def right_verdicts(runs: pd.DataFrame) -> pd.DataFrame:
     - else overfitting.
 
     Within a factor of two of a border (0.05 to 0.2; a third to two thirds) the verdicts of either
-    side are acceptable; so is "undecided" for the first border, and for a run near the best of
-    its sweep that is far off all the same. A run with E above 2 I is never a good fit.
+    side are acceptable; so is "undecided" for the first border, for a run near the best of its
+    sweep that is far off all the same, and where the paths speak against the verdict: on none is
+    anybody in its direction truly better. A run with E above 2 I is never a good fit.
 
     Returns:
         ``right``, the verdict on this side of the borders; ``clear``, whether no other is
@@ -297,13 +298,27 @@ def right_verdicts(runs: pd.DataFrame) -> pd.DataFrame:
     lowest = excess.groupby(by_name).mean().min()
     near = (excess - lowest) / (noise + lowest)
     share = runs["truth.train_excess"].clip(lower=0) / excess
+    vain = _in_vain(runs)
     rows = [
-        _right(*values) for values in zip(near, share, excess > 2 * noise, strict=True)
+        _right(*values) for values in zip(near, share, excess > 2 * noise, vain, strict=True)
     ]  # fmt: skip
     return pd.DataFrame(rows, columns=["right", "clear", "acceptable"], index=runs.index)
 
 
-def _right(near: float, share: float, far_off: bool) -> tuple[str, bool, str]:
+def _in_vain(runs: pd.DataFrame) -> list[set[int]]:
+    """The sides on which paths have tried each run's configuration and nobody is truly better."""
+    names = comparison(runs)["configuration"]
+    loss = (runs["truth.irreducible"] + runs["truth.excess"]).groupby(names).mean()
+    found: dict[str, dict[int, bool]] = {name: {} for name in loss.index}
+    for path in paths_of.find_paths(runs):
+        for name in path.configurations:
+            for side, others in path.sides(name).items():
+                helps = bool(loss[others].min() < loss[name])
+                found[name][side] = found[name].get(side, False) or helps
+    return [{side for side, helps in found[name].items() if not helps} for name in names]
+
+
+def _right(near: float, share: float, far_off: bool, vain: set[int]) -> tuple[str, bool, str]:
     acceptable = set()
     if near <= 0.2 and not far_off:
         acceptable.add("good fit")
@@ -313,6 +328,8 @@ def _right(near: float, share: float, far_off: bool) -> tuple[str, bool, str]:
     if 0.05 < near <= 0.2 or (near <= 0.2 and far_off):
         acceptable.add("undecided")
     bad = "underfitting" if share >= 0.5 else "overfitting"
+    if bad in acceptable and (1 if share >= 0.5 else -1) in vain:
+        acceptable.add("undecided")
     right = "good fit" if near <= 0.1 and not far_off else bad
     return right, len(acceptable) == 1, "|".join(sorted(acceptable))
 
