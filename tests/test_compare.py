@@ -67,7 +67,7 @@ def test_reports_of_the_recorded_sweep(store: Path) -> None:
     assert table["gap"].tolist()[:4] == [4.0, 2.0, 5.0, 3.0]
     assert table["failure"].tolist()[4] == "loss is not finite"
     names = {file.path for file in list_artifacts(run_id=sweep)}
-    assert names == {"comparison.csv", "comparison.png", "report.html"}
+    assert names == {"comparison.csv", "comparison.png", "curves.png", "report.html"}
     assert not list(Path("reports").rglob("*.tmp"))
 
 

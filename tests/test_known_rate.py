@@ -7,6 +7,7 @@ another library says where the linear model's limit is.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from bikefit import tracking
 from bikefit.data import clean, featurize
 from bikefit.data.table import read_table
 from bikefit.sweeps.jobs import Job, train
+from bikefit.training.folds import cut, read_pool
 from conftest import ROOT, make_settings
 from synthetic import raw_hours
 
@@ -35,7 +37,9 @@ def half_deviance(count: np.ndarray, rate: np.ndarray) -> float:
 
 
 @pytest.fixture
-def known(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> pd.Series:
+def known(
+    tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[pd.Series]:
     """A folder with a year of Poisson counts, prepared by the stages; the rate by timestamp."""
     raw = raw_hours(days=365)
     hour, working = raw["hr"], raw["workingday"] == 1
@@ -57,8 +61,12 @@ def known(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) ->
     featurize.main()
     shutil.copy(empty_store, "mlflow.db")
     tracking.client.cache_clear()
+    for cached in (read_pool, cut):  # by the relative path, which other tests have too
+        cached.cache_clear()
     time = pd.to_datetime(raw["dteday"]) + pd.to_timedelta(hour, "h")
-    return rate.set_axis(pd.DatetimeIndex(time))
+    yield rate.set_axis(pd.DatetimeIndex(time))
+    for cached in (read_pool, cut):
+        cached.cache_clear()
 
 
 @pytest.mark.slow

@@ -227,19 +227,22 @@ def _flexibility(axes: Axes, series: Series, mirrored: bool = False) -> None:
     axes.set_xlabel(series.path.axis)
 
 
-def overview(found: Sequence[Series]) -> Figure | None:
+def overview(found: Sequence[Series]) -> Figure:
     """Draw the curves of flexibility side by side, from little to much of it, on one scale.
 
     Args:
         found: series; one of each setting is drawn, and none that has no direction.
 
     Returns:
-        None where there is no such curve.
+        A figure that says so where there is no such curve.
     """
     shown = {one.key: one for one in reversed(found) if one.direction}
     shown_last = sorted(shown.values(), key=lambda one: -one.direction)[:MOST]
     if not shown_last:
-        return None
+        with panel() as axes:
+            axes.set_axis_off()
+            title(axes, "No setting has three values with all others equal: no curve to draw")
+        return drawn(axes)
     columns = min(3, len(shown_last))
     rows = -(-len(shown_last) // columns)
     with rc_context(STYLE):

@@ -52,12 +52,10 @@ def write_reports(sweep: str, runs: pd.DataFrame, ranking: pd.DataFrame, folder:
         "curves.png": overview(find_series(runs, thresholds=read_thresholds())),
     }
     for name, figure in pictures.items():
-        (folder / name).unlink(missing_ok=True)
-        if figure is not None:  # a sweep without paths has no curves
-            with replacing(folder / name) as temporary:
-                save(figure, temporary)
-    written = [folder / name for name in ("comparison.csv", *pictures)]
-    tracking.log_files(sweep, [file for file in written if file.exists()])
+        with replacing(folder / name) as temporary:
+            save(figure, temporary)
+    written = ("comparison.csv", *pictures)
+    tracking.log_files(sweep, [folder / name for name in written])
 
 
 def write_csv(path: Path, table: pd.DataFrame) -> None:

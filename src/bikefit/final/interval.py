@@ -16,6 +16,7 @@ from scipy.optimize import minimize
 from scipy.stats import nbinom
 
 NOMINAL = 0.9
+SMALLEST_MEAN = 1.0  # bikes/hour; the table has no hour without a rental
 SMALLEST = 1e-9  # α where p is 2, for data that are no more scattered than Poisson's
 
 
@@ -67,5 +68,7 @@ def calibrate(
 
 
 def _law(mean: np.ndarray, spread: np.ndarray, dispersion: float, power: float) -> nbinom:
+    # the squared loss may predict less than nothing, which no count has as its mean
+    mean = np.maximum(mean, SMALLEST_MEAN)
     extra = np.maximum(spread**2 + dispersion * mean**power, SMALLEST * mean**2)
     return nbinom(mean**2 / extra, mean / (mean + extra))
