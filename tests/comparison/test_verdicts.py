@@ -426,8 +426,14 @@ def benchmark() -> Any:
 def test_what_the_benchmark_calls_right(
     benchmark: Any, near: float, share: float, far_off: bool, right: str, acceptable: str
 ) -> None:
-    found = benchmark._right(near, share, far_off)
+    found = benchmark._right(near, share, far_off, vain=set())
     assert found == (right, "|" not in acceptable, acceptable)
+
+
+def test_undecided_is_right_where_the_true_paths_speak_against_the_verdict(benchmark: Any) -> None:
+    assert benchmark._right(0.5, 0.9, False, {1}) == ("underfitting", False,
+                                                      "undecided|underfitting")  # fmt: skip
+    assert benchmark._right(0.5, 0.9, False, {-1}) == ("underfitting", True, "underfitting")
 
 
 def test_a_problem_has_the_noise_that_it_claims(benchmark: Any) -> None:
