@@ -66,12 +66,9 @@ def row(table: str, case: tuple[str, ...]) -> str:
     says = once["unfinished"].mean()
     if abs(change) <= max(spread, 0.01 * val.mean()):
         word = "finished"
-    elif says > read_thresholds().unfinished:
-        word = "not finished, and says so"
-    elif change > 0:
-        word = "overfits more"
     else:
-        word = "not finished"
+        word = "overfits more" if change > 0 else "not finished"
+        word += ", and says so" if says > read_thresholds().unfinished else ""
     return (
         f"| {table} | {regularization_label(one)} · {network} | {one.optimizer.lr:g} "
         f"| {once['train/loss'].mean():.3f} → {twice['train/loss'].mean():.3f} "
@@ -99,7 +96,7 @@ own learning rate) against twice as many epochs, {len(SEEDS)} seeds each; ± is 
 deviation over seeds. *Finished*: the validation loss changes by less than that, or by less than a
 hundredth. *Overfits more*: the train loss goes on falling and the validation loss rises, so that
 more epochs make the same verdict, overfitting, stronger. `unfinished` is what a run itself says:
-the share of its train loss by which going on in its direction would lower the objective; above
+the share by which its train loss would fall if it trained on, as far as a look ahead shows; above
 {read_thresholds().unfinished:.0%} it is never called underfitting.
 
 {head}

@@ -34,9 +34,10 @@ from bikefit.comparison.verdicts import (
 from bikefit.config import Settings, flat, parse, regularization_label
 from bikefit.data.table import Table
 from bikefit.nn.stacking import Stack
-from bikefit.training.callbacks import Halfway, Selection
+from bikefit.training.callbacks import Selection
 from bikefit.training.data import Batches, Rows, StackData
-from bikefit.training.final import constant_losses, unfinished
+from bikefit.training.final import constant_losses
+from bikefit.training.fit import look_ahead
 from bikefit.training.fit import train as train_stack
 from bikefit.training.folds import Fold, Pool
 from bikefit.training.module import StackModule
@@ -183,9 +184,9 @@ def fit(problem: Problem, members: Sequence[Settings]) -> list[dict[str, Any]]:
     )  # fmt: skip
     batches = Batches([(s, rows.train_rows[0]) for s in seeds], members[0].training.batch_size)
     selection = Selection([m.regularization.patience for m in members])
-    halfway = Halfway()
-    train_stack(module, StackData(batches, len(rows.target)), members[0], [selection, halfway])
-    final = unfinished(module, halfway.state)
+    data = StackData(batches, len(rows.target))
+    train_stack(module, data, members[0], [selection])
+    final = look_ahead(module, data, members[0], selection)
     module.stack.load(selection.state)
     final |= constant_losses(module)
     truth = _truth(problem, module, pool)

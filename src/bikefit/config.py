@@ -140,10 +140,16 @@ class Optimizer(Section):
 
 
 class Training(Section):
-    """How long and in what portions."""
+    """How long and in what portions, and how long a look ahead goes on afterwards."""
 
     epochs: Count
     batch_size: Count
+    probe: Annotated[float, Field(ge=0, le=1)] = 0.1
+
+    @property
+    def probe_epochs(self) -> int:
+        """Epochs of the look ahead; none where training itself has too few."""
+        return int(self.probe * self.epochs)
 
 
 class Validation(Section):

@@ -56,8 +56,9 @@ def fit_ensemble(
     with tempfile.TemporaryDirectory() as root:
         transformer = _write(Path(root) / NAME, features, hours)
         data = settings.data.model_copy(update={"name": NAME, "root": root})
+        training = settings.training.model_copy(update={"probe": 0.0})  # nobody would read it
         members = [
-            Member(settings.model_copy(update={"data": data, "seed": seed}))
+            Member(settings.model_copy(update={"data": data, "training": training, "seed": seed}))
             for seed in range(seeds)
         ]
         return _ensemble(fit_stack(members), settings, transformer, hours)

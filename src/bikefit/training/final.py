@@ -9,7 +9,7 @@ from torch import Tensor
 
 from bikefit.nn.losses import Loss
 from bikefit.nn.randomness import DropoutNoise
-from bikefit.training.data import CHUNK, PIECE
+from bikefit.training.data import CHUNK
 from bikefit.training.module import StackModule
 from bikefit.training.strengths import dropped_units
 
@@ -42,81 +42,58 @@ def constant_losses(module: StackModule) -> dict[str, Tensor]:
     return {"constant/train/loss": means[0], "constant/val/loss": means[1]}
 
 
-AHEAD = (0.25, 0.5, 1, 2, 4, 8, 16)  # steps, as shares of the way that the second half went
+# Times as far as a look ahead went. With a tenth of the epochs at a tenth of the learning rate, a
+# hundred is about as far as training went.
+AHEAD = tuple(2**power for power in range(11))
 
 
 @torch.no_grad()
-def unfinished(module: StackModule, halfway: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Measure how much training would still gain if members went on as they went.
+def unfinished(module: StackModule, end: Mapping[str, Tensor]) -> Tensor:
+    """Measure how much lower the train loss would become if members trained on.
 
-    From where a member stands, steps of growing length are taken, as long as each finds less, on
-    along the straight line from its parameters in the middle of training to those at the end. A
-    learning-rate schedule that ends at almost nothing flattens every loss curve, so that its last
-    slope says nothing; but where training was cut short, the way that was gone still leads down.
+    A learning-rate schedule that ends at almost nothing flattens every loss curve, so that its
+    last slope says nothing; training on for a little while does. Where it finds less, steps of
+    growing length are taken on along the straight line that it went, as long as each finds less:
+    where a learning rate was far too low, a little while is too short to see much.
 
     Args:
-        module: with the parameters of the last epoch.
-        halfway: of :class:`bikefit.training.callbacks.Halfway`; empty for a single epoch.
+        module: with the parameters to which a look ahead has led.
+        end: :meth:`bikefit.nn.stacking.Stack.state` at the end of the training itself.
 
     Returns:
-        ``unfinished``, ``(M,)``: the largest fall of the objective, the penalty included, that a
-        step found, as a share of the train loss; 0 where none lowers it. Nothing without
-        `halfway`.
+        The largest fall that a step found, as a share of the train loss, ``(M,)``; 0 where none
+        lowers it. The stack is left at the last step.
     """
-    if not halfway:
-        return {}
-    stack, end = module.stack, module.stack.state()
-    train = _thinned_train_loss(module)
-    here = lowest = train + _penalty(module)
+    stack, there = module.stack, module.stack.state()
+    stack.load(end)
+    here = lowest = _train_losses(module)
     going = torch.ones_like(here, dtype=torch.bool)
     for step in AHEAD:
         # running variances of batch norm must not become negative
-        ahead = {
-            name: value.lerp(end[name], 1 + step).clamp_min(0.0 if "var" in name else -torch.inf)
-            for name, value in halfway.items()
-        }
-        stack.load(ahead)
-        found = _thinned_train_loss(module) + _penalty(module)
-        # each member by itself, whoever else goes on
-        going &= found < lowest
+        stack.load({
+            name: value.lerp(there[name], step).clamp_min(0.0 if "var" in name else -torch.inf)
+            for name, value in end.items()
+        })  # fmt: skip
+        found = _train_losses(module)
+        going &= found < lowest  # each member by itself, whoever else goes on
         if not going.any():
             break
         lowest = torch.where(going, found, lowest)
-    stack.load(end)
-    return {"unfinished": (here - lowest) / train}
+    return (here - lowest) / here
 
 
-def _penalty(module: StackModule) -> Tensor:
-    return module.penalty_values()["train/penalty"]
-
-
-def _thinned_train_loss(module: StackModule) -> Tensor:
-    """Return the members' mean loss on their training rows with units dropped, ``(M,)``.
-
-    That is what dropout trains for. The noise is the same at every call.
-    """
-    rows, stack = module.rows, module.stack
+def _train_losses(module: StackModule) -> Tensor:
+    """Return the members' mean loss on their training rows in evaluation mode, ``(M,)``."""
+    rows = module.rows
     loss = Loss(module.loss_name, rows.target_mean, rows.target_std)
-    noise = _noise(module, purpose="unfinished")
-    size = PIECE if noise.widths else CHUNK
     total = torch.zeros_like(rows.counts[0])
-    for start in range(0, len(rows.target), size):
-        piece = slice(start, start + size)
-        target, mask = rows.target[piece], rows.masks[0][rows.fold_of, piece]
-        if not mask.any():
+    for start in range(0, len(rows.target), CHUNK):
+        target, masks = rows.chunk(start)
+        if not masks[0].any():
             continue
-        if noise.widths:
-            output = stack.subnetworks(rows.seen(piece), noise.draw(len(target)))
-        else:
-            output = module.outputs(start)
-        values = loss.rows(output, target)
-        total += torch.where(mask > 0, values, 0.0).sum(-1, dtype=torch.float64)
+        values = loss.rows(module.outputs(start), target)
+        total += torch.where(masks[0] > 0, values, 0.0).sum(-1, dtype=torch.float64)
     return total / rows.counts[0]
-
-
-def _noise(module: StackModule, purpose: str) -> DropoutNoise:
-    widths = dropped_units(module.stack, module.rows.features.shape[1])
-    return DropoutNoise(module.seeds, widths, purpose)
 
 
 @torch.no_grad()
@@ -134,7 +111,8 @@ def average(module: StackModule, samples: int) -> dict[str, Tensor]:
     """
     rows, stack = module.rows, module.stack
     loss = Loss(module.loss_name, rows.target_mean, rows.target_std)
-    noise = _noise(module, purpose="averaging")
+    widths = dropped_units(stack, rows.features.shape[1])
+    noise = DropoutNoise(module.seeds, widths, purpose="averaging")
     sums = torch.zeros(4, stack.size, dtype=torch.float64, device=rows.features.device)
     for start in range(0, len(rows.target), CHUNK):
         features, (target, masks) = rows.seen(slice(start, start + CHUNK)), rows.chunk(start)

@@ -17,7 +17,7 @@ from bikefit.config import Settings
 from bikefit.nn.networks import parameter_count
 from bikefit.nn.randomness import derive
 from bikefit.nn.stacking import Stack
-from bikefit.training.callbacks import Checkpoints, Halfway, Progress, Selection, Telling
+from bikefit.training.callbacks import Checkpoints, Progress, Selection, Telling
 from bikefit.training.checkpoints import Place
 from bikefit.training.data import Batches, Rows, StackData
 from bikefit.training.devices import place
@@ -55,17 +55,18 @@ def fit_stack(
     torch.set_num_threads(1)  # parallel work is done by processes; also makes results repeatable
     module, data = _assemble(members)
     selection = Selection([m.settings.regularization.patience for m in members])
-    halfway = Halfway()
-    keeping = [Checkpoints(place, selection, halfway)] if place is not None else []
+    keeping = [Checkpoints(place, selection)] if place is not None else []
     telling = [Telling(told, selection)] if told is not None else []
-    watching = [halfway, *keeping, *telling, Progress(report, stopping)]
+    watching = [*keeping, *telling, Progress(report, stopping)]
+    looked: dict[str, torch.Tensor] = {}
     try:
         train(module, data, settings, [selection, *watching])
+        looked = look_ahead(module, data, settings, selection, stopping)
     except Stopped:
         if not module.history:
             raise
         selection.stop()
-    final = _final(module, selection, halfway, settings.regularization.averaged)
+    final = _final(module, selection, looked, settings.regularization.averaged)
     before = sum(checkpoints.before for checkpoints in keeping)
     seconds = (before + time.perf_counter() - start) / len(members)
     return _results(members, module, selection, final, seconds)
@@ -105,32 +106,86 @@ def _distinct(keys: Sequence[Any], values: Sequence[Any]) -> tuple[list[Any], li
 
 
 def train(
-    module: StackModule, data: StackData, settings: Settings, callbacks: list[pl.Callback]
-) -> None:
-    """Let Lightning train a stack; afterwards it is still on its device."""
+    module: StackModule, data: StackData, settings: Settings, callbacks: list[pl.Callback],
+    **more: Any,
+) -> None:  # fmt: skip
+    """Let Lightning train a stack; afterwards it is still on its device.
+
+    Args:
+        module: of the stack.
+        data: its rows.
+        settings: what the members share.
+        callbacks: that watch.
+        more: for the trainer, in the place of what follows from the settings.
+    """
     with warnings.catch_warnings():
         _expect_warnings()
-        trainer = _trainer(settings, callbacks)
+        trainer = _trainer(settings, callbacks, **more)
         try:
             trainer.fit(module, datamodule=data)
         finally:
             module.to(trainer.strategy.root_device)  # Lightning has moved it to the CPU
 
 
-def _trainer(settings: Settings, callbacks: list[pl.Callback]) -> pl.Trainer:
+def _trainer(settings: Settings, callbacks: list[pl.Callback], **more: Any) -> pl.Trainer:
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    return pl.Trainer(
+    return pl.Trainer(**{
         **place(settings.trainer.accelerator),
-        max_epochs=settings.training.epochs,
-        callbacks=callbacks,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
+        "max_epochs": settings.training.epochs,
+        "callbacks": callbacks,
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "num_sanity_val_steps": 0,
         # A stack is one process whatever started it; Lightning would look for Slurm's signals.
-        plugins=LightningEnvironment(),
-    )
+        "plugins": LightningEnvironment(),
+        **more,
+    })  # fmt: skip
+
+
+SLOWER = 10  # times lower the learning rate of a look ahead: at its own, noise hides what is gained
+
+
+def look_ahead(
+    module: StackModule, data: StackData, settings: Settings, selection: Selection,
+    stopping: Callable[[], bool] = lambda: False,
+) -> dict[str, torch.Tensor]:  # fmt: skip
+    """Train on for a little while, to see whether training was finished.
+
+    One more cycle of the learning rate, a tenth as high, without measuring epochs. The stack is
+    given back as it was.
+
+    Args:
+        module: a stack at its last epoch.
+        data: its rows.
+        settings: what the members share; ``training.probe`` is for how many of its epochs.
+        selection: knows who has stopped early, of whom nothing can be said.
+        stopping: asked after each step.
+
+    Returns:
+        ``unfinished``, ``(M,)``, as :func:`bikefit.training.final.unfinished` measures it, NaN
+        for members that were stopped early; nothing where no look is taken.
+
+    Raises:
+        Stopped: it was asked to stop.
+    """
+    epochs = settings.training.probe_epochs
+    if not epochs or all(selection.done):
+        return {}
+    end, shared, rates = module.stack.state(), module.optimizer_settings, module.lr
+    module.optimizer_settings = shared.model_copy(update={"schedule": "one_cycle"})
+    module.lr = [rate / SLOWER for rate in rates]
+    try:
+        watching: list[pl.Callback] = [Progress(lambda _: None, stopping)]
+        module.train()  # measuring has left it in evaluation mode
+        train(module, data, settings, watching, max_epochs=epochs, limit_val_batches=0)
+        share = unfinished(module, end)
+    finally:
+        module.stack.load(end)
+        module.optimizer_settings, module.lr = shared, rates
+    stopped = torch.tensor(selection.done, device=share.device)
+    return {"unfinished": share.masked_fill(stopped, float("nan"))}
 
 
 def _expect_warnings() -> None:
@@ -143,10 +198,10 @@ def _expect_warnings() -> None:
 
 
 def _final(
-    module: StackModule, selection: Selection, halfway: Halfway, samples: int
+    module: StackModule, selection: Selection, looked: dict[str, torch.Tensor], samples: int
 ) -> dict[str, np.ndarray]:
     """Measure once, with the parameters of the selected epochs: ``(M,)`` each."""
-    measured = constant_losses(module) | unfinished(module, halfway.state)
+    measured = constant_losses(module) | looked
     module.stack.load(selection.state)
     if samples:
         measured |= average(module, samples)
@@ -188,7 +243,7 @@ def _results(
                 for name, values in history.items()
                 if module.strengths[m].concern(name)
             },
-            final={name: float(values[m]) for name, values in final.items()},
+            final={k: float(v[m]) for k, v in final.items() if not np.isnan(v[m])},
             selected=selection.selected[m],
             failure=selection.failure[m],
             state={name: np.asarray(value[m]) for name, value in state.items()},

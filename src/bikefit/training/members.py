@@ -112,6 +112,7 @@ def stack_key(member: Member) -> str:
         "optimizer": settings.optimizer.model_dump(exclude={"lr"}),
         "averaged": settings.regularization.averaged,
         "epochs": settings.training.epochs,
+        "probe": settings.training.probe_epochs,
         "batch": min(settings.training.batch_size, len(fold.train)),
         "steps": len(fold.train) // min(settings.training.batch_size, len(fold.train)),
         "accelerator": settings.trainer.accelerator,
