@@ -8,8 +8,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from bikefit import predict
+import bikefit
 from bikefit.final.model import load
+from bikefit.predict import MODEL, main
 from bikefit.tracking import registry
 
 pytestmark = pytest.mark.slow  # a sweep and its refit come first
@@ -25,10 +26,11 @@ TABLE = """at,temp,humidity,windspeed,weather,note
 
 
 def test_one_hour_in_a_sentence(refitted: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert predict.main(ASKED) == 0
-    model = load(registry.model_folder(predict.MODEL))
+    assert main(ASKED) == 0
+    model = load(registry.model_folder(MODEL))
     row = {"at": "2011-02-05T17:00", "temp": 7, "humidity": 60, "windspeed": 12, "weather": "clear"}
     answer = model.predict(pd.DataFrame([row])).iloc[0]
+    assert bikefit.predict(row).iloc[0].equals(answer)
     assert capsys.readouterr().out == (
         f"2011-02-05T17:00: {answer['expected']:.1f} rentals expected, from {answer['low']:.0f} to "
         f"{answer['high']:.0f} in 9 of 10 such hours\n"
@@ -40,7 +42,7 @@ def test_a_table_is_answered_row_by_row(
     refitted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "rows.csv").write_text(TABLE)
-    assert predict.main(["--input", str(tmp_path / "rows.csv")]) == 1  # two rows are wrong
+    assert main(["--input", str(tmp_path / "rows.csv")]) == 1  # two rows are wrong
     shown = capsys.readouterr()
     found = pd.read_csv(io.StringIO(shown.out))
     assert list(found) == [
@@ -59,7 +61,7 @@ def test_a_table_is_written_to_a_file(refitted: Path, tmp_path: Path) -> None:
     lines = TABLE.splitlines(keepends=True)
     (tmp_path / "rows.csv").write_text("".join([lines[0], lines[1], lines[4]]))
     out = tmp_path / "answers.csv"
-    assert predict.main(["--input", str(tmp_path / "rows.csv"), "--output", str(out)]) == 0
+    assert main(["--input", str(tmp_path / "rows.csv"), "--output", str(out)]) == 0
     assert pd.read_csv(out)["expected"].gt(0).tolist() == [True, True]
 
 
@@ -68,7 +70,7 @@ def test_options_change_what_is_expected(
 ) -> None:
     said = set()
     for more in ([], ["--holiday", "yes"], ["--feels-like", "-10"]):
-        assert predict.main([*ASKED, *more]) == 0
+        assert main([*ASKED, *more]) == 0
         said.add(capsys.readouterr().out)
     assert len(said) == 3
 
@@ -87,7 +89,7 @@ def test_what_is_wrong_is_said(
     refitted: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
 ) -> None:
     Path("empty.csv").write_text("")
-    assert predict.main(arguments) == 1
+    assert main(arguments) == 1
     shown = capsys.readouterr()
     assert said in shown.err and not shown.out
 
@@ -95,5 +97,5 @@ def test_what_is_wrong_is_said(
 @pytest.mark.parametrize("arguments", [[], [*ASKED, "--input", "x.csv"], [*ASKED, "--output", "x"]])
 def test_either_a_table_or_an_hour(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        predict.main(arguments)
+        main(arguments)
     assert ended.value.code == 2

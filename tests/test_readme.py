@@ -9,8 +9,8 @@ import shlex
 import pandas as pd
 import pytest
 
-from bikefit import predict
 from bikefit.final import report
+from bikefit.predict import _parse
 from conftest import ROOT, make_settings
 
 README = (ROOT / "README.md").read_text()
@@ -91,4 +91,4 @@ def test_every_predict_command_is_accepted() -> None:
     ]
     assert len(commands) >= 3
     for command in commands:
-        predict._parse(command)
+        _parse(command)

@@ -57,27 +57,26 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _compare(sweeps: Sequence[str], options: argparse.Namespace) -> None:
-    from bikefit import tracking
-    from bikefit.comparison.conclude import conclude
-    from bikefit.comparison.parts import with_parts
+    from bikefit.comparison.compared import compare
     from bikefit.comparison.ranking import between, choice_sentence
     from bikefit.comparison.terminal import print_ranking
 
     rankings = []
     for sweep in sweeps:
-        print(f"{tracking.sweep_name(sweep)} ({sweep})\n")
-        runs = with_parts(tracking.read_runs(sweep))
-        rankings.append(conclude(sweep, runs))
-        print_ranking(rankings[-1])
+        found = compare(sweep)
+        rankings.append(found.ranking)
+        print(f"{found.name} ({sweep})\n")
+        print_ranking(found.ranking)
         if options.one_standard_error:
-            print(choice_sentence(rankings[-1]))
+            print(choice_sentence(found.ranking))
         print()
         if reports := options.reports:
             from bikefit.comparison.report import write_report
             from bikefit.comparison.reports import write_reports
 
-            write_reports(sweep, runs, rankings[-1], reports)
-            write_report(sweep, runs, rankings[-1], reports / "report.html", options.mlflow)
+            seen = (sweep, found.tracked, found.ranking)
+            write_reports(*seen, reports)
+            write_report(*seen, reports / "report.html", options.mlflow)
             print(f"Written to {reports}/ and attached to the sweep's run in MLflow.")
     if len(rankings) == 2:
         print(between(*rankings))

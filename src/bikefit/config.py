@@ -19,6 +19,12 @@ Strength = Annotated[Finite, Field(ge=0)]
 Probability = Annotated[Finite, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 PLAIN: Literal["gelu"] = "gelu"  # activation that labels leave out
+# Strengths of regularization, 0 for none: how labels write them, and whether more of it makes a
+# network more (+1) or less (-1) flexible.
+STRENGTHS: dict[str, tuple[str, int]] = {
+    "l1": ("l1 λ", -1), "l2": ("l2 λ", -1), "lp": ("lp λ", -1),
+    "weight_decay": ("weight decay λ", -1), "dropout": ("dropout p", -1),
+}  # fmt: skip
 
 
 class ConfigError(ValueError):
@@ -280,8 +286,7 @@ def network_label(network: NetworkSettings) -> str:
 def regularization_label(settings: Settings) -> str:
     """Name every method in use with its strength: "l2 λ=0.001 + dropout p=0.3"."""
     r = settings.regularization
-    signs = {"l1": "l1 λ", "l2": "l2 λ", "lp": f"l{r.p_norm:g} λ", "weight_decay": "weight decay λ",
-             "dropout": "dropout p"}  # fmt: skip
+    signs = {key: sign for key, (sign, _) in STRENGTHS.items()} | {"lp": f"l{r.p_norm:g} λ"}
     parts = [f"{sign}={getattr(r, key):g}" for key, sign in signs.items() if getattr(r, key)]
     if r.proximal:
         parts.append("proximal")

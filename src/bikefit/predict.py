@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     try:
         rows = _rows(options)
-        answers = _model(options.model).predict(rows)
+        answers = find(options.model).predict(rows)
     except (TrackingError, DataError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -90,7 +90,8 @@ def _rows(options: argparse.Namespace) -> pd.DataFrame:
     return rows
 
 
-def _model(name: str) -> Model:
+def find(name: str) -> Model:
+    """Load a model from a folder of it, or a registered one by its address."""
     from bikefit.final.model import load
     from bikefit.tracking.registry import model_folder
 

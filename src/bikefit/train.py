@@ -120,6 +120,21 @@ def version(config: DictConfig) -> str:
 train.version = version  # type: ignore[attr-defined]
 
 
+def sweep(overrides: Sequence[str]) -> str:
+    """Train a sweep as `-m` does, print its table, and return its run id."""
+    from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+
+    from bikefit.sweeps import command
+
+    try:
+        with initialize_config_dir(str(CONF), job_name="train", version_base="1.3"):
+            GlobalHydra.instance().hydra.multirun("train", train, list(overrides))  # type: ignore[union-attr]
+        return command.open_sweep()
+    finally:
+        _close()
+
+
 def main() -> None:
     """Hand over to Hydra; whatever happens, close the sweep and print its table."""
     gc.set_threshold(100_000)  # a fifth of the time to import went into looking for garbage

@@ -14,12 +14,12 @@ import pandas as pd
 
 from bikefit.comparison.noise import CONFIDENCE, Difference, Sample, difference
 from bikefit.comparison.ranking import FRACTION, comparison, measure, settings
+from bikefit.config import STRENGTHS
 
 # The last part of a swept key: its name, its unit, and whether more of it makes a network more (+1)
 # or less (-1) flexible; all others are drawn without regions.
 KEYS: dict[str, tuple[str, str, int]] = {
-    "l1": ("l1 λ", "", -1), "l2": ("l2 λ", "", -1), "lp": ("lp λ", "", -1),
-    "weight_decay": ("weight decay λ", "", -1), "dropout": ("dropout p", "", -1),
+    **{key: (sign, "", direction) for key, (sign, direction) in STRENGTHS.items()},
     "width": ("width", "units a layer", 1), "depth": ("depth", "hidden layers", 1),
     "epochs": ("epochs", "", 1), "patience": ("patience", "epochs", 1),
     "lr": ("learning rate", "", 0), "batch_size": ("batch size", "rows", 0), "p_norm": ("p", "", 0),

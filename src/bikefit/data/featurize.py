@@ -5,6 +5,7 @@ Reads `data/clean/hours.parquet`; writes `data/features/<table>/` for each table
 """
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -88,27 +89,30 @@ def assemble(
 
 
 def _part(transformer: Transformer, hours: pd.DataFrame) -> pa.Table:
+    return _columns(hours, transformer.features.names, apply(transformer, hours))
+
+
+def _columns(hours: pd.DataFrame, names: Sequence[str], matrix: np.ndarray) -> pa.Table:
     """`timestamp`, `rentals` and the float32 features of some rows."""
-    matrix = apply(transformer, hours)
     columns = {
         "timestamp": pa.array(hours["timestamp"].to_numpy("datetime64[us]")),
         TARGET: pa.array(hours[TARGET].to_numpy("int64")),
     }
-    names = transformer.features.names
     columns |= {name: pa.array(matrix[:, at].copy()) for at, name in enumerate(names)}
     return pa.table(columns)
 
 
 def describe(
-    name: str, transformer: Transformer, parts: dict[str, pa.Table], cut: Split
-) -> dict[str, Any]:
+    name: str, names: Sequence[str], standardized: Sequence[str], parts: dict[str, pa.Table],
+    cut: Split,
+) -> dict[str, Any]:  # fmt: skip
     """What training must know of a table, without its data version."""
     target = parts["train"][TARGET].to_numpy().astype(np.float64)
     return {
         "name": name,
         "rows": {part: parts[part].num_rows for part in PARTS},
-        "feature_names": transformer.features.names,
-        "standardized": transformer.features.standardized,
+        "feature_names": list(names),
+        "standardized": list(standardized),
         "target": {
             "name": TARGET,
             "unit": UNITS[TARGET],
@@ -127,15 +131,48 @@ def data_version(folder: Path) -> str:
 
 
 def write_table(
-    folder: Path, transformer: Transformer, parts: dict[str, pa.Table], about: dict[str, Any]
-) -> None:
+    folder: Path, transformer: Transformer | None, parts: dict[str, pa.Table],
+    about: dict[str, Any],
+) -> None:  # fmt: skip
     """Write a table's folder, whole or not at all."""
     with replacing_folder(folder) as temporary:
         for part, content in parts.items():
             pq.write_table(content, temporary / f"{part}.parquet", compression="zstd")
-        save(transformer, temporary / "transformer.json")
+        if transformer is not None:
+            save(transformer, temporary / "transformer.json")
         version = data_version(temporary)
         write_json(temporary / "table.json", about | {"data_version": version})
+
+
+def write_own_table(
+    folder: Path, hours: pd.DataFrame, columns: Sequence[str], standardized: Sequence[str],
+    cut: Split,
+) -> None:  # fmt: skip
+    """Write a table of any numbers, for sweeps; `refit` and `predict` cannot make its columns.
+
+    Args:
+        folder: of the table, which is called by its last part. Not in `data/features`, which the
+            stage empties.
+        hours: rows with `timestamp`, `rentals` (bikes/hour) and the columns.
+        columns: that become features, as they stand.
+        standardized: those of them that get mean 0 and standard deviation 1 on the training rows.
+        cut: how the rows are split.
+
+    Raises:
+        DataError: a column is no number in some row.
+    """
+    names, scaled = list(columns), list(standardized)
+    wrong = [name for name in names if not np.isfinite(hours[name].to_numpy("float64")).all()]
+    if wrong:
+        raise DataError(f"column {', '.join(wrong)}: must be a finite number in every row")
+    labels = split(hours["timestamp"].to_numpy(), cut.kind, cut.seed, cut.validation, cut.test)
+    numbers = hours[names].astype("float64")
+    known = numbers.loc[labels == "train", scaled]
+    deviation = known.std(ddof=0)
+    numbers[scaled] = (numbers[scaled] - known.mean()) / deviation.where(deviation > 0, 1.0)
+    matrix = numbers.to_numpy("float32")
+    parts = {p: _columns(hours[labels == p], names, matrix[labels == p]) for p in PARTS}
+    write_table(folder, None, parts, describe(folder.name, names, scaled, parts, cut))
 
 
 def main() -> None:
@@ -148,7 +185,7 @@ def main() -> None:
         cut = table.split or params.split
         features = Features(**table.model_dump(include=set(Features.model_fields)))
         transformer, parts = build(first_rows(hours, name, table.rows), features, cut)
-        about = describe(name, transformer, parts, cut)
+        about = describe(name, features.names, features.standardized, parts, cut)
         write_table(FOLDER / name, transformer, parts, about)
         sizes = ", ".join(f"{part} {count:,}" for part, count in about["rows"].items())
         print(f"featurize: {FOLDER / name}: {len(features.names)} features; rows: {sizes}")

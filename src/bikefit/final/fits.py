@@ -68,7 +68,8 @@ def _write(folder: Path, features: Features, hours: pd.DataFrame) -> Transformer
     cut = Split(kind="days", seed=0, validation=0, test=0)  # nothing is held out
     transformer, content = assemble(hours, features, np.full(len(hours), "train"))
     content["validation"] = content["train"].slice(0, 24)
-    write_table(folder, transformer, content, describe(NAME, transformer, content, cut))
+    names, scaled = transformer.features.names, transformer.features.standardized
+    write_table(folder, transformer, content, describe(NAME, names, scaled, content, cut))
     return transformer
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -51,16 +51,21 @@ class LpPenalty:
             theta.grad.addcmul_(direction, slope)
 
 
-def soft_threshold(theta: Tensor, threshold: Tensor) -> Tensor:
-    """Return sign(θ) max(|θ| - t, 0), the proximal step of an L1 penalty.
+def soft_threshold(theta: Tensor, strength: Tensor, lr: Tensor) -> Tensor:
+    """Return sign(θ) max(|θ| - ηλ, 0), the proximal step of an L1 penalty.
 
     A step along the subgradient λ sign(θ) jumps over zero; this one ends there exactly (Parikh
-    and Boyd 2014, section 6.5.2). For a step of learning rate η, t = ηλ.
+    and Boyd 2014, section 6.5.2).
 
-    **Shape**: ``(M, ...)`` and ``(M,)`` to ``(M, ...)``.
+    **Shape**: ``(M, ...)``, strengths λ and learning rates η ``(M,)``; ``(M, ...)``.
     """
-    t = threshold.reshape(-1, *[1] * (theta.dim() - 1))
+    t = (strength * lr).reshape(-1, *[1] * (theta.dim() - 1))
     return theta.sign() * (theta.abs() - t).clamp_min(0.0)
+
+
+# What follows each step of the optimizer, by the key of its strength: it makes a parameter
+# (M, ...) of itself, the members' strengths (M,), 0 for none, and their learning rates (M,).
+PROXIMAL: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {"l1": soft_threshold}
 
 
 def powers(theta: Tensor, p: float) -> Tensor:

@@ -106,6 +106,12 @@ def _failures(jobs: Sequence[Job], results: Sequence[float | Exception]) -> list
     ]
 
 
+def open_sweep() -> str:
+    """Return the run id of the sweep under way."""
+    assert _open is not None
+    return _open.run
+
+
 def close_sweep() -> int:
     """Print who won and who failed, write it to the parent run and close that.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
@@ -12,7 +12,7 @@ from torch import Tensor
 from bikefit.config import Optimizer as OptimizerSettings
 from bikefit.nn.fused import Fused, fuse
 from bikefit.nn.losses import Loss, LossName
-from bikefit.nn.penalties import LpPenalty, soft_threshold
+from bikefit.nn.penalties import PROXIMAL, LpPenalty
 from bikefit.nn.randomness import DropoutNoise, Noise
 from bikefit.nn.stacking import Stack
 from bikefit.training.data import CHUNK, PIECE, Rows
@@ -24,11 +24,17 @@ from bikefit.training.optimizers import (
     restore_optimizer,
     restore_schedule,
 )
-from bikefit.training.strengths import Strengths, dropped_units, penalties, proximal_penalty
+from bikefit.training.strengths import Strengths, dropped_units, penalties, proximal_strengths
 
-METRICS = (
-    "train/loss", "val/loss", "train/rmse", "val/rmse", "train/deviance", "val/deviance",
-)  # fmt: skip
+# What is measured after each epoch: the mean of this over the rows (M, C), from outputs (M, C)
+# and targets (C,), or the root of the mean.
+MEASURES: dict[str, Callable[[Loss, Tensor, Tensor], Tensor]] = {
+    "loss": Loss.rows,
+    "rmse": lambda loss, output, target: (loss.predict(output) - target) ** 2,
+    "deviance": Loss.deviance,
+}
+ROOTS = {"rmse"}
+METRICS = tuple(f"{part}/{name}" for name in MEASURES for part in ("train", "val"))
 AT_ONCE = 16  # members measured at once: bounds memory
 
 
@@ -86,7 +92,7 @@ class StackModule(pl.LightningModule):
         """Prepare on the device what every step needs."""
         self.loss = Loss(self.loss_name, self.rows.target_mean, self.rows.target_std)
         self.penalties: list[LpPenalty] = penalties(self.strengths, self.device)
-        self.proximal = proximal_penalty(self.strengths, self.device)
+        self.proximal = proximal_strengths(self.strengths, self.device)
         self.parameters_by_name = self.stack.stacked_parameters()
         widths = dropped_units(self.stack, self.rows.features.shape[1])
         self.noise = DropoutNoise(self.seeds, widths)
@@ -135,10 +141,11 @@ class StackModule(pl.LightningModule):
 
     @torch.no_grad()
     def _shrink(self) -> None:
-        """Take the proximal step of the L1 penalties that ask for it."""
-        for name, strength in self.proximal.strengths.items():
-            parameter = self.parameters_by_name[name]
-            parameter.copy_(soft_threshold(parameter, strength * self.member_lr()))
+        """Take the proximal steps that members ask for."""
+        for key, strengths in self.proximal.items():
+            for name, strength in strengths.items():
+                parameter = self.parameters_by_name[name]
+                parameter.copy_(PROXIMAL[key](parameter, strength, self.member_lr()))
 
     def member_lr(self) -> Tensor:
         """Return each member's learning rate as the schedule has it now, ``(M,)``."""
@@ -194,8 +201,9 @@ class StackModule(pl.LightningModule):
         return found.optimizer
 
     def on_validation_epoch_start(self) -> None:
-        """Start the sums over rows: loss, squared error, deviance on training and validation."""
-        self._sums = torch.zeros(3, 2, self.stack.size, dtype=torch.float64, device=self.device)
+        """Start the sums over training and over validation rows."""
+        shape = (len(MEASURES), 2, self.stack.size)
+        self._sums = torch.zeros(shape, dtype=torch.float64, device=self.device)
 
     def validation_step(self, start: int, batch_index: int) -> None:
         """Add the rows of one chunk."""
@@ -203,21 +211,16 @@ class StackModule(pl.LightningModule):
         output = self.outputs(start)
         for part in (slice(m, m + AT_ONCE) for m in range(0, self.stack.size, AT_ONCE)):
             loss = self.loss.members(part)
-            values = torch.stack(
-                [
-                    loss.rows(output[part], target),
-                    (loss.predict(output[part]) - target) ** 2,
-                    loss.deviance(output[part], target),
-                ]
-            )  # (3, m, C)
+            found = [measure(loss, output[part], target) for measure in MEASURES.values()]
+            values = torch.stack(found)  # (measures, m, C)
             # A member that overflows on rows it does not count must not spoil its sums with 0·∞.
             counted = torch.where(masks[:, part] > 0, values.unsqueeze(1), 0.0)
             self._sums[:, :, part] += counted.sum(-1, dtype=torch.float64)
 
     def on_validation_epoch_end(self) -> None:
         """Turn sums into the metrics of the epoch, ``(M,)`` each, and keep them in memory."""
-        loss, squared, deviance = self._sums / self.rows.counts
-        values = (*loss, *squared.sqrt(), *deviance)
+        means = zip(MEASURES, self._sums / self.rows.counts, strict=True)
+        values = [one for name, mean in means for one in (mean.sqrt() if name in ROOTS else mean)]
         measured = dict(zip(METRICS, values, strict=True))
         self.history.append(measured | self.penalty_values() | {"zeros": self.zero_share()})
 
@@ -226,7 +229,7 @@ class StackModule(pl.LightningModule):
         """Return the members' penalty in total and by layer (``train/penalty/hidden1``)."""
         total = torch.zeros(self.stack.size, dtype=torch.float64, device=self.device)
         values: dict[str, Tensor] = {}
-        for penalty in (*self.penalties, self.proximal):
+        for penalty in (*self.penalties, LpPenalty(1.0, self.proximal["l1"])):
             # asked anew: moving between devices may have replaced them
             for name, value in penalty(self.stack.stacked_parameters()).items():
                 key = f"train/penalty/{name.split('.', 1)[0]}"

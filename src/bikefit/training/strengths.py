@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bikefit.config import Settings
 from bikefit.nn.networks import Network, build
-from bikefit.nn.penalties import LpPenalty
+from bikefit.nn.penalties import PROXIMAL, LpPenalty
 from bikefit.nn.randomness import initialize
 from bikefit.nn.stacking import Stack, dropout_widths
 from bikefit.training.folds import read_pool
@@ -23,18 +23,20 @@ class Strengths:
 
     Args:
         penalty: λ by p of the norm and parameter name; zero strengths are left out.
-        proximal: λ of an L1 penalty that takes the proximal step, by parameter name.
+        proximal: of the steps in `PROXIMAL` by key and parameter name; zeros are left out.
         weight_decay: by parameter name.
     """
 
     penalty: dict[float, dict[str, float]]
-    proximal: dict[str, float]
+    proximal: dict[str, dict[str, float]]
     weight_decay: dict[str, float]
 
     def concern(self, metric: str) -> bool:
         """Say whether a member has what a metric measures: others in its stack may be penalised."""
         prefix = "train/penalty/"
-        named = [name for values in (*self.penalty.values(), self.proximal) for name in values]
+        named = [
+            name for values in (*self.penalty.values(), self.proximal["l1"]) for name in values
+        ]
         blocks = {name.split(".", 1)[0] for name in named}
         return not metric.startswith(prefix) or metric.removeprefix(prefix) in blocks
 
@@ -98,7 +100,7 @@ def strengths(settings: Settings, network: Network) -> Strengths:
     regularization = settings.regularization
     norms = {"l1": 1.0, "l2": 2.0, "lp": regularization.p_norm}
     penalty: dict[float, dict[str, float]] = {}
-    proximal: dict[str, float] = {}
+    proximal: dict[str, dict[str, float]] = {key: {} for key in PROXIMAL}
     decay: dict[str, float] = {}
     for name, parameter in network.named_parameters():
         block = name.split(".", 1)[0]
@@ -108,10 +110,13 @@ def strengths(settings: Settings, network: Network) -> Strengths:
         for key, p in norms.items():
             value = regularization.of(block, key) if counts else 0.0
             if value > 0 and key == "l1" and regularization.proximal:
-                proximal[name] = value
+                proximal[key][name] = value
             elif value > 0:
                 of_norm = penalty.setdefault(p, {})
                 of_norm[name] = of_norm.get(name, 0.0) + value
+        for key in (key for key in PROXIMAL if key not in norms):
+            if counts and (value := regularization.of(block, key)) > 0:
+                proximal[key][name] = value
     return Strengths(penalty, proximal, decay)
 
 
@@ -124,9 +129,12 @@ def penalties(strengths: Sequence[Strengths], device: torch.device) -> list[LpPe
     return found
 
 
-def proximal_penalty(strengths: Sequence[Strengths], device: torch.device) -> LpPenalty:
-    """Gather the L1 strengths of the members that take the proximal step."""
-    return LpPenalty(1.0, _by_name([member.proximal for member in strengths], device))
+def proximal_strengths(
+    strengths: Sequence[Strengths], device: torch.device
+) -> dict[str, dict[str, Tensor]]:
+    """Gather the members' strengths of each proximal step, ``(M,)`` by parameter name."""
+    keys = strengths[0].proximal
+    return {key: _by_name([one.proximal[key] for one in strengths], device) for key in keys}
 
 
 def _by_name(of_members: Sequence[dict[str, float]], device: torch.device) -> dict[str, Tensor]:

@@ -1,0 +1,71 @@
+"""The doors for Python are those of the shell."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+from types import FunctionType
+
+import pandas as pd
+import pytest
+
+import bikefit
+from bikefit import tracking
+from bikefit.train import TrainingError
+
+SMALL = [
+    "network.hidden=[4]", "training.epochs=2", "training.batch_size=64",
+    "hydra.launcher.processes=1",
+]  # fmt: skip
+
+
+def test_the_package_loads_nothing() -> None:
+    code = "import sys, bikefit; print(*{'torch', 'pandas', 'hydra', 'mlflow'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not done.stdout.strip()
+
+
+@pytest.mark.parametrize("name", ["compare", "predict"])
+def test_a_command_of_the_same_name_leaves_a_door_where_it_is(name: str) -> None:
+    module = importlib.import_module(f"bikefit.{name}")
+    assert callable(module.main)
+    assert isinstance(getattr(bikefit, name), FunctionType)
+
+
+def test_a_sweep_comes_back_compared(workplace: Path) -> None:
+    found = bikefit.sweep([*SMALL, "regularization.dropout=0,0.1,0.3", "seed=0,1"])
+    assert found.sweep == tracking.latest_sweep()
+    assert found.runs["dropout"].tolist() == [0, 0, 0.1, 0.1, 0.3, 0.3]
+    assert found.runs["val_loss"].notna().all()
+    assert found.ranking["seeds"].tolist() == [2, 2, 2]
+    assert found.ranking["val_loss"].is_monotonic_increasing
+    assert set(found.ranking["verdict"]) <= {"good fit", "underfitting", "overfitting", "undecided"}
+    # a mean of the two seeds' losses in each of the two epochs
+    best = found.runs[found.runs["configuration"] == found.ranking["configuration"][0]]
+    last = found.learning_curves["winner validation"].tolist()[-1]
+    assert last == pytest.approx(best["val_loss"].mean())
+    assert "validation loss" in found.train_against_validation().get_suptitle()
+    assert [axes.get_title(loc="left") for axes in found.curves().axes] == ["dropout p"]
+    assert found._repr_markdown_().startswith(f"**{found.ranking['configuration'][0]} has the")
+
+    again = bikefit.compare()
+    assert again.name.startswith("sweep ")
+    pd.testing.assert_frame_equal(again.ranking, found.ranking)
+
+
+def test_a_wrong_setting_is_raised_in_the_words_of_the_shell(workplace: Path) -> None:
+    with pytest.raises(TrainingError, match=r"regularization.dropout = 1.5: .* less than 1"):
+        bikefit.sweep([*SMALL, "regularization.dropout=0,1.5"])
+    with pytest.raises(tracking.TrackingError, match="no sweep in"):
+        bikefit.compare()
+
+
+def test_a_row_that_is_wrong_says_so(refitted: Path) -> None:
+    rows = pd.DataFrame({"at": ["2011-02-05T17:00"], "temp": [7], "humidity": [60],
+                         "windspeed": [12], "weather": ["sunny"]})  # fmt: skip
+    (answer,) = bikefit.predict(rows).to_dict("records")
+    assert answer["error"].startswith("weather = sunny: must be one of clear, mist")
+    with pytest.raises(tracking.TrackingError, match="no model models:/nobody@champion"):
+        bikefit.predict(rows, "models:/nobody@champion")
