@@ -6,6 +6,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bikefit.comparison.compared import Comparison
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -18,10 +22,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     try:
         sweeps = [tracking.recorded(options.record)] if options.record else options.sweep
-        _compare(sweeps or [tracking.latest_sweep()], options)
+        compared = _compare(sweeps or [tracking.latest_sweep()], options)
         if options.document:
-            sweep = sweeps[0] if sweeps else tracking.latest_sweep()
-            _renew(options.document, options.section, sweep)
+            _renew(options.document, options.section, compared[0])
     except (tracking.TrackingError, ConfigError, DataError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -56,15 +59,15 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def _compare(sweeps: Sequence[str], options: argparse.Namespace) -> None:
+def _compare(sweeps: Sequence[str], options: argparse.Namespace) -> list[Comparison]:
     from bikefit.comparison.compared import compare
     from bikefit.comparison.ranking import between, choice_sentence
     from bikefit.comparison.terminal import print_ranking
 
-    rankings = []
+    compared = []
     for sweep in sweeps:
         found = compare(sweep)
-        rankings.append(found.ranking)
+        compared.append(found)
         print(f"{found.name} ({sweep})\n")
         print_ranking(found.ranking)
         if options.one_standard_error:
@@ -74,25 +77,21 @@ def _compare(sweeps: Sequence[str], options: argparse.Namespace) -> None:
             from bikefit.comparison.report import write_report
             from bikefit.comparison.reports import write_reports
 
-            seen = (sweep, found.tracked, found.ranking)
-            write_reports(*seen, reports)
-            write_report(*seen, reports / "report.html", options.mlflow)
+            write_reports(found, reports)
+            write_report(found, reports / "report.html", options.mlflow)
             print(f"Written to {reports}/ and attached to the sweep's run in MLflow.")
-    if len(rankings) == 2:
-        print(between(*rankings))
+    if len(compared) == 2:
+        print(between(*(found.ranking for found in compared)))
+    return compared
 
 
-def _renew(file: Path, section: str, sweep: str) -> None:
+def _renew(file: Path, section: str, found: Comparison) -> None:
     """Put the table of a sweep into a section of a document."""
-    from bikefit.comparison.conclude import note
     from bikefit.comparison.folds import fold_table
-    from bikefit.comparison.parts import with_parts
     from bikefit.data.files import renew
-    from bikefit.tracking import read_runs
 
-    runs = with_parts(read_runs(sweep))
-    folded = "validation.folds" in runs and (runs["validation.folds"] > 1).any()
-    renew(file, section, fold_table(runs) if folded else note(runs))
+    folded = (found.runs["folds"] > 1).any()
+    renew(file, section, fold_table(found.tracked) if folded else found.note())
 
 
 if __name__ == "__main__":

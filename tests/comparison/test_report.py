@@ -15,7 +15,7 @@ import pytest
 from bikefit import tracking
 from bikefit.compare import main
 from bikefit.comparison import report
-from bikefit.comparison.conclude import conclude
+from bikefit.comparison.compared import compare
 from stores import add, result, settings
 
 HOSTILE = "<script>alert('bikes')</script>"
@@ -47,8 +47,7 @@ class Page(HTMLParser):
 
 def render(sweep: str) -> str:
     """The report of a sweep in the store."""
-    runs = tracking.read_runs(sweep)
-    return report.render(sweep, runs, conclude(sweep, runs))
+    return report.render(compare(sweep))
 
 
 def member(dropout: float, seed: int) -> tuple[Any, Any]:

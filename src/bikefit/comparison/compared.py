@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from bikefit import tracking
 from bikefit.comparison.conclude import conclude
 from bikefit.comparison.parts import with_parts
-from bikefit.comparison.ranking import comparison, winner_note
+from bikefit.comparison.ranking import FRACTION, comparison, story, winner_note
 from bikefit.comparison.verdicts import read_thresholds, verdicts
+
+if TYPE_CHECKING:  # pictures take a second to load, which a ranking need not wait for
+    from matplotlib.figure import Figure
+
+    from bikefit.comparison.curves import Series
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +44,19 @@ class Comparison:
         return pd.concat([comparison(self.tracked), said], axis=1)
 
     @cached_property
+    def series(self) -> list[Series]:
+        """The curves along every setting that varies alone, the best two of each."""
+        from bikefit.comparison.curves import find_series
+
+        return find_series(self.tracked, thresholds=read_thresholds())
+
+    @property
+    def whole(self) -> pd.DataFrame:
+        """The runs that are ranked: those on fewer rows answer step 8 and are no candidates."""
+        ranked = self.runs["configuration"].isin(self.ranking["configuration"])
+        return self.runs[ranked].reset_index(drop=True)
+
+    @cached_property
     def learning_curves(self) -> pd.DataFrame:
         """Losses by epoch of the runs that stand out: see `reports.learning_curves`."""
         from bikefit.comparison.reports import learning_curves
@@ -49,18 +67,25 @@ class Comparison:
         """Draw where every configuration stands, underfitting, overfitting or fitting well."""
         from bikefit.comparison.figures import train_against_validation
 
-        whole = self.runs["configuration"].isin(self.ranking["configuration"])
-        return train_against_validation(self.runs[whole], self.ranking)
+        return train_against_validation(self.whole, self.ranking)
 
     def curves(self) -> Figure:
         """Draw loss against every strength and width that the sweep varies, verdicts shaded."""
-        from bikefit.comparison.curves import find_series, overview
+        from bikefit.comparison.curves import overview
 
-        return overview(find_series(self.tracked, thresholds=read_thresholds()))
+        return overview(self.series)
+
+    def note(self) -> str:
+        """Tell its story in Markdown: who won, verdicts, step 8, and the rows that show it."""
+        from bikefit.comparison.curves import more_data
+
+        sizes = [more_data(one) for one in self.series if one.key == FRACTION]
+        more = " ".join(f"Would more data help? {said}" for said in sizes[:1])
+        return winner_note(self.ranking, shown=story(self.ranking), more=more)
 
     def _repr_markdown_(self) -> str:
         """What a notebook shows."""
-        return winner_note(self.ranking)
+        return self.note()
 
 
 def compare(sweep: str | None = None) -> Comparison:

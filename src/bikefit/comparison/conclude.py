@@ -6,7 +6,7 @@ import pandas as pd
 
 from bikefit import tracking
 from bikefit.comparison.parts import with_parts
-from bikefit.comparison.ranking import rank, story, whole, winner_note
+from bikefit.comparison.ranking import rank, whole
 from bikefit.comparison.verdicts import counts, read_thresholds, verdicts, with_verdicts
 
 
@@ -31,22 +31,6 @@ def conclude(sweep: str, runs: pd.DataFrame) -> pd.DataFrame:
         tracking.tag_verdicts(table[_is_news(table, runs)])
         tracking.log_counts(sweep, counts(table))
     return ranking
-
-
-def note(runs: pd.DataFrame) -> str:
-    """Tell the story of a sweep in Markdown: who won, verdicts, step 8, and the rows that show it.
-
-    Args:
-        runs: of :func:`bikefit.comparison.parts.with_parts`.
-    """
-    from bikefit.comparison import curves
-
-    thresholds = read_thresholds()
-    ranking = with_verdicts(rank(whole(runs), thresholds.confidence), runs, thresholds)
-    series = curves.find_series(runs, thresholds=thresholds)
-    sizes = [curves.more_data(one) for one in series if one.key == curves.FRACTION]
-    more = " ".join(f"Would more data help? {said}" for said in sizes[:1])
-    return winner_note(ranking, shown=story(ranking), more=more)
 
 
 def _is_news(table: pd.DataFrame, runs: pd.DataFrame) -> pd.Series:

@@ -10,7 +10,7 @@ import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -20,10 +20,8 @@ from matplotlib.figure import Figure
 from bikefit import tracking
 from bikefit.comparison import curves, mistakes, weights
 from bikefit.comparison.figures import plane, svg
-from bikefit.comparison.parts import with_parts
 from bikefit.comparison.ranking import (
     FRACTION,
-    comparison,
     failure_sentence,
     measure,
     noise_sentence,
@@ -33,8 +31,10 @@ from bikefit.comparison.ranking import (
     with_spread,
 )
 from bikefit.comparison.reports import history
-from bikefit.comparison.verdicts import read_thresholds, verdicts
 from bikefit.data.files import replacing
+
+if TYPE_CHECKING:
+    from bikefit.comparison.compared import Comparison
 
 ADDRESS = "http://127.0.0.1:5000"  # of `make ui`
 TOP = 12  # configurations in the table before it is folded up
@@ -86,11 +86,11 @@ class Section:
 
 @dataclass(frozen=True)
 class Sweep:
-    """What all sections are made from: runs, their table, ranking, and those that stand out."""
+    """What all sections are made from: a ranking, its runs, and those that stand out."""
 
-    runs: pd.DataFrame
     table: pd.DataFrame
     ranking: pd.DataFrame
+    series: Sequence[curves.Series]
     cast: Mapping[str, pd.Series]
     address: str
 
@@ -104,41 +104,32 @@ def address_of(address: str, experiment: object, run: str) -> str:
     return f"{address.rstrip('/')}/#/experiments/{experiment}/runs/{run}"
 
 
-def write_report(
-    sweep: str, runs: pd.DataFrame, ranking: pd.DataFrame, file: Path, address: str = ADDRESS
-) -> None:
+def write_report(found: Comparison, file: Path, address: str = ADDRESS) -> None:
     """Write the report of a sweep and attach it to the sweep's run.
 
     Args:
-        sweep: its run id.
-        runs: as :func:`bikefit.tracking.read_runs` gives them; at least one has a result.
-        ranking: of :func:`bikefit.comparison.conclude.conclude`.
+        found: what was compared; at least one run has a result.
         file: the HTML file.
         address: where MLflow's pages are served, for the links.
     """
     with replacing(file) as temporary:
-        temporary.write_text(render(sweep, runs, ranking, address), encoding="utf-8")
-    tracking.log_files(sweep, [file])
+        temporary.write_text(render(found, address), encoding="utf-8")
+    tracking.log_files(found.sweep, [file])
 
 
-def render(sweep: str, runs: pd.DataFrame, ranking: pd.DataFrame, address: str = ADDRESS) -> str:
+def render(found: Comparison, address: str = ADDRESS) -> str:
     """Return the HTML of :func:`write_report`, the same for the same runs."""
-    runs = with_parts(runs)
-    given = verdicts(runs, read_thresholds())
-    table = comparison(runs).assign(
-        experiment_id=runs["experiment_id"], verdict=given["verdict"], reason=given["reason"]
-    )
-    # Runs on fewer rows answer step 8 and stand in no ranking.
-    table = table[table["configuration"].isin(ranking["configuration"])].reset_index(drop=True)
-    known = Sweep(runs, table, ranking, curves.cast(table, ranking), address)
+    ranking, experiments = found.ranking, found.tracked.set_index("run_id")["experiment_id"]
+    table = found.whole.assign(experiment_id=found.whole["run_id"].map(experiments))
+    known = Sweep(table, ranking, found.series, curves.cast(table, ranking), address)
     environment = Environment(
         loader=PackageLoader("bikefit.comparison"), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     return environment.get_template("report.html.j2").render(
-        name=tracking.sweep_name(sweep), sweep=sweep, address=address, top=TOP,
-        link=address_of(address, runs["experiment_id"].iloc[0], sweep),
-        views=tracking.view_links(sweep, address),
+        name=found.name, sweep=found.sweep, address=address, top=TOP,
+        link=address_of(address, experiments.iloc[0], found.sweep),
+        views=tracking.view_links(found.sweep, address),
         sections=[section for section in _sections(known) if section.pictures or section.lead],
         runs=_runs(known), ranking=_ranking(known), unit=unit(ranking), **_first_screen(known),
     )  # fmt: skip
@@ -200,7 +191,6 @@ def _runs(sweep: Sweep) -> list[dict[str, Any]]:
 
 
 def _sections(sweep: Sweep) -> Iterable[Section]:
-    series = curves.find_series(sweep.runs, thresholds=read_thresholds())
     yield Section(
         "Where every configuration stands",
         ["Low and near the diagonal is a good fit; far above it, a network knows its training rows "
@@ -208,11 +198,11 @@ def _sections(sweep: Sweep) -> Iterable[Section]:
         [Picture(plane(sweep.table, sweep.ranking),
                  "Bars: ± a standard deviation; faint points: seeds.")],
     )  # fmt: skip
-    yield _flexibility(series)
-    yield _data_size(series)
+    yield _flexibility(sweep.series)
+    yield _data_size(sweep.series)
     yield _learning(sweep)
     yield _mistakes(sweep)
-    yield _weights(sweep, series)
+    yield _weights(sweep)
 
 
 def _flexibility(series: Sequence[curves.Series]) -> Section:
@@ -312,7 +302,7 @@ def _left_out(known: Mapping[str, pd.DataFrame], shown: Sequence[str]) -> list[s
     return [f"Errors by {names} are left out: no group has {mistakes.FEWEST} validation rows."]
 
 
-def _weights(sweep: Sweep, series: Sequence[curves.Series]) -> Section:
+def _weights(sweep: Sweep) -> Section:
     found = {role: tracking.read_weights(run["run_id"]) for role, run in sweep.cast.items()}
     known = {role: weights.matrices(w) for role, w in found.items() if w is not None}
     if not known:
@@ -327,7 +317,7 @@ def _weights(sweep: Sweep, series: Sequence[curves.Series]) -> Section:
         )
         for layer in list(layers)[:LAYERS]
     ]
-    paths = (_path(one) for one in series if one.direction < 0)
+    paths = (_path(one) for one in sweep.series if one.direction < 0)
     return Section("Weights", [], [*(path for path in paths if path), *pictures])
 
 

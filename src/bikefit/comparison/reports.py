@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from bikefit import tracking
-from bikefit.comparison.parts import with_parts
-from bikefit.comparison.ranking import comparison, measure, winner
-from bikefit.comparison.verdicts import VERDICTS, read_thresholds, verdicts
+from bikefit.comparison.ranking import measure, winner
+from bikefit.comparison.verdicts import counts
 from bikefit.data.files import replacing, write_json
+
+if TYPE_CHECKING:
+    from bikefit.comparison.compared import Comparison
 
 PARTS = {"train": "train", "val": "validation"}
 WINNER = (
@@ -21,41 +23,34 @@ WINNER = (
 )  # fmt: skip
 
 
-def write_reports(sweep: str, runs: pd.DataFrame, ranking: pd.DataFrame, folder: Path) -> None:
-    """Write the comparison of a sweep, and attach its table and its picture to the sweep's run.
+def write_reports(found: Comparison, folder: Path) -> None:
+    """Write the comparison of a sweep, and attach its table and its pictures to the sweep's run.
 
     Args:
-        sweep: id of the sweep's run.
-        runs: as :func:`bikefit.tracking.read_runs` gives them.
-        ranking: of :func:`bikefit.comparison.conclude.conclude`.
+        found: what was compared.
         folder: where to write.
 
     Raises:
         TrackingError: no run of the sweep has a result.
     """
-    from bikefit.comparison.curves import find_series, overview
-    from bikefit.comparison.figures import save, train_against_validation
+    from bikefit.comparison.figures import save
 
-    runs = with_parts(runs)
-    table = comparison(runs)
+    table, ranking = found.runs, found.ranking
     if winner(ranking) is None:
         reasons = "; ".join(table["failure"].dropna().astype(str).head(3)) or "none is recorded"
-        raise tracking.TrackingError(f"sweep {sweep}: no run has a result; reasons: {reasons}")
-    given = verdicts(runs, read_thresholds())[["verdict", "reason"]]
-    write_csv(folder / "comparison.csv", pd.concat([table, given], axis=1))
-    write_json(folder / "metrics.json", metrics(ranking) | {"verdicts": _counts(ranking)})
+        raise tracking.TrackingError(
+            f"sweep {found.sweep}: no run has a result; reasons: {reasons}"
+        )  # fmt: skip
+    write_csv(folder / "comparison.csv", table)
+    write_json(folder / "metrics.json", metrics(ranking) | {"verdicts": counts(ranking)})
     write_csv(folder / "plots/losses.csv", losses(ranking))
-    write_csv(folder / "plots/learning_curves.csv", learning_curves(table, ranking))
-    whole = table[table["configuration"].isin(ranking["configuration"])]
-    pictures = {
-        "comparison.png": train_against_validation(whole, ranking),
-        "curves.png": overview(find_series(runs, thresholds=read_thresholds())),
-    }
+    write_csv(folder / "plots/learning_curves.csv", found.learning_curves)
+    pictures = {"comparison.png": found.train_against_validation(), "curves.png": found.curves()}
     for name, figure in pictures.items():
         with replacing(folder / name) as temporary:
             save(figure, temporary)
     written = ("comparison.csv", *pictures)
-    tracking.log_files(sweep, [folder / name for name in written])
+    tracking.log_files(found.sweep, [folder / name for name in written])
 
 
 def write_csv(path: Path, table: pd.DataFrame) -> None:
@@ -75,11 +70,6 @@ def metrics(ranking: pd.DataFrame) -> dict[str, Any]:
             row["kind"]: _numbers(row, ("val_loss", "val_rmse")) for _, row in best.iterrows()
         },
     }
-
-
-def _counts(ranking: pd.DataFrame) -> dict[str, int]:
-    """How many configurations got each verdict."""
-    return {name: int((ranking["verdict"] == name).sum()) for name in VERDICTS}
 
 
 def _numbers(row: pd.Series, names: Sequence[str]) -> dict[str, Any]:
