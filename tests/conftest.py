@@ -117,3 +117,12 @@ def refitted(refit_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pa
     tracking.client.cache_clear()
     yield refit_folder
     tracking.client.cache_clear()
+
+
+@pytest.fixture
+def quick(workplace: Path) -> list[str]:
+    """Overrides of a small sweep in the :func:`workplace`."""
+    return [
+        "network.hidden=[4]", "training.epochs=2", "training.batch_size=64",
+        "hydra.launcher.processes=1",
+    ]  # fmt: skip
