@@ -117,10 +117,11 @@ def test_short_networks_and_dropout_of_the_inputs(
     assert_evaluates_alike(one)
 
 
+@pytest.mark.parametrize("activation", [name for name in ACTIVATIONS if name != "identity"])
 @pytest.mark.parametrize("norm", ["none", "before", "after"])
-def test_gradients_are_slopes(norm: str) -> None:
-    """Of the first member's weights, against differences of the outputs."""
-    stack = make(norm=norm)
+def test_gradients_are_slopes(norm: str, activation: str) -> None:
+    """Of the second member's weights, against differences of the outputs."""
+    stack = make(activation, norm)
     (x, slope), streams = rows_of(1), [0, 0, 0]
     noise = noise_of(stack, SEEDS)
     weight = stack.stacked_parameters()["hidden1.linear.weight"]

@@ -31,14 +31,11 @@ NONE, BEFORE, AFTER = 0, 1, 2  # where batch norm stands to the activation; as i
 CACHE = 3 * 2**19
 LEAST = 4
 
-# Activations that no compiled pass has; torch's own are quicker than a loop with an exponential.
-# The backward functions take the gradient and what the activation was given.
-OTHERS: dict[type[nn.Module], Callable[[Tensor, Tensor], Tensor]] = {
-    nn.GELU: torch.ops.aten.gelu_backward,
-    nn.SiLU: torch.ops.aten.silu_backward,
-    nn.Tanh: lambda g, x: torch.ops.aten.tanh_backward(g, x.tanh()),
-    nn.Sigmoid: lambda g, x: torch.ops.aten.sigmoid_backward(g, x.sigmoid()),
-}
+# The activations that compiled passes have, by their numbers in kernels.
+IDENTITY, RELU = 0, 1
+ACTIVATIONS: dict[type[nn.Module], int] = {
+    nn.ReLU: RELU, nn.GELU: 2, nn.SiLU: 3, nn.Tanh: 4, nn.Sigmoid: 5,
+}  # fmt: skip
 
 
 @dataclass
@@ -49,22 +46,20 @@ class Block:
         linear: M linear layers.
         norm: where batch norm stands to the activation.
         batch_norm: the layer, where there is one.
-        relu: whether the activation is ReLU.
-        other: another activation, where there is one.
+        activation: its number.
         dropout: name and layer, where there is one.
     """
 
     linear: StackedLinear
     norm: int = NONE
     batch_norm: BatchNorm | None = None
-    relu: bool = False
-    other: nn.Module | None = None
+    activation: int = IDENTITY
     dropout: tuple[str, Dropout] | None = None
 
     @property
     def bare(self) -> bool:
         """Whether nothing follows the linear layer."""
-        return not (self.batch_norm or self.relu or self.other or self.dropout)
+        return not (self.batch_norm or self.activation or self.dropout)
 
 
 def fuse(stack: Stack) -> Fused | None:
@@ -107,16 +102,14 @@ def _take(block: Block, name: str, layer: nn.Module) -> bool:
     if isinstance(layer, Dropout):
         block.dropout = (name, layer)
         return True
-    active = block.relu or block.other is not None
+    active = block.activation != IDENTITY
     if type(layer) is BatchNorm:
         free = block.batch_norm is None
         block.batch_norm, block.norm = layer, AFTER if active else BEFORE
         return free
-    block.relu, block.other = type(layer) is nn.ReLU, layer
-    if block.relu:
-        block.other = None
+    block.activation = ACTIVATIONS.get(type(layer), IDENTITY)
     exact = getattr(layer, "approximate", "none") == "none"
-    known = block.relu or (type(layer) in OTHERS and exact and not getattr(layer, "inplace", False))
+    known = block.activation != IDENTITY and exact
     return known and not active and block.norm != AFTER
 
 
@@ -141,6 +134,7 @@ class Fused:
             id(p): torch.empty_like(p, requires_grad=False) for p in stack.parameters()
         }
         self.space: dict[tuple[Any, ...], Tensor] = {}
+        self.none = torch.empty(0, 0, 0, dtype=self.dtype)
         self.limits = {name: _limits(layer) for name, layer in stack.dropouts().items()}
 
     def parts(self, rows: int) -> Iterator[slice]:
@@ -228,8 +222,8 @@ class Fused:
                 return z.squeeze(1)
             else:
                 torch.bmm(block.weight, inputs, out=z)
-            self.kernels.activate(z.numpy(), block.bias.numpy(), block.relu)
-            inputs = z if block.other is None else block.other(z)
+            self.kernels.activate(z.numpy(), block.bias.numpy(), block.activation)
+            inputs = z
         assert inputs is not None
         return inputs.squeeze(1)
 
@@ -257,7 +251,7 @@ class Fused:
                 scale, shift = _scaled(block.batch_norm, part)
             if block.dropout:
                 scale, shift = self._kept_share(block.dropout[1], part, scale, shift)
-            found.append(Folded(weight, bias, block.relu, block.other))
+            found.append(Folded(weight, bias, block.activation))
         return found
 
     def _kept_share(
@@ -297,7 +291,7 @@ class Fused:
         x = self._memory("features", 0, (members, columns, rows))
         for stream, start, stop in self.runs:
             x[start:stop] = features[stream].mT
-        self._pass(x, x, NONE, None, None, False, self._drawn(*self.first))
+        self._pass((x, self.none, x), self._drawn(*self.first))
         return x.mT
 
     def _product(self, index: int, block: Block, inputs: Tensor | None) -> Tensor:
@@ -333,75 +327,51 @@ class Fused:
 
     def _through(self, index: int, block: Block, z: Tensor) -> Tensor:
         """Return a block's outputs ``(m, E, B)``, and keep what the way back needs."""
+        shape = tuple(z.shape)
+        sloping = block.activation > RELU
+        between = sloping and block.norm != NONE
+        middle = self._memory("middle", index, shape) if between else self.none
+        out = self._memory("output", index, shape) if sloping or block.norm != NONE else z
+        self.kept.append((z, middle, out))
         drawn = self._drawn(*block.dropout) if block.dropout else None
-        bias = block.linear.bias
-        first = NONE if block.other is not None and block.norm == AFTER else block.norm
-        out = z if first == NONE else self._memory("output", index, tuple(z.shape))
-        norm = block.batch_norm if first != NONE else None
-        if block.other is None:
-            self._pass(z, out, first, bias, norm, block.relu, drawn)
-            self.kept.append((z, out, out))
-            return out
-        self._pass(z, out, first, bias, norm, False, None)
-        active = block.other(out)
-        last = active
-        if block.norm == AFTER:
-            last = self._memory("output", index, tuple(z.shape))
-            self._pass(active, last, AFTER, None, block.batch_norm, False, drawn)
-        elif drawn is not None:
-            self._pass(active, active, NONE, None, None, False, drawn)
-        self.kept.append((z, active if block.norm == AFTER else out, last))
-        return last
-
-    def _through_backward(self, index: int, block: Block, gradient: Tensor) -> None:
-        """Turn the gradient of a block's outputs into that of its products, in place."""
-        z, middle, out = self.kept[index]
-        drawn = self._drawn(*block.dropout) if block.dropout else None
-        bias, norm = block.linear.bias, block.batch_norm
-        if block.other is None:
-            self._pass_backward(gradient, z, out, block.norm, bias, norm, block.relu, drawn)
-            return
-        if block.norm == AFTER:
-            self._pass_backward(gradient, middle, out, AFTER, None, norm, False, drawn)
-        elif drawn is not None:
-            self._pass_backward(gradient, out, out, NONE, None, None, False, drawn)
-        given = z if block.norm == AFTER else middle
-        gradient.copy_(OTHERS[type(block.other)](gradient, given))
-        if block.norm == BEFORE:
-            self._pass_backward(gradient, z, out, BEFORE, bias, norm, False, None)
-        elif bias is not None:
-            self._pass_backward(gradient, z, out, NONE, bias, None, False, None)
+        self._pass(self.kept[-1], drawn, block, block.linear.bias)
+        return out
 
     def _pass(
-        self, z: Tensor, out: Tensor, norm: int, bias: Tensor | None, layer: BatchNorm | None,
-        relu: bool, drawn: tuple[np.ndarray, ...] | None,
+        self, kept: tuple[Tensor, Tensor, Tensor], drawn: tuple[np.ndarray, ...] | None,
+        block: Block | None = None, bias: Tensor | None = None,
     ) -> None:  # fmt: skip
-        gamma, beta, eps, mean, variance = self._norm(layer)
-        if norm != NONE and z.shape[-1] < 2:
+        """Turn products into outputs: all that follows them in a block, or dropout alone."""
+        rows = kept[0].shape[-1]
+        norm, activation = (block.norm, block.activation) if block else (NONE, IDENTITY)
+        if norm != NONE and rows < 2:
             raise ValueError(
                 "batch normalization needs at least 2 rows in a training batch, got "
-                f"{z.shape[-1]}; choose a larger training.batch_size"
+                f"{rows}; choose a larger training.batch_size"
             )
+        layer = block.batch_norm if block else None
+        gamma, beta, eps, mean, variance = self._norm(layer)
         self.kernels.forward(
-            z.numpy(), out.numpy(), self._of(bias).numpy(), norm, gamma.numpy(), beta.numpy(), eps,
-            mean.numpy(), variance.numpy(), relu, *(drawn or self._undrawn()),
+            *(array.numpy() for array in kept), self._of(bias).numpy(), norm, gamma.numpy(),
+            beta.numpy(), eps, mean.numpy(), variance.numpy(), activation,
+            *(drawn or self._undrawn()),
         )  # fmt: skip
         if layer is not None:
-            rows = z.shape[-1]
             layer.running_mean[self.part].lerp_(mean, layer.momentum)
             layer.running_var[self.part].lerp_(variance * (rows / (rows - 1)), layer.momentum)
 
-    def _pass_backward(
-        self, gradient: Tensor, z: Tensor, out: Tensor, norm: int, bias: Tensor | None,
-        layer: BatchNorm | None, relu: bool, drawn: tuple[np.ndarray, ...] | None,
-    ) -> None:  # fmt: skip
+    def _through_backward(self, index: int, block: Block, gradient: Tensor) -> None:
+        """Turn the gradient of a block's outputs into that of its products, in place."""
+        layer = block.batch_norm
         gamma, _, eps, mean, variance = self._norm(layer)
+        drawn = self._drawn(*block.dropout) if block.dropout else None
         of_weight = self._gradient(None if layer is None else layer.weight)
         of_shift = self._gradient(None if layer is None else layer.bias)
+        z, middle, out = (kept.numpy() for kept in self.kept[index])
         self.kernels.backward(
-            gradient.numpy(), z.numpy(), out.numpy(), norm, gamma.numpy(), eps, mean.numpy(),
-            variance.numpy(), relu, *(drawn or self._undrawn()), self._gradient(bias).numpy(),
-            of_weight.numpy(), of_shift.numpy(),
+            gradient.numpy(), z, middle, out, block.norm, gamma.numpy(), eps, mean.numpy(),
+            variance.numpy(), block.activation, *(drawn or self._undrawn()),
+            self._gradient(block.linear.bias).numpy(), of_weight.numpy(), of_shift.numpy(),
         )  # fmt: skip
 
     def _norm(self, layer: BatchNorm | None) -> tuple[Tensor, Tensor, Any, Tensor, Tensor]:
@@ -464,8 +434,7 @@ class Folded:
 
     weight: Tensor
     bias: Tensor
-    relu: bool
-    other: nn.Module | None
+    activation: int
 
 
 def _scaled(layer: BatchNorm, part: slice) -> tuple[Tensor, Tensor]:
