@@ -84,6 +84,11 @@ def assert_evaluates_alike(stack: Stack) -> None:
     torch.testing.assert_close(fused.evaluate(x, None, 5), stack(x).detach())
     seen = (x - shift[:, None]) / scale[:, None]
     torch.testing.assert_close(fused.evaluate(x, (shift, scale), 5), stack(seen).detach())
+    noise = noise_of(stack, SEEDS)
+    thinned = fused.evaluate(x, None, 5, noise)
+    torch.testing.assert_close(thinned, stack.subnetworks(x, noise).detach())
+    thinned = fused.evaluate(x, (shift, scale), 5, noise)
+    torch.testing.assert_close(thinned, stack.subnetworks(seen, noise).detach())
 
 
 @pytest.mark.parametrize(

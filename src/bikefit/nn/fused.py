@@ -12,10 +12,10 @@ are, and all that batch norm sums lies side by side.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -36,6 +36,10 @@ IDENTITY, RELU = 0, 1
 ACTIVATIONS: dict[type[nn.Module], int] = {
     nn.ReLU: RELU, nn.GELU: 2, nn.SiLU: 3, nn.Tanh: 4, nn.Sigmoid: 5,
 }  # fmt: skip
+
+
+# What units are multiplied by and what is added then, (m, E) each.
+Scaled: TypeAlias = tuple[Tensor, Tensor]
 
 
 @dataclass
@@ -160,8 +164,8 @@ class Fused:
             part: the members.
         """
         self.part, self.noise, self.runs = part, noise, _runs(streams[part])
-        if self.first and self.first[0] in noise:
-            self.x = self._dropped_features(features)
+        if self._drops(self.first):
+            self.x = self._dropped([features[stream] for stream in streams[part]]).mT
             self.runs = [(m, m, m + 1) for m in range(len(self.x))]
         else:
             self.x = features
@@ -189,7 +193,10 @@ class Fused:
     # evaluation
 
     @torch.no_grad()
-    def evaluate(self, features: Tensor, seen: tuple[Tensor, Tensor] | None, piece: int) -> Tensor:
+    def evaluate(
+        self, features: Tensor, seen: tuple[Tensor, Tensor] | None, piece: int,
+        noise: Mapping[str, Noise] | None = None,
+    ) -> Tensor:  # fmt: skip
         """Return all members' outputs in evaluation mode, ``(M, C)``.
 
         Batch norm is part of the weights here, and so is what members subtract from their
@@ -199,23 +206,34 @@ class Fused:
             features: ``(C, D)``.
             seen: what is subtracted and divided by, ``(M, D)`` each; None for nothing.
             piece: rows that go through the layers at once.
+            noise: of the C rows, by the name of a dropout layer that drops units all the same.
         """
+        self.noise = noise or {}
         output = features.new_empty(self.stack.size, len(features))
         for part in self.parts(piece):
-            blocks = self._folded(part, seen)
+            self.part = part
+            blocks = self._folded(seen)
             for start in range(0, len(features), piece):
-                rows = features[start : start + piece]
-                output[part, start : start + piece] = self._evaluate(blocks, rows.mT)
+                rows = slice(start, start + piece)
+                output[part, rows] = self._evaluate(blocks, features, seen, rows)
         return output
 
-    def _evaluate(self, blocks: Sequence[Folded], x: Tensor) -> Tensor:
-        """Return the outputs of some members, ``(D, C)`` to ``(m, C)``."""
+    def _evaluate(
+        self, blocks: Sequence[Folded], features: Tensor, seen: tuple[Tensor, Tensor] | None,
+        rows: slice,
+    ) -> Tensor:  # fmt: skip
+        """Return the part's outputs for some rows, ``(m, C)``."""
+        x = features[rows]
         inputs = None
+        if self._drops(self.first):
+            own = range(self.part.start, self.part.stop)
+            as_seen = [x if seen is None else (x - seen[0][m]) / seen[1][m] for m in own]
+            inputs = self._dropped(as_seen, rows)
         for index, block in enumerate(blocks):
             members, units, columns = block.weight.shape
-            z = self._memory("evaluation", index, (members, units, x.shape[-1]))
+            z = self._memory("evaluation", index, (members, units, len(x)))
             if inputs is None:
-                torch.mm(block.weight.view(-1, columns), x, out=z.view(-1, x.shape[-1]))
+                torch.mm(block.weight.view(-1, columns), x.mT, out=z.view(-1, len(x)))
             elif index == len(blocks) - 1:
                 weight, bias = block.weight.squeeze(1).numpy(), block.bias.squeeze(1).numpy()
                 self.kernels.one_unit(inputs.numpy(), weight, bias, z.squeeze(1).numpy())
@@ -223,45 +241,57 @@ class Fused:
             else:
                 torch.bmm(block.weight, inputs, out=z)
             self.kernels.activate(z.numpy(), block.bias.numpy(), block.activation)
+            if block.dropout:
+                if block.scaled:
+                    scale, shift = block.scaled
+                    z.mul_(scale.unsqueeze(-1)).add_(shift.unsqueeze(-1))
+                self._pass((z, self.none, z), self._drawn(*block.dropout, rows))
             inputs = z
         assert inputs is not None
         return inputs.squeeze(1)
 
-    def _folded(self, part: slice, seen: tuple[Tensor, Tensor] | None) -> list[Folded]:
-        """Write all that is linear in evaluation mode into the linear layers."""
+    def _folded(self, seen: tuple[Tensor, Tensor] | None) -> list[Folded]:
+        """Write all that is linear in evaluation mode into the part's linear layers."""
         found: list[Folded] = []
-        scale, shift = None, None  # of what comes before the next linear layer, (m, D)
-        if seen is not None:
-            scale = 1.0 / seen[1][part]
-            shift = -seen[0][part] * scale
+        scaled: Scaled | None = None  # what comes before the next linear layer
+        if seen is not None and not self._drops(self.first):
+            scale = 1.0 / seen[1][self.part]
+            scaled = scale, -seen[0][self.part] * scale
         if self.first:
-            scale, shift = self._kept_share(self.first[1], part, scale, shift)
+            scaled = self._kept_share(self.first, scaled)
         for block in self.blocks:
-            weight, bias = block.linear.weight[part], block.linear.bias
-            bias = weight.new_zeros(weight.shape[:2]) if bias is None else bias[part]
-            if shift is not None:
-                bias = bias + (weight @ shift.unsqueeze(-1)).squeeze(-1)
-            if scale is not None:
-                weight = weight * scale.unsqueeze(1)
-            scale, shift = None, None
+            weight, bias = self._of(block.linear.weight), block.linear.bias
+            bias = weight.new_zeros(weight.shape[:2]) if bias is None else self._of(bias)
+            if scaled is not None:
+                bias = bias + (weight * scaled[1].unsqueeze(1)).sum(-1)
+                weight = weight * scaled[0].unsqueeze(1)
+            scaled = None
             if block.batch_norm is not None and block.norm == BEFORE:
-                factor, added = _scaled(block.batch_norm, part)
+                factor, added = _scaled(block.batch_norm, self.part)
                 weight, bias = weight * factor.unsqueeze(-1), bias * factor + added
             elif block.batch_norm is not None:
-                scale, shift = _scaled(block.batch_norm, part)
+                scaled = _scaled(block.batch_norm, self.part)
+            if self._drops(block.dropout):
+                found.append(Folded(weight, bias, block.activation, block.dropout, scaled))
+                scaled = None
+                continue
             if block.dropout:
-                scale, shift = self._kept_share(block.dropout[1], part, scale, shift)
+                scaled = self._kept_share(block.dropout, scaled)
             found.append(Folded(weight, bias, block.activation))
         return found
 
-    def _kept_share(
-        self, layer: Dropout, part: slice, scale: Tensor | None, shift: Tensor | None
-    ) -> tuple[Tensor | None, Tensor | None]:
-        """Multiply by 1 - p where dropout does that in evaluation mode."""
-        if layer.scaling != "lecture" or not layer.p[part].any():
-            return scale, shift
-        kept = (1.0 - layer.p[part]).unsqueeze(-1)
-        return kept if scale is None else scale * kept, None if shift is None else shift * kept
+    def _drops(self, dropout: tuple[str, Dropout] | None) -> bool:
+        return dropout is not None and dropout[0] in self.noise
+
+    def _kept_share(self, dropout: tuple[str, Dropout], scaled: Scaled | None) -> Scaled | None:
+        """Multiply by 1 - p, ``(m, 1)``, where dropout does that in evaluation mode."""
+        layer = dropout[1]
+        p = layer.p[self.part]
+        if layer.scaling != "lecture" or not p.any() or self._drops(dropout):
+            return scaled
+        kept = (1.0 - p).unsqueeze(-1)
+        scale, shift = scaled or (torch.ones_like(kept), torch.zeros_like(kept))
+        return scale * kept, shift * kept
 
     def _of(self, parameter: Tensor | None) -> Tensor:
         """The part's values of a parameter; empty for none."""
@@ -283,16 +313,14 @@ class Fused:
             self.space[key] = torch.empty(shape, dtype=self.dtype)
         return self.space[key]
 
-    def _dropped_features(self, features: Tensor) -> Tensor:
-        """Drop features ``(S, B, D)`` for each member: ``(m, B, D)``, unit-major in memory."""
+    def _dropped(self, features: Sequence[Tensor], rows: slice = slice(None)) -> Tensor:
+        """Drop features, ``(B, D)`` of each member of the part: ``(m, D, B)``."""
         assert self.first is not None
-        members = self.part.stop - self.part.start
-        rows, columns = features.shape[-2:]
-        x = self._memory("features", 0, (members, columns, rows))
-        for stream, start, stop in self.runs:
-            x[start:stop] = features[stream].mT
-        self._pass((x, self.none, x), self._drawn(*self.first))
-        return x.mT
+        x = self._memory("features", 0, (len(features), *features[0].mT.shape))
+        for own, read in zip(x, features, strict=True):
+            own.copy_(read.mT)
+        self._pass((x, self.none, x), self._drawn(*self.first, rows))
+        return x
 
     def _product(self, index: int, block: Block, inputs: Tensor | None) -> Tensor:
         """Multiply by the weights: ``(m, E, B)``; members that share rows in one product."""
@@ -385,14 +413,16 @@ class Fused:
         variance = self._memory("variance", id(layer), tuple(weight.shape))
         return weight, self._of(layer.bias), number(layer.eps), mean, variance
 
-    def _drawn(self, name: str, layer: Dropout) -> tuple[np.ndarray, ...] | None:
+    def _drawn(
+        self, name: str, layer: Dropout, rows: slice = slice(None)
+    ) -> tuple[np.ndarray, ...] | None:
         """Return noise, position, threshold and scale of a layer that drops, for the part."""
         noise = self.noise.get(name)
         if noise is None:
             return None
         threshold, scale = self.limits[name]
-        position = noise.position[self.part].numpy()
-        return noise.bits.numpy(), position, threshold[self.part], scale[self.part]
+        bits = np.ascontiguousarray(noise.bits.numpy()[..., rows])
+        return bits, noise.position[self.part].numpy(), threshold[self.part], scale[self.part]
 
     def _undrawn(self) -> tuple[np.ndarray, ...]:
         none = np.empty(0, np.int32)
@@ -430,14 +460,23 @@ class Fused:
 
 @dataclass
 class Folded:
-    """A block in evaluation mode: a linear layer ``(m, E, D)``, ``(m, E)`` and its activation."""
+    """A block in evaluation mode.
+
+    Args:
+        weight, bias: of the linear layer, ``(m, E, D)`` and ``(m, E)``.
+        activation: its number.
+        dropout: name and layer where units are dropped all the same.
+        scaled: what comes between activation and dropout then.
+    """
 
     weight: Tensor
     bias: Tensor
     activation: int
+    dropout: tuple[str, Dropout] | None = None
+    scaled: Scaled | None = None
 
 
-def _scaled(layer: BatchNorm, part: slice) -> tuple[Tensor, Tensor]:
+def _scaled(layer: BatchNorm, part: slice) -> Scaled:
     """Return what batch norm multiplies by and what it adds in evaluation mode, ``(m, E)``."""
     scale = layer.weight[part] * torch.rsqrt(layer.running_var[part] + layer.eps)
     return scale, layer.bias[part] - layer.running_mean[part] * scale

@@ -1,8 +1,8 @@
 """Compiled loops for what stands between two products: one pass over memory each way.
 
 Arrays are unit-major, ``(M, E, B)``: the B values of a unit lie side by side. Whatever is done to
-a unit (bias, batch norm, activation, dropout) is done while its values are in the fastest cache, and
-sums over rows run over neighbours. All kernels expect C-contiguous arrays of one floating type.
+a unit (bias, batch norm, activation, dropout) is done while its values are in the fastest cache,
+and sums over rows run over neighbours. All kernels expect C-contiguous arrays of one floating type.
 
 numba compiles at the first call and keeps the result: beside this file, or in the user's cache
 folder where that place is read-only; the variable ``NUMBA_CACHE_DIR`` names another.

@@ -95,21 +95,17 @@ def _thinned_train_loss(module: StackModule) -> Tensor:
 
     That is what dropout trains for. The noise is the same at every call.
     """
-    rows, stack = module.rows, module.stack
+    rows = module.rows
     loss = Loss(module.loss_name, rows.target_mean, rows.target_std)
     noise = _noise(module, purpose="unfinished")
     size = PIECE if noise.widths else CHUNK
     total = torch.zeros_like(rows.counts[0])
     for start in range(0, len(rows.target), size):
-        piece = slice(start, start + size)
+        piece = slice(start, min(start + size, len(rows.target)))
         target, mask = rows.target[piece], rows.masks[0][rows.fold_of, piece]
         if not mask.any():
             continue
-        if noise.widths:
-            output = stack.subnetworks(rows.seen(piece), noise.draw(len(target)))
-        else:
-            output = module.outputs(start)
-        values = loss.rows(output, target)
+        values = loss.rows(module.evaluate(piece, noise.draw(len(target))), target)
         total += torch.where(mask > 0, values, 0.0).sum(-1, dtype=torch.float64)
     return total / rows.counts[0]
 
@@ -132,17 +128,15 @@ def average(module: StackModule, samples: int) -> dict[str, Tensor]:
         ``averaged/val/spread``, the mean standard deviation over the samples (bikes/hour);
         ``(M,)`` each.
     """
-    rows, stack = module.rows, module.stack
+    rows = module.rows
     loss = Loss(module.loss_name, rows.target_mean, rows.target_std)
     noise = _noise(module, purpose="averaging")
-    sums = torch.zeros(4, stack.size, dtype=torch.float64, device=rows.features.device)
+    sums = torch.zeros(4, module.stack.size, dtype=torch.float64, device=rows.features.device)
     for start in range(0, len(rows.target), CHUNK):
-        features, (target, masks) = rows.seen(slice(start, start + CHUNK)), rows.chunk(start)
+        target, masks = rows.chunk(start)
+        chunk = slice(start, start + len(target))
         drawn = torch.stack(
-            [
-                loss.predict(stack.subnetworks(features, noise.draw(len(target))))
-                for _ in range(samples)
-            ]
+            [loss.predict(module.evaluate(chunk, noise.draw(len(target)))) for _ in range(samples)]
         )
         mean, spread = drawn.mean(dim=0), drawn.std(dim=0, correction=0)
         output = loss.output(mean)
