@@ -13,6 +13,7 @@ import pytest
 
 import bikefit
 from bikefit import tracking
+from bikefit.data.stage import DataError
 from bikefit.train import TrainingError
 
 SMALL = [
@@ -67,5 +68,5 @@ def test_a_row_that_is_wrong_says_so(refitted: Path) -> None:
                          "windspeed": [12], "weather": ["sunny"]})  # fmt: skip
     (answer,) = bikefit.predict(rows).to_dict("records")
     assert answer["error"].startswith("weather = sunny: must be one of clear, mist")
-    with pytest.raises(tracking.TrackingError, match="no model models:/nobody@champion"):
+    with pytest.raises(DataError, match="no model models:/nobody@champion"):
         bikefit.predict(rows, "models:/nobody@champion")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -12,6 +14,7 @@ import bikefit
 from bikefit.final.model import load
 from bikefit.predict import MODEL, main
 from bikefit.tracking import registry
+from bikefit.tracking.store import model_files
 
 pytestmark = pytest.mark.slow  # a sweep and its refit come first
 
@@ -36,6 +39,33 @@ def test_one_hour_in_a_sentence(refitted: Path, capsys: pytest.CaptureFixture[st
         f"{answer['high']:.0f} in 9 of 10 such hours\n"
     )
     assert 0 <= answer["low"] < answer["expected"] < answer["high"]
+
+
+def test_a_store_on_this_machine_is_asked_without_mlflow(
+    refitted: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = (
+        "import sys; from bikefit.predict import main\n"
+        "main(sys.argv[1:])\n"
+        "print({'mlflow', 'sklearn', 'scipy.stats', 'numba'} & set(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *ASKED], capture_output=True, text=True, check=True
+    )
+    assert main(ASKED) == 0
+    assert done.stdout == f"{capsys.readouterr().out}set()\n"
+
+
+def test_a_version_is_found_by_number_and_alias(refitted: Path) -> None:
+    database = Path("mlflow.db")
+    for uri in ("models:/bikefit@champion", "models:/bikefit/1"):
+        found = model_files(uri, database)
+        assert found is not None
+        assert (found / "artifacts/model/model.json").is_file()
+        assert found.resolve() == registry.model_folder(uri).parents[1].resolve()
+    for uri in ("models:/bikefit@nobody", "models:/bikefit/99", "models:/bikefit", "runs:/a/b"):
+        assert model_files(uri, database) is None
+    assert model_files("models:/bikefit/1", Path("absent/mlflow.db")) is None
 
 
 def test_a_table_is_answered_row_by_row(

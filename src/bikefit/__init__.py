@@ -64,8 +64,7 @@ def predict(
         between), and ``error``, which says what is wrong with a row, and is empty where nothing is.
 
     Raises:
-        TrackingError: there is no such model.
-        DataError: the folder holds none.
+        DataError: there is no such model, or the folder holds none.
     """
     import pandas as pd
 

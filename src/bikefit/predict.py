@@ -8,6 +8,7 @@ python -m bikefit.predict --at 2012-10-05T17:00 --temp 21 --humidity 60 --windsp
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +20,8 @@ from bikefit.data.columns import WEATHER
 from bikefit.data.files import replacing
 from bikefit.data.stage import DataError
 from bikefit.final.rows import OPTIONAL, REQUIRED
+from bikefit.tracking.names import MODEL as MODEL_FOLDER
+from bikefit.tracking.store import model_files
 
 if TYPE_CHECKING:
     from bikefit.final.model import Model
@@ -29,12 +32,10 @@ MODEL = "models:/bikefit@champion"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Answer one row or a table; return 0 if all rows were right, else 1."""
     options = _parse(arguments)
-    from bikefit.tracking import TrackingError
-
     try:
         rows = _rows(options)
         answers = find(options.model).predict(rows)
-    except (TrackingError, DataError, OSError) as error:
+    except (DataError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     if options.input:
@@ -93,9 +94,28 @@ def _rows(options: argparse.Namespace) -> pd.DataFrame:
 def find(name: str) -> Model:
     """Load a model from a folder of it, or a registered one by its address."""
     from bikefit.final.model import load
+
+    return load(Path(name) if Path(name).is_dir() else _kept(name) or _fetched(name))
+
+
+def _kept(name: str) -> Path | None:
+    """The model's files in a database on this machine: MLflow takes a second to load."""
+    address = os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
+    database = Path(address.removeprefix("sqlite:///"))
+    if "mlflow" in sys.modules or not address.startswith("sqlite:///") or not database.is_file():
+        return None
+    found = model_files(name, database)
+    return found / "artifacts" / MODEL_FOLDER if found else None
+
+
+def _fetched(name: str) -> Path:
+    from bikefit.tracking import TrackingError
     from bikefit.tracking.registry import model_folder
 
-    return load(Path(name) if Path(name).is_dir() else model_folder(name))
+    try:
+        return model_folder(name)
+    except TrackingError as error:
+        raise DataError(str(error)) from None
 
 
 def _write(table: pd.DataFrame, output: Path | None) -> None:

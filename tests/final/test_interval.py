@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import nbinom
 
 from bikefit.final.interval import Interval, calibrate
 
@@ -54,3 +55,15 @@ def test_members_that_disagree_widen_the_interval() -> None:
     low, high = one.bounds(np.array([100.0, 100.0]), np.array([0.0, 40.0]))
     assert low[1] < low[0] < 100 < high[0] < high[1]
     assert (low >= 0).all()
+
+
+def test_bounds_are_the_quantiles_of_the_negative_binomial() -> None:
+    draw = np.random.default_rng(5)
+    mean = np.exp(draw.uniform(0, 7, 3000))
+    spread = mean * draw.uniform(0, 0.3, 3000)
+    for dispersion, lower, upper in ((0.05, 0.05, 0.95), (1e-12, 0.01, 0.5), (2.0, 1e-4, 0.999)):
+        found = Interval(dispersion, 2.0, lower, upper).bounds(mean, spread)
+        extra = np.maximum(spread**2 + dispersion * mean**2, 1e-9 * mean**2)
+        law = nbinom(mean**2 / extra, mean / (mean + extra))
+        for bound, level in zip(found, (lower, upper), strict=True):
+            np.testing.assert_array_equal(bound, law.ppf(level))

@@ -84,6 +84,11 @@ def assert_evaluates_alike(stack: Stack) -> None:
     torch.testing.assert_close(fused.evaluate(x, None, 5), stack(x).detach())
     seen = (x - shift[:, None]) / scale[:, None]
     torch.testing.assert_close(fused.evaluate(x, (shift, scale), 5), stack(seen).detach())
+    noise = noise_of(stack, SEEDS)
+    thinned = fused.evaluate(x, None, 5, noise)
+    torch.testing.assert_close(thinned, stack.subnetworks(x, noise).detach())
+    thinned = fused.evaluate(x, (shift, scale), 5, noise)
+    torch.testing.assert_close(thinned, stack.subnetworks(seen, noise).detach())
 
 
 @pytest.mark.parametrize(
@@ -117,10 +122,11 @@ def test_short_networks_and_dropout_of_the_inputs(
     assert_evaluates_alike(one)
 
 
+@pytest.mark.parametrize("activation", [name for name in ACTIVATIONS if name != "identity"])
 @pytest.mark.parametrize("norm", ["none", "before", "after"])
-def test_gradients_are_slopes(norm: str) -> None:
-    """Of the first member's weights, against differences of the outputs."""
-    stack = make(norm=norm)
+def test_gradients_are_slopes(norm: str, activation: str) -> None:
+    """Of the second member's weights, against differences of the outputs."""
+    stack = make(activation, norm)
     (x, slope), streams = rows_of(1), [0, 0, 0]
     noise = noise_of(stack, SEEDS)
     weight = stack.stacked_parameters()["hidden1.linear.weight"]

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -60,6 +61,40 @@ def test_a_read_only_installation_keeps_loops_in_the_users_folder(
 @pytest.mark.skipif(sys.platform != "linux", reason="the variables are those of Linux")
 def test_loops_run_where_nothing_can_be_kept(sealed: Path) -> None:
     use(sealed, HOME="/dev/null", XDG_CACHE_HOME="/dev/null")
+
+
+@pytest.mark.parametrize("activation", ["gelu", "silu", "tanh", "sigmoid"])
+def test_activations_and_their_slopes_are_exact_to_a_millionth(activation: str) -> None:
+    """In single precision, against torch in double; far from zero to a millionth of the value."""
+    numbers = np.linspace(-30, 30, 200_001, dtype=np.float32)
+    x = torch.from_numpy(numbers).double().requires_grad_()
+    expected = getattr(torch.nn.functional, activation)(x)
+    expected.sum().backward()
+    assert x.grad is not None
+    number = getattr(kernels, activation.upper())
+    block, out = numbers.reshape(1, 1, -1).copy(), np.empty((1, 1, len(numbers)), np.float32)
+    nothing = np.empty((0, 0), np.float32)
+    undrawn = (
+        np.empty((0, 0, 0), np.int16), np.empty(0, np.int64), np.empty(0, np.int32),
+        np.empty(0, np.float32),
+    )  # fmt: skip
+    kernels.forward(
+        block, np.empty((0, 0, 0), np.float32), out, nothing, kernels.NONE, nothing, nothing,
+        np.float32(0), nothing, nothing, number, *undrawn,
+    )  # fmt: skip
+    values = numbers.reshape(1, 1, -1).copy()
+    kernels.activate(values, np.zeros((1, 1), np.float32), number)
+    allowed = 1e-6 * np.maximum(1, np.abs(numbers)) / 2
+    for found in (out, values):
+        assert (np.abs(found.ravel() - expected.detach().numpy()) <= allowed).all()
+    assert (np.abs(block.ravel() - x.grad.numpy()) <= 5e-7).all()
+
+
+@pytest.mark.parametrize("activation", ["gelu", "silu", "tanh", "sigmoid"])
+def test_what_is_no_number_stays_none(activation: str) -> None:
+    values = np.full((1, 1, 40), np.nan, np.float32)
+    kernels.activate(values, np.zeros((1, 1), np.float32), getattr(kernels, activation.upper()))
+    assert np.isnan(values).all()
 
 
 def test_what_is_loaded_ahead_is_what_a_step_calls() -> None:

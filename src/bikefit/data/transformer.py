@@ -1,19 +1,19 @@
 """From clean rows to the matrix of features: fitted once, kept as JSON, applied anywhere.
 
 A fitted transformer is its `Features` and a few numbers measured on training rows. The columns are
-made by scikit-learn from just these, so a loaded transformer gives exactly what the fitted one
-gave, and its file holds nothing that could run.
+made from just these, so a loaded transformer gives exactly what the fitted one gave, and its file
+holds nothing that could run. Nothing but numpy makes them: to answer one row, loading
+scikit-learn would take longer than all else.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.compose import ColumnTransformer
-from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 
 from bikefit.data.features import CATEGORIES, PERIODS, Features, Spline, codes, number, sources
 from bikefit.data.files import write_json
@@ -22,7 +22,7 @@ from bikefit.data.stage import DataError
 
 FORMAT = "bikefit transformer 1"
 BLOCK = 20_000
-"""Rows transformed at a time, so that memory does not grow with scikit-learn's copies."""
+"""Rows transformed at a time, so that memory does not grow with copies in double precision."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,8 @@ def fit(features: Features, training: pd.DataFrame) -> Transformer:
     start = training["timestamp"].min().to_datetime64().astype("datetime64[D]")
     if not features.standardized:
         return Transformer(features, start, (), ())
+    from sklearn.preprocessing import StandardScaler  # fitting alone needs it
+
     values = np.column_stack([number(name, training, start) for name in features.standardized])
     scaler = StandardScaler().fit(values)
     return Transformer(features, start, tuple(scaler.mean_.tolist()), tuple(scaler.scale_.tolist()))
@@ -64,9 +66,8 @@ def apply(transformer: Transformer, hours: pd.DataFrame) -> np.ndarray:
     _check_columns(transformer.features, hours)
     matrix = np.empty((len(hours), len(transformer.features.names)), dtype=np.float32)
     for begin in range(0, len(hours), BLOCK):
-        block = _prepare(transformer, hours.iloc[begin : begin + BLOCK])
-        # All it knows is declared, so fitting learns nothing; scikit-learn asks for it.
-        matrix[begin : begin + BLOCK] = _columns(transformer).fit_transform(block)
+        columns = _columns(transformer, hours.iloc[begin : begin + BLOCK])
+        matrix[begin : begin + BLOCK] = np.concatenate(columns, axis=1)
     wrong = np.argwhere(~np.isfinite(matrix))
     if len(wrong):
         row, column = wrong[0]
@@ -139,74 +140,40 @@ def _check_columns(features: Features, hours: pd.DataFrame) -> None:
         raise DataError(f"missing columns: {', '.join(missing)}")
 
 
-def _prepare(transformer: Transformer, hours: pd.DataFrame) -> pd.DataFrame:
-    """The columns that scikit-learn works on: positions of categories, and numbers."""
+def _columns(transformer: Transformer, hours: pd.DataFrame) -> list[np.ndarray]:
+    """The columns in the order of `features.names`, (N, C) each."""
     features, start = transformer.features, transformer.start
-    columns = {f"one_hot {name}": codes(name, hours) for name in features.one_hot}
-    for name in (*features.cyclic, *features.standardized, *features.plain):
-        columns[name] = number(name, hours, start)
-    for product in features.interactions:
-        positions = [codes(name, hours) for name in product]
-        sizes = [len(CATEGORIES[name]) for name in product]
-        columns[f"product {product}"] = np.ravel_multi_index(positions, sizes)
-    columns |= {f"spline {i}": number(s.of, hours, start) for i, s in enumerate(features.splines)}
-    return pd.DataFrame(columns)
 
+    def numbers(names: Sequence[str]) -> np.ndarray:
+        found = [number(name, hours, start) for name in names]
+        return np.stack(found, axis=1) if found else np.empty((len(hours), 0))
 
-def _columns(transformer: Transformer) -> ColumnTransformer:
-    """scikit-learn's transformer for the columns of `_prepare`."""
-    features = transformer.features
-    sizes = [len(CATEGORIES[name]) for name in features.one_hot]
-    products = [int(np.prod([len(CATEGORIES[n]) for n in p])) for p in features.interactions]
-    moments = {"mean": np.array(transformer.mean), "scale": np.array(transformer.scale)}
-    waves = {
-        "columns": [features.cyclic.index(name) for name, _ in features.waves],
-        "periods": np.array([PERIODS[name] for name, _ in features.waves]),
-        "harmonics": np.array([harmonic for _, harmonic in features.waves]),
-    }
-    words = [f"one_hot {name}" for name in features.one_hot]
-    cycle = FunctionTransformer(_cycle, kw_args=waves)
-    standardize = FunctionTransformer(_standardize, kw_args=moments)
-    steps = [
-        ("one_hot", _one_hot(sizes, features.drop_first), words),
-        ("cyclic", cycle, list(features.cyclic)),
-        ("standardized", standardize, list(features.standardized)),
-        ("plain", "passthrough", list(features.plain)),
-        ("products", _one_hot(products, False), [f"product {p}" for p in features.interactions]),
-        *(
-            (f"hats {i}", FunctionTransformer(_hats, kw_args={"spline": s}), [f"spline {i}"])
-            for i, s in enumerate(features.splines)
-        ),
+    first = 1 if features.drop_first else 0
+    words = [_one_hot(codes(n, hours), len(CATEGORIES[n]))[:, first:] for n in features.one_hot]
+    waves = [
+        2 * np.pi * number(name, hours, start) / PERIODS[name] * harmonic
+        for name, harmonic in features.waves
     ]
-    return ColumnTransformer([step for step in steps if step[2]])
+    cyclic = [wave(angle)[:, None] for angle in waves for wave in (np.sin, np.cos)]
+    standardized = (numbers(features.standardized) - transformer.mean) / transformer.scale
+    products = [_product(names, hours) for names in features.interactions]
+    hats = [_hats(number(spline.of, hours, start), spline) for spline in features.splines]
+    return [*words, *cyclic, standardized, numbers(features.plain), *products, *hats]
 
 
-def _one_hot(sizes: list[int], drop_first: bool) -> OneHotEncoder:
-    return OneHotEncoder(
-        categories=[np.arange(size) for size in sizes],
-        drop="first" if drop_first else None,
-        sparse_output=False,
-        dtype=np.float32,
-        handle_unknown="error",
-    )
+def _one_hot(positions: np.ndarray, size: int) -> np.ndarray:
+    """A one where a row's category stands: (N,) → (N, size)."""
+    return positions[:, None] == np.arange(size)
 
 
-def _cycle(
-    values: pd.DataFrame, columns: list[int], periods: np.ndarray, harmonics: np.ndarray
-) -> np.ndarray:
-    """Sine and cosine of W waves, each of one of the columns, side by side: (N, C) → (N, 2 W)."""
-    angle = 2 * np.pi * values.to_numpy()[:, columns] / periods * harmonics
-    return np.stack([np.sin(angle), np.cos(angle)], axis=2).reshape(len(angle), -1)
+def _product(names: Sequence[str], hours: pd.DataFrame) -> np.ndarray:
+    """One column for each combination of categories."""
+    positions = [codes(name, hours) for name in names]
+    sizes = [len(CATEGORIES[name]) for name in names]
+    return _one_hot(np.ravel_multi_index(positions, sizes), int(np.prod(sizes)))
 
 
-def _hats(values: pd.DataFrame, spline: Spline) -> np.ndarray:
-    """One hat for each knot: (N, 1) → (N, K).
-
-    scikit-learn's SplineTransformer gives the same, but cannot be made for a single row.
-    """
-    inside = values.to_numpy().clip(spline.knots[0], spline.knots[-1])
+def _hats(values: np.ndarray, spline: Spline) -> np.ndarray:
+    """One hat for each knot: (N,) → (N, K)."""
+    inside = values[:, None].clip(spline.knots[0], spline.knots[-1])
     return np.maximum(0, 1 - np.abs(inside - spline.knots) / spline.every)
-
-
-def _standardize(values: pd.DataFrame, mean: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    return (values.to_numpy() - mean) / scale

@@ -72,7 +72,7 @@ class Ensemble:
             for layer in self.layers
         ]  # fmt: skip
         members = len(next(iter(self.state.values())))
-        stack = Stack([build(specs, width) for _ in range(members)])
+        stack = Stack([build(specs, width)] * members)
         stack.load({name: torch.from_numpy(value) for name, value in self.state.items()})
         return stack.double().eval()
 

@@ -12,10 +12,10 @@ are, and all that batch norm sums lies side by side.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -31,14 +31,15 @@ NONE, BEFORE, AFTER = 0, 1, 2  # where batch norm stands to the activation; as i
 CACHE = 3 * 2**19
 LEAST = 4
 
-# Activations that no compiled pass has; torch's own are quicker than a loop with an exponential.
-# The backward functions take the gradient and what the activation was given.
-OTHERS: dict[type[nn.Module], Callable[[Tensor, Tensor], Tensor]] = {
-    nn.GELU: torch.ops.aten.gelu_backward,
-    nn.SiLU: torch.ops.aten.silu_backward,
-    nn.Tanh: lambda g, x: torch.ops.aten.tanh_backward(g, x.tanh()),
-    nn.Sigmoid: lambda g, x: torch.ops.aten.sigmoid_backward(g, x.sigmoid()),
-}
+# The activations that compiled passes have, by their numbers in kernels.
+IDENTITY, RELU = 0, 1
+ACTIVATIONS: dict[type[nn.Module], int] = {
+    nn.ReLU: RELU, nn.GELU: 2, nn.SiLU: 3, nn.Tanh: 4, nn.Sigmoid: 5,
+}  # fmt: skip
+
+
+# What units are multiplied by and what is added then, (m, E) each.
+Scaled: TypeAlias = tuple[Tensor, Tensor]
 
 
 @dataclass
@@ -49,22 +50,20 @@ class Block:
         linear: M linear layers.
         norm: where batch norm stands to the activation.
         batch_norm: the layer, where there is one.
-        relu: whether the activation is ReLU.
-        other: another activation, where there is one.
+        activation: its number.
         dropout: name and layer, where there is one.
     """
 
     linear: StackedLinear
     norm: int = NONE
     batch_norm: BatchNorm | None = None
-    relu: bool = False
-    other: nn.Module | None = None
+    activation: int = IDENTITY
     dropout: tuple[str, Dropout] | None = None
 
     @property
     def bare(self) -> bool:
         """Whether nothing follows the linear layer."""
-        return not (self.batch_norm or self.relu or self.other or self.dropout)
+        return not (self.batch_norm or self.activation or self.dropout)
 
 
 def fuse(stack: Stack) -> Fused | None:
@@ -107,16 +106,14 @@ def _take(block: Block, name: str, layer: nn.Module) -> bool:
     if isinstance(layer, Dropout):
         block.dropout = (name, layer)
         return True
-    active = block.relu or block.other is not None
+    active = block.activation != IDENTITY
     if type(layer) is BatchNorm:
         free = block.batch_norm is None
         block.batch_norm, block.norm = layer, AFTER if active else BEFORE
         return free
-    block.relu, block.other = type(layer) is nn.ReLU, layer
-    if block.relu:
-        block.other = None
+    block.activation = ACTIVATIONS.get(type(layer), IDENTITY)
     exact = getattr(layer, "approximate", "none") == "none"
-    known = block.relu or (type(layer) in OTHERS and exact and not getattr(layer, "inplace", False))
+    known = block.activation != IDENTITY and exact
     return known and not active and block.norm != AFTER
 
 
@@ -141,6 +138,7 @@ class Fused:
             id(p): torch.empty_like(p, requires_grad=False) for p in stack.parameters()
         }
         self.space: dict[tuple[Any, ...], Tensor] = {}
+        self.none = torch.empty(0, 0, 0, dtype=self.dtype)
         self.limits = {name: _limits(layer) for name, layer in stack.dropouts().items()}
 
     def parts(self, rows: int) -> Iterator[slice]:
@@ -166,8 +164,8 @@ class Fused:
             part: the members.
         """
         self.part, self.noise, self.runs = part, noise, _runs(streams[part])
-        if self.first and self.first[0] in noise:
-            self.x = self._dropped_features(features)
+        if self._drops(self.first):
+            self.x = self._dropped([features[stream] for stream in streams[part]]).mT
             self.runs = [(m, m, m + 1) for m in range(len(self.x))]
         else:
             self.x = features
@@ -195,7 +193,10 @@ class Fused:
     # evaluation
 
     @torch.no_grad()
-    def evaluate(self, features: Tensor, seen: tuple[Tensor, Tensor] | None, piece: int) -> Tensor:
+    def evaluate(
+        self, features: Tensor, seen: tuple[Tensor, Tensor] | None, piece: int,
+        noise: Mapping[str, Noise] | None = None,
+    ) -> Tensor:  # fmt: skip
         """Return all members' outputs in evaluation mode, ``(M, C)``.
 
         Batch norm is part of the weights here, and so is what members subtract from their
@@ -205,69 +206,92 @@ class Fused:
             features: ``(C, D)``.
             seen: what is subtracted and divided by, ``(M, D)`` each; None for nothing.
             piece: rows that go through the layers at once.
+            noise: of the C rows, by the name of a dropout layer that drops units all the same.
         """
+        self.noise = noise or {}
         output = features.new_empty(self.stack.size, len(features))
         for part in self.parts(piece):
-            blocks = self._folded(part, seen)
+            self.part = part
+            blocks = self._folded(seen)
             for start in range(0, len(features), piece):
-                rows = features[start : start + piece]
-                output[part, start : start + piece] = self._evaluate(blocks, rows.mT)
+                rows = slice(start, start + piece)
+                output[part, rows] = self._evaluate(blocks, features, seen, rows)
         return output
 
-    def _evaluate(self, blocks: Sequence[Folded], x: Tensor) -> Tensor:
-        """Return the outputs of some members, ``(D, C)`` to ``(m, C)``."""
+    def _evaluate(
+        self, blocks: Sequence[Folded], features: Tensor, seen: tuple[Tensor, Tensor] | None,
+        rows: slice,
+    ) -> Tensor:  # fmt: skip
+        """Return the part's outputs for some rows, ``(m, C)``."""
+        x = features[rows]
         inputs = None
+        if self._drops(self.first):
+            own = range(self.part.start, self.part.stop)
+            as_seen = [x if seen is None else (x - seen[0][m]) / seen[1][m] for m in own]
+            inputs = self._dropped(as_seen, rows)
         for index, block in enumerate(blocks):
             members, units, columns = block.weight.shape
-            z = self._memory("evaluation", index, (members, units, x.shape[-1]))
+            z = self._memory("evaluation", index, (members, units, len(x)))
             if inputs is None:
-                torch.mm(block.weight.view(-1, columns), x, out=z.view(-1, x.shape[-1]))
+                torch.mm(block.weight.view(-1, columns), x.mT, out=z.view(-1, len(x)))
             elif index == len(blocks) - 1:
                 weight, bias = block.weight.squeeze(1).numpy(), block.bias.squeeze(1).numpy()
                 self.kernels.one_unit(inputs.numpy(), weight, bias, z.squeeze(1).numpy())
                 return z.squeeze(1)
             else:
                 torch.bmm(block.weight, inputs, out=z)
-            self.kernels.activate(z.numpy(), block.bias.numpy(), block.relu)
-            inputs = z if block.other is None else block.other(z)
+            self.kernels.activate(z.numpy(), block.bias.numpy(), block.activation)
+            if block.dropout:
+                if block.scaled:
+                    scale, shift = block.scaled
+                    z.mul_(scale.unsqueeze(-1)).add_(shift.unsqueeze(-1))
+                self._pass((z, self.none, z), self._drawn(*block.dropout, rows))
+            inputs = z
         assert inputs is not None
         return inputs.squeeze(1)
 
-    def _folded(self, part: slice, seen: tuple[Tensor, Tensor] | None) -> list[Folded]:
-        """Write all that is linear in evaluation mode into the linear layers."""
+    def _folded(self, seen: tuple[Tensor, Tensor] | None) -> list[Folded]:
+        """Write all that is linear in evaluation mode into the part's linear layers."""
         found: list[Folded] = []
-        scale, shift = None, None  # of what comes before the next linear layer, (m, D)
-        if seen is not None:
-            scale = 1.0 / seen[1][part]
-            shift = -seen[0][part] * scale
+        scaled: Scaled | None = None  # what comes before the next linear layer
+        if seen is not None and not self._drops(self.first):
+            scale = 1.0 / seen[1][self.part]
+            scaled = scale, -seen[0][self.part] * scale
         if self.first:
-            scale, shift = self._kept_share(self.first[1], part, scale, shift)
+            scaled = self._kept_share(self.first, scaled)
         for block in self.blocks:
-            weight, bias = block.linear.weight[part], block.linear.bias
-            bias = weight.new_zeros(weight.shape[:2]) if bias is None else bias[part]
-            if shift is not None:
-                bias = bias + (weight @ shift.unsqueeze(-1)).squeeze(-1)
-            if scale is not None:
-                weight = weight * scale.unsqueeze(1)
-            scale, shift = None, None
+            weight, bias = self._of(block.linear.weight), block.linear.bias
+            bias = weight.new_zeros(weight.shape[:2]) if bias is None else self._of(bias)
+            if scaled is not None:
+                bias = bias + (weight * scaled[1].unsqueeze(1)).sum(-1)
+                weight = weight * scaled[0].unsqueeze(1)
+            scaled = None
             if block.batch_norm is not None and block.norm == BEFORE:
-                factor, added = _scaled(block.batch_norm, part)
+                factor, added = _scaled(block.batch_norm, self.part)
                 weight, bias = weight * factor.unsqueeze(-1), bias * factor + added
             elif block.batch_norm is not None:
-                scale, shift = _scaled(block.batch_norm, part)
+                scaled = _scaled(block.batch_norm, self.part)
+            if self._drops(block.dropout):
+                found.append(Folded(weight, bias, block.activation, block.dropout, scaled))
+                scaled = None
+                continue
             if block.dropout:
-                scale, shift = self._kept_share(block.dropout[1], part, scale, shift)
-            found.append(Folded(weight, bias, block.relu, block.other))
+                scaled = self._kept_share(block.dropout, scaled)
+            found.append(Folded(weight, bias, block.activation))
         return found
 
-    def _kept_share(
-        self, layer: Dropout, part: slice, scale: Tensor | None, shift: Tensor | None
-    ) -> tuple[Tensor | None, Tensor | None]:
-        """Multiply by 1 - p where dropout does that in evaluation mode."""
-        if layer.scaling != "lecture" or not layer.p[part].any():
-            return scale, shift
-        kept = (1.0 - layer.p[part]).unsqueeze(-1)
-        return kept if scale is None else scale * kept, None if shift is None else shift * kept
+    def _drops(self, dropout: tuple[str, Dropout] | None) -> bool:
+        return dropout is not None and dropout[0] in self.noise
+
+    def _kept_share(self, dropout: tuple[str, Dropout], scaled: Scaled | None) -> Scaled | None:
+        """Multiply by 1 - p, ``(m, 1)``, where dropout does that in evaluation mode."""
+        layer = dropout[1]
+        p = layer.p[self.part]
+        if layer.scaling != "lecture" or not p.any() or self._drops(dropout):
+            return scaled
+        kept = (1.0 - p).unsqueeze(-1)
+        scale, shift = scaled or (torch.ones_like(kept), torch.zeros_like(kept))
+        return scale * kept, shift * kept
 
     def _of(self, parameter: Tensor | None) -> Tensor:
         """The part's values of a parameter; empty for none."""
@@ -289,16 +313,14 @@ class Fused:
             self.space[key] = torch.empty(shape, dtype=self.dtype)
         return self.space[key]
 
-    def _dropped_features(self, features: Tensor) -> Tensor:
-        """Drop features ``(S, B, D)`` for each member: ``(m, B, D)``, unit-major in memory."""
+    def _dropped(self, features: Sequence[Tensor], rows: slice = slice(None)) -> Tensor:
+        """Drop features, ``(B, D)`` of each member of the part: ``(m, D, B)``."""
         assert self.first is not None
-        members = self.part.stop - self.part.start
-        rows, columns = features.shape[-2:]
-        x = self._memory("features", 0, (members, columns, rows))
-        for stream, start, stop in self.runs:
-            x[start:stop] = features[stream].mT
-        self._pass(x, x, NONE, None, None, False, self._drawn(*self.first))
-        return x.mT
+        x = self._memory("features", 0, (len(features), *features[0].mT.shape))
+        for own, read in zip(x, features, strict=True):
+            own.copy_(read.mT)
+        self._pass((x, self.none, x), self._drawn(*self.first, rows))
+        return x
 
     def _product(self, index: int, block: Block, inputs: Tensor | None) -> Tensor:
         """Multiply by the weights: ``(m, E, B)``; members that share rows in one product."""
@@ -333,75 +355,51 @@ class Fused:
 
     def _through(self, index: int, block: Block, z: Tensor) -> Tensor:
         """Return a block's outputs ``(m, E, B)``, and keep what the way back needs."""
+        shape = tuple(z.shape)
+        sloping = block.activation > RELU
+        between = sloping and block.norm != NONE
+        middle = self._memory("middle", index, shape) if between else self.none
+        out = self._memory("output", index, shape) if sloping or block.norm != NONE else z
+        self.kept.append((z, middle, out))
         drawn = self._drawn(*block.dropout) if block.dropout else None
-        bias = block.linear.bias
-        first = NONE if block.other is not None and block.norm == AFTER else block.norm
-        out = z if first == NONE else self._memory("output", index, tuple(z.shape))
-        norm = block.batch_norm if first != NONE else None
-        if block.other is None:
-            self._pass(z, out, first, bias, norm, block.relu, drawn)
-            self.kept.append((z, out, out))
-            return out
-        self._pass(z, out, first, bias, norm, False, None)
-        active = block.other(out)
-        last = active
-        if block.norm == AFTER:
-            last = self._memory("output", index, tuple(z.shape))
-            self._pass(active, last, AFTER, None, block.batch_norm, False, drawn)
-        elif drawn is not None:
-            self._pass(active, active, NONE, None, None, False, drawn)
-        self.kept.append((z, active if block.norm == AFTER else out, last))
-        return last
-
-    def _through_backward(self, index: int, block: Block, gradient: Tensor) -> None:
-        """Turn the gradient of a block's outputs into that of its products, in place."""
-        z, middle, out = self.kept[index]
-        drawn = self._drawn(*block.dropout) if block.dropout else None
-        bias, norm = block.linear.bias, block.batch_norm
-        if block.other is None:
-            self._pass_backward(gradient, z, out, block.norm, bias, norm, block.relu, drawn)
-            return
-        if block.norm == AFTER:
-            self._pass_backward(gradient, middle, out, AFTER, None, norm, False, drawn)
-        elif drawn is not None:
-            self._pass_backward(gradient, out, out, NONE, None, None, False, drawn)
-        given = z if block.norm == AFTER else middle
-        gradient.copy_(OTHERS[type(block.other)](gradient, given))
-        if block.norm == BEFORE:
-            self._pass_backward(gradient, z, out, BEFORE, bias, norm, False, None)
-        elif bias is not None:
-            self._pass_backward(gradient, z, out, NONE, bias, None, False, None)
+        self._pass(self.kept[-1], drawn, block, block.linear.bias)
+        return out
 
     def _pass(
-        self, z: Tensor, out: Tensor, norm: int, bias: Tensor | None, layer: BatchNorm | None,
-        relu: bool, drawn: tuple[np.ndarray, ...] | None,
+        self, kept: tuple[Tensor, Tensor, Tensor], drawn: tuple[np.ndarray, ...] | None,
+        block: Block | None = None, bias: Tensor | None = None,
     ) -> None:  # fmt: skip
-        gamma, beta, eps, mean, variance = self._norm(layer)
-        if norm != NONE and z.shape[-1] < 2:
+        """Turn products into outputs: all that follows them in a block, or dropout alone."""
+        rows = kept[0].shape[-1]
+        norm, activation = (block.norm, block.activation) if block else (NONE, IDENTITY)
+        if norm != NONE and rows < 2:
             raise ValueError(
                 "batch normalization needs at least 2 rows in a training batch, got "
-                f"{z.shape[-1]}; choose a larger training.batch_size"
+                f"{rows}; choose a larger training.batch_size"
             )
+        layer = block.batch_norm if block else None
+        gamma, beta, eps, mean, variance = self._norm(layer)
         self.kernels.forward(
-            z.numpy(), out.numpy(), self._of(bias).numpy(), norm, gamma.numpy(), beta.numpy(), eps,
-            mean.numpy(), variance.numpy(), relu, *(drawn or self._undrawn()),
+            *(array.numpy() for array in kept), self._of(bias).numpy(), norm, gamma.numpy(),
+            beta.numpy(), eps, mean.numpy(), variance.numpy(), activation,
+            *(drawn or self._undrawn()),
         )  # fmt: skip
         if layer is not None:
-            rows = z.shape[-1]
             layer.running_mean[self.part].lerp_(mean, layer.momentum)
             layer.running_var[self.part].lerp_(variance * (rows / (rows - 1)), layer.momentum)
 
-    def _pass_backward(
-        self, gradient: Tensor, z: Tensor, out: Tensor, norm: int, bias: Tensor | None,
-        layer: BatchNorm | None, relu: bool, drawn: tuple[np.ndarray, ...] | None,
-    ) -> None:  # fmt: skip
+    def _through_backward(self, index: int, block: Block, gradient: Tensor) -> None:
+        """Turn the gradient of a block's outputs into that of its products, in place."""
+        layer = block.batch_norm
         gamma, _, eps, mean, variance = self._norm(layer)
+        drawn = self._drawn(*block.dropout) if block.dropout else None
         of_weight = self._gradient(None if layer is None else layer.weight)
         of_shift = self._gradient(None if layer is None else layer.bias)
+        z, middle, out = (kept.numpy() for kept in self.kept[index])
         self.kernels.backward(
-            gradient.numpy(), z.numpy(), out.numpy(), norm, gamma.numpy(), eps, mean.numpy(),
-            variance.numpy(), relu, *(drawn or self._undrawn()), self._gradient(bias).numpy(),
-            of_weight.numpy(), of_shift.numpy(),
+            gradient.numpy(), z, middle, out, block.norm, gamma.numpy(), eps, mean.numpy(),
+            variance.numpy(), block.activation, *(drawn or self._undrawn()),
+            self._gradient(block.linear.bias).numpy(), of_weight.numpy(), of_shift.numpy(),
         )  # fmt: skip
 
     def _norm(self, layer: BatchNorm | None) -> tuple[Tensor, Tensor, Any, Tensor, Tensor]:
@@ -415,14 +413,16 @@ class Fused:
         variance = self._memory("variance", id(layer), tuple(weight.shape))
         return weight, self._of(layer.bias), number(layer.eps), mean, variance
 
-    def _drawn(self, name: str, layer: Dropout) -> tuple[np.ndarray, ...] | None:
+    def _drawn(
+        self, name: str, layer: Dropout, rows: slice = slice(None)
+    ) -> tuple[np.ndarray, ...] | None:
         """Return noise, position, threshold and scale of a layer that drops, for the part."""
         noise = self.noise.get(name)
         if noise is None:
             return None
         threshold, scale = self.limits[name]
-        position = noise.position[self.part].numpy()
-        return noise.bits.numpy(), position, threshold[self.part], scale[self.part]
+        bits = np.ascontiguousarray(noise.bits.numpy()[..., rows])
+        return bits, noise.position[self.part].numpy(), threshold[self.part], scale[self.part]
 
     def _undrawn(self) -> tuple[np.ndarray, ...]:
         none = np.empty(0, np.int32)
@@ -460,15 +460,23 @@ class Fused:
 
 @dataclass
 class Folded:
-    """A block in evaluation mode: a linear layer ``(m, E, D)``, ``(m, E)`` and its activation."""
+    """A block in evaluation mode.
+
+    Args:
+        weight, bias: of the linear layer, ``(m, E, D)`` and ``(m, E)``.
+        activation: its number.
+        dropout: name and layer where units are dropped all the same.
+        scaled: what comes between activation and dropout then.
+    """
 
     weight: Tensor
     bias: Tensor
-    relu: bool
-    other: nn.Module | None
+    activation: int
+    dropout: tuple[str, Dropout] | None = None
+    scaled: Scaled | None = None
 
 
-def _scaled(layer: BatchNorm, part: slice) -> tuple[Tensor, Tensor]:
+def _scaled(layer: BatchNorm, part: slice) -> Scaled:
     """Return what batch norm multiplies by and what it adds in evaluation mode, ``(m, E)``."""
     scale = layer.weight[part] * torch.rsqrt(layer.running_var[part] + layer.eps)
     return scale, layer.bias[part] - layer.running_mean[part] * scale

@@ -1,8 +1,8 @@
 """Compiled loops for what stands between two products: one pass over memory each way.
 
 Arrays are unit-major, ``(M, E, B)``: the B values of a unit lie side by side. Whatever is done to
-a unit (bias, batch norm, ReLU, dropout) is done while its values are in the fastest cache, and
-sums over rows run over neighbours. All kernels expect C-contiguous arrays of one floating type.
+a unit (bias, batch norm, activation, dropout) is done while its values are in the fastest cache,
+and sums over rows run over neighbours. All kernels expect C-contiguous arrays of one floating type.
 
 numba compiles at the first call and keeps the result: beside this file, or in the user's cache
 folder where that place is read-only; the variable ``NUMBA_CACHE_DIR`` names another.
@@ -15,8 +15,12 @@ from typing import Any
 
 import numba
 import numpy as np
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic
 
 NONE, BEFORE, AFTER = 0, 1, 2  # where batch norm stands to the activation
+IDENTITY, RELU, GELU, SILU, TANH, SIGMOID = range(6)  # activations
 
 # Sums may be taken in another order, so that they fill vector registers. NaN and infinity keep
 # their meaning: they tell a member that has diverged.
@@ -31,20 +35,145 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
         return numba.njit(fastmath=FAST, error_model="numpy")(function)
 
 
-@compiled
-def _activate(row, bias, relu, zero):  # type: ignore[no-untyped-def]
-    for i in range(row.size):
-        value = row[i] + bias
-        row[i] = zero if relu and value < zero else value
+# Activations, each a loop of its own: with the choice inside, none would fill vector registers.
+# An array of rows keeps what they need on the way back: their slope takes the place of the input.
+
+# 2ᶠ for |f| ≤ 1/2, and the upper tail of the normal distribution over t exp(-x²/2), where
+# t = 1 / (1 + SPREAD |x|) (the form of Abramowitz and Stegun 7.1.26). Polynomials, highest power
+# first, interpolated at Chebyshev nodes; relative error 6e-11, absolute error of the tail 4e-9.
+POWER = (
+    1.5310081407e-05, 1.5469732002e-04, 1.3333450559e-03, 9.6180256029e-03, 5.5504109412e-02,
+    2.4022651214e-01, 6.9314718055e-01, 9.9999999996e-01,
+)  # fmt: skip
+TAIL = (
+    -0.01903178488274, 0.09473023337876, -0.16587643548394, 0.09855889275473, -0.02028341200725,
+    0.06608953284132, 0.08658281641371, 0.11188872497907, 0.12366931254086, 0.12367211967047,
+)  # fmt: skip
+SPREAD = 0.31
+LOG2_E = 1.4426950408889634
+DENSITY_AT_ZERO = 0.3989422804014327  # of the normal distribution: 1 / √(2π)
+
+
+@intrinsic
+def _power_of_two(context: Any, n: Any) -> Any:
+    """Return 2ⁿ of a whole number n ≥ -127 by writing n into the exponent of a float."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        bits, bias, fraction = (64, 1023, 52) if n == types.float64 else (32, 127, 23)
+        whole = ir.IntType(bits)
+        exponent = builder.add(builder.fptosi(arguments[0], whole), whole(bias))
+        return builder.bitcast(builder.shl(exponent, whole(fraction)), arguments[0].type)
+
+    return n(n), generate
 
 
 @compiled
-def _normalize(row, out, weight, bias, eps, relu, zero):  # type: ignore[no-untyped-def]
-    """Normalize the values of a unit; return their mean and variance."""
+def _polynomial(x, coefficients):  # type: ignore[no-untyped-def]
+    total = type(x)(coefficients[0])
+    for i in range(1, len(coefficients)):
+        total = total * x + type(x)(coefficients[i])
+    return total
+
+
+@compiled
+def _exp(x):  # type: ignore[no-untyped-def]
+    """Return exp(x) of x ≤ 0, 0 below 2⁻¹²⁶; the compiler's own would not fill registers."""
+    number = type(x)
+    power = x * number(LOG2_E)
+    power = number(-127) if power < number(-127) else power
+    n = np.floor(power + number(0.5))
+    return _polynomial(power - n, POWER) * _power_of_two(n)  # type: ignore[call-arg]
+
+
+@compiled
+def _gelu(x):  # type: ignore[no-untyped-def]
+    """Return x Φ(x) and Φ(x) + x φ(x)."""
+    number = type(x)
+    bell = _exp(number(-0.5) * x * x)
+    t = number(1) / (number(1) + number(SPREAD) * abs(x))
+    tail = bell * t * _polynomial(t, TAIL)
+    share = tail if x < number(0) else number(1) - tail
+    return x * share, share + x * bell * number(DENSITY_AT_ZERO)
+
+
+@compiled
+def _sigmoid(x):  # type: ignore[no-untyped-def]
+    """Return σ(x) and σ(x) (1 - σ(x))."""
+    number = type(x)
+    e = _exp(-abs(x))
+    inverse = number(1) / (number(1) + e)
+    return (e if x < number(0) else number(1)) * inverse, e * inverse * inverse
+
+
+@compiled
+def _silu(x):  # type: ignore[no-untyped-def]
+    """Return x σ(x) and its slope."""
+    share, slope = _sigmoid(x)
+    return x * share, share + x * slope
+
+
+@compiled
+def _tanh(x):  # type: ignore[no-untyped-def]
+    """Return tanh(x) = 2 σ(2x) - 1 and its slope."""
+    number = type(x)
+    share, slope = _sigmoid(number(2) * x)
+    return number(2) * share - number(1), number(4) * slope
+
+
+@compiled
+def _activate(row, bias, activation):  # type: ignore[no-untyped-def]
+    """Add a bias and apply an activation, in place."""
+    zero = type(bias)(0)
+    if activation == IDENTITY:
+        for i in range(row.size):
+            row[i] += bias
+    elif activation == RELU:
+        for i in range(row.size):
+            value = row[i] + bias
+            row[i] = zero if value < zero else value
+    elif activation == GELU:
+        for i in range(row.size):
+            row[i] = _gelu(row[i] + bias)[0]
+    elif activation == SILU:
+        for i in range(row.size):
+            row[i] = _silu(row[i] + bias)[0]
+    elif activation == TANH:
+        for i in range(row.size):
+            row[i] = _tanh(row[i] + bias)[0]
+    else:
+        for i in range(row.size):
+            row[i] = _sigmoid(row[i] + bias)[0]
+
+
+@compiled
+def _activate_with_slope(row, bias, out, activation):  # type: ignore[no-untyped-def]
+    """Add a bias and apply an activation; the slope takes the place of what came in."""
+    if activation == GELU:
+        for i in range(row.size):
+            out[i], row[i] = _gelu(row[i] + bias)
+    elif activation == SILU:
+        for i in range(row.size):
+            out[i], row[i] = _silu(row[i] + bias)
+    elif activation == TANH:
+        for i in range(row.size):
+            out[i], row[i] = _tanh(row[i] + bias)
+    else:
+        for i in range(row.size):
+            out[i], row[i] = _sigmoid(row[i] + bias)
+
+
+@compiled
+def _sum(row, zero):  # type: ignore[no-untyped-def]
     total = zero
     for i in range(row.size):
         total += row[i]
-    mean = total / row.dtype.type(row.size)
+    return total
+
+
+@compiled
+def _normalize(row, out, weight, bias, eps, zero):  # type: ignore[no-untyped-def]
+    """Normalize the values of a unit; return their mean and variance."""
+    mean = _sum(row, zero) / row.dtype.type(row.size)
     total = zero
     for i in range(row.size):
         centred = row[i] - mean
@@ -52,8 +181,7 @@ def _normalize(row, out, weight, bias, eps, relu, zero):  # type: ignore[no-unty
     variance = total / row.dtype.type(row.size)
     scale = weight / np.sqrt(variance + eps)
     for i in range(row.size):
-        value = bias + (row[i] - mean) * scale
-        out[i] = zero if relu and value < zero else value
+        out[i] = bias + (row[i] - mean) * scale
     return mean, variance
 
 
@@ -67,14 +195,6 @@ def _drop(row, noise, threshold, scale, zero):  # type: ignore[no-untyped-def]
 def _mask(row, output, scale, zero):  # type: ignore[no-untyped-def]
     for i in range(row.size):
         row[i] = zero if output[i] <= zero else row[i] * scale
-
-
-@compiled
-def _sum(row, zero):  # type: ignore[no-untyped-def]
-    total = zero
-    for i in range(row.size):
-        total += row[i]
-    return total
 
 
 @compiled
@@ -94,15 +214,27 @@ def _through_norm(row, x, mean, inverse, weight, zero):  # type: ignore[no-untyp
 
 
 @compiled
+def _multiply(row, by):  # type: ignore[no-untyped-def]
+    for i in range(row.size):
+        row[i] *= by[i]
+
+
+@compiled
 def forward(  # type: ignore[no-untyped-def]
-    z, out, bias, norm, weight, shift, eps, mean, variance, relu,
+    z, middle, out, bias, norm, weight, shift, eps, mean, variance, activation,
     noise, position, threshold, scale,
 ):  # fmt: skip
-    """Turn products into a block's outputs: bias, batch norm, ReLU, dropout.
+    """Turn products into a block's outputs: bias, batch norm, activation, dropout.
+
+    Every activation but ReLU and the identity leaves its slope where its inputs were, and
+    dropout after it has part in the slope. ReLU tells its slope by its output.
 
     Args:
-        z: products ``(M, E, B)``; what batch norm is given is left there.
-        out: outputs ``(M, E, B)``; z itself without batch norm.
+        z: products ``(M, E, B)``. What comes first, batch norm or the activation, is given them
+            with the bias added: batch norm leaves them, an activation its slope.
+        middle: what lies between batch norm and an activation with a slope of its own, ``(M, E,
+            B)``; of size 0 where there is none.
+        out: outputs ``(M, E, B)``; z itself for ReLU or the identity without batch norm.
         bias: ``(M, E)``, or of size 0 for none.
         norm: where batch norm stands.
         weight: γ of batch norm, ``(M, E)``.
@@ -110,36 +242,45 @@ def forward(  # type: ignore[no-untyped-def]
         eps: ε of batch norm.
         mean: of the batch, ``(M, E)``, written where there is batch norm.
         variance: likewise.
-        relu: whether the activation is ReLU, else it is the identity.
+        activation: one of those above.
         noise: 16-bit integers ``(S, E, B)``, or of size 0 for no dropout.
         position: which noise each member uses, ``(M,)``.
         threshold: below which noise a member drops, ``(M,)``.
         scale: what a member multiplies the rest by, ``(M,)``.
     """
     zero = z.dtype.type(0)
+    sloping = activation > RELU
     for m in range(z.shape[0]):
         for e in range(z.shape[1]):
+            row, last = z[m, e], out[m, e]
             b = bias[m, e] if bias.size else zero
+            slope = row
             if norm == BEFORE:
                 if bias.size:
-                    _activate(z[m, e], b, False, zero)
+                    _activate(row, b, IDENTITY)
+                slope = middle[m, e] if sloping else last
                 mean[m, e], variance[m, e] = _normalize(
-                    z[m, e], out[m, e], weight[m, e], shift[m, e], eps, relu, zero
+                    row, slope, weight[m, e], shift[m, e], eps, zero
                 )
-            else:
-                if relu or bias.size:
-                    _activate(z[m, e], b, relu, zero)
-                if norm == AFTER:
-                    mean[m, e], variance[m, e] = _normalize(
-                        z[m, e], out[m, e], weight[m, e], shift[m, e], eps, False, zero
-                    )
+                b = zero
+            active = middle[m, e] if sloping and norm == AFTER else last
+            if sloping:
+                _activate_with_slope(slope, b, active, activation)
+            elif activation == RELU or (norm != BEFORE and bias.size):
+                _activate(slope, b, activation)
+            if norm == AFTER:
+                mean[m, e], variance[m, e] = _normalize(
+                    active if sloping else row, last, weight[m, e], shift[m, e], eps, zero
+                )
             if noise.size:
-                _drop(out[m, e], noise[position[m], e], threshold[m], scale[m], zero)
+                _drop(last, noise[position[m], e], threshold[m], scale[m], zero)
+                if sloping and norm != AFTER:
+                    _drop(slope, noise[position[m], e], threshold[m], scale[m], zero)
 
 
 @compiled
 def backward(  # type: ignore[no-untyped-def]
-    gradient, z, out, norm, weight, eps, mean, variance, relu,
+    gradient, z, middle, out, norm, weight, eps, mean, variance, activation,
     noise, position, threshold, scale, of_bias, of_weight, of_shift,
 ):  # fmt: skip
     """Turn the gradient of a block's outputs into that of its products, in place.
@@ -150,31 +291,37 @@ def backward(  # type: ignore[no-untyped-def]
     """
     zero = z.dtype.type(0)
     one = z.dtype.type(1)
+    sloping = activation > RELU
     for m in range(z.shape[0]):
         for e in range(z.shape[1]):
-            g = gradient[m, e]
-            if relu and norm != AFTER:  # an output above zero was neither dropped nor cut off
+            g, row = gradient[m, e], z[m, e]
+            if sloping and norm != AFTER:
+                _multiply(g, middle[m, e] if norm == BEFORE else row)
+            elif activation == RELU and norm != AFTER:
+                # an output above zero was neither dropped nor cut off
                 _mask(g, out[m, e], scale[m] if noise.size else one, zero)
             elif noise.size:
                 _drop(g, noise[position[m], e], threshold[m], scale[m], zero)
             if norm != NONE:
                 inverse = one / np.sqrt(variance[m, e] + eps)
+                normed = middle[m, e] if sloping and norm == AFTER else row
                 of_shift[m, e], of_weight[m, e] = _through_norm(
-                    g, z[m, e], mean[m, e], inverse, weight[m, e], zero
+                    g, normed, mean[m, e], inverse, weight[m, e], zero
                 )
-                if relu and norm == AFTER:
-                    _mask(g, z[m, e], one, zero)
+                if sloping and norm == AFTER:
+                    _multiply(g, row)
+                elif activation == RELU and norm == AFTER:
+                    _mask(g, row, one, zero)
             if of_bias.size:
                 of_bias[m, e] = _sum(g, zero)
 
 
 @compiled
-def activate(z, bias, relu):  # type: ignore[no-untyped-def]
-    """Add a bias ``(M, E)`` to ``(M, E, B)`` and cut off below zero if asked to, in place."""
-    zero = z.dtype.type(0)
+def activate(z, bias, activation):  # type: ignore[no-untyped-def]
+    """Add a bias ``(M, E)`` to ``(M, E, B)`` and apply an activation, in place."""
     for m in range(z.shape[0]):
         for e in range(z.shape[1]):
-            _activate(z[m, e], bias[m, e], relu, zero)
+            _activate(z[m, e], bias[m, e], activation)
 
 
 @compiled
@@ -218,11 +365,14 @@ def prepare() -> None:
     line, matrix, unit = block[0], block[0, :, :1].copy(), np.ones(1, np.float32)
     noise = np.zeros((1, 1, 2), np.int16), np.zeros(1, np.int64), np.zeros(1, np.int32), unit
     eps = np.float32(1)
-    forward(block, block.copy(), matrix, BEFORE, matrix, matrix, eps, matrix, matrix, True, *noise)
-    backward(
-        block, block, block, BEFORE, matrix, eps, matrix, matrix, True, *noise, matrix, matrix,
-        matrix,
+    forward(
+        block, block, block.copy(), matrix, BEFORE, matrix, matrix, eps, matrix, matrix, RELU,
+        *noise,
     )  # fmt: skip
-    activate(block, matrix, True)
+    backward(
+        block, block, block, block, BEFORE, matrix, eps, matrix, matrix, RELU, *noise, matrix,
+        matrix, matrix,
+    )  # fmt: skip
+    activate(block, matrix, RELU)
     one_unit(block, matrix, unit, line)
     one_unit_backward(block, matrix, line, block, matrix, unit)

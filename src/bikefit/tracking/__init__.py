@@ -3,57 +3,63 @@
 A sweep is a parent run; each job of it is a child. A job with holdout validation is a member and
 its run holds the member's record; a job with k-fold validation is a run that carries mean and
 standard error over its folds, with one child run a fold.
+
+MLflow takes a second to load, so a name is fetched from its module when it is first used.
 """
 
-from bikefit.tracking.connection import (
-    METRICS_A_CALL,
-    PATIENCE,
-    AwayError,
-    TrackingError,
-    address,
-    client,
-    experiment_id,
-    in_words,
-)  # fmt: skip
-from bikefit.tracking.names import FINGERPRINT, KIND, OWNER, PARENT, PREDICTIONS, REUSED
-from bikefit.tracking.outbox import GONE, UNSENT, keep, send_epochs, send_unsent, unsent
-from bikefit.tracking.reading import (
-    Finished,
-    children,
-    download,
-    find_finished,
-    latest_sweep,
-    read_artifact,
-    read_config,
-    read_history,
-    read_predictions,
-    read_run,
-    read_runs,
-    read_steps,
-    read_weights,
-    recorded,
-    sweep_name,
-)  # fmt: skip
-from bikefit.tracking.views import view_lines, view_links
-from bikefit.tracking.writing import (
-    Sent,
-    best,
-    close_dead,
-    fail,
-    finish_folds,
-    finish_member,
-    finish_refit,
-    finish_sweep,
-    is_best,
-    log_counts,
-    log_files,
-    refer,
-    start_fold,
-    start_job,
-    start_refit,
-    start_sweep,
-    tag_verdicts,
-)  # fmt: skip
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bikefit.tracking.connection import (
+        METRICS_A_CALL,
+        PATIENCE,
+        AwayError,
+        TrackingError,
+        address,
+        client,
+        experiment_id,
+        in_words,
+    )  # fmt: skip
+    from bikefit.tracking.names import FINGERPRINT, KIND, OWNER, PARENT, PREDICTIONS, REUSED
+    from bikefit.tracking.outbox import GONE, UNSENT, keep, send_epochs, send_unsent, unsent
+    from bikefit.tracking.reading import (
+        Finished,
+        children,
+        download,
+        find_finished,
+        latest_sweep,
+        read_artifact,
+        read_config,
+        read_history,
+        read_predictions,
+        read_run,
+        read_runs,
+        read_steps,
+        read_weights,
+        recorded,
+        sweep_name,
+    )  # fmt: skip
+    from bikefit.tracking.views import view_lines, view_links
+    from bikefit.tracking.writing import (
+        Sent,
+        best,
+        close_dead,
+        fail,
+        finish_folds,
+        finish_member,
+        finish_refit,
+        finish_sweep,
+        is_best,
+        log_counts,
+        log_files,
+        refer,
+        start_fold,
+        start_job,
+        start_refit,
+        start_sweep,
+        tag_verdicts,
+    )  # fmt: skip
 
 __all__ = [
     "FINGERPRINT",
@@ -111,3 +117,13 @@ __all__ = [
     "view_lines",
     "view_links",
 ]  # fmt: skip
+
+_MODULES = ("connection", "names", "outbox", "reading", "views", "writing")
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        for module in map(importlib.import_module, (f"{__name__}.{part}" for part in _MODULES)):
+            if hasattr(module, name):
+                return globals().setdefault(name, getattr(module, name))
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -10,3 +10,4 @@ OWNER = "bikefit.process"  # tag: host, number and start time of the process tha
 FINGERPRINT = "fingerprint"
 REUSED = "reused.json"  # artifact: ids of the finished runs that a run refers to, instead of copies
 CONFIGURATION = "configuration"  # tag: all that a run shares with those of other seeds, in words
+MODEL = "model"  # name of the logged model, and of the folder of its files

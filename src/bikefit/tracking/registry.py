@@ -17,9 +17,9 @@ from mlflow.models import ModelSignature, infer_signature
 from mlflow.types import ColSpec, Schema, TensorSpec
 
 from bikefit import tracking
+from bikefit.tracking.names import MODEL
 
 CHAMPION = "champion"  # alias of the version in use
-MODEL = "model"  # name of the logged model, and of the folder of its files
 
 
 def register(

@@ -51,6 +51,33 @@ def relative_locations(database: Path) -> int:
     return len(changes)
 
 
+def model_files(uri: str, database: Path) -> Path | None:
+    """Return where the files of a registered model lie, asked of the database alone.
+
+    Args:
+        uri: of a version by number or alias, like ``models:/bikefit@champion``.
+        database: with its artifacts on this machine.
+
+    Returns:
+        The folder that MLflow calls the model's artifacts; None where only MLflow can tell.
+    """
+    name, _, alias = uri.removeprefix("models:/").partition("@")
+    name, _, number = (name, "", "") if alias else name.partition("/")
+    named = (
+        "SELECT storage_location FROM model_versions LEFT JOIN registered_model_aliases AS a "
+        "USING (name, version) WHERE name = ? AND (a.alias = ? OR version = ?)"
+    )
+    try:
+        with closing(sqlite3.connect(database, timeout=WAIT)) as connection:
+            found = connection.execute(named, (name, alias, number)).fetchone()
+    except sqlite3.Error:  # tables of another version of MLflow
+        return None
+    if not found or not found[0]:
+        return None
+    folder = database.parent / str(found[0])  # an absolute location stays as it is
+    return folder if folder.is_dir() else None
+
+
 def _relative(location: str, folder: Path) -> str | None:
     """Return a local absolute location as one relative to the folder; None to leave it."""
     parts = urlsplit(location)

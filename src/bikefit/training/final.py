@@ -109,18 +109,16 @@ def average(module: StackModule, samples: int) -> dict[str, Tensor]:
         ``averaged/val/spread``, the mean standard deviation over the samples (bikes/hour);
         ``(M,)`` each.
     """
-    rows, stack = module.rows, module.stack
+    rows = module.rows
     loss = Loss(module.loss_name, rows.target_mean, rows.target_std)
-    widths = dropped_units(stack, rows.features.shape[1])
+    widths = dropped_units(module.stack, rows.features.shape[1])
     noise = DropoutNoise(module.seeds, widths, purpose="averaging")
-    sums = torch.zeros(4, stack.size, dtype=torch.float64, device=rows.features.device)
+    sums = torch.zeros(4, module.stack.size, dtype=torch.float64, device=rows.features.device)
     for start in range(0, len(rows.target), CHUNK):
-        features, (target, masks) = rows.seen(slice(start, start + CHUNK)), rows.chunk(start)
+        target, masks = rows.chunk(start)
+        chunk = slice(start, start + len(target))
         drawn = torch.stack(
-            [
-                loss.predict(stack.subnetworks(features, noise.draw(len(target))))
-                for _ in range(samples)
-            ]
+            [loss.predict(module.evaluate(chunk, noise.draw(len(target)))) for _ in range(samples)]
         )
         mean, spread = drawn.mean(dim=0), drawn.std(dim=0, correction=0)
         output = loss.output(mean)

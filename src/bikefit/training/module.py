@@ -127,17 +127,28 @@ class StackModule(pl.LightningModule):
             slope = self.loss.members(part).slope(output, target[self.streams[part]])
             fused.backward(slope.div_(target.shape[1]))
 
-    @torch.no_grad()
     def outputs(self, start: int) -> Tensor:
         """Return the members' outputs in evaluation mode ``(M, C)`` for a chunk of rows."""
-        rows = self.rows
-        end = min(start + CHUNK, len(rows.target))
+        return self.evaluate(slice(start, min(start + CHUNK, len(self.rows.target))))
+
+    @torch.no_grad()
+    def evaluate(self, rows: slice, noise: Mapping[str, Noise] | None = None) -> Tensor:
+        """Return the members' outputs in evaluation mode for some rows, ``(M, C)``.
+
+        With noise they are those of one thinned network of each member: units dropped as in
+        training. Averaged over draws of the noise this is Monte-Carlo model averaging (Gal and
+        Ghahramani 2016).
+        """
         if self.fused is not None:
-            seen = (rows.shift[rows.fold_of], rows.scale[rows.fold_of]) if rows.refit else None
-            return self.fused.evaluate(rows.features[start:end], seen, PIECE)
+            of = self.rows
+            seen = (of.shift[of.fold_of], of.scale[of.fold_of]) if of.refit else None
+            return self.fused.evaluate(of.features[rows], seen, PIECE, noise)
+        if noise:
+            return self.stack.subnetworks(self.rows.seen(rows), noise)
         self.stack.eval()
-        starts = range(start, end, PIECE)
-        return torch.cat([self.stack(rows.seen(slice(s, s + PIECE))) for s in starts], dim=1)
+        starts = range(rows.start, rows.stop, PIECE)
+        pieces = [slice(start, min(start + PIECE, rows.stop)) for start in starts]
+        return torch.cat([self.stack(self.rows.seen(piece)) for piece in pieces], dim=1)
 
     @torch.no_grad()
     def _shrink(self) -> None:
