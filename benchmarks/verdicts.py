@@ -34,7 +34,7 @@ from bikefit.comparison.verdicts import (
 from bikefit.config import Settings, flat, parse, regularization_label
 from bikefit.data.table import Table
 from bikefit.nn.stacking import Stack
-from bikefit.training.callbacks import Halfway, Selection
+from bikefit.training.callbacks import Selection
 from bikefit.training.data import Batches, Rows, StackData
 from bikefit.training.final import constant_losses, unfinished
 from bikefit.training.fit import train as train_stack
@@ -183,9 +183,8 @@ def fit(problem: Problem, members: Sequence[Settings]) -> list[dict[str, Any]]:
     )  # fmt: skip
     batches = Batches([(s, rows.train_rows[0]) for s in seeds], members[0].training.batch_size)
     selection = Selection([m.regularization.patience for m in members])
-    halfway = Halfway()
-    train_stack(module, StackData(batches, len(rows.target)), members[0], [selection, halfway])
-    final = unfinished(module, halfway.state)
+    train_stack(module, StackData(batches, len(rows.target)), members[0], [selection])
+    final = unfinished(module)
     module.stack.load(selection.state)
     final |= constant_losses(module)
     truth = _truth(problem, module, pool)

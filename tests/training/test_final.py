@@ -1,17 +1,13 @@
 from __future__ import annotations
 
-from types import SimpleNamespace
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
+from pytorch_lightning.callbacks import LambdaCallback
 
-from bikefit.training.callbacks import Halfway
 from bikefit.training.final import unfinished
 from bikefit.training.fit import _assemble, fit_stack, train
 from bikefit.training.members import Member
-from bikefit.training.module import StackModule
 from conftest import make_settings
 
 QUICK = ["training.batch_size=64", "training.epochs=10"]
@@ -45,17 +41,18 @@ def test_far_too_low_a_learning_rate_is_unfinished_and_convergence_is_not() -> N
 def test_it_is_the_same_at_every_call_and_leaves_the_stack_as_it_was(more: list[str]) -> None:
     one = member("network.hidden=[8]", *more)
     module, data = _assemble([one])
-    halfway = Halfway()
-    train(module, data, one.settings, [halfway])
+    train(module, data, one.settings, [])
     before = module.stack.state()
-    first, second = (unfinished(module, halfway.state)["unfinished"] for _ in range(2))
+    first, second = (unfinished(module)["unfinished"] for _ in range(2))
     assert first == second
     assert 0 <= first < 1
     for name, value in module.stack.state().items():
         torch.testing.assert_close(value, before[name], rtol=0, atol=0)
     # standing still has no way ahead, whatever units are dropped
-    assert unfinished(module, before)["unfinished"].item() == pytest.approx(0.0, abs=1e-6)
-    assert unfinished(module, {}) == {}
+    module.halfway = before
+    assert unfinished(module)["unfinished"].item() == pytest.approx(0.0, abs=1e-6)
+    module.halfway = {}
+    assert unfinished(module) == {}
 
 
 @pytest.mark.parametrize(
@@ -70,18 +67,15 @@ def test_a_stack_of_many_equals_singles(more: list[str]) -> None:
     np.testing.assert_allclose(together, alone, rtol=1e-2, atol=1e-4)
 
 
-@pytest.mark.parametrize(("epochs", "kept"), [(4, [False, True, False]), (1, [False])])
-def test_halfway_keeps_the_epoch_in_the_middle(epochs: int, kept: list[bool]) -> None:
-    one = member("network=linear")
-    module, _ = _assemble([one])
-    halfway = Halfway()
-    for epoch, is_kept in enumerate(kept):
-        with torch.no_grad():
-            for value in module.stack.stacked_parameters().values():
-                value.fill_(epoch)
-        trainer: Any = SimpleNamespace(current_epoch=epoch, max_epochs=epochs)
-        assert isinstance(module, StackModule)
-        halfway.on_validation_end(trainer, module)
-        assert bool(halfway.state) is (is_kept or epoch > 1)
-    names = module.stack.stacked_parameters()
-    assert all((halfway.state[name] == 1).all() for name in names if halfway.state)
+@pytest.mark.parametrize(("epochs", "middle"), [(5, 2), (4, 2), (1, None)])
+def test_halfway_is_the_epoch_in_the_middle(epochs: int, middle: int | None) -> None:
+    one = member("network=linear", f"training.epochs={epochs}")
+    module, data = _assemble([one])
+    states: list[dict[str, torch.Tensor]] = [{}]
+    note = LambdaCallback(on_validation_end=lambda *_: states.append(module.stack.state()))
+    train(module, data, one.settings, [note])
+    assert len(states) == 1 + epochs
+    expected = states[middle or 0]
+    assert module.halfway.keys() == expected.keys()
+    for name, value in expected.items():
+        assert torch.equal(module.halfway[name], value)

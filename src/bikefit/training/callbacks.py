@@ -109,22 +109,6 @@ class Selection(pl.Callback):
                 self.state[name][mask] = value[mask]
 
 
-class Halfway(pl.Callback):
-    """Keep what members are when half of their epochs are done.
-
-    ``state`` is that of :meth:`bikefit.nn.stacking.Stack.state`, empty before that epoch.
-    """
-
-    def __init__(self) -> None:
-        self.state: dict[str, Tensor] = {}
-
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Copy the stack at the end of the epoch in the middle."""
-        assert isinstance(pl_module, StackModule) and trainer.max_epochs is not None
-        if trainer.current_epoch + 1 == trainer.max_epochs // 2:
-            self.state = pl_module.stack.state()
-
-
 class Checkpoints(pl.Callback):
     """Keep a stack's state every so often, and go on with the state that was kept.
 
@@ -136,11 +120,10 @@ class Checkpoints(pl.Callback):
     Args:
         place: where.
         selection: what is known of the members.
-        halfway: what they were in the middle.
     """
 
-    def __init__(self, place: Place, selection: Selection, halfway: Halfway) -> None:
-        self.place, self.selection, self.halfway = place, selection, halfway
+    def __init__(self, place: Place, selection: Selection) -> None:
+        self.place, self.selection = place, selection
         self.every = float(os.environ.get(EVERY, "10"))
         self.before = 0.0  # s that earlier commands have trained
         self.started = time.monotonic()
@@ -155,8 +138,6 @@ class Checkpoints(pl.Callback):
         values = {name: torch.from_numpy(value) for name, value in checkpoint.values.items()}
         own = below(values, "selection")
         self.selection.restore(own, checkpoint.failures, pl_module.device)
-        middle = below(values, "halfway")
-        self.halfway.state = {k: v.to(pl_module.device) for k, v in middle.items()}
         pl_module.restore(values)
         _batches(trainer).restore(values["order"][_first_readers(pl_module)])
         _restore_global(values)
@@ -182,7 +163,6 @@ class Checkpoints(pl.Callback):
     def _checkpoint(self, trainer: pl.Trainer, module: StackModule, epoch: int) -> Checkpoint:
         values = module.state() | _global_state()
         values |= {f"selection/{k}": v for k, v in self.selection.checkpoint().items()}
-        values |= {f"halfway/{k}": v for k, v in self.halfway.state.items()}
         values["order"] = _batches(trainer).state()[module.streams.cpu()]
         size = module.stack.size
         return Checkpoint(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor
 
@@ -46,7 +44,7 @@ AHEAD = (0.25, 0.5, 1, 2, 4, 8, 16)  # steps, as shares of the way that the seco
 
 
 @torch.no_grad()
-def unfinished(module: StackModule, halfway: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def unfinished(module: StackModule) -> dict[str, Tensor]:
     """Measure how much training would still gain if members went on as they went.
 
     From where a member stands, steps of growing length are taken, as long as each finds less, on
@@ -56,14 +54,13 @@ def unfinished(module: StackModule, halfway: Mapping[str, Tensor]) -> dict[str, 
 
     Args:
         module: with the parameters of the last epoch.
-        halfway: of :class:`bikefit.training.callbacks.Halfway`; empty for a single epoch.
 
     Returns:
         ``unfinished``, ``(M,)``: the largest fall of the objective, the penalty included, that a
-        step found, as a share of the train loss; 0 where none lowers it. Nothing without
-        `halfway`.
+        step found, as a share of the train loss; 0 where none lowers it. Nothing for a single
+        epoch, which has no middle.
     """
-    if not halfway:
+    if not module.halfway:
         return {}
     stack, end = module.stack, module.stack.state()
     train = _thinned_train_loss(module)
@@ -73,7 +70,7 @@ def unfinished(module: StackModule, halfway: Mapping[str, Tensor]) -> dict[str, 
         # running variances of batch norm must not become negative
         ahead = {
             name: value.lerp(end[name], 1 + step).clamp_min(0.0 if "var" in name else -torch.inf)
-            for name, value in halfway.items()
+            for name, value in module.halfway.items()
         }
         stack.load(ahead)
         found = _thinned_train_loss(module) + _penalty(module)

@@ -17,7 +17,7 @@ from bikefit.config import Settings
 from bikefit.nn.networks import parameter_count
 from bikefit.nn.randomness import derive
 from bikefit.nn.stacking import Stack
-from bikefit.training.callbacks import Checkpoints, Halfway, Progress, Selection, Telling
+from bikefit.training.callbacks import Checkpoints, Progress, Selection, Telling
 from bikefit.training.checkpoints import Place
 from bikefit.training.data import Batches, Rows, StackData
 from bikefit.training.devices import place
@@ -55,17 +55,16 @@ def fit_stack(
     torch.set_num_threads(1)  # parallel work is done by processes; also makes results repeatable
     module, data = _assemble(members)
     selection = Selection([m.settings.regularization.patience for m in members])
-    halfway = Halfway()
-    keeping = [Checkpoints(place, selection, halfway)] if place is not None else []
+    keeping = [Checkpoints(place, selection)] if place is not None else []
     telling = [Telling(told, selection)] if told is not None else []
-    watching = [halfway, *keeping, *telling, Progress(report, stopping)]
+    watching = [*keeping, *telling, Progress(report, stopping)]
     try:
         train(module, data, settings, [selection, *watching])
     except Stopped:
         if not module.history:
             raise
         selection.stop()
-    final = _final(module, selection, halfway, settings.regularization.averaged)
+    final = _final(module, selection, settings.regularization.averaged)
     before = sum(checkpoints.before for checkpoints in keeping)
     seconds = (before + time.perf_counter() - start) / len(members)
     return _results(members, module, selection, final, seconds)
@@ -142,11 +141,9 @@ def _expect_warnings() -> None:
     warnings.filterwarnings("ignore", "The `srun` command is available on your system")
 
 
-def _final(
-    module: StackModule, selection: Selection, halfway: Halfway, samples: int
-) -> dict[str, np.ndarray]:
+def _final(module: StackModule, selection: Selection, samples: int) -> dict[str, np.ndarray]:
     """Measure once, with the parameters of the selected epochs: ``(M,)`` each."""
-    measured = constant_losses(module) | unfinished(module, halfway.state)
+    measured = constant_losses(module) | unfinished(module)
     module.stack.load(selection.state)
     if samples:
         measured |= average(module, samples)

@@ -38,7 +38,8 @@ class StackModule(pl.LightningModule):
     The objective of a member is its mean data loss over the batch plus its penalties; objectives
     are summed over members, so that no member's gradient depends on another. After each epoch
     every member is measured in evaluation mode, without penalties, on its own training rows and
-    its own validation rows.
+    its own validation rows. ``halfway`` keeps what members are when half of their epochs are done,
+    in the form of :meth:`bikefit.nn.stacking.Stack.state`.
 
     Args:
         stack: the M networks.
@@ -66,6 +67,7 @@ class StackModule(pl.LightningModule):
         self.register_buffer("streams", torch.tensor(self.stream_of), persistent=False)
         self.register_buffer("stream_fold", rows.fold_of[[i for _, i in first]], persistent=False)
         self.history: list[dict[str, Tensor]] = []
+        self.halfway: dict[str, Tensor] = {}  # empty before that epoch
 
     streams: Tensor  # (M,)
     stream_fold: Tensor  # (S,)
@@ -162,6 +164,7 @@ class StackModule(pl.LightningModule):
             "optimizer": optimizer_state(self.stack, self.slices, self._optimizer()),
             "noise": self.noise.state(),
             "history": self.measured(),
+            "halfway": self.halfway,
             "schedule": {"steps": torch.full((self.stack.size,), steps)},
         }
         return {f"{part}/{k}": v for part, values in parts.items() for k, v in values.items()}
@@ -172,6 +175,7 @@ class StackModule(pl.LightningModule):
         moments = below(state, "optimizer")
         restore_optimizer(self.stack, self.slices, self._optimizer(), moments)
         self.noise.restore(below(state, "noise"))
+        self.halfway = {k: v.to(self.device) for k, v in below(state, "halfway").items()}
         measured = below(state, "history")  # with the penalties of members that are gone
         names = [*METRICS, *self.penalty_values(), "zeros"]
         epochs = measured[METRICS[0]].shape[1]
@@ -216,10 +220,13 @@ class StackModule(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Turn sums into the metrics of the epoch, ``(M,)`` each, and keep them in memory."""
+        assert self.trainer.max_epochs is not None
         loss, squared, deviance = self._sums / self.rows.counts
         values = (*loss, *squared.sqrt(), *deviance)
         measured = dict(zip(METRICS, values, strict=True))
         self.history.append(measured | self.penalty_values() | {"zeros": self.zero_share()})
+        if len(self.history) == self.trainer.max_epochs // 2:
+            self.halfway = self.stack.state()
 
     @torch.no_grad()
     def penalty_values(self) -> dict[str, Tensor]:
