@@ -20,9 +20,9 @@ from matplotlib.figure import Figure
 from bikefit import tracking
 from bikefit.comparison import curves, mistakes, weights
 from bikefit.comparison.figures import plane, svg
+from bikefit.comparison.labels import FRACTION
 from bikefit.comparison.parts import with_parts
 from bikefit.comparison.ranking import (
-    FRACTION,
     comparison,
     failure_sentence,
     measure,
@@ -36,7 +36,6 @@ from bikefit.comparison.reports import history
 from bikefit.comparison.verdicts import read_thresholds, verdicts
 from bikefit.data.files import replacing
 
-ADDRESS = "http://127.0.0.1:5000"  # of `make ui`
 TOP = 12  # configurations in the table before it is folded up
 LAYERS = 6
 SIDES = ("hour", "weekday", "weather", "working_day")  # from which errors are looked at
@@ -105,7 +104,7 @@ def address_of(address: str, experiment: object, run: str) -> str:
 
 
 def write_report(
-    sweep: str, runs: pd.DataFrame, ranking: pd.DataFrame, file: Path, address: str = ADDRESS
+    sweep: str, runs: pd.DataFrame, ranking: pd.DataFrame, file: Path, address: str | None = None
 ) -> None:
     """Write the report of a sweep and attach it to the sweep's run.
 
@@ -114,15 +113,18 @@ def write_report(
         runs: as :func:`bikefit.tracking.read_runs` gives them; at least one has a result.
         ranking: of :func:`bikefit.comparison.conclude.conclude`.
         file: the HTML file.
-        address: where MLflow's pages are served, for the links.
+        address: where MLflow's pages are served, for the links; None for where they are now.
     """
     with replacing(file) as temporary:
         temporary.write_text(render(sweep, runs, ranking, address), encoding="utf-8")
     tracking.log_files(sweep, [file])
 
 
-def render(sweep: str, runs: pd.DataFrame, ranking: pd.DataFrame, address: str = ADDRESS) -> str:
+def render(
+    sweep: str, runs: pd.DataFrame, ranking: pd.DataFrame, address: str | None = None
+) -> str:
     """Return the HTML of :func:`write_report`, the same for the same runs."""
+    address = address or tracking.pages()
     runs = with_parts(runs)
     given = verdicts(runs, read_thresholds())
     table = comparison(runs).assign(
@@ -138,7 +140,7 @@ def render(sweep: str, runs: pd.DataFrame, ranking: pd.DataFrame, address: str =
     return environment.get_template("report.html.j2").render(
         name=tracking.sweep_name(sweep), sweep=sweep, address=address, top=TOP,
         link=address_of(address, runs["experiment_id"].iloc[0], sweep),
-        views=tracking.view_links(sweep, address),
+        views=tracking.view_links(sweep, address), colours=tracking.COLOURS,
         sections=[section for section in _sections(known) if section.pictures or section.lead],
         runs=_runs(known), ranking=_ranking(known), unit=unit(ranking), **_first_screen(known),
     )  # fmt: skip

@@ -14,11 +14,13 @@ from bikefit.tracking.connection import (
     client,
     experiment_id,
     in_words,
+    server,
 )  # fmt: skip
-from bikefit.tracking.names import FINGERPRINT, KIND, OWNER, PARENT, PREDICTIONS, REUSED
+from bikefit.tracking.names import FINGERPRINT, KIND, OWNER, PARENT, PREDICTIONS, REUSED, VERDICT
 from bikefit.tracking.outbox import GONE, UNSENT, keep, send_epochs, send_unsent, unsent
 from bikefit.tracking.reading import (
     Finished,
+    as_read,
     children,
     download,
     find_finished,
@@ -34,7 +36,7 @@ from bikefit.tracking.reading import (
     recorded,
     sweep_name,
 )  # fmt: skip
-from bikefit.tracking.views import view_lines, view_links
+from bikefit.tracking.views import COLOURS, latest_links, pages, view_lines, view_links
 from bikefit.tracking.writing import (
     Sent,
     best,
@@ -47,6 +49,7 @@ from bikefit.tracking.writing import (
     is_best,
     log_counts,
     log_files,
+    parameters,
     refer,
     start_fold,
     start_job,
@@ -56,6 +59,7 @@ from bikefit.tracking.writing import (
 )  # fmt: skip
 
 __all__ = [
+    "COLOURS",
     "FINGERPRINT",
     "GONE",
     "KIND",
@@ -66,11 +70,13 @@ __all__ = [
     "PREDICTIONS",
     "REUSED",
     "UNSENT",
+    "VERDICT",
     "AwayError",
     "Finished",
     "Sent",
     "TrackingError",
     "address",
+    "as_read",
     "best",
     "children",
     "client",
@@ -86,9 +92,12 @@ __all__ = [
     "in_words",
     "is_best",
     "keep",
+    "latest_links",
     "latest_sweep",
     "log_counts",
     "log_files",
+    "pages",
+    "parameters",
     "read_artifact",
     "read_config",
     "read_history",
@@ -101,6 +110,7 @@ __all__ = [
     "refer",
     "send_epochs",
     "send_unsent",
+    "server",
     "start_fold",
     "start_job",
     "start_refit",
