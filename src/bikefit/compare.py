@@ -41,7 +41,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--record", type=Path, help='JSON file with the sweep: {"sweep": run id}')
     parser.add_argument("--reports", type=Path, help="folder for report, table, metrics and plots")
     parser.add_argument(
-        "--mlflow", default="http://127.0.0.1:5000", help="address that the report's links lead to"
+        "--mlflow",
+        metavar="ADDRESS",
+        help="that the report's links lead to; default: the tracking server, or `make ui`",
     )
     parser.add_argument("--document", type=Path, help="Markdown file that receives the table")
     parser.add_argument("--section", default="comparison", help="section of it, between markers")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -13,44 +14,69 @@ from collections.abc import Sequence
 from urllib.error import URLError
 from urllib.request import urlopen
 
+HOST = "127.0.0.1"
 PATIENCE = 120.0  # s until MLflow must answer: it takes half a minute with a new database
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print where the views are, serve MLflow's pages until Ctrl-C, return the exit status."""
+    """Print where the views are, serve MLflow's pages until Ctrl-C, return the exit status.
+
+    A tracking server (``MLFLOW_TRACKING_URI=http…``) serves its pages itself: they are opened only.
+    """
     parser = argparse.ArgumentParser(
         prog="python -m bikefit.ui", description="Show all runs in MLflow."
     )
-    parser.add_argument("--port", type=int, default=5000, help="of 127.0.0.1")
+    parser.add_argument("--port", type=int, default=5000, help=f"of {HOST}")
     parser.add_argument("--no-browser", action="store_true", help="print the addresses alone")
     options = parser.parse_args(arguments)
-    pages = f"http://127.0.0.1:{options.port}"
-    first = _print_views(pages)
-    if not options.no_browser and _has_screen():
+    from bikefit import tracking
+
+    server = tracking.server()
+    pages = server or f"http://{HOST}:{options.port}"
+    if server is None and _is_taken(options.port):
+        print(f"error: something answers on {pages} already, `make ui` perhaps; "
+              "`python -m bikefit.ui --port …` takes another port", file=sys.stderr)  # fmt: skip
+        return 1
+    try:
+        first = _print_views(tracking.latest_links(pages), pages)
+    except tracking.TrackingError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    seen = not options.no_browser and _has_screen()
+    if server is not None:
+        return int(seen and not webbrowser.open(first))
+    if seen:
         threading.Thread(target=_show, args=(pages, first), daemon=True).start()
-    command = ["mlflow", "ui", "--host", "127.0.0.1", "--port", str(options.port)]
+    return _serve(options.port)
+
+
+def _is_taken(port: int) -> bool:
+    with socket.socket() as asked:
+        return asked.connect_ex((HOST, port)) == 0
+
+
+def _print_views(views: dict[str, str], pages: str) -> str:
+    """Print the address of each view and return that of the first."""
+    if not views:
+        print("no runs yet: run `python -m bikefit.train -m …` first; the pages are on")
+    for name, link in (views or {"MLflow": pages}).items():
+        print(f"{name}: {link}", flush=True)
+    return next(iter(views.values()), pages)
+
+
+def _serve(port: int) -> int:
+    """Serve MLflow's pages of the store that training uses until Ctrl-C."""
+    command = ["mlflow", "ui", "--host", HOST, "--port", str(port), "--workers", "1"]
     # without its processes for jobs, of which there are none here
     environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    if store := os.environ.get("MLFLOW_TRACKING_URI"):
+        environment["MLFLOW_BACKEND_STORE_URI"] = store  # no argument: it may hold a password
     try:
         return subprocess.run(
             [sys.executable, "-m", *command], check=False, env=environment
         ).returncode
     except KeyboardInterrupt:
         return 0
-
-
-def _print_views(pages: str) -> str:
-    """Print the views of the latest sweep and return the address of the first."""
-    from bikefit import tracking
-
-    try:
-        views = tracking.view_links(tracking.latest_sweep(), pages)
-    except tracking.TrackingError as error:  # none yet: the plain pages say so too
-        print(error)
-        return pages
-    for name, link in views.items():
-        print(f"{name}: {link}", flush=True)
-    return next(iter(views.values()))
 
 
 def _has_screen() -> bool:

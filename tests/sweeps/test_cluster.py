@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -306,6 +306,17 @@ def deadly_jobs(marker: Path, node: bool, *overrides: str) -> list[Job]:
     return [*found, Job(wild, "wild")]
 
 
+class Counted(Live):
+    """Keeps how many epochs it knew of whenever the bar asked."""
+
+    told: ClassVar[list[int]] = []
+
+    def epochs(self) -> int:
+        """What the bar shows."""
+        self.told.append(super().epochs())
+        return self.told[-1]
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")  # of the engines' own code
 @pytest.mark.parametrize(
@@ -330,9 +341,16 @@ def test_a_worker_that_dies_costs_no_run(
         monkeypatch.setattr("submitit.core.core.Job._results_timeout_s", 1)
     marker = workplace / "died"
     node = backend == "ray"
-    with cluster() as (address, options), connect(backend, address, options, 2) as engine:
+    Counted.told.clear()
+    with (
+        cluster() as (address, options), connect(backend, address, options, 2) as engine,
+        monkeypatch.context() as patch,
+    ):  # fmt: skip
+        patch.setattr(jobs, "Live", Counted)
         there = jobs.train(deadly_jobs(marker, node), None, stack_size=2, engine=engine)
     assert marker.exists(), "no worker died"
+    # told while they trained, through the folder that machines share: the bar moves, curves grow
+    assert max(Counted.told) > 6
     here_jobs = deadly_jobs(marker, node, "rerun=true")
     here = jobs.train(here_jobs, None, processes=1, stack_size=2)
     assert there[:4] == pytest.approx(here[:4], rel=1e-5)

@@ -16,6 +16,7 @@ import pytest
 from mlflow import MlflowClient
 
 from bikefit import tracking
+from bikefit.comparison.ranking import comparison
 from bikefit.config import ConfigError
 from bikefit.sweeps import jobs, processes
 from bikefit.sweeps.command import run_sweep
@@ -118,6 +119,19 @@ def test_training_records_every_run(workplace: Path) -> None:
         assert len(tracking.read_history(one.run, "val/loss")) == 2
         assert len(tracking.read_history(one.run, "train/loss")) == 2
     assert runs.loc[found[1].run, "train/penalty"] > 0
+
+
+def test_runs_say_from_the_start_what_the_ranking_will_call_them(workplace: Path) -> None:
+    many = [job(f"optimizer.lr={lr}", "data.fraction=0.5", f"seed={s}")
+            for lr in (0.1, 1e-05) for s in (0, 1)]  # fmt: skip
+    sweep = tracking.start_sweep("full", "a sweep", [])
+    jobs.train([*many, job("network.hidden=[5]")], sweep, processes=1)
+    runs = tracking.read_runs(sweep)
+    assert runs["tags.configuration"].tolist() == [
+        *2 * ["none · mlp 4 · optimizer.lr=0.1"], *2 * ["none · mlp 4 · optimizer.lr=1e-05"],
+        "none · mlp 5",
+    ]  # fmt: skip
+    assert runs["tags.configuration"].equals(comparison(runs)["configuration"])
 
 
 def test_a_diverging_member_fails_and_the_others_finish(

@@ -3,14 +3,8 @@
 from __future__ import annotations
 
 import errno
-import json
-import os
 import socket
-import subprocess
-import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,8 +21,6 @@ from bikefit.tracking import outbox
 from bikefit.training import callbacks, fit
 from bikefit.training.epochs import Writer
 from conftest import make_settings
-from faults.of_sweeps import serving
-from ports import free_port
 
 SMALL = ["network.hidden=[4]", "training.epochs=6", "training.batch_size=64"]
 
@@ -240,43 +232,3 @@ def test_a_full_disk_leaves_the_epochs_to_the_end(
         write(reading.folder, 1, 5.0)
         assert reading.epochs() == 0
     assert "epochs come to MLflow at the end only" in caplog.text
-
-
-@pytest.mark.slow
-def test_a_point_appears_over_http_while_the_run_is_running(workplace: Path) -> None:
-    port = free_port()
-    with serving(workplace, port) as server:
-        server.ready()
-        environment = os.environ | {"MLFLOW_TRACKING_URI": server.address}
-        command = [sys.executable, "-m", "bikefit.train", "training.epochs=5000",
-                   "network.hidden=[32]"]  # fmt: skip
-        training = subprocess.Popen(command, env=environment, cwd=workplace)
-        try:
-            run = asked(server.address, "runs/search", {"experiment_ids": ["1"]}, "runs")[0]
-            assert run["info"]["status"] == "RUNNING"
-            query = f"metrics/get-history?run_id={run['info']['run_id']}&metric_key=val/loss"
-            points = asked(server.address, query, None, "metrics")
-            assert [point["step"] for point in points][:1] == [1]
-            run = asked(server.address, "runs/search", {"experiment_ids": ["1"]}, "runs")[0]
-            assert run["info"]["status"] == "RUNNING"
-            assert training.poll() is None
-        finally:
-            training.kill()
-            training.wait()
-
-
-def asked(address: str, path: str, body: dict[str, Any] | None, key: str) -> list[dict[str, Any]]:
-    """Ask the REST API until the answer has something."""
-    data = None if body is None else json.dumps(body).encode()
-    headers = {"Content-Type": "application/json"}
-    for _ in range(300):
-        request = urllib.request.Request(f"{address}/api/2.0/mlflow/{path}", data, headers)
-        try:
-            with urllib.request.urlopen(request, timeout=20) as answer:
-                found: list[dict[str, Any]] = json.load(answer).get(key, [])
-        except urllib.error.HTTPError:  # there is no such experiment yet
-            found = []
-        if found:
-            return found
-        time.sleep(0.2)
-    raise AssertionError(f"{path} has nothing")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import pandas as pd
 import pytest
 
 from bikefit import tracking
@@ -41,6 +42,7 @@ def test_an_experiment_has_its_views_from_its_first_run(workplace: Path) -> None
     assert not [key for key in tags(experiment) if key.endswith("-latest")]
     lines = state(experiment, "curves")["compareRunCharts"]
     assert [line["lineSmoothness"] for line in lines] == [0, 0]  # what was measured, no averages
+    assert all(state(experiment, name)["autoRefreshEnabled"] for name in NAMES)
 
 
 def test_those_of_the_latest_sweep_follow_it_while_it_still_runs(workplace: Path) -> None:
@@ -99,13 +101,23 @@ def test_a_store_that_takes_no_views_is_worth_a_warning(
     assert "no tags today" in caplog.text
 
 
-def test_runs_say_their_configuration_and_show_their_verdict_as_a_colour(workplace: Path) -> None:
-    sweep, _, (run,) = sweep_of(3)
-    table = tracking.read_runs(sweep).assign(verdict="overfitting", reason="", next="")
-    tracking.tag_verdicts(table)
-    found = tracking.client().get_run(run).data.tags
-    assert found["configuration"] == "none · mlp 8"
-    assert found["mlflow.runColor"] == views.COLOURS["overfitting"]
+def given(*runs: str, verdict: str | None) -> list[str | None]:
+    """Give runs a verdict and return their colours."""
+    rows = {"run_id": list(runs), "configuration": "none · mlp 8", "verdict": verdict,
+            "reason": "so it is", "next": None}  # fmt: skip
+    tracking.tag_verdicts(pd.DataFrame(rows))
+    found = [tracking.client().get_run(run).data.tags for run in runs]
+    assert {tags["configuration"] for tags in found} == {"none · mlp 8"}
+    assert {tags["verdict.reason"] for tags in found} == {"so it is"}
+    return [tags.get("mlflow.runColor") for tags in found]
+
+
+def test_runs_show_their_verdict_as_a_colour_unless_a_user_chose_another(workplace: Path) -> None:
+    _, _, (one, other) = sweep_of(3, 4)
+    assert given(one, other, verdict=None) == [None, None]
+    assert given(one, other, verdict="overfitting") == [views.COLOURS["overfitting"]] * 2
+    tracking.client().set_tag(other, "mlflow.runColor", "#123456")
+    assert given(one, other, verdict="good fit") == [views.COLOURS["good fit"], "#123456"]
 
 
 def test_links_open_in_model_training_mode() -> None:
@@ -121,3 +133,5 @@ def test_links_open_in_model_training_mode() -> None:
         "workflowType": ["machine_learning"],
     }
     assert "bikefit-comparison&" in views.links(7, latest=False)["comparison"]
+    # relative to a page, wherever that is served
+    assert views.links(7)["plane"].startswith("#/experiments/7/runs?")

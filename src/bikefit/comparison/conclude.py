@@ -34,10 +34,10 @@ def conclude(sweep: str, runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _is_news(table: pd.DataFrame, runs: pd.DataFrame) -> pd.Series:
-    """Say which runs do not have their verdict as tags yet: writing takes 5 ms a run."""
-    tags = [f"tags.verdict{part}" for part in ("", ".reason", ".next")]
+    """Say which runs lack what comes with a verdict as tags: writing takes 5 ms a run."""
+    tags = [f"tags.{tag}" for tag in tracking.VERDICT.values()]
     old = runs.reindex(columns=tags).reset_index(drop=True).astype(object)
-    new = table[["verdict", "reason", "next"]].set_axis(tags, axis=1)
+    new = table[list(tracking.VERDICT)].set_axis(tags, axis=1)
     return (old.where(old.notna(), "") != new.where(new.notna(), "")).any(axis=1)
 
 

@@ -29,16 +29,9 @@ from bikefit.comparison.figures import (
     plain_ticks,
     title,
 )
+from bikefit.comparison.labels import FRACTION
 from bikefit.comparison.paths import Path, find_paths
-from bikefit.comparison.ranking import (
-    FRACTION,
-    comparison,
-    measure,
-    number,
-    rank,
-    unit,
-    with_spread,
-)
+from bikefit.comparison.ranking import comparison, measure, number, rank, unit, with_spread
 from bikefit.comparison.verdicts import Thresholds, along
 from bikefit.data.pictures import STYLE
 

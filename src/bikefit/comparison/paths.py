@@ -12,8 +12,9 @@ from typing import Any
 
 import pandas as pd
 
+from bikefit.comparison.labels import FRACTION, settings
 from bikefit.comparison.noise import CONFIDENCE, Difference, Sample, difference
-from bikefit.comparison.ranking import FRACTION, comparison, measure, settings
+from bikefit.comparison.ranking import comparison, measure
 from bikefit.config import STRENGTHS
 
 # The last part of a swept key: its name, its unit, and whether more of it makes a network more (+1)

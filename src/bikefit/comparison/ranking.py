@@ -9,16 +9,22 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Hashable
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from bikefit.comparison.labels import (
+    FRACTION,
+    column,
+    configurations,
+    methods,
+    networks,
+    settings,
+)
 from bikefit.comparison.noise import CONFIDENCE, difference, samples
-from bikefit.config import PLAIN
 
-# What settings are called in MLflow; all other columns of `tracking.read_runs` were measured.
-GROUPS = ("data.", "network.", "regularization.", "optimizer.", "training.", "validation.")
 STRENGTHS = ("l1", "l2", "lp", "weight_decay", "dropout", "batch_norm", "patience")
 NAMED = {"network.name", "network.hidden", "regularization.name", "data.name", "validation.folds"}
 METRICS = {
@@ -30,7 +36,6 @@ METRICS = {
     "train_deviance": "best/train/deviance",
     "val_deviance": "best/val/deviance",
 }
-FRACTION = "data.fraction"
 UNITS = {"mse": "in units of the target's variance", "poisson": "half Poisson deviance, bikes/hour"}
 NOISE = f"{CONFIDENCE:.0%} confidence; of seeds and of validation days"
 MODIFIERS = {"on weights", "proximal", "lecture scaling"}  # say how, not which method
@@ -48,31 +53,23 @@ def comparison(runs: pd.DataFrame) -> pd.DataFrame:
         differ within the sweep and have no column of their own follow under their own names;
         with cross-validation, so do standard errors over the folds (``…_se``).
     """
-
-    def column(key: str) -> pd.Series:
-        return runs[key] if key in runs else pd.Series(np.nan, index=runs.index)
-
-    method = column("method").astype(object).fillna("unknown")
-    network = _networks(
-        column("network.name"), column("network.hidden"), column("network.activation")
-    )
-    label = method + " · " + network
-    table = pd.DataFrame({key: column(key) for key in ("run_id", "name", "status")})
-    table["configuration"] = label + _apart(runs, label)
-    table["regularization"] = method
-    table["kind"] = method.map(kind)
+    of = partial(column, runs)
+    table = pd.DataFrame({key: of(key) for key in ("run_id", "name", "status")})
+    table["configuration"] = configurations(runs)
+    table["regularization"] = methods(runs)
+    table["kind"] = table["regularization"].map(kind)
     for key in STRENGTHS:
-        table[key] = column(f"regularization.{key}")
-    table["network"] = network
-    table["table"], table["loss"] = column("data.name"), column("loss")
-    table["folds"], table["seed"] = column("validation.folds").fillna(1), column("seed")
+        table[key] = of(f"regularization.{key}")
+    table["network"] = networks(runs)
+    table["table"], table["loss"] = of("data.name"), of("loss")
+    table["folds"], table["seed"] = of("validation.folds").fillna(1), of("seed")
     for name, metric in METRICS.items():
-        table[name] = column(metric).astype(float)
-    table["best_epoch"] = column("best/epoch")
+        table[name] = of(metric).astype(float)
+    table["best_epoch"] = of("best/epoch")
     errors = {f"{name}_se": f"{metric}/standard_error" for name, metric in METRICS.items()}
     more = {key: runs[key] for key in _swept(runs)}
     more |= {name: runs[metric] for name, metric in errors.items() if metric in runs}
-    return table.assign(**more, failure=column("tags.failure"))
+    return table.assign(**more, failure=of("tags.failure"))
 
 
 def kind(regularization: str) -> str:
@@ -97,38 +94,10 @@ def whole(runs: pd.DataFrame) -> pd.DataFrame:
     return runs[runs[FRACTION] == runs[FRACTION].max()].reset_index(drop=True)
 
 
-def _networks(names: pd.Series, hidden: pd.Series, activation: pd.Series) -> pd.Series:
-    """Label networks as their runs are named: "mlp 256×256", "mlp 64 relu", "linear"."""
-    names = names.astype(object).fillna("unknown")
-    widths = hidden.astype(object).fillna("").astype(str).str.strip("[]").str.replace(",", "×")
-    plain = activation.isna() | activation.eq(PLAIN) | widths.eq("")
-    return (names + " " + widths + (" " + activation.astype(str)).mask(plain, "")).str.strip()
-
-
-def settings(runs: pd.DataFrame) -> list[str]:
-    """List the columns that say what was set."""
-    keys = [str(key) for key in runs]
-    return [k for k in keys if k == "loss" or (k.startswith(GROUPS) and k != "regularization.name")]
-
-
 def _swept(runs: pd.DataFrame) -> list[str]:
     """Settings that differ and for which :func:`comparison` has no column of its own."""
     own = NAMED | {"loss"} | {f"regularization.{key}" for key in STRENGTHS}
     return [k for k in settings(runs) if k not in own and runs[k].nunique(dropna=False) > 1]
-
-
-def _apart(runs: pd.DataFrame, label: pd.Series) -> pd.Series:
-    """Text for settings in which runs of the same label differ: " · optimizer.lr=0.001"."""
-    keys = settings(runs)
-    differ = runs[keys].groupby(label).nunique(dropna=False) > 1
-    text = pd.Series("", index=runs.index)
-    for key in differ.columns[differ.any()]:
-        values = runs[key].map(lambda value: f"{value:g}" if isinstance(value, float) else value)
-        named = runs[key].notna() & label.map(differ[key])
-        if key == FRACTION:  # all rows are what goes without saying
-            named &= runs[key] < runs[key].max()
-        text += (" · " + key + "=" + values.astype(str)).where(named, "")
-    return text
 
 
 def measure(table: pd.DataFrame) -> str:

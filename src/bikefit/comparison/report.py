@@ -20,8 +20,8 @@ from matplotlib.figure import Figure
 from bikefit import tracking
 from bikefit.comparison import curves, mistakes, weights
 from bikefit.comparison.figures import plane, svg
+from bikefit.comparison.labels import FRACTION
 from bikefit.comparison.ranking import (
-    FRACTION,
     failure_sentence,
     measure,
     noise_sentence,
@@ -36,7 +36,6 @@ from bikefit.data.files import replacing
 if TYPE_CHECKING:
     from bikefit.comparison.compared import Comparison
 
-ADDRESS = "http://127.0.0.1:5000"  # of `make ui`
 TOP = 12  # configurations in the table before it is folded up
 LAYERS = 6
 SIDES = ("hour", "weekday", "weather", "working_day")  # from which errors are looked at
@@ -104,21 +103,22 @@ def address_of(address: str, experiment: object, run: str) -> str:
     return f"{address.rstrip('/')}/#/experiments/{experiment}/runs/{run}"
 
 
-def write_report(found: Comparison, file: Path, address: str = ADDRESS) -> None:
+def write_report(found: Comparison, file: Path, address: str | None = None) -> None:
     """Write the report of a sweep and attach it to the sweep's run.
 
     Args:
         found: what was compared; at least one run has a result.
         file: the HTML file.
-        address: where MLflow's pages are served, for the links.
+        address: where MLflow's pages are served, for the links; None for where they are now.
     """
     with replacing(file) as temporary:
         temporary.write_text(render(found, address), encoding="utf-8")
     tracking.log_files(found.sweep, [file])
 
 
-def render(found: Comparison, address: str = ADDRESS) -> str:
+def render(found: Comparison, address: str | None = None) -> str:
     """Return the HTML of :func:`write_report`, the same for the same runs."""
+    address = address or tracking.pages()
     ranking, experiments = found.ranking, found.tracked.set_index("run_id")["experiment_id"]
     table = found.whole.assign(experiment_id=found.whole["run_id"].map(experiments))
     known = Sweep(table, ranking, found.series, curves.cast(table, ranking), address)
@@ -129,7 +129,7 @@ def render(found: Comparison, address: str = ADDRESS) -> str:
     return environment.get_template("report.html.j2").render(
         name=found.name, sweep=found.sweep, address=address, top=TOP,
         link=address_of(address, experiments.iloc[0], found.sweep),
-        views=tracking.view_links(found.sweep, address),
+        views=tracking.view_links(found.sweep, address), colours=tracking.COLOURS,
         sections=[section for section in _sections(known) if section.pictures or section.lead],
         runs=_runs(known), ranking=_ranking(known), unit=unit(ranking), **_first_screen(known),
     )  # fmt: skip

@@ -18,9 +18,11 @@ from typing import Any
 
 import joblib
 import numpy as np
+import pandas as pd
 from tqdm import tqdm
 
 from bikefit import tracking
+from bikefit.comparison.labels import configurations
 from bikefit.config import Settings, describe
 from bikefit.data.table import read_table
 from bikefit.sweeps import cluster, processes
@@ -54,12 +56,14 @@ class Job:
     Args:
         settings: checked values of the config.
         label: what tells it from the others, for messages.
+        configuration: all that it shares with the jobs of other seeds, in words.
         run: id of its MLflow run, once it has one.
         results: of its members by their number, as far as they are known.
     """
 
     settings: Settings
     label: str
+    configuration: str = ""
     run: str = ""
     results: dict[int, MemberResult | Failure | Finished] = field(default_factory=dict)
     fold_runs: list[str] = field(default_factory=list)
@@ -121,6 +125,7 @@ def train(
         KeyboardInterrupt: Ctrl-C; what was done until then is recorded.
     """
     _check_networks(jobs)
+    _name(jobs)
     marks = [job.fingerprint() for job in jobs]
     first: dict[str, Job] = {}
     for mark, job in zip(marks, jobs, strict=True):
@@ -134,6 +139,15 @@ def train(
     for mark, job in zip(marks, jobs, strict=True):
         job.run = first[mark].run
     return [done[mark] for mark in marks]
+
+
+def _name(jobs: Sequence[Job]) -> None:
+    """Name configurations as the ranking will, as far as these jobs are all of its runs."""
+    if not jobs:
+        return
+    settings = [tracking.as_read(tracking.parameters(job.settings)) for job in jobs]
+    for job, name in zip(jobs, configurations(pd.DataFrame(settings)), strict=True):
+        job.configuration = name
 
 
 def _check_networks(jobs: Sequence[Job]) -> None:
@@ -314,7 +328,7 @@ def _differs(key: dict[str, Any], others: Sequence[dict[str, Any]]) -> str:
 
 def _start_runs(job: Job, sweep: str | None) -> None:
     version = job.data_version
-    job.run = tracking.start_job(job.settings, sweep, version, job.fingerprint())
+    job.run = tracking.start_job(job.settings, sweep, version, job.fingerprint(), job.configuration)
     if not job.crossed:
         return
     known = {i: r.run for i, r in job.results.items() if isinstance(r, Finished)}

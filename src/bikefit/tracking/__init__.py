@@ -20,11 +20,21 @@ if TYPE_CHECKING:
         client,
         experiment_id,
         in_words,
+        server,
     )  # fmt: skip
-    from bikefit.tracking.names import FINGERPRINT, KIND, OWNER, PARENT, PREDICTIONS, REUSED
+    from bikefit.tracking.names import (
+        FINGERPRINT,
+        KIND,
+        OWNER,
+        PARENT,
+        PREDICTIONS,
+        REUSED,
+        VERDICT,
+    )
     from bikefit.tracking.outbox import GONE, UNSENT, keep, send_epochs, send_unsent, unsent
     from bikefit.tracking.reading import (
         Finished,
+        as_read,
         children,
         download,
         find_finished,
@@ -40,7 +50,7 @@ if TYPE_CHECKING:
         recorded,
         sweep_name,
     )  # fmt: skip
-    from bikefit.tracking.views import view_lines, view_links
+    from bikefit.tracking.views import COLOURS, latest_links, pages, view_lines, view_links
     from bikefit.tracking.writing import (
         Sent,
         best,
@@ -53,6 +63,7 @@ if TYPE_CHECKING:
         is_best,
         log_counts,
         log_files,
+        parameters,
         refer,
         start_fold,
         start_job,
@@ -62,6 +73,7 @@ if TYPE_CHECKING:
     )  # fmt: skip
 
 __all__ = [
+    "COLOURS",
     "FINGERPRINT",
     "GONE",
     "KIND",
@@ -72,11 +84,13 @@ __all__ = [
     "PREDICTIONS",
     "REUSED",
     "UNSENT",
+    "VERDICT",
     "AwayError",
     "Finished",
     "Sent",
     "TrackingError",
     "address",
+    "as_read",
     "best",
     "children",
     "client",
@@ -92,9 +106,12 @@ __all__ = [
     "in_words",
     "is_best",
     "keep",
+    "latest_links",
     "latest_sweep",
     "log_counts",
     "log_files",
+    "pages",
+    "parameters",
     "read_artifact",
     "read_config",
     "read_history",
@@ -107,6 +124,7 @@ __all__ = [
     "refer",
     "send_epochs",
     "send_unsent",
+    "server",
     "start_fold",
     "start_job",
     "start_refit",

@@ -164,6 +164,11 @@ def address() -> str:
     return masked(_uri())
 
 
+def server() -> str | None:
+    """Return the address of the tracking server, without a password; None over a database."""
+    return address().rstrip("/") if _uri().startswith(("http://", "https://")) else None
+
+
 def _uri() -> str:
     """The address of the store; MLflow spells the default one ``a%20b`` in a folder ``a b``."""
     uri = str(get_tracking_uri())

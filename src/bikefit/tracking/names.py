@@ -11,3 +11,9 @@ FINGERPRINT = "fingerprint"
 REUSED = "reused.json"  # artifact: ids of the finished runs that a run refers to, instead of copies
 CONFIGURATION = "configuration"  # tag: all that a run shares with those of other seeds, in words
 MODEL = "model"  # name of the logged model, and of the folder of its files
+# tags that a run gets with its verdict, by the columns of the verdicts' table
+VERDICT = {
+    "configuration": CONFIGURATION, "verdict": "verdict", "reason": "verdict.reason",
+    "next": "verdict.next",
+}  # fmt: skip
+COLOUR = "mlflow.runColor"  # tag: of a run in MLflow's charts

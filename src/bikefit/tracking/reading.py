@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -113,13 +113,18 @@ def read_run(run: str) -> pd.DataFrame:
     return pd.DataFrame([_row(client().get_run(run))])
 
 
+def as_read(parameters: Mapping[str, str]) -> dict[str, str | float | int | bool]:
+    """Return parameters as :func:`read_runs` gives them: numbers as numbers."""
+    return {key: _number(value) for key, value in parameters.items()}
+
+
 def _row(run: Any) -> dict[str, Any]:
     return {
         "run_id": run.info.run_id,
         "experiment_id": run.info.experiment_id,
         "name": run.info.run_name,
         "status": run.info.status,
-        **{key: _number(value) for key, value in run.data.params.items()},
+        **as_read(run.data.params),
         **run.data.metrics,
         **{f"tags.{k}": v for k, v in run.data.tags.items() if not k.startswith("mlflow.")},
     }

@@ -16,7 +16,7 @@ from functools import cache
 from typing import Any
 from urllib.parse import urlencode
 
-from bikefit.tracking.connection import TrackingError, address, at_once, client
+from bikefit.tracking.connection import TrackingError, at_once, client, search, server
 from bikefit.tracking.names import CONFIGURATION, KIND, PARENT
 from bikefit.tracking.reading import children, referred
 
@@ -27,8 +27,12 @@ KEY = "bikefit-"  # begins the keys of our views
 LONGEST = 5000  # characters that MLflow takes as the value of an experiment's tag
 TRAIN, VALIDATION = "best/train/loss", "best/val/loss"  # at the selected epoch
 EPOCHS = ("train/loss", "val/loss")  # at every epoch
-# Sorted by anything else than a metric, MLflow shows the sweeps' own runs among their members.
-BY_VALIDATION = {"orderByKey": f"metrics.`{VALIDATION}`", "orderByAsc": True}
+COMMON = {
+    # sorted by anything else than a metric, MLflow shows the sweeps' own runs among their members
+    "orderByKey": f"metrics.`{VALIDATION}`", "orderByAsc": True,
+    "runsHiddenMode": "SHOW_ALL",
+    "autoRefreshEnabled": True,  # every 30 s, so that curves grow
+}  # fmt: skip
 # Columns and their widths in pixels. A run's name says method, network and seed; so the losses and
 # the verdict come first, which then can be read on a narrow screen too.
 COLUMNS = {
@@ -36,7 +40,7 @@ COLUMNS = {
     "tags.`verdict`": 95, "params.`method`": 150, "params.`network.name`": 70,
     "params.`network.hidden`": 90, "params.`seed`": 50,
 }  # fmt: skip
-# of a run in MLflow's charts, as in the report
+# of a verdict, for a run in MLflow's charts and in the report
 COLOURS = {
     "good fit": "#00745a", "underfitting": "#0072b2", "overfitting": "#b84f00",
     "undecided": "#5d666d",
@@ -71,8 +75,7 @@ def _charts(name: str, columns: int, *charts: dict[str, Any]) -> dict[str, Any]:
         ],
         "chartsSearchFilter": f"^({'|'.join(metrics)})$",
         "isAccordionReordered": True,  # else MLflow sorts sections and shows the last one twice
-        "runsHiddenMode": "SHOW_ALL",
-        **BY_VALIDATION,
+        **COMMON,
     }  # fmt: skip
 
 
@@ -106,8 +109,7 @@ VIEWS = (
             "selectedColumns": list(COLUMNS),
             "columnOrder": list(COLUMNS),
             "columnWidths": COLUMNS,
-            "runsHiddenMode": "SHOW_ALL",
-            **BY_VALIDATION,
+            **COMMON,
         },
         charts=False,
     ),
@@ -201,12 +203,20 @@ def _key(view: View, latest: bool) -> str:
 
 def pages() -> str:
     """Where MLflow's pages are: the tracking server, or `make ui` over a database."""
-    return address().rstrip("/") if address().startswith("http") else LOCAL
+    return server() or LOCAL
 
 
 def view_lines(sweep: str) -> str:
     """Say where the views of a sweep are, a line each."""
     return "\n".join(f"{name}: {link}" for name, link in view_links(sweep, pages()).items())
+
+
+def latest_links(pages: str) -> dict[str, str]:
+    """Return :func:`links` of the latest sweep; without one, of all runs; without runs, none."""
+    for kind in ("sweep", "job"):
+        for run in search(f"tags.`{KIND}` = '{kind}'"):
+            return links(run.info.experiment_id, latest=kind == "sweep", pages=pages)
+    return {}
 
 
 def view_links(sweep: str, pages: str = "") -> dict[str, str]:
@@ -220,10 +230,11 @@ def links(experiment: object, latest: bool = True, pages: str = "") -> dict[str,
     Args:
         experiment: its id.
         latest: of the latest sweep, not of all runs.
-        pages: where MLflow's pages are served; without it, addresses are relative to them.
+        pages: where MLflow's pages are served; without it, addresses are relative to them,
+            wherever that is.
     """
     return {
-        view.name: f"{pages.rstrip('/')}/#/experiments/{experiment}/runs?"
+        view.name: f"{pages.rstrip('/')}{'/' if pages else ''}#/experiments/{experiment}/runs?"
         + urlencode(
             {
                 "viewStateShareKey": _key(view, latest),

@@ -33,6 +33,7 @@ from bikefit.tracking.connection import (
     search,
 )
 from bikefit.tracking.names import (
+    COLOUR,
     CONFIGURATION,
     FINGERPRINT,
     KIND,
@@ -41,6 +42,7 @@ from bikefit.tracking.names import (
     PREDICTIONS,
     REFIT,
     REUSED,
+    VERDICT,
 )  # fmt: skip
 from bikefit.tracking.outbox import send, to_send
 from bikefit.tracking.reading import referred
@@ -62,49 +64,61 @@ def start_sweep(experiment: str, name: str, overrides: Sequence[str]) -> str:
 
 
 def start_job(
-    settings: Settings, sweep: str | None, data_version: str, fingerprint: str | None = None
-) -> str:
-    """Start the run of a job and return its id; without a sweep it stands alone."""
-    return _start(settings, sweep, data_version, "job", fingerprint=fingerprint)
+    settings: Settings, sweep: str | None, data_version: str, fingerprint: str | None = None,
+    configuration: str | None = None,
+) -> str:  # fmt: skip
+    """Start the run of a job and return its id; without a sweep it stands alone.
+
+    Args:
+        settings: of the job.
+        sweep: id of the parent run.
+        data_version: of its table.
+        fingerprint: what determines its result.
+        configuration: all that it shares with the jobs of other seeds, in words.
+    """
+    more = {FINGERPRINT: fingerprint, CONFIGURATION: configuration}
+    return _start(settings, sweep, data_version, "job", more)
 
 
 def start_fold(
     settings: Settings, job: str, data_version: str, fold: int, fingerprint: str | None = None
 ) -> str:
     """Start the run of one fold below its job's run and return its id."""
-    return _start(settings, job, data_version, "fold", fold, fingerprint)
+    return _start(settings, job, data_version, "fold", {FINGERPRINT: fingerprint}, fold)
 
 
 def start_refit(settings: Settings, sweep: str, data_version: str, configuration: str) -> str:
     """Start the run of a refit and return its id; it is no part of the sweep that it follows."""
     # without a fingerprint: it trains other rows than its settings say
-    run = _start(settings, None, data_version, REFIT)
+    run = _start(settings, None, data_version, REFIT, {CONFIGURATION: configuration})
     client().set_tag(run, "mlflow.runName", f"refit · {configuration}")
     client().set_tag(run, "sweep", sweep)
     return run
 
 
 def _start(
-    settings: Settings, parent: str | None, data_version: str, kind: str, fold: int | None = None,
-    fingerprint: str | None = None,
+    settings: Settings, parent: str | None, data_version: str, kind: str,
+    more: Mapping[str, str | None], fold: int | None = None,
 ) -> str:  # fmt: skip
     tags = {**_context_tags(), KIND: kind, "data.version": data_version}
-    tags[CONFIGURATION] = describe(settings).replace(f" · seed {settings.seed}", "")
+    tags |= {tag: value for tag, value in more.items() if value is not None}
     prepare(experiment_id(settings.tracking.experiment), parent if kind == "job" else None)
-    if fingerprint is not None:
-        tags[FINGERPRINT] = fingerprint
     if parent is not None:
         tags[PARENT] = parent
     run = _create(settings.tracking.experiment, describe(settings, fold), tags)
-    values = {**flat(settings), "method": regularization_label(settings)}
-    if fold is not None:
-        values["fold"] = fold
-    client().log_batch(run, params=[Param(k, masked(str(v))) for k, v in values.items()])
+    values = parameters(settings) | ({"fold": str(fold)} if fold is not None else {})
+    client().log_batch(run, params=[Param(k, v) for k, v in values.items()])
     source = json.dumps({"uri": str(settings.data.path)})
     dataset = Dataset(settings.data.name, data_version, "local", source)
     context = [InputTag("mlflow.data.context", "training")]
     _log_dataset(run, DatasetInput(dataset, context))
     return run
+
+
+def parameters(settings: Settings) -> dict[str, str]:
+    """Return what MLflow is told of the settings of a run, by name."""
+    values = {**flat(settings), "method": regularization_label(settings)}
+    return {key: masked(str(value)) for key, value in values.items()}
 
 
 def _create(experiment: str, name: str, tags: Mapping[str, str]) -> str:
@@ -287,17 +301,19 @@ def finish_refit(run: str, metrics: Mapping[str, float], note: str, files: Seque
 
 
 def tag_verdicts(table: pd.DataFrame) -> None:
-    """Write verdicts to their runs as the tags ``verdict``, ``verdict.reason``, ``verdict.next``.
+    """Write verdicts to their runs: the tags ``configuration`` and ``verdict`` with its parts.
+
+    A run gets the colour of its verdict too, unless somebody has given it another one.
 
     Args:
         table: of :func:`bikefit.comparison.verdicts.verdicts`; a run without a result gets a reason
-            alone.
+            and no verdict.
     """
-    names = {"verdict": "verdict", "reason": "verdict.reason", "next": "verdict.next"}
     for row in table.to_dict("records"):
-        tags = {tag: row[key][:5000] for key, tag in names.items() if row[key]}
-        if colour := COLOURS.get(row["verdict"]):
-            tags["mlflow.runColor"] = colour
+        tags = {tag: row[key][:5000] for key, tag in VERDICT.items() if row[key]}
+        given = client().get_run(row["run_id"]).data.tags.get(COLOUR)
+        if given is None or given in COLOURS.values():
+            tags |= {COLOUR: COLOURS[row["verdict"]]} if row["verdict"] else {}
         log_batch(row["run_id"], [], tags)
 
 

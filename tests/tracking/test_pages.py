@@ -1,0 +1,247 @@
+"""What a person sees: MLflow's own pages, as `make ui` serves them, in a real browser.
+
+Needs Debian's packages chromium and chromium-driver; skipped only where they cannot be found.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import browsers
+from bikefit import tracking, ui
+from bikefit.compare import main
+from bikefit.comparison.conclude import conclude
+from bikefit.tracking import views as prepared
+from browsers import Browser, patiently, serving
+from stores import add, result, settings
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not (browsers.CHROMIUM and browsers.DRIVER), reason=browsers.MISSING),
+]
+LINES = ".js-plotly-plot .scatterlayer .js-line"
+POINTS = ".js-plotly-plot .scatterlayer .point"
+
+
+@contextmanager
+def using(address: str | None) -> Iterator[None]:
+    """Write to a tracking server, or to the database in the current folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        if address is not None:
+            patch.setenv("MLFLOW_TRACKING_URI", address)
+        tracking.client.cache_clear()
+        yield
+    tracking.client.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def site(
+    project: Path, empty_store: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """The address of `make ui` over a store of its own, in what is now the current folder."""
+    folder = tmp_path_factory.mktemp("site")
+    (folder / "data").symlink_to(project / "data")
+    shutil.copy(empty_store, folder / "mlflow.db")
+    command = (sys.executable, "-m", "bikefit.ui", "--no-browser", "--port={}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        tracking.client.cache_clear()
+        with serving(*command, health="health", log=folder / "ui.log") as address:
+            yield address
+    tracking.client.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with browsers.browser(tmp_path_factory.mktemp("browser")) as opened:
+        yield opened
+
+
+def of(experiment: str, seed: int = 0, **more: Any) -> Any:
+    """Settings of a run that belongs to an experiment."""
+    tracked = {"experiment": experiment, "weights": False, "predictions": False}
+    return settings(seed=seed, tracking=tracked, **more)
+
+
+def test_mlflow_shows_runs_tags_and_the_report(site: str, browser: Browser) -> None:
+    sweep = tracking.start_sweep("full", "a small sweep", ["regularization.dropout=0,0.3"])
+    for seed in (0, 1):
+        add(sweep, of("full", seed), result(2.0, 6.0 + seed))
+        add(sweep, of("full", seed, dropout=0.3), result(3.0, 5.0 + seed))
+    add(sweep, of("full", hidden=4), result(np.nan, np.nan, failure="loss is not finite"))
+    link = tracking.view_links(sweep)["curves"]
+    tracking.finish_sweep(sweep, f"**dropout p=0.3** wins\n\n[its curves]({link})", {}, "FINISHED")
+    assert main(["--reports", "reports"]) == 0
+    runs = f"{site}/#/experiments/{tracking.experiment_id('full')}/runs"
+    child = tracking.read_runs(sweep).iloc[0]
+
+    browser.open(runs)
+    browser.sees("a small sweep", "6 matching runs")
+
+    browser.open(f"{runs}/{child['run_id']}")
+    browser.sees(child["name"], "verdict", child["tags.verdict"], "best/val/loss")
+
+    browser.open(f"{runs}/{sweep}")
+    browser.sees("a small sweep", "dropout p=0.3 wins", child["name"], "its curves")
+    # the description's link is relative, so that it also leads to its place behind a URL prefix
+    clicked = """const found = [...document.querySelectorAll('a')]
+        .find(a => a.innerText == 'its curves'); found.target = ''; found.click()
+        return found.href"""
+    assert browser.run(clicked) == f"{site}/{link}"
+    browser.sees("curves · latest sweep")
+
+    browser.open(f"{runs}/{sweep}/artifacts/report.html")
+    browser.sees("comparison.csv", "report.html")
+    patiently(lambda: browser.enter("iframe") is None, lambda: "the report is not shown")
+    same = (tracking.read_runs(sweep)["tags.verdict"] == child["tags.verdict"]).sum()
+    browser.sees(
+        "dropout p=0.3 · mlp 8 wins", "Within the noise of it", f"{child['tags.verdict']} {same}"
+    )
+
+
+# ---- the prepared views ----
+
+
+@pytest.fixture(scope="module", params=["database", "server"])
+def sweep(site: str, request: pytest.FixtureRequest) -> str:
+    """A sweep after another one, written to the database or, over HTTP, to the server."""
+    name = request.param
+    with using(site if name == "server" else None):
+        add(tracking.start_sweep(name, "another", []), of(name, 7), result(9.0, 9.0))
+        latest = tracking.start_sweep(name, "the latest", [])
+        for dropout, val in ((0.5, 7.0), (0.0, 6.0), (0.3, 5.0)):
+            add(latest, of(name, 4, dropout=dropout), result(2.0, val))
+        conclude(latest, tracking.read_runs(latest))
+        tracking.finish_sweep(latest, "it is over", {}, "FINISHED")
+    return latest
+
+
+@pytest.fixture(scope="module")
+def views(site: str, sweep: str) -> dict[str, str]:
+    """Addresses of its views; the run of the sweep before is not in them."""
+    return tracking.view_links(sweep, site)
+
+
+def cells(browser: Browser, column: str) -> list[str]:
+    """What the runs table shows in a column, from the top."""
+    script = """return [...document.querySelectorAll('.ag-center-cols-container .ag-row')]
+        .sort((a, b) => a.getAttribute('row-index') - b.getAttribute('row-index'))
+        .map(row => row.querySelector(`[col-id="${arguments[0]}"]`)?.innerText.trim() ?? '')"""
+    return list(browser.run(script, column))
+
+
+def test_the_comparison_is_sorted_and_shows_the_verdicts(
+    views: dict[str, str], sweep: str, browser: Browser
+) -> None:
+    # MLflow writes only the columns that are to be seen
+    browser.ask("window/rect", width=2200, height=1000)
+    browser.open(views["comparison"])
+    browser.sees("comparison · latest sweep", "3 matching runs", "verdict", "gap", "method", "seed")
+    losses = patiently(lambda: cells(browser, "metrics.`best/val/loss`"), browser.text)
+    assert [float(loss) for loss in losses] == [5.0, 6.0, 7.0]
+    assert [float(loss) for loss in cells(browser, "metrics.`best/train/loss`")] == [2.0] * 3
+    assert [float(gap) for gap in cells(browser, "metrics.`gap`")] == [3.0, 4.0, 5.0]
+    assert cells(browser, "params.`method`") == ["dropout p=0.3", "none", "dropout p=0.5"]
+    assert cells(browser, "params.`network.hidden`") == ["[8]"] * 3
+    assert cells(browser, "params.`seed`") == ["4"] * 3
+    verdicts = tracking.read_runs(sweep).set_index("method")["tags.verdict"]
+    shown = zip(cells(browser, "params.`method`"), cells(browser, "tags.`verdict`"), strict=True)
+    assert all(verdict == verdicts[method] for method, verdict in shown)
+    assert "Prompts" not in browser.text()  # the sidebar of GenAI mode
+
+
+def test_the_curves_are_drawn_for_each_configuration(
+    views: dict[str, str], browser: Browser
+) -> None:
+    browser.open(views["curves"])
+    browser.sees(
+        "curves · latest sweep", "3 matching runs", "Group by: configuration", "train/loss",
+        "val/loss", "dropout p=0.3 · mlp 8 (val/loss)", "none · mlp 8 (train/loss)",
+    )  # fmt: skip
+    patiently(lambda: browser.count(LINES) >= 6, lambda: f"{browser.count(LINES)} lines")
+    assert browser.count(".js-plotly-plot") == 2
+
+
+def test_the_plane_has_a_point_for_each_run(views: dict[str, str], browser: Browser) -> None:
+    browser.open(views["plane"])
+    browser.sees(
+        "plane · latest sweep", "3 matching runs", "Group by: verdict",
+        "best/train/loss vs. best/val/loss",
+    )  # fmt: skip
+    patiently(lambda: browser.count(POINTS) == 3, lambda: f"{browser.count(POINTS)} points")
+    assert browser.count(".js-plotly-plot") == 1
+
+
+def test_the_views_are_in_the_menu(views: dict[str, str], browser: Browser) -> None:
+    browser.open(views["comparison"])
+    browser.sees("comparison · latest sweep", "3 matching runs")
+    browser.run("""[...document.querySelectorAll('button')]
+        .find(b => b.innerText.includes('latest sweep'))
+        .dispatchEvent(new PointerEvent('pointerdown', {bubbles: true, button: 0}))""")
+    browser.sees("curves\n", "plane\n", "curves · latest sweep", "plane · latest sweep")
+
+
+@pytest.mark.parametrize("content", ['{"version": 99, "payload": 7}', '{"name": 7, "state": "?"}'])
+def test_a_view_of_another_format_opens_the_plain_page(
+    site: str, browser: Browser, content: str
+) -> None:
+    sweep = tracking.start_sweep("another format", "a sweep as it is", [])
+    run = add(sweep, of("another format"), result(1, 2))
+    experiment = tracking.client().get_run(run).info.experiment_id
+    tag = f"{prepared.TAG}{prepared._key(prepared.VIEWS[0], latest=True)}"
+    tracking.client().set_experiment_tag(experiment, tag, content)
+    browser.open(prepared.links(experiment, pages=site)["comparison"])
+    browser.sees("a sweep as it is", "matching runs")
+    assert "Prompts" not in browser.text()  # model training still
+
+
+def test_the_door_leads_to_the_server_that_runs_are_sent_to(
+    site: str, views: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with using(site):
+        assert ui.main(["--no-browser"]) == 0  # and no server of its own
+    printed = dict(line.split(": ", 1) for line in capsys.readouterr().out.splitlines())
+    assert printed == tracking.latest_links(site)
+    assert printed["plane"].startswith(f"{site}/#/experiments/")
+
+
+def test_points_appear_while_the_run_is_running(site: str, browser: Browser) -> None:
+    """Of a sweep that would take hours, over HTTP."""
+    furthest = """return Math.max(0, ...[...document.querySelectorAll('.js-plotly-plot')]
+        .flatMap(plot => plot.data ?? []).flatMap(line => [...(line.x ?? [])]))"""
+    command = [
+        sys.executable, "-m", "bikefit.train", "-m", "tracking.experiment=live", "seed=0,1",
+        "network.hidden=[32]", "training.epochs=100000", "hydra.launcher.processes=1",
+    ]  # fmt: skip
+    with using(site):
+        training = subprocess.Popen(command)
+        try:
+            sweep = patiently(_live_sweep, lambda: "no sweep has begun")
+            browser.open(tracking.view_links(sweep, site)["curves"])
+            browser.sees("curves · latest sweep", "2 matching runs")
+            patiently(lambda: browser.run(furthest) > 1, browser.text)
+            assert tracking.read_runs(sweep)["status"].tolist() == ["RUNNING", "RUNNING"]
+            browser.open(tracking.view_links(sweep, site)["comparison"])
+            browser.sees("comparison · latest sweep", "2 matching runs")
+            assert training.poll() is None
+        finally:
+            training.kill()
+            training.wait()
+
+
+def _live_sweep() -> str | None:
+    found = tracking.client().get_experiment_by_name("live")
+    if found is None:
+        return None
+    runs = tracking.client().search_runs([found.experiment_id], "tags.`bikefit.kind` = 'job'")
+    return str(runs[0].data.tags[tracking.PARENT]) if len(runs) == 2 else None
