@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
@@ -25,12 +25,14 @@ class Measured:
 
     Args:
         seconds: wall time from start to exit.
-        memory: highest sum of the resident memory of the process and all its descendants, MB;
-            pages that they share count more than once.
+        processor: seconds of a core that the process and all its descendants had, as last seen.
+        memory: highest sum of the resident memory of the same, MB; pages that they share count
+            more than once.
         output: what it wrote to stdout.
     """
 
     seconds: float
+    processor: float
     memory: float
     output: str
 
@@ -59,44 +61,54 @@ def run(
             [sys.executable, *arguments], cwd=folder, env=given, text=True,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors,
         )  # fmt: skip
-        with _memory_of(process.pid) as memory:
+        with _watched(process.pid) as seen:
             output, _ = process.communicate()
             seconds = time.perf_counter() - start
         if process.returncode:
             errors.seek(0)
             raise RuntimeError(f"{' '.join(arguments)} failed:\n{errors.read()[-3000:]}")
-    return Measured(seconds, max(memory), output)
+    return Measured(seconds, sum(seen.processor.values()), seen.memory, output)
+
+
+@dataclass
+class _Seen:
+    """What was seen of a process tree: peak memory, MB, and processor seconds by process."""
+
+    memory: float = 0.0
+    processor: dict[int, float] = field(default_factory=dict)
 
 
 @contextmanager
-def _memory_of(process: int) -> Iterator[list[float]]:
-    """Give a list that receives the memory of a process tree, MB, until the block ends."""
-    found = [0.0]
+def _watched(process: int) -> Iterator[_Seen]:
+    """Look at a process tree every so often until the block ends."""
+    seen = _Seen()
     ended = threading.Event()
 
     def watch() -> None:
         while not ended.wait(POLL):
-            found.append(_resident(process) / 1e6)
+            _look(process, seen)
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
     try:
-        yield found
+        yield seen
     finally:
         ended.set()
         thread.join()
 
 
-def _resident(process: int) -> int:
+def _look(process: int, seen: _Seen) -> None:
     total = 0
     try:
         parent = psutil.Process(process)
         family = [parent, *parent.children(recursive=True)]
     except psutil.NoSuchProcess:
-        return 0
+        return
     for member in family:
         try:
             total += member.memory_info().rss
+            used = member.cpu_times()
         except psutil.NoSuchProcess:
             continue
-    return total
+        seen.processor[member.pid] = used.user + used.system
+    seen.memory = max(seen.memory, total / 1e6)

@@ -15,8 +15,9 @@ DROPOUT = ("0", "0.1", "0.3")
 RUNS = 24
 EPOCHS = 20
 SHARED = (
-    "data=full", "network.hidden=[128,128]", "regularization.batch_norm=before", "loss=mse",
-    "optimizer=adam", "optimizer.lr=1e-3", "training.batch_size=256",
+    "data=full", "network.hidden=[128,128]", "network.activation=relu",
+    "regularization.batch_norm=before", "loss=mse", "optimizer=adam", "optimizer.lr=1e-3",
+    "optimizer.schedule=constant", "training.batch_size=256",
 )  # fmt: skip
 
 

@@ -22,16 +22,19 @@ WRITE = 0.5  # s; worker processes are ended without a word
 # name, function or any).
 RULES = (
     ("imports", "<frozen importlib._bootstrap>", "_find_and_load"),
-    ("closing: verdicts, table, reading back", "bikefit/sweep.py", "close_sweep"),
+    ("closing: verdicts, table, reading back", "bikefit/comparison/", ""),
     ("MLflow: opening or making the store", "bikefit/tracking/connection.py", "client"),
     ("MLflow: writing runs", "bikefit/tracking/", ""),
     ("training: evaluation", "bikefit/training/module.py", "validation_step"),
     ("training: evaluation", "bikefit/training/module.py", "on_validation_epoch_end"),
     ("training: choosing epochs", "bikefit/training/callbacks.py", ""),
+    ("training: evaluation", "bikefit/training/final.py", ""),
     ("training: backward", "torch/autograd/__init__.py", ""),
+    ("training: backward", "bikefit/nn/fused.py", "backward"),
     ("training: optimizer", "torch/optim/", ""),
     ("training: optimizer", "bikefit/training/optimizers.py", ""),
     ("training: random numbers", "bikefit/nn/randomness.py", ""),
+    ("training: forward", "bikefit/nn/fused.py", ""),
     ("training: forward", "bikefit/nn/stacking.py", ""),
     ("training: loss and penalties", "bikefit/nn/losses.py", ""),
     ("training: loss and penalties", "bikefit/nn/penalties.py", ""),
@@ -43,7 +46,7 @@ RULES = (
     ("waiting for the other processes", "/joblib/", ""),
     ("waiting for the other processes", "/selectors.py", ""),
     ("composing configs, folders of jobs", "stack_launcher/_core.py", "_run"),
-    ("jobs: grouping, collecting", "bikefit/jobs.py", ""),
+    ("jobs: grouping, collecting", "bikefit/sweeps/", ""),
     ("Hydra: start, parsing, config", "/hydra/", ""),
 )
 

@@ -134,9 +134,8 @@ class Fused:
         self.kernels = kernels
         self.stack, self.first, self.blocks = stack, first, list(blocks)
         self.dtype = blocks[0].linear.weight.dtype
-        self.gradients = {
-            id(p): torch.empty_like(p, requires_grad=False) for p in stack.parameters()
-        }
+        self.parameters = list(stack.parameters())  # to look for them takes time in each step
+        self.gradients = {id(p): torch.empty_like(p, requires_grad=False) for p in self.parameters}
         self.space: dict[tuple[Any, ...], Tensor] = {}
         self.none = torch.empty(0, 0, 0, dtype=self.dtype)
         self.limits = {name: _limits(layer) for name, layer in stack.dropouts().items()}
@@ -181,7 +180,7 @@ class Fused:
 
         It is written to the parameters' ``grad``, whatever was there.
         """
-        for parameter in self.stack.parameters():
+        for parameter in self.parameters:
             parameter.grad = self.gradients[id(parameter)]
         last = len(self.blocks) - 1
         passed = self._output_backward(gradient)

@@ -38,9 +38,11 @@ from bikefit.training.members import Failure, Member, MemberResult, stack_key
 
 log = logging.getLogger(__name__)
 
-# Members trained as one: as many as have their activations of a step fit into these bytes
-# (`make bench-scaling` measures it), within limits.
-CACHE = 3 * 2**19
+# Members trained as one: as many as have a layer's activations of a step fit into these bytes,
+# within limits. A step takes only some of them at a time, so that more cost no more each, up to
+# 512 (`make bench-scaling`); fewer, of whom each bears more of Python's share, do. More than
+# these gain nothing, and leave cores without work at the end of a sweep.
+ACTIVATIONS = 2**22
 FEWEST, MOST = 4, 128
 ON_GPU = 512  # a GPU wants large products; no GPU was at hand to measure how large
 
@@ -296,7 +298,7 @@ def _members_at_once(settings: Settings) -> int:
     if accelerator == "gpu" or gpus(accelerator):  # the first may be on other machines than this
         return ON_GPU
     activations = 4 * settings.training.batch_size * max(settings.network.hidden, default=1)
-    return min(MOST, max(FEWEST, CACHE // activations))
+    return min(MOST, max(FEWEST, ACTIVATIONS // activations))
 
 
 def _cost(stack: Sequence[Task]) -> int:
