@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
 from bikefit import refit, tracking
 from bikefit.data.table import read_table
-from bikefit.final.report import WINNER
+from bikefit.final.report import DELIVERED
 from bikefit.tracking import registry
 
 pytestmark = pytest.mark.slow  # a sweep and its refit come first
@@ -25,19 +26,18 @@ def test_every_model_is_measured_on_the_test_rows(refitted: Path) -> None:
     found = report(refitted)
     table = read_table(Path("data/features/full"))
     assert found["rows"] == table.rows["test"]
-    assert (found["table"], found["split"], found["seeds"], found["epochs"]) == (
-        "full", "days", 3, 4,
-    )  # fmt: skip
+    assert (found["table"], found["split"], found["epochs"]) == ("full", "days", [4])
     assert found["data_version"] == table.data_version
     assert set(found["models"]) == {
         "constant", "hourly mean by working day", "linear Poisson regression",
-        "gradient-boosted trees (scikit-learn)", "gradient-boosted trees (LightGBM)",
-        "our unregularized network", "our winner",
+        "LightGBM, plain columns", "scikit-learn trees, plain columns", "LightGBM, same columns",
+        "scikit-learn trees, same columns", "our unregularized network", "the comparison's winner",
+        "our model",
     }  # fmt: skip
     for name, figures in found["models"].items():
         assert figures["rmse_low"] < figures["rmse"] < figures["rmse_high"], name
-        if name != WINNER:
-            lead = figures["deviance"] - found["models"][WINNER]["deviance"]
+        if name != DELIVERED:
+            lead = figures["deviance"] - found["models"][DELIVERED]["deviance"]
             assert figures["lead_deviance"] == pytest.approx(lead)
     target = table.read("test").target
     constant = found["models"]["constant"]
@@ -45,6 +45,8 @@ def test_every_model_is_measured_on_the_test_rows(refitted: Path) -> None:
     mean = sum(part.sum() for part in both) / sum(map(len, both))
     assert constant["rmse"] == pytest.approx(math.sqrt(((target - mean) ** 2).mean()), rel=1e-5)
     assert 0.5 < found["interval"]["coverage"] <= 1
+    assert found["delivered"] == f"ensemble of {found['networks']} networks"
+    assert found["models"]["the comparison's winner"]["rmse"] != found["models"][DELIVERED]["rmse"]
 
 
 def test_the_model_is_registered_with_all_that_belongs_to_it(refitted: Path) -> None:
@@ -52,12 +54,17 @@ def test_the_model_is_registered_with_all_that_belongs_to_it(refitted: Path) -> 
     assert champion is not None
     found = report(refitted)
     assert champion["data.version"] == found["data_version"]
-    winner = found["models"][WINNER]
+    winner = found["models"][DELIVERED]
     assert float(champion["test/rmse"]) == pytest.approx(winner["rmse"], rel=1e-5)
     run = tracking.read_run(champion["run_id"]).iloc[0]
     assert run["status"] == "FINISHED"
     assert run["test/deviance"] == pytest.approx(winner["deviance"])
-    assert "epochs: 4" in tracking.read_config(champion["run_id"])
+    networks = yaml.safe_load(tracking.read_config(champion["run_id"]))["networks"]
+    assert len(networks) == found["networks"]
+    assert [one["weight"] for one in networks] == [2, 1, 2]
+    assert {one["training"]["epochs"] for one in networks} == {4}
+    assert [one["network"]["hidden"] for one in networks] == [[8], [8], [6]]
+    assert [one["seed"] for one in networks] == [0, 1, 1]
     predictions = tracking.read_artifact(champion["run_id"], "test_predictions.parquet")
     assert predictions is not None
     folder = registry.model_folder("models:/bikefit@champion")
@@ -83,7 +90,7 @@ def test_the_document_gets_the_table(refitted: Path, capsys: pytest.CaptureFixtu
     assert refit.main(["--document", str(document)]) == 0
     text = document.read_text()
     assert text.startswith("before") and text.endswith("after\n")
-    assert "| **our winner** |" in text and f"{report(refitted)['rows']} test rows" in text
+    assert "| **our model** |" in text and f"{report(refitted)['rows']} test rows" in text
 
 
 @pytest.mark.parametrize(
@@ -105,6 +112,21 @@ def test_seeds_are_counted_from_one(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         refit.main(["--seeds", "0"])
     assert "at least 1 is needed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--ensemble", "-1"], "--ensemble -1: a number of steps, or 0 for none"),
+        (["--ensemble", "9", "--one-standard-error"], "--ensemble chooses the best average"),
+    ],
+)
+def test_steps_that_make_no_sense_are_refused(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+) -> None:
+    with pytest.raises(SystemExit):
+        refit.main(arguments)
+    assert said in capsys.readouterr().err
 
 
 def test_predictions_of_test_rows_are_kept_in_time_order(refitted: Path) -> None:

@@ -1,4 +1,4 @@
-"""Make a model of a sweep's winner and test it: `python -m bikefit.refit [sweep]`."""
+"""Make a model of a sweep and test it: `python -m bikefit.refit [sweep]`."""
 
 from __future__ import annotations
 
@@ -30,12 +30,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m bikefit.refit",
-        description="Test the winner of a sweep once, fit it on all rows and register it.",
+        description="Test the best of a sweep once, fit it on all rows and register it.",
     )
     parser.add_argument("sweep", nargs="?", help="run id of a sweep; default: the latest")
     parser.add_argument("--record", type=Path, help='JSON file with the sweep: {"sweep": run id}')
     parser.add_argument("--reports", type=Path, default=Path("reports"), help="folder of test.json")
-    parser.add_argument("--seeds", type=int, default=8, help="networks that are averaged")
+    parser.add_argument(
+        "--seeds", type=int, default=8, help="networks of the winner that are averaged"
+    )
+    parser.add_argument(
+        "--ensemble", type=int, metavar="STEPS", default=0,
+        help="average networks of the whole sweep, selected in so many steps (25, say), if that is "
+        "better than the winner on days that the selection has not seen",
+    )  # fmt: skip
     parser.add_argument("--processes", type=int, help="fits side by side; default: one a core")
     parser.add_argument("--name", default="bikefit", help="name in the model registry")
     parser.add_argument(
@@ -54,6 +61,12 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.error("give either --record or a sweep")
     if options.seeds < 1:
         parser.error(f"--seeds {options.seeds}: at least 1 is needed")
+    if options.ensemble < 0:
+        parser.error(f"--ensemble {options.ensemble}: a number of steps, or 0 for none")
+    if options.ensemble and options.one_standard_error:
+        parser.error(
+            "--ensemble chooses the best average, --one-standard-error a less flexible one"
+        )
     return options
 
 
@@ -66,7 +79,12 @@ def _refit(options: argparse.Namespace) -> None:
     sweep = sweep or tracking.latest_sweep()
     print(f"{tracking.sweep_name(sweep)} ({sweep})\n")
     chosen = Options(
-        options.one_standard_error, options.seeds, options.name, options.promote, options.processes
+        options.one_standard_error,
+        options.seeds,
+        options.ensemble,
+        options.name,
+        options.promote,
+        options.processes,
     )
     print(f"\n{table(refit(sweep, options.reports, chosen))}")
 

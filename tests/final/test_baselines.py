@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +42,8 @@ def test_each_is_better_than_the_one_before(parts: dict[str, pd.DataFrame]) -> N
     }
     assert list(errors) == [
         "constant", "hourly mean by working day", "linear Poisson regression",
-        "gradient-boosted trees (scikit-learn)", "gradient-boosted trees (LightGBM)",
+        "LightGBM, plain columns", "scikit-learn trees, plain columns",
+        "LightGBM, same columns", "scikit-learn trees, same columns",
     ]  # fmt: skip
     constant, hourly, linear, *trees = errors.values()
     assert linear < hourly < constant
@@ -58,13 +60,14 @@ def test_the_rentals_of_test_rows_change_nothing(parts: dict[str, pd.DataFrame])
 def test_what_this_machine_cannot_run_is_left_out(
     parts: dict[str, pd.DataFrame], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(*_: object) -> np.ndarray:
-        raise OSError("libgomp.so.1: cannot open shared object file")
+    class Broken(baselines.LightGBM):
+        def __call__(self, *_: object) -> baselines.Fitted:
+            raise OSError("libgomp.so.1: cannot open shared object file")
 
-    monkeypatch.setattr(baselines, "lightgbm_trees", broken)
-    with pytest.warns(UserWarning, match=r"\(LightGBM\) is left out: libgomp"):
+    monkeypatch.setitem(baselines.LIBRARIES, "LightGBM", Broken())
+    with pytest.warns(UserWarning, match=r"LightGBM, \w+ columns is left out: libgomp"):
         found = predict_all(parts)
-    assert len(found) == 4
+    assert len(found) == 5
 
 
 def test_trees_see_the_columns_that_they_are_told(parts: dict[str, pd.DataFrame]) -> None:
@@ -78,19 +81,22 @@ def test_trees_see_the_columns_that_they_are_told(parts: dict[str, pd.DataFrame]
     assert found.tolist() == [time.hour, time.day_of_week, day, 0, working]
     blind = parts | {"test": parts["test"].assign(hour=0)}
     told = [
-        baselines.lightgbm_trees(*(p[n] for n in ("train", "validation", "test")), names)
-        for p, names in ((parts, ("temperature",)), (blind, ("temperature",)))
+        baselines.boosted(baselines.LightGBM(), ("temperature",), *three(p)) for p in (parts, blind)
     ]
     assert np.array_equal(*told)
 
 
-def test_of_several_sizes_of_trees_the_best_for_validation_rows_is_taken(
-    parts: dict[str, pd.DataFrame],
-) -> None:
-    three = [parts[name] for name in ("train", "validation", "test")]
+def three(parts: dict[str, pd.DataFrame]) -> list[pd.DataFrame]:
+    return [parts[name] for name in ("train", "validation", "test")]
 
-    def predict(*leaves: int) -> np.ndarray:
-        return baselines.lightgbm_trees(*three, leaves=leaves)
+
+@pytest.mark.parametrize("library", baselines.LIBRARIES.values(), ids=baselines.LIBRARIES)
+def test_of_several_sizes_of_trees_the_best_for_validation_rows_is_taken(
+    parts: dict[str, pd.DataFrame], library: baselines.Library
+) -> None:
+    def predict(*sizes: int) -> np.ndarray:
+        sized = replace(library, sizes=sizes)  # type: ignore[type-var]
+        return baselines.boosted(sized, ("hour", "temperature"), *three(parts))
 
     alone = [predict(2), predict(31)]
     assert not np.array_equal(*alone)

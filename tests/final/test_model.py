@@ -15,7 +15,7 @@ from bikefit.data import transformer
 from bikefit.data.features import Features
 from bikefit.data.stage import DataError
 from bikefit.final.interval import Interval
-from bikefit.final.model import Ensemble, Model, load
+from bikefit.final.model import Ensemble, Model, Networks, average, load
 from bikefit.final.rows import Habits
 from bikefit.nn.networks import build
 from bikefit.nn.specs import mlp
@@ -33,10 +33,8 @@ ROWS = pd.DataFrame(
 )
 
 
-def make_model(loss: str = "poisson", members: int = 3, batch_norm: str = "before") -> Model:
-    fitted = transformer.Transformer(FEATURES, np.datetime64("2011-01-01"), (15.0,), (8.0,))
-    width = len(FEATURES.names)
-    specs = mlp(width, (8,), "relu", batch_norm, "inverted")
+def make_networks(width: int, loss: str, members: int, batch_norm: str, hidden: int) -> Networks:
+    specs = mlp(width, (hidden,), "relu", batch_norm, "inverted")
     networks = []
     for seed in range(members):
         torch.manual_seed(seed)
@@ -47,9 +45,31 @@ def make_model(loss: str = "poisson", members: int = 3, batch_norm: str = "befor
         networks.append(network)
     state = {name: value.numpy() for name, value in Stack(networks).state().items()}
     layers = [{"name": s.name, "_target_": s.target, **s.args} for s in specs]
-    ensemble = Ensemble(fitted, layers, state, loss, 180.0, 170.0)  # type: ignore[arg-type]
+    return Networks(layers, state, loss, 180.0, 170.0)  # type: ignore[arg-type]
+
+
+def make_model(loss: str = "poisson", members: int = 3, batch_norm: str = "before") -> Model:
+    """Networks of two shapes: some of 8 units, and one of 5 that counts twice."""
+    fitted = transformer.Transformer(FEATURES, np.datetime64("2011-01-01"), (15.0,), (8.0,))
+    width = len(FEATURES.names)
+    stacks = [
+        make_networks(width, loss, members, batch_norm, hidden=8),
+        make_networks(width, loss, 1, "none", hidden=5),
+    ]
+    ensemble = Ensemble(fitted, stacks, [1.0] * members + [2.0])
     habits = Habits("2011-01-01", "2012-12-31", 0.0, (0.0, 1.0, 0.0, 0.0))
     return Model(ensemble, Interval(0.05, 2.0, 0.05, 0.95), habits)
+
+
+def test_average_is_weighted() -> None:
+    members = np.array([[1.0, 4.0], [4.0, 4.0]])
+    mean, spread = average(members, [2, 1])
+    assert mean.tolist() == [2, 4]
+    # Σ w (x - 2)² / (1 - Σ w²) with weights 2/3 and 1/3: 2 / (4/9)
+    assert spread == pytest.approx([4.5**0.5, 0])
+    equal = average(members, [3, 3])[1]
+    assert equal == pytest.approx(members.std(axis=0, ddof=1))
+    assert average(members, [0, 7])[1].tolist() == [0, 0]
 
 
 def test_the_mean_of_the_members_and_whole_bounds() -> None:
@@ -65,12 +85,17 @@ def test_members_are_those_that_were_stacked() -> None:
     hours = pd.DataFrame({"weather": ["mist"], "temperature": [23.0], "working_day": [True]})
     x = torch.tensor([[0.0, 1, 0, 0, 1, 1]])
     specs = mlp(6, (8,), "relu", "before", "inverted")
-    for m, rentals in enumerate(model.ensemble.predict(hours)):
+    found = model.ensemble.members(hours)
+    assert found.shape == (3, 1)
+    for m, rentals in enumerate(found[:2]):
         network = build(specs, 6).eval()
         network.load_state_dict(
-            {k: torch.from_numpy(v)[m] for k, v in model.ensemble.state.items()}, strict=False
+            {k: torch.from_numpy(v)[m] for k, v in model.ensemble.stacks[0].state.items()},
+            strict=False,
         )
         assert rentals[0] == pytest.approx(180 * network(x).exp().item(), rel=1e-5)
+    mean, _ = model.ensemble.predict(hours)
+    assert mean == pytest.approx((found[0] + found[1] + 2 * found[2]) / 4)
 
 
 def test_the_same_numbers_on_every_call_alone_or_together(tmp_path: Path) -> None:
@@ -98,7 +123,8 @@ def test_no_row_is_right() -> None:
 
 def test_mse_never_expects_less_than_one_bike() -> None:
     model = make_model("mse", batch_norm="none")
-    model.ensemble.state["output.linear.bias"] -= 100
+    for stack in model.ensemble.stacks:
+        stack.state["output.linear.bias"] -= 100
     assert (model.predict(ROWS)["expected"] == 1).all()
 
 
@@ -106,7 +132,7 @@ def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is not a model of bikefit"):
         load(tmp_path)
     make_model().save(tmp_path)
-    text = (tmp_path / "model.json").read_text().replace("bikefit model 1", "bikefit model 9")
+    text = (tmp_path / "model.json").read_text().replace("bikefit model 2", "bikefit model 9")
     (tmp_path / "model.json").write_text(text)
     with pytest.raises(DataError, match="its format is 'bikefit model 9'"):
         load(tmp_path)

@@ -36,7 +36,7 @@ def test_a_cross_validated_sweep_with_the_squared_loss(
     options = Options(seeds=1, name="other", processes=1)
     report = refit(sweep, Path("reports"), options)
     assert json.loads(Path("reports/test.json").read_text()) == report
-    assert (report["epochs"], report["seeds"]) == (2, 1)
+    assert (report["epochs"], report["networks"]) == ([2], 1)
     assert "our unregularized network" not in report["models"]  # the sweep is of linear models
     # The table made up for tests begins its seasons with their months.
     assert report["calendar_disagreements"]["days"] == 40
@@ -44,7 +44,9 @@ def test_a_cross_validated_sweep_with_the_squared_loss(
     assert "Version 2 of other does not become champion: its" in capsys.readouterr().out
     champion = registry.champion("other")
     assert champion is not None and champion["version"] == "1"
-    refit(sweep, Path("reports"), Options(seeds=1, name="other", processes=1, promote=True))
+    assert report["delivered"] == report["winner"] == "none · linear"  # nothing was selected
+    again = Options(seeds=1, name="other", processes=1, promote=True, ensemble=2)
+    assert refit(sweep, Path("reports"), again)["why"].count("Greedy selection of 2 among 2") == 1
     assert "It was promoted on request." in capsys.readouterr().out
     champion = registry.champion("other")
     assert champion is not None and champion["version"] == "3"

@@ -1,9 +1,11 @@
-"""Which configuration of a sweep becomes the model, for how many epochs, and why."""
+"""Which networks of a sweep become the model, for how many epochs, and why."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
+import numpy as np
 import pandas as pd
 import yaml
 
@@ -18,38 +20,59 @@ from bikefit.comparison.ranking import (
     winner_sentence,
 )
 from bikefit.config import Settings, Validation, parse
+from bikefit.final import selection
+from bikefit.final.model import average
+from bikefit.nn.losses import SMALLEST_RATE
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A configuration to fit again.
+    """Networks to fit again and to average.
 
     Args:
         sweep: id of the sweep's run.
-        configuration: its name in the ranking.
-        settings: of its first run, but for all rows and for as many epochs as its runs (or their
-            folds) selected on average, without early stopping.
-        runs: ids of its runs that finished.
+        configuration: its name in the ranking, or what is averaged.
+        members: settings of each network, but for all rows and for as many epochs as the runs of
+            its configuration (or their folds) selected on average, without early stopping.
+        weights: of each network in the average.
+        runs: ids of the runs it was chosen by.
         why: the choice in words.
     """
 
     sweep: str
     configuration: str
-    settings: Settings
+    members: tuple[Settings, ...]
+    weights: tuple[float, ...]
     runs: tuple[str, ...]
     why: str
 
     @property
-    def epochs(self) -> int:
-        """Epochs of the fit."""
-        return self.settings.training.epochs
+    def epochs(self) -> tuple[int, ...]:
+        """Every number of epochs that a network is fitted for, once."""
+        return tuple(sorted({member.training.epochs for member in self.members}))
 
 
-def choose(sweep: str, one_standard_error: bool = False) -> tuple[Choice, Choice | None]:
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """What a choice predicts for rows that it was not trained on, ``(N,)`` each, bikes/hour."""
+
+    target: np.ndarray
+    mean: np.ndarray
+    spread: np.ndarray
+
+
+def choose(
+    sweep: str, seeds: int, one_standard_error: bool = False
+) -> tuple[Choice, Choice | None]:
     """Choose the winner of a sweep, and the unregularized network to compare it with.
 
     The latter is the one with the lowest train loss among those without regularization; None
     where the sweep has none.
+
+    Args:
+        sweep: id of the sweep's run.
+        seeds: networks of the configuration that are averaged.
+        one_standard_error: choose the least flexible configuration near the best.
 
     Raises:
         TrackingError: nothing finished, or a run does not hold what is needed.
@@ -65,17 +88,38 @@ def choose(sweep: str, one_standard_error: bool = False) -> tuple[Choice, Choice
         best, why = (best if found is None else found), f"{why} {choice_sentence(ranking)}"
     free = ranking[(ranking["kind"] == "none") & (ranking["network"] != "linear")]
     free = free.dropna(subset=["train_loss"])
-    plain = None if free.empty else _choice(sweep, free.sort_values("train_loss").iloc[0], runs)
-    return _choice(sweep, best, runs, why), plain
+    plain = (
+        None
+        if free.empty
+        else _of_seeds(sweep, free.sort_values("train_loss").iloc[0], runs, seeds)
+    )
+    return _of_seeds(sweep, best, runs, seeds, why), plain
 
 
-def _choice(sweep: str, row: pd.Series, runs: pd.DataFrame, why: str = "") -> Choice:
+def _of_seeds(sweep: str, row: pd.Series, runs: pd.DataFrame, seeds: int, why: str = "") -> Choice:
+    """A configuration with as many seeds as are asked for, whichever the sweep had."""
+    own = _finished(runs)
+    own = own[own["configuration"] == row["configuration"]]
+    settings = _again(own)
+    found = ", ".join(f"{epoch:g}" for epoch in own["best_epoch"])
+    why = f"{why} Epochs selected by its runs: {found}; it is fitted again for "
+    return Choice(
+        sweep, row["configuration"],
+        tuple(settings.model_copy(update={"seed": seed}) for seed in range(seeds)),
+        (1.0,) * seeds, tuple(own["run_id"]), f"{why}{settings.training.epochs}.".strip(),
+    )  # fmt: skip
+
+
+def _finished(runs: pd.DataFrame) -> pd.DataFrame:
     table = comparison(runs)
-    own = table[(table["configuration"] == row["configuration"]) & table["val_loss"].notna()]
-    selected = own["best_epoch"]
-    epochs = max(1, round(selected.mean()))
-    old = parse(yaml.safe_load(tracking.read_config(own["run_id"].iloc[0])))
-    settings = old.model_copy(
+    return table[table["val_loss"].notna()].reset_index(drop=True)
+
+
+def _again(runs: pd.DataFrame) -> Settings:
+    """Settings of a configuration for a fit on all rows, from its runs."""
+    epochs = max(1, round(runs["best_epoch"].mean()))
+    old = parse(yaml.safe_load(tracking.read_config(runs["run_id"].iloc[0])))
+    return old.model_copy(
         update={
             "data": old.data.model_copy(update={"fraction": 1.0}),
             "training": old.training.model_copy(update={"epochs": epochs}),
@@ -85,6 +129,110 @@ def _choice(sweep: str, row: pd.Series, runs: pd.DataFrame, why: str = "") -> Ch
             "validation": Validation(name="holdout"),
         }
     )
-    found = ", ".join(f"{epoch:g}" for epoch in selected)
-    why = f"{why} Epochs selected by its runs: {found}; it is fitted again for {epochs}."
-    return Choice(sweep, row["configuration"], settings, tuple(own["run_id"]), why.strip())
+
+
+def held_out(choice: Choice) -> HeldOut:
+    """Read what the runs of a configuration predicted for rows that they were not trained on.
+
+    Raises:
+        TrackingError: a run kept no predictions.
+    """
+    predicted, rows = _predictions(choice.runs)
+    target = rows["rentals"].to_numpy(np.float64)
+    return HeldOut(target, *average(predicted, np.ones(len(predicted))))
+
+
+def select(best: Choice, steps: int) -> tuple[Choice, HeldOut]:
+    """Choose the networks of a sweep that are best averaged, if that is better than the winner.
+
+    Args:
+        best: the winner.
+        steps: of :func:`bikefit.final.selection.greedy`.
+
+    Returns:
+        The networks, each with the seed that it had in the sweep; or the winner, where the
+        selection is no better on days that it has not seen. Of the selection, held-out rows are
+        predicted by what was selected on other days.
+
+    Raises:
+        TrackingError: there is nothing to select from, or the runs do not hold what is needed.
+    """
+    runs = _candidates(best.sweep)
+    predicted, rows = _predictions(runs["run_id"])
+    target, days = rows["rentals"].to_numpy(np.float64), rows["timestamp"].dt.normalize()
+    if days.nunique() < 2:
+        raise tracking.TrackingError(
+            f"sweep {best.sweep} was validated on a single day: a selection has to be judged on "
+            "days that it has not seen"
+        )
+    present = runs["run_id"].isin(best.runs).to_numpy(np.float64)
+    judged = selection.judge(predicted, target, days.to_numpy(), present, steps)
+    compared = (
+        f"{abs(judged.lead):.3f} {'lower' if judged.lead > 0 else 'higher'} than that of the mean "
+        f"of the winner's runs, with a standard error of {judged.error:.3f}"
+    )
+    told = (
+        f"Greedy selection of {steps} among {len(runs)} networks: on days that it has not seen, "
+        f"its mean Poisson deviance is {compared}, so "
+    )
+    if judged.lead <= 0:
+        why = f"{best.why} {told}the winner's seeds are averaged."
+        return replace(best, why=why), held_out(best)
+    counts = selection.greedy(predicted, target, steps)
+    return _average(best, runs.assign(count=counts), told), HeldOut(
+        target, judged.mean, judged.spread
+    )
+
+
+def _average(best: Choice, runs: pd.DataFrame, told: str) -> Choice:
+    """The networks of the runs that were taken, each as often as ``count`` says."""
+    taken = runs[runs["count"] > 0]
+    again = {
+        name: _again(runs[runs["configuration"] == name])
+        for name in taken["configuration"].unique()
+    }
+    pairs = zip(taken["configuration"], taken["seed"].astype(int), strict=True)
+    times = taken.groupby("configuration")["count"].sum().sort_values(ascending=False)
+    listed = ", ".join(f"{count} × {name}" for name, count in times.items())
+    return Choice(
+        best.sweep,
+        f"ensemble of {len(taken)} networks",
+        tuple(again[name].model_copy(update={"seed": seed}) for name, seed in pairs),
+        tuple(taken["count"].astype(float)),
+        tuple(taken["run_id"]),
+        f"{best.why} {told}{len(taken)} networks of {len(again)} configurations are averaged: "
+        f"{listed}.",
+    )
+
+
+def _candidates(sweep: str) -> pd.DataFrame:
+    runs = _finished(whole(tracking.read_runs(sweep)))
+    if len(runs) < 2:
+        raise tracking.TrackingError(f"sweep {sweep} has a single run: there is nothing to select")
+    if runs["table"].nunique() > 1:
+        raise tracking.TrackingError(
+            f"sweep {sweep} has runs of several tables ({', '.join(runs['table'].unique())}): "
+            "networks are averaged that see the same columns; sweep over one table"
+        )
+    return runs
+
+
+def _predictions(runs: Sequence[str] | pd.Series) -> tuple[np.ndarray, pd.DataFrame]:
+    """Predictions of each run for held-out rows, ``(M, N)``, and the rows in time order.
+
+    Predictions below 1 bike/hour count as 1: no hour has less, and the squared loss knows no limit.
+    """
+    tables = []
+    for run in runs:
+        one = tracking.read_predictions(run)
+        if one is None:
+            raise tracking.TrackingError(
+                f"run {run} kept no predictions, by which its average is judged and its interval "
+                "calibrated: train with tracking.predictions=true"
+            )
+        tables.append(one.sort_values("timestamp", ignore_index=True))
+    for run, one in zip(runs, tables, strict=True):
+        if not one["timestamp"].equals(tables[0]["timestamp"]):
+            raise tracking.TrackingError(f"run {run} was validated on other rows than the first")
+    predicted = np.stack([one["predicted"].to_numpy(np.float64) for one in tables])
+    return np.maximum(predicted, SMALLEST_RATE), tables[0]

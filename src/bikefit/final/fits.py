@@ -1,4 +1,4 @@
-"""Fitting a chosen configuration again, on rows that nobody holds out, as one stack of seeds."""
+"""Fitting chosen networks again, on rows that nobody holds out."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from bikefit.data.featurize import Split, assemble, describe, write_table
 from bikefit.data.table import Table
 from bikefit.data.transformer import Transformer, load
 from bikefit.final.choice import Choice
-from bikefit.final.model import Ensemble
+from bikefit.final.model import Ensemble, Networks
 from bikefit.training.fit import fit_stack
-from bikefit.training.members import Member, MemberResult
+from bikefit.training.members import Member, stack_key
 
 NAME = "fitted"
 
@@ -31,37 +31,45 @@ def parts(table: Table, hours: pd.DataFrame) -> dict[str, pd.DataFrame]:
     }
 
 
-def fit(choice: Choice, table: Table, hours: pd.DataFrame, seeds: int) -> Ensemble:
-    """Fit an ensemble on all of the clean rows given, in the same way as the sweep did.
+def fit(choice: Choice, table: Table, hours: pd.DataFrame) -> Ensemble:
+    """Fit the networks of a choice on all of the clean rows given, as the sweep did.
 
     Raises:
         RuntimeError: the training failed.
     """
     features = load(table.path / "transformer.json").features
-    return fit_ensemble(choice.settings, features, hours, seeds)
+    return fit_ensemble(choice.members, choice.weights, features, hours)
 
 
 def fit_ensemble(
-    settings: Settings, features: Features, hours: pd.DataFrame, seeds: int
+    members: Sequence[Settings], weights: Sequence[float], features: Features, hours: pd.DataFrame
 ) -> Ensemble:
-    """Fit networks of several seeds on clean rows.
+    """Fit networks on clean rows; those that can share a stack train side by side.
 
     The rows become a table of their own with features fitted on all of them. Training measures
     itself on some rows after each epoch; here these are rows it trains on, and nothing is chosen
     by them: epochs are fixed.
+
+    Args:
+        members: settings of each network, its seed among them.
+        weights: of each network in the average.
+        features: of all networks.
+        hours: the rows.
 
     Raises:
         RuntimeError: the training failed.
     """
     with tempfile.TemporaryDirectory() as root:
         transformer = _write(Path(root) / NAME, features, hours)
-        data = settings.data.model_copy(update={"name": NAME, "root": root})
-        training = settings.training.model_copy(update={"probe": 0.0})  # nobody would read it
-        members = [
-            Member(settings.model_copy(update={"data": data, "training": training, "seed": seed}))
-            for seed in range(seeds)
-        ]
-        return _ensemble(fit_stack(members), settings, transformer, hours)
+        stacks: dict[str, list[tuple[Member, float]]] = {}
+        for settings, weight in zip(members, weights, strict=True):
+            data = settings.data.model_copy(update={"name": NAME, "root": root})
+            training = settings.training.model_copy(update={"probe": 0.0})  # nobody would read it
+            member = Member(settings.model_copy(update={"data": data, "training": training}))
+            stacks.setdefault(stack_key(member), []).append((member, weight))
+        fitted = [_networks([member for member, _ in stack], hours) for stack in stacks.values()]
+        ordered = [weight for stack in stacks.values() for _, weight in stack]
+        return Ensemble(transformer, fitted, ordered)
 
 
 def _write(folder: Path, features: Features, hours: pd.DataFrame) -> Transformer:
@@ -73,14 +81,16 @@ def _write(folder: Path, features: Features, hours: pd.DataFrame) -> Transformer
     return transformer
 
 
-def _ensemble(
-    results: Sequence[MemberResult], settings: Settings, transformer: Transformer,
-    hours: pd.DataFrame,
-) -> Ensemble:  # fmt: skip
-    failures = [f"seed {i}: {r.failure}" for i, r in enumerate(results) if r.failure]
+def _networks(members: Sequence[Member], hours: pd.DataFrame) -> Networks:
+    results = fit_stack(members)
+    failures = [
+        f"seed {m.settings.seed}: {r.failure}"
+        for m, r in zip(members, results, strict=True)
+        if r.failure
+    ]
     if failures:
         raise RuntimeError(f"fitting again failed: {'; '.join(failures)}")
     state = {name: np.stack([r.state[name] for r in results]) for name in results[0].state}
     target = hours["rentals"].to_numpy(np.float64)
     mean, std = float(target.mean()), float(target.std() or 1.0)
-    return Ensemble(transformer, results[0].layers, state, settings.loss, mean, std)
+    return Networks(results[0].layers, state, members[0].settings.loss, mean, std)

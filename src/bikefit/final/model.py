@@ -1,7 +1,7 @@
 """The model that is registered: raw rows in, expected rentals and an interval out.
 
 A folder of three files that hold nothing that could run: `transformer.json`, `weights.safetensors`
-with the parameters and buffers of all members, and `model.json` with all else.
+with the parameters and buffers of all networks, and `model.json` with all else.
 """
 
 from __future__ import annotations
@@ -26,23 +26,21 @@ from bikefit.nn.losses import SMALLEST_RATE, Loss, LossName
 from bikefit.nn.networks import LayerSpec, build
 from bikefit.nn.stacking import Stack
 
-FORMAT = "bikefit model 1"
+FORMAT = "bikefit model 2"
 CHUNK = 4096  # rows predicted at once: bounds memory
 
 
 @dataclass(frozen=True, eq=False)
-class Ensemble:
-    """M networks whose mean is predicted.
+class Networks:
+    """Networks of equal layers, which predict as one stack.
 
     Args:
-        transformer: from clean rows to features.
-        layers: the network as the list of its layers.
+        layers: of each network, as a list.
         state: parameters and buffers by name, ``(M, …)`` each.
         loss: mse or poisson, which tells the link.
         mean, std: of the target on the rows that the networks were fitted on, bikes/hour.
     """
 
-    transformer: features.Transformer
     layers: Sequence[dict[str, Any]]
     state: dict[str, np.ndarray]
     loss: LossName
@@ -50,22 +48,20 @@ class Ensemble:
     std: float
 
     @torch.no_grad()
-    def predict(self, hours: pd.DataFrame) -> np.ndarray:
-        """Return each member's expected rentals for clean rows (bikes/hour), ``(M, N)``.
+    def predict(self, matrix: torch.Tensor) -> np.ndarray:
+        """Return each network's expected rentals for features ``(N, D)``, ``(M, N)``, bikes/hour.
 
         Nothing is random and no row depends on another: networks are in evaluation mode, and in
         double precision, so that the number of rows asked for changes no digit that counts. The
         mse loss can predict less than nothing: below 1 bike/hour counts as 1.
         """
-        matrix = torch.from_numpy(features.apply(self.transformer, hours)).double()
-        stack = self._stack()
+        stack = self._stack(matrix.shape[1])
         loss = Loss(self.loss, torch.tensor(self.mean).double(), torch.tensor(self.std).double())
         parts = [loss.predict(stack(part)) for part in matrix.split(CHUNK)]
         rentals = torch.cat(parts, dim=1) if parts else matrix.new_empty(stack.size, 0)
         return (rentals.clamp_min(SMALLEST_RATE) if self.loss == "mse" else rentals).numpy()
 
-    def _stack(self) -> Stack:
-        width = len(self.transformer.features.names)
+    def _stack(self, width: int) -> Stack:
         specs = [
             LayerSpec(layer["name"], layer["_target_"],
                       {k: v for k, v in layer.items() if k not in ("name", "_target_")})
@@ -75,6 +71,30 @@ class Ensemble:
         stack = Stack([build(specs, width)] * members)
         stack.load({name: torch.from_numpy(value) for name, value in self.state.items()})
         return stack.double().eval()
+
+
+@dataclass(frozen=True, eq=False)
+class Ensemble:
+    """M networks whose weighted mean is predicted; those of equal layers stand together.
+
+    Args:
+        transformer: from clean rows to features.
+        stacks: the networks.
+        weights: of the networks in the order of the stacks, ``(M,)``.
+    """
+
+    transformer: features.Transformer
+    stacks: Sequence[Networks]
+    weights: Sequence[float]
+
+    def members(self, hours: pd.DataFrame) -> np.ndarray:
+        """Return each network's expected rentals for clean rows (bikes/hour), ``(M, N)``."""
+        matrix = torch.from_numpy(features.apply(self.transformer, hours)).double()
+        return np.concatenate([stack.predict(matrix) for stack in self.stacks])
+
+    def predict(self, hours: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+        """Return mean and spread of the networks for clean rows (bikes/hour), ``(N,)`` each."""
+        return average(self.members(hours), self.weights)
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,8 +116,7 @@ class Model:
         found = pd.DataFrame(np.nan, index=rows.index, columns=["expected", "low", "high"])
         right = (errors == "").to_numpy()
         if right.any():
-            members = self.ensemble.predict(hours)
-            mean, spread = members.mean(axis=0), spread_of(members)
+            mean, spread = self.ensemble.predict(hours)
             low, high = self.interval.bounds(mean, spread)
             found.loc[right] = np.column_stack([mean, low, high])
         return found.assign(error=errors)
@@ -107,11 +126,18 @@ class Model:
         one = self.ensemble
         folder.mkdir(parents=True, exist_ok=True)
         features.save(one.transformer, folder / "transformer.json")
-        state = {name: np.ascontiguousarray(value) for name, value in one.state.items()}
+        state = {
+            f"{place}/{name}": np.ascontiguousarray(value)
+            for place, stack in enumerate(one.stacks)
+            for name, value in stack.state.items()
+        }
         save_file(state, folder / "weights.safetensors")
+        stacks = [
+            {"layers": list(stack.layers), "loss": stack.loss, "mean": stack.mean, "std": stack.std}
+            for stack in one.stacks
+        ]
         about = {
-            "format": FORMAT, "layers": list(one.layers), "loss": one.loss,
-            "target": {"mean": one.mean, "std": one.std},
+            "format": FORMAT, "stacks": stacks, "weights": list(one.weights),
             "interval": asdict(self.interval), "habits": asdict(self.habits),
         }  # fmt: skip
         write_json(folder / "model.json", about)
@@ -128,15 +154,31 @@ def load(folder: Path) -> Model:
         if about["format"] != FORMAT:
             raise ValueError(f"its format is {about['format']!r}, this version reads {FORMAT!r}")
         habits = about["habits"] | {"feels_like": tuple(about["habits"]["feels_like"])}
-        ensemble = Ensemble(
-            features.load(folder / "transformer.json"), about["layers"],
-            load_file(folder / "weights.safetensors"), about["loss"], **about["target"],
-        )  # fmt: skip
+        states: list[dict[str, np.ndarray]] = [{} for _ in about["stacks"]]
+        for key, value in load_file(folder / "weights.safetensors").items():
+            place, name = key.split("/", 1)
+            states[int(place)][name] = value
+        stacks = [
+            Networks(state=state, **stack)
+            for state, stack in zip(states, about["stacks"], strict=True)
+        ]
+        transformer = features.load(folder / "transformer.json")
+        ensemble = Ensemble(transformer, stacks, about["weights"])
         return Model(ensemble, Interval(**about["interval"]), Habits(**habits))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError) as error:
         raise DataError(f"{folder} is not a model of bikefit: {error}") from None
 
 
-def spread_of(members: np.ndarray) -> np.ndarray:
-    """Standard deviation between the members, ``(M, N)`` to ``(N,)``; 0 for one member."""
-    return members.std(axis=0, ddof=1) if len(members) > 1 else np.zeros(members.shape[1])
+def average(
+    members: np.ndarray, weights: Sequence[float] | np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return weighted mean and standard deviation of members, ``(M, N)`` to ``(N,)`` each.
+
+    Equal weights give the usual unbiased variance; a single member has the spread 0.
+    """
+    share = np.asarray(weights, np.float64) / np.sum(weights)
+    mean = share @ members
+    room = 1 - float(share @ share)  # 1 - 1 / M for equal weights
+    if room < 1e-9:
+        return mean, np.zeros(members.shape[1])
+    return mean, np.sqrt(share @ (members - mean) ** 2 / room)

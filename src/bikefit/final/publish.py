@@ -17,7 +17,7 @@ from bikefit.data.files import to_json
 from bikefit.final import champion
 from bikefit.final.choice import Choice
 from bikefit.final.model import Model
-from bikefit.final.report import WINNER
+from bikefit.final.report import DELIVERED
 from bikefit.final.rows import OPTIONAL
 from bikefit.tracking import registry
 from bikefit.training.members import Failure
@@ -56,7 +56,7 @@ def publish(choice: Choice, model: Model, test: Tested, name: str, promote: bool
     Args:
         choice: what was fitted.
         model: fitted on all rows.
-        test: of the same configuration without the test rows.
+        test: of the same networks, fitted without the test rows.
         name: of the registered model.
         promote: make it the champion in any case.
 
@@ -64,7 +64,7 @@ def publish(choice: Choice, model: Model, test: Tested, name: str, promote: bool
         What was decided and why, in words.
     """
     data_version = test.report["data_version"]
-    run = tracking.start_refit(choice.settings, choice.sweep, data_version, choice.configuration)
+    run = tracking.start_refit(choice.members[0], choice.sweep, data_version, choice.configuration)
     try:
         number = _register(run, choice, model, test, name)
         better, said = champion.decide(name, number, test.predictions, data_version)
@@ -77,18 +77,21 @@ def publish(choice: Choice, model: Model, test: Tested, name: str, promote: bool
 
 
 def _register(run: str, choice: Choice, model: Model, test: Tested, name: str) -> int:
-    figures = {f"test/{key}": value for key, value in test.report["models"][WINNER].items()}
+    figures = {f"test/{key}": value for key, value in test.report["models"][DELIVERED].items()}
     figures["test/interval_coverage"] = test.report["interval"]["coverage"]
     tags = {"sweep": choice.sweep, "configuration": choice.configuration}
     tags |= {"data.version": test.report["data_version"]}
     tags |= {key: f"{value:.6g}" for key, value in figures.items()}
-    settings = choice.settings.model_dump(mode="json", by_alias=True)
+    members = [
+        {"weight": weight, **settings.model_dump(mode="json", by_alias=True)}
+        for settings, weight in zip(choice.members, choice.weights, strict=True)
+    ]
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         model.save(folder / registry.MODEL)
         test.predictions.to_parquet(folder / champion.PREDICTIONS, index=False)
         (folder / REPORT).write_text(to_json(test.report), encoding="utf-8")
-        (folder / "config.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
+        (folder / "config.yaml").write_text(yaml.safe_dump({"networks": members}, sort_keys=False))
         number = registry.register(
             run, name, folder / registry.MODEL, EXAMPLE, model.predict(EXAMPLE), OPTIONAL,
             requirements(PACKAGES), tags,

@@ -8,7 +8,8 @@ import numpy as np
 
 from bikefit.final.scores import day_sums, lead, score
 
-WINNER = "our winner"
+DELIVERED = "our model"
+WINNER = "the comparison's winner"
 UNREGULARIZED = "our unregularized network"
 
 
@@ -20,27 +21,29 @@ def measure(
     Args:
         timestamps: of the test rows, ``(N,)``.
         target: their rentals, ``(N,)``, bikes/hour.
-        predicted: expected rentals by the name of the model, :data:`WINNER` among them.
+        predicted: expected rentals by the name of the model, :data:`DELIVERED` among them.
 
     Returns:
-        Of each model the values of :func:`bikefit.final.scores.score`, and of each but the winner
-        ``lead_rmse`` and ``lead_deviance``, by how much the winner is better, with ``…_se``.
+        Of each model the values of :func:`bikefit.final.scores.score`, and of each but ours
+        ``lead_rmse`` and ``lead_deviance``, by how much ours is better, with ``…_se``.
     """
     sums = {name: day_sums(timestamps, target, values) for name, values in predicted.items()}
     found = {name: score(days) for name, days in sums.items()}
     for name, days in sums.items():
-        if name != WINNER:
-            for measured, (gain, error) in lead(sums[WINNER], days).items():
+        if name != DELIVERED:
+            for measured, (gain, error) in lead(sums[DELIVERED], days).items():
                 if measured != "mae":
                     found[name] |= {f"lead_{measured}": gain, f"lead_{measured}_se": error}
     return found
 
 
 def table(report: dict[str, Any]) -> str:
-    """Write a report (of ``reports/test.json``) as Markdown, the worst model first."""
-    models = sorted(report["models"].items(), key=lambda item: -item[1]["deviance"])
+    """Write a report (of ``reports/test.json``) as Markdown: ours first, then from the best."""
+    models = sorted(
+        report["models"].items(), key=lambda item: (item[0] != DELIVERED, item[1]["deviance"])
+    )
     lines = [
-        "| model | RMSE | mean Poisson deviance | MAE | winner is better by (deviance) |",
+        "| model | RMSE | mean Poisson deviance | MAE | ours is better by (deviance) |",
         "|:--|--:|--:|--:|--:|",
         *(_line(name, figures) for name, figures in models),
     ]
@@ -52,20 +55,23 @@ def _line(name: str, of: dict[str, float]) -> str:
         low, high = of[f"{key}_low"], of[f"{key}_high"]
         return f"{of[key]:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
 
-    behind = "" if name == WINNER else f"{of['lead_deviance']:.2f} ± {of['lead_deviance_se']:.2f}"
-    shown = f"**{name}**" if name == WINNER else name
+    behind = (
+        "" if name == DELIVERED else f"{of['lead_deviance']:.2f} ± {of['lead_deviance_se']:.2f}"
+    )
+    shown = f"**{name}**" if name == DELIVERED else name
     cells = [shown, cell("rmse", 1), cell("deviance", 2), cell("mae", 1), behind]
     return f"| {' | '.join(cells)} |"
 
 
 def _sentence(report: dict[str, Any]) -> str:
-    interval, seeds = report["interval"], report["seeds"]
-    mean = f"the mean of {seeds} seeds" if seeds > 1 else "one seed"
+    interval, networks = report["interval"], report["networks"]
+    mean = f"the mean of {networks} networks" if networks > 1 else "one network"
     return (
         f"{report['rows']:,} test rows ({report['days']} days) of table {report['table']}, "
         f"split kind {report['split']}, looked at by nothing else. All models were fitted on "
-        f"training and validation rows; the winner is {report['winner']}, {mean}, "
-        f"{report['epochs']} epochs. All figures are in bikes/hour; [95 % interval] and ± standard "
-        f"error by a bootstrap over whole days. The {interval['nominal']:.0%} interval of "
-        f"`predict` holds {interval['coverage']:.1%} of the test rows."
+        f"training and validation rows. {DELIVERED.capitalize()} is {mean} "
+        f"({report['delivered']}); {WINNER} is {report['winner']}. All figures are in bikes/hour; "
+        "[95 % interval] and ± standard error by a bootstrap over whole days. The "
+        f"{interval['nominal']:.0%} interval of `predict` holds {interval['coverage']:.1%} of the "
+        "test rows."
     )

@@ -7,20 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import joblib
-import numpy as np
 import pandas as pd
 
-from bikefit import tracking
 from bikefit.data.files import write_json
 from bikefit.data.stage import DataError
 from bikefit.data.table import Table, read_table
 from bikefit.data.transformer import load
 from bikefit.final import baselines, calendar, fits
-from bikefit.final.choice import Choice, choose
+from bikefit.final.choice import Choice, choose, held_out, select
 from bikefit.final.interval import Interval, calibrate
-from bikefit.final.model import Ensemble, Model, spread_of
+from bikefit.final.model import Ensemble, Model
 from bikefit.final.publish import REPORT, Tested, publish
-from bikefit.final.report import UNREGULARIZED, WINNER, measure
+from bikefit.final.report import DELIVERED, UNREGULARIZED, WINNER, measure
 from bikefit.final.rows import learn
 
 CLEAN_FILE = Path("data/clean/hours.parquet")
@@ -32,7 +30,8 @@ class Options:
 
     Args:
         one_standard_error: choose the least flexible near the best.
-        seeds: members of the ensemble.
+        seeds: networks of a configuration that are averaged.
+        ensemble: steps of the greedy selection among the sweep's networks; 0 for none.
         name: of the registered model.
         promote: move the alias in any case.
         processes: that fit side by side; None for one a core.
@@ -40,27 +39,32 @@ class Options:
 
     one_standard_error: bool = False
     seeds: int = 8
+    ensemble: int = 0
     name: str = "bikefit"
     promote: bool = False
     processes: int | None = None
 
 
 def refit(sweep: str, reports: Path, options: Options) -> dict[str, Any]:
-    """Make a registered model of a sweep's winner; return and write the test's report.
+    """Make a registered model of a sweep; return and write the test's report.
 
     Raises:
         TrackingError: the sweep has no winner, or its runs do not hold what is needed.
         DataError: the table has no test rows, or the data are not there.
     """
-    choice, plain = choose(sweep, options.one_standard_error)
-    print(choice.why)
-    table = read_table(choice.settings.data.path)
+    winner, plain = choose(sweep, options.seeds, options.one_standard_error)
+    # before the fits: what is missing must be found out at once
+    table = read_table(winner.members[0].data.path)
     parts = _parts(table)
-    interval = _interval(choice)  # before the fits: what is missing must be found out at once
-    known = in_time(parts["train"], parts["validation"])
+    choice, held = (
+        select(winner, options.ensemble) if options.ensemble else (winner, held_out(winner))
+    )
+    print(choice.why)
+    interval = calibrate(held.target, held.mean, held.spread)
     every = in_time(*parts.values())
-    tested, final, free = _fit(choice, plain, table, known, every, options)
-    test = _test(choice, table, parts, tested, free, interval)
+    compared = {DELIVERED: choice, WINNER: winner, UNREGULARIZED: plain}
+    tested, final = _fit(compared, table, parts, every, options.processes)
+    test = _test(choice, winner, table, parts, tested, interval)
     test.report["calendar_disagreements"] = calendar.disagreements(every)
     write_json(reports / REPORT, test.report)
     print(publish(choice, Model(final, interval, learn(every)), test, options.name,
@@ -90,46 +94,32 @@ def _parts(table: Table) -> dict[str, pd.DataFrame]:
 
 
 def _fit(
-    choice: Choice, plain: Choice | None, table: Table, known: pd.DataFrame, every: pd.DataFrame,
-    options: Options,
-) -> tuple[Ensemble, Ensemble, Ensemble | None]:  # fmt: skip
-    """The winner without test rows, the winner on all rows, the unregularized network."""
-    tasks = [(choice, known), (choice, every), *([(plain, known)] if plain else [])]
-    print(f"Fitting {len(tasks)} ensembles of {options.seeds} seeds …")
-    processes = min(len(tasks), options.processes or joblib.cpu_count())
-    found = joblib.Parallel(n_jobs=processes)(
-        joblib.delayed(fits.fit)(one, table, rows, options.seeds) for one, rows in tasks
+    choices: dict[str, Choice | None], table: Table, parts: dict[str, pd.DataFrame],
+    every: pd.DataFrame, processes: int | None,
+) -> tuple[dict[str, Ensemble], Ensemble]:  # fmt: skip
+    """Every choice without test rows, by its name, and the delivered one on all rows."""
+    distinct = {name: one for name, one in choices.items() if one is not None}
+    if distinct[WINNER].members == distinct[DELIVERED].members:
+        del distinct[WINNER]
+    known = in_time(parts["train"], parts["validation"])
+    tasks = [(distinct[DELIVERED], every), *((one, known) for one in distinct.values())]
+    print(f"Fitting {sum(len(one.members) for one, _ in tasks)} networks …")
+    found = joblib.Parallel(n_jobs=min(len(tasks), processes or joblib.cpu_count()))(
+        joblib.delayed(fits.fit)(one, table, rows) for one, rows in tasks
     )
-    return found[0], found[1], found[2] if plain else None
-
-
-def _interval(choice: Choice) -> Interval:
-    """Calibrate on what the winner's runs predicted for rows that they were not trained on."""
-    tables = [tracking.read_predictions(run) for run in choice.runs]
-    if any(one is None for one in tables):
-        raise tracking.TrackingError(
-            f"a run of {choice.configuration} kept no predictions, which the interval is "
-            "calibrated on: train with tracking.predictions=true"
-        )
-    seeds = [one.set_index("timestamp") for one in tables if one is not None]
-    members = pd.concat([one["predicted"] for one in seeds], axis=1, join="inner")
-    target = seeds[0]["rentals"].loc[members.index].to_numpy(np.float64)
-    values = members.to_numpy(np.float64).T
-    return calibrate(target, values.mean(axis=0), spread_of(values))
+    return dict(zip(distinct, found[1:], strict=True)), found[0]
 
 
 def _test(
-    choice: Choice, table: Table, parts: dict[str, pd.DataFrame], tested: Ensemble,
-    free: Ensemble | None, interval: Interval,
+    choice: Choice, winner: Choice, table: Table, parts: dict[str, pd.DataFrame],
+    tested: dict[str, Ensemble], interval: Interval,
 ) -> Tested:  # fmt: skip
     """Measure everything on the test rows, once."""
     test = parts["test"]
     predicted = baselines.predict_all(parts, load(table.path / "transformer.json").features)
-    if free is not None:
-        predicted[UNREGULARIZED] = free.predict(test).mean(axis=0)
-    members = tested.predict(test)
-    mean, spread = members.mean(axis=0), spread_of(members)
-    predicted[WINNER] = mean
+    found = {name: ensemble.predict(test) for name, ensemble in tested.items()}
+    predicted |= {name: mean for name, (mean, _) in found.items()}
+    mean, spread = found[DELIVERED]
     time, target = test["timestamp"].to_numpy(), test["rentals"].to_numpy()
     low, high = interval.bounds(mean, spread)
     report = {
@@ -138,9 +128,11 @@ def _test(
         "data_version": table.data_version,
         "rows": len(test),
         "days": int(test["timestamp"].dt.normalize().nunique()),
-        "winner": choice.configuration,
-        "epochs": choice.epochs,
-        "seeds": len(members),
+        "winner": winner.configuration,
+        "delivered": choice.configuration,
+        "epochs": list(choice.epochs),
+        "networks": len(choice.members),
+        "why": choice.why,
         "interval": {
             "nominal": interval.nominal,
             "coverage": interval.coverage(target, mean, spread),
