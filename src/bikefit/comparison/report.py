@@ -10,7 +10,7 @@ import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 
 from bikefit import tracking
 from bikefit.comparison import curves, mistakes, weights
+from bikefit.comparison.compared import Comparison, history
 from bikefit.comparison.figures import plane, svg
 from bikefit.comparison.labels import FRACTION
 from bikefit.comparison.ranking import (
@@ -30,11 +31,7 @@ from bikefit.comparison.ranking import (
     winner,
     with_spread,
 )
-from bikefit.comparison.reports import history
 from bikefit.data.files import replacing
-
-if TYPE_CHECKING:
-    from bikefit.comparison.compared import Comparison
 
 TOP = 12  # configurations in the table before it is folded up
 LAYERS = 6

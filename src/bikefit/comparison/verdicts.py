@@ -226,6 +226,8 @@ def _along(path: Path, groups: Sequence[Group], t: Thresholds) -> pd.DataFrame:
         assert best is not None
         clear = [e for e in case.evidence if e.path == path and e.clear(t.clear, t.confidence)]
         side = max(clear, key=lambda e: e.gain.value).side if clear else 0
+        if side > 0 and case.unfinished > t.unfinished:
+            side = 0  # optimization that was not finished is no underfitting
         behind = difference(case.sample, best.sample, _level(best.train, best.val))
         rows[name] = (
             {0: "", 1: UNDERFITTING, -1: OVERFITTING}[side],
