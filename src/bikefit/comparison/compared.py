@@ -58,8 +58,8 @@ class Comparison:
 
     @cached_property
     def learning_curves(self) -> pd.DataFrame:
-        """Losses by epoch of the runs that stand out: see `reports.learning_curves`."""
-        from bikefit.comparison.reports import learning_curves
+        """Losses by epoch of the runs that stand out: see `histories.learning_curves`."""
+        from bikefit.comparison.histories import learning_curves
 
         return learning_curves(self.runs, self.ranking)
 

@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from bikefit import tracking
 from bikefit.comparison import curves, mistakes, weights
 from bikefit.comparison.figures import plane, svg
+from bikefit.comparison.histories import history
 from bikefit.comparison.ranking import (
     FRACTION,
     failure_sentence,
@@ -30,7 +31,6 @@ from bikefit.comparison.ranking import (
     winner,
     with_spread,
 )
-from bikefit.comparison.reports import history
 from bikefit.data.files import replacing
 
 if TYPE_CHECKING:
