@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed.$(firstword $(shell pwd | cksum))
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test readme case-study bench bench-scaling bench-search bench-report \
+.PHONY: help setup repro check test readme case-study bench bench-scaling bench-search bench-report \
 	bench-verdicts bench-convergence bench-champion faults audit ui screenshots clean
 
 help: ## show this list
@@ -29,11 +29,14 @@ setup: $(INSTALLED) ## make .venv with exactly pinned packages
 repro: setup ## run the whole pipeline: download, clean, featurize, sweep, compare, refit
 	dvc repro
 
+check: setup ## the quick part of the tests, while writing: no process, no server
+	pytest -n auto --dist loadfile -m "not slow and not process"
+
 test: setup ## lint, check types, run all tests
 	ruff check .
 	ruff format --check .
 	mypy
-	pytest -n auto --dist loadfile
+	pytest -n auto --dist loadfile --no-loadscope-reorder
 
 readme: setup ## renew the result tables in README.md from the last `make repro`
 	python -m bikefit.compare --record data/sweep.json --document README.md

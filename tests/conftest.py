@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import sys
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +23,30 @@ from bikefit.data import clean, featurize
 from synthetic import raw_hours
 
 ROOT = Path(__file__).parents[1]
+_quick = False  # whether the test that runs now belongs to `make check`
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let files with slow tests come first, so that no process waits for one of them at the end."""
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -slow[item.path])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Note what kind of test runs."""
+    global _quick
+    _quick = not any(item.get_closest_marker(name) for name in ("slow", "process"))
+    return (yield)
+
+
+def _refuse_processes(event: str, arguments: tuple[Any, ...]) -> None:
+    """Keep tests honest that are not marked: a Python process takes a second to start."""
+    if _quick and event == "subprocess.Popen" and sys.executable in map(str, arguments[1]):
+        raise RuntimeError("this test starts a process: mark it with pytest.mark.process")
+
+
+sys.addaudithook(_refuse_processes)
 
 
 @pytest.fixture(scope="session")

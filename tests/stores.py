@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 
 from bikefit import tracking
 from bikefit.config import Settings, parse
 from bikefit.training.members import Failure
 
 EPOCHS = 3
+
+
+@contextmanager
+def visiting(folder: Path) -> Iterator[None]:
+    """Make a folder the current one, with its own store."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        tracking.client.cache_clear()
+        yield
+        tracking.client.cache_clear()
 
 
 def settings(dropout: float = 0.0, seed: int = 0, hidden: int = 8, **more: Any) -> Settings:

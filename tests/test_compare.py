@@ -181,6 +181,7 @@ def test_arguments_that_exclude_each_other(
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.process
 def test_help_loads_nothing_heavy() -> None:
     code = (
         "import sys\nfrom bikefit.compare import main\n"

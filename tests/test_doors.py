@@ -22,6 +22,7 @@ SMALL = [
 ]  # fmt: skip
 
 
+@pytest.mark.process
 def test_the_package_loads_nothing() -> None:
     code = "import sys, bikefit; print(*{'torch', 'pandas', 'hydra', 'mlflow'} & {*sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

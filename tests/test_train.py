@@ -11,6 +11,8 @@ import yaml
 
 from bikefit import tracking
 
+pytestmark = pytest.mark.process
+
 QUICK = ["network.hidden=[4]", "training.epochs=2", "training.batch_size=64"]
 
 

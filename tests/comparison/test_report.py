@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import re
+import shutil
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -16,9 +18,10 @@ from bikefit import tracking
 from bikefit.compare import main
 from bikefit.comparison import report
 from bikefit.comparison.compared import compare
-from stores import add, result, settings
+from stores import add, result, settings, visiting
 
 HOSTILE = "<script>alert('bikes')</script>"
+ADDRESS = "http://127.0.0.1:5001/"
 
 
 class Page(HTMLParser):
@@ -47,7 +50,7 @@ class Page(HTMLParser):
 
 def render(sweep: str) -> str:
     """The report of a sweep in the store."""
-    return report.render(compare(sweep))
+    return report.render(compare(sweep), ADDRESS)
 
 
 def member(dropout: float, seed: int) -> tuple[Any, Any]:
@@ -65,8 +68,32 @@ def member(dropout: float, seed: int) -> tuple[Any, Any]:
     return one, result(2 + 8 * dropout, val, state=state, predictions=(time, true, true + val))
 
 
+@pytest.fixture(scope="module")
+def written(project: Path, empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a sweep and what the command writes of it: drawing takes seconds."""
+    folder = tmp_path_factory.mktemp("report")
+    (folder / "data").symlink_to(project / "data")
+    shutil.copy(empty_store, folder / "mlflow.db")
+    with visiting(folder):
+        make_sweep()
+        assert main(["--reports", "reports", "--mlflow", ADDRESS]) == 0
+    return folder
+
+
 @pytest.fixture
-def sweep(workplace: Path) -> str:
+def sweep(written: Path) -> Iterator[str]:
+    """The sweep in its folder."""
+    with visiting(written):
+        yield tracking.latest_sweep()
+
+
+@pytest.fixture
+def page(written: Path) -> Page:
+    """Its report."""
+    return Page((written / "reports/report.html").read_text())
+
+
+def make_sweep() -> str:
     """Five dropouts on two seeds, one run that failed, and one with a hostile name."""
     sweep = tracking.start_sweep("full", f"a sweep {HOSTILE}", [])
     for seed in (0, 1):
@@ -78,7 +105,6 @@ def sweep(workplace: Path) -> str:
 
 
 def test_it_stands_alone_and_is_light(sweep: str) -> None:
-    assert main(["--reports", "reports", "--mlflow", "http://127.0.0.1:5001/"]) == 0
     html = Path("reports/report.html").read_text()
     page = Page(html)
     assert len(html) < 5e6
@@ -87,13 +113,14 @@ def test_it_stands_alone_and_is_light(sweep: str) -> None:
     assert "script" not in page.tags
     assert "link" not in page.tags
     assert not re.search(r"url\(|@import", html)
-    assert all(link.startswith(("#s", "#runs", "http://127.0.0.1:5001/#/")) for link in page.links)
+    assert all(link.startswith(("#s", "#runs", f"{ADDRESS}#/")) for link in page.links)
     assert tracking.read_artifact(sweep, "report.html") == html.encode()
     assert not list(Path("reports").glob(".*tmp"))
 
 
-def test_the_first_screen_names_the_winner_and_every_run_has_its_link(sweep: str) -> None:
-    page = Page(render(sweep))
+def test_the_first_screen_names_the_winner_and_every_run_has_its_link(
+    sweep: str, page: Page
+) -> None:
     assert "dropout p=0.3 · mlp 8 wins" in page.text
     assert "5.005 ± 0.007" in page.text
     assert "All others are behind by more than the noise" in page.text
@@ -101,11 +128,10 @@ def test_the_first_screen_names_the_winner_and_every_run_has_its_link(sweep: str
     experiment = tracking.experiment_id("full")
     for run in tracking.read_runs(sweep)["run_id"]:
         assert run in page.text
-        assert f"http://127.0.0.1:5000/#/experiments/{experiment}/runs/{run}" in page.links
+        assert f"{ADDRESS}#/experiments/{experiment}/runs/{run}" in page.links
 
 
-def test_all_curves_are_there_with_words(sweep: str) -> None:
-    page = Page(render(sweep))
+def test_all_curves_are_there_with_words(page: Page) -> None:
     alts = "\n".join(page.alts)
     for words in (
         "Good fits lie low and near the diagonal",
@@ -126,7 +152,7 @@ def test_all_curves_are_there_with_words(sweep: str) -> None:
 
 
 def test_what_comes_from_runs_is_escaped(sweep: str) -> None:
-    html = render(sweep)
+    html = Path("reports/report.html").read_text()
     assert HOSTILE not in html
     assert HOSTILE in Page(html).text
     for source in Page(html).sources:
@@ -134,12 +160,12 @@ def test_what_comes_from_runs_is_escaped(sweep: str) -> None:
 
 
 def test_it_is_the_same_for_the_same_runs(sweep: str) -> None:
-    assert render(sweep) == render(sweep)
+    assert render(sweep) == Path("reports/report.html").read_text()
 
 
-def test_verdicts_are_shown_with_their_reasons(sweep: str) -> None:
-    text = Page(render(sweep)).text
-    runs = tracking.read_runs(sweep)  # with the verdicts that were just given
+def test_verdicts_are_shown_with_their_reasons(sweep: str, page: Page) -> None:
+    text = page.text
+    runs = tracking.read_runs(sweep)  # with the verdicts that were given
     for verdict, count in runs["tags.verdict"].value_counts().items():
         assert f"{verdict} {count}" in text
     for reason in runs["tags.verdict.reason"]:

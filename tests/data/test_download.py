@@ -108,6 +108,7 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+@pytest.mark.process
 def test_source_distribution_after_the_archive_failed(index: Path, tmp_path: Path) -> None:
     target = tmp_path / "raw/hour.csv"
     said = download(params(sdist=pinned(sdist(index))), target)
@@ -115,6 +116,7 @@ def test_source_distribution_after_the_archive_failed(index: Path, tmp_path: Pat
     assert target.read_bytes() == TABLE
 
 
+@pytest.mark.process
 def test_source_distribution_with_another_hash(index: Path, tmp_path: Path) -> None:
     path = sdist(index)
     wrong = pinned(path) | {"sha256": "1" * 64}
@@ -204,6 +206,7 @@ def test_what_is_already_there_is_not_fetched_again(tmp_path: Path) -> None:
     assert download(params(), target) == "already there"
 
 
+@pytest.mark.process
 def test_the_stage_ends_with_a_message_and_no_traceback(tmp_path: Path) -> None:
     section = params(file="none.csv").model_dump()
     (tmp_path / "params.yaml").write_text(yaml.safe_dump({"download": section}))

@@ -11,6 +11,8 @@ import pytest
 
 from bikefit.data.files import clear_leftovers, remove_folder, replacing, replacing_folder
 
+pytestmark = pytest.mark.process
+
 
 @pytest.fixture(scope="module")
 def dead() -> int:

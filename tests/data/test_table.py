@@ -91,6 +91,7 @@ def test_parts_of_another_table_are_refused(folder: Path) -> None:
         read_table(folder).read("train")
 
 
+@pytest.mark.process
 def test_light_to_import() -> None:
     heavy = "{'pandas', 'sklearn', 'torch', 'matplotlib', 'pandera', 'pydantic'}"
     code = f"import sys, bikefit.data.table; print(sorted({heavy} & set(sys.modules)))"

@@ -39,7 +39,10 @@ class TestStackLauncherIntegration(IntegrationTestSuite):
 
 
 # The shipped tests run under the oldest version base, which warns.
-pytestmark = pytest.mark.filterwarnings("ignore:.*Future Hydra versions.*:UserWarning")
+pytestmark = [
+    pytest.mark.process,
+    pytest.mark.filterwarnings("ignore:.*Future Hydra versions.*:UserWarning"),
+]
 
 
 APP = """

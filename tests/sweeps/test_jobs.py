@@ -291,6 +291,7 @@ board.close()
 """
 
 
+@pytest.mark.process
 def test_workers_that_never_begin_are_given_up(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)  # every worker would start the script anew
@@ -314,6 +315,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.process
 def test_workers_end_with_a_command_that_is_killed(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(ENDLESS)
@@ -327,6 +329,7 @@ def test_workers_end_with_a_command_that_is_killed(tmp_path: Path) -> None:
     assert not alive
 
 
+@pytest.mark.process
 def test_workers_share_one_server_that_has_loaded_what_training_needs() -> None:
     processes.start()
     with ProcessPoolExecutor(1, multiprocessing.get_context("forkserver")) as pool:

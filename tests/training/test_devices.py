@@ -52,6 +52,7 @@ def test_a_single_process_takes_the_first_gpu(count: None) -> None:
     assert place("auto") == place("gpu") == {"accelerator": "cuda", "devices": [0]}
 
 
+@pytest.mark.process
 def test_workers_take_the_gpus_in_turn(tmp_path: Path) -> None:
     file = tmp_path / "deal.py"
     file.write_text(DEAL)
@@ -59,6 +60,7 @@ def test_workers_take_the_gpus_in_turn(tmp_path: Path) -> None:
     assert done.stdout.strip() == "[0, 1]"
 
 
+@pytest.mark.process
 def test_what_workers_are_forked_from_does_not_touch_a_gpu() -> None:
     # CUDA cannot be used in a process that was forked from one that has used it.
     watch = """

@@ -10,6 +10,7 @@ import pandas as pd
 
 from bikefit import tracking
 from bikefit.comparison.conclude import conclude
+from bikefit.comparison.histories import learning_curves
 from bikefit.comparison.parts import with_parts
 from bikefit.comparison.ranking import FRACTION, comparison, story, winner_note
 from bikefit.comparison.verdicts import read_thresholds, verdicts
@@ -18,9 +19,6 @@ if TYPE_CHECKING:  # pictures take a second to load, which a ranking need not wa
     from matplotlib.figure import Figure
 
     from bikefit.comparison.curves import Series
-
-
-PARTS = {"train": "train", "val": "validation"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +59,7 @@ class Comparison:
 
     @cached_property
     def learning_curves(self) -> pd.DataFrame:
-        """Losses by epoch of the runs that stand out, see :func:`learning_curves`."""
+        """Losses by epoch of the runs that stand out: see `histories.learning_curves`."""
         return learning_curves(self.runs, self.ranking)
 
     def train_against_validation(self) -> Figure:
@@ -95,40 +93,3 @@ def compare(sweep: str | None = None) -> Comparison:
     name = tracking.sweep_name(sweep)
     runs = with_parts(tracking.read_runs(sweep))
     return Comparison(sweep, name, runs, conclude(sweep, runs))
-
-
-def learning_curves(table: pd.DataFrame, ranking: pd.DataFrame) -> pd.DataFrame:
-    """Return losses epoch by epoch of three configurations that show the recipe's step 6.
-
-    Returns:
-        One row an epoch, means over seeds up to the epoch that all of them reached: columns
-        ``winner train``, ``winner validation``; the same of ``unregularized``, the one without
-        regularization that has the lowest train loss; and of ``most underfitting``, the one with
-        the highest train loss. Without any unregularized run its columns are absent.
-    """
-    finished = ranking.dropna(subset=["train_loss"])
-    free = finished[finished["kind"] == "none"]
-    chosen = {"winner": finished.index[0]}
-    if len(free):
-        chosen["unregularized"] = free["train_loss"].idxmin()
-    chosen["most underfitting"] = finished["train_loss"].idxmax()
-    columns: dict[str, pd.Series] = {}
-    for role, place in chosen.items():
-        runs = table[table["configuration"] == ranking["configuration"][place]]
-        runs = runs.dropna(subset=["train_loss"])
-        for part, words in PARTS.items():
-            histories = [history(run, f"{part}/loss") for run in runs["run_id"]]
-            columns[f"{role} {words}"] = pd.DataFrame(histories).T.mean(axis=1, skipna=False)
-    curves = pd.DataFrame(columns).dropna(how="all")
-    return curves.rename_axis("epoch").rename(lambda epoch: epoch + 1).reset_index()
-
-
-def history(run: str, metric: str) -> list[float]:
-    """A run's loss by epoch; of a run that only holds folds, the mean of what they all reached."""
-    own = tracking.read_history(run, metric)
-    if own:
-        return own
-    folds = [
-        tracking.read_history(fold, metric) for fold in tracking.read_runs(run).get("run_id", [])
-    ]
-    return [sum(values) / len(values) for values in zip(*folds, strict=False)]

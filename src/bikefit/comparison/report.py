@@ -19,8 +19,9 @@ from matplotlib.figure import Figure
 
 from bikefit import tracking
 from bikefit.comparison import curves, mistakes, weights
-from bikefit.comparison.compared import Comparison, history
+from bikefit.comparison.compared import Comparison
 from bikefit.comparison.figures import plane, svg
+from bikefit.comparison.histories import history
 from bikefit.comparison.labels import FRACTION
 from bikefit.comparison.ranking import (
     failure_sentence,

@@ -1,0 +1,66 @@
+"""CONTRIBUTING.md, the hooks and the workflow say what the Makefile does."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from conftest import ROOT
+
+PAGE = (ROOT / "CONTRIBUTING.md").read_text()
+MAKEFILE = (ROOT / "Makefile").read_text()
+COMMANDS = dict(
+    re.findall(r"^\| `([a-z-]+)` \| (.+) \|$", PAGE.partition("## Without make")[2], re.M)
+)
+
+
+def recipe(target: str) -> list[str]:
+    """The commands of a make target; comments and shell conditions left out."""
+    (found,) = re.findall(rf"^{target}:.*\n((?:\t.*\n)+)", MAKEFILE, re.MULTILINE)
+    lines = [line.strip() for line in found.replace("\\\n", " ").splitlines()]
+    return [line for line in lines if not line.startswith("@")]
+
+
+def test_every_target_is_there() -> None:
+    targets = set(re.findall(r"^([a-z-]+):.*##", MAKEFILE, re.MULTILINE))
+    assert COMMANDS.keys() == targets - {"help"}
+
+
+@pytest.mark.parametrize("target", sorted(COMMANDS.keys() - {"setup", "case-study", "clean"}))
+def test_a_target_is_its_command(target: str) -> None:
+    assert " && ".join(recipe(target)) == COMMANDS[target].strip("`")
+
+
+def test_the_longer_targets_use_the_same_words() -> None:
+    for command in COMMANDS["case-study"].split("`")[1::2]:
+        for part in command.split(" && "):
+            used = " ".join(recipe("case-study")).replace("$$", "$")
+            assert re.sub(r"\s+", " ", part) in re.sub(r"\s+", " ", used)
+
+
+def test_what_the_map_names_is_there() -> None:
+    places = re.findall(
+        r"`((?:nn|training|sweeps|tracking|comparison)/\w+\.py)`(?: `([\w.]+)`)?", PAGE
+    )
+    assert len(places) >= 7
+    for path, name in places:
+        text = (ROOT / "src/bikefit" / path).read_text()
+        assert name.rpartition(".")[2] in text, (path, name)
+
+
+def test_hooks_are_the_linters_of_make_test() -> None:
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    (local,) = hooks
+    assert local["repo"] == "local"
+    linters = [line for line in recipe("test") if not line.startswith("pytest")]
+    assert [hook["entry"] for hook in local["hooks"]] == linters
+
+
+def test_the_workflow_runs_what_ci_runs() -> None:
+    workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())
+    (job,) = workflow["jobs"].values()
+    assert job["steps"][-1] == {"run": ".ci/run"}
+    assert Path(ROOT / ".ci/run").stat().st_mode & 0o100
