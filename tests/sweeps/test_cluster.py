@@ -342,10 +342,13 @@ def test_a_worker_that_dies_costs_no_run(
     marker = workplace / "died"
     node = backend == "ray"
     Counted.told.clear()
-    with cluster() as (address, options), connect(backend, address, options, 2) as engine:
-        with monkeypatch.context() as patch:
-            patch.setattr(jobs, "Live", Counted)
-            there = jobs.train(deadly_jobs(marker, node), None, stack_size=2, engine=engine)
+    with (
+        cluster() as (address, options),
+        connect(backend, address, options, 2) as engine,
+        monkeypatch.context() as patch,
+    ):
+        patch.setattr(jobs, "Live", Counted)
+        there = jobs.train(deadly_jobs(marker, node), None, stack_size=2, engine=engine)
     assert marker.exists(), "no worker died"
     # told while they trained, through the folder that machines share: the bar moves, curves grow
     assert max(Counted.told) > 6
