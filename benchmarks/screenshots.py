@@ -22,9 +22,9 @@ sys.path[:0] = [str(ROOT / "tests")]
 from browsers import DRIVER, MISSING, Browser, browser, serving  # noqa: E402
 
 PICTURES = ROOT / "docs/pictures"
-SWEEP = ("data=full", f"data.root={ROOT / 'data/features'}", "training.epochs=30",
-         "network.hidden=[8],[64,64],[256,256]", "regularization=none,dropout",
-         "seed=0,1")  # fmt: skip
+# from overfitting through a good fit to underfitting, on one path
+SWEEP = ("data=rich", f"data.root={ROOT / 'data/features'}", "network.hidden=[128,128]",
+         "regularization.l2=0,0.001,0.1,1", "seed=0,1,2")  # fmt: skip
 LOADING = 15.0  # s until a page has loaded and its charts stand still
 
 

@@ -343,9 +343,10 @@ def test_a_worker_that_dies_costs_no_run(
     node = backend == "ray"
     Counted.told.clear()
     with (
-        cluster() as (address, options), connect(backend, address, options, 2) as engine,
+        cluster() as (address, options),
+        connect(backend, address, options, 2) as engine,
         monkeypatch.context() as patch,
-    ):  # fmt: skip
+    ):
         patch.setattr(jobs, "Live", Counted)
         there = jobs.train(deadly_jobs(marker, node), None, stack_size=2, engine=engine)
     assert marker.exists(), "no worker died"

@@ -10,6 +10,7 @@ import json
 import logging
 import threading
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -20,6 +21,7 @@ import joblib
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
 
 from bikefit import tracking
 from bikefit.comparison.labels import configurations
@@ -416,6 +418,11 @@ class _Bar:
             desc=f"0/{self.jobs} runs", leave=False, smoothing=0.05,
             bar_format="{desc} {bar} {percentage:3.0f} % · {elapsed} gone, {remaining} to go",
         )  # fmt: skip
+        # what is said meanwhile stands on lines of its own
+        self.apart: AbstractContextManager[None] = (
+            nullcontext() if self.bar.disable else logging_redirect_tqdm()
+        )
+        self.apart.__enter__()
         self.stop = threading.Event()
         self.thread = threading.Thread(target=self._watch, daemon=True)
         self.thread.start()
@@ -425,6 +432,7 @@ class _Bar:
         self.stop.set()
         self.thread.join()
         self.bar.close()
+        self.apart.__exit__(None, None, None)
 
     def finished(self, job: Job) -> None:
         """Count a job that is recorded."""
@@ -439,10 +447,11 @@ class _Bar:
         while not self.stop.wait(0.2):
             # of stacks on other machines the board knows when they have come back
             self.bar.n = min(max(self.board.epochs(), self.live.epochs()), self.total)
-            if self.jobs == 1 and (losses := self.live.losses()):
+            if self.jobs == 1 and (last := self.live.last()):
+                epoch, train, val = last
                 self.bar.set_description_str(
-                    f"epoch {self.bar.n}/{self.total} · train loss {losses[0]:.4g} · "
-                    f"validation loss {losses[1]:.4g}",
+                    f"epoch {epoch}/{self.total} · train loss {train:.4g} · "
+                    f"validation loss {val:.4g}",
                     refresh=False,
                 )
             self.bar.refresh()

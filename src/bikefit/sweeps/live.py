@@ -94,11 +94,11 @@ class Live:
         """Count the member-epochs that are known of."""
         return sum(self.counts.values())
 
-    def losses(self) -> tuple[float, float] | None:
-        """Return train and validation loss of the last epoch, where one run alone is followed."""
+    def last(self) -> tuple[int, float, float] | None:
+        """Return number, train and validation loss of the last epoch of a run that is alone."""
         with self.lock:
-            last = next(iter(self.runs.values())).last if len(self.runs) == 1 else {}
-        return (last["train/loss"], last["val/loss"]) if len(last) else None
+            run = next(iter(self.runs.values())) if len(self.runs) == 1 else _Run("")
+        return (len(run.stamps), run.last["train/loss"], run.last["val/loss"]) if run.last else None
 
     def _watch(self) -> None:
         due = time.monotonic() + SEND

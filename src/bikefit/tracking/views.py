@@ -58,7 +58,8 @@ class View:
 
 def _charts(name: str, columns: int, *charts: dict[str, Any]) -> dict[str, Any]:
     """The state of a page that shows these charts and none that MLflow makes by itself."""
-    section = {"uuid": name, "name": name, "display": True, "columns": columns, "cardHeight": 520}
+    # as high as fits on a screen with its legend
+    section = {"uuid": name, "name": name, "display": True, "columns": columns, "cardHeight": 400}
     metrics = sorted({metric for chart in charts for metric in _metrics(chart)})
     # MLflow adds a chart for each metric that has none, and its filter knows charts by metric.
     hidden = [
