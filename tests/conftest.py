@@ -111,7 +111,7 @@ def refit_folder(
     """A project with a sweep of four runs, of which three were refitted; `sweep.json` names it."""
     from bikefit import refit
     from bikefit.data.files import write_json
-    from bikefit.final import baselines, selection
+    from bikefit.final import selection, trees
     from bikefit.sweeps.jobs import Job, train
 
     folder = tmp_path_factory.mktemp("refit")
@@ -128,16 +128,26 @@ def refit_folder(
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        patch.setattr(baselines, "MOST_TREES", 30)
+        patch.setattr(trees, "MOST_TREES", 30)
         # so few rows leave it to chance what is selected, and whether it is used
-        patch.setattr(selection, "greedy", lambda *_: np.array([2, 1, 0, 2]))
+        patch.setattr(selection, "greedy", lambda given, *_: np.array([2, 1, 0, 2][-len(given) :]))
         patch.setattr(selection, "judge", lambda *given: replace(judge(*given), lead=1.0))
         tracking.client.cache_clear()
         sweep = tracking.start_sweep("full", "sweep of a test", [])
         train(jobs, sweep, processes=1)
         tracking.finish_sweep(sweep, "", {}, "FINISHED")
         write_json(folder / "sweep.json", {"sweep": sweep})
-        asked = ["--record", "sweep.json", "--ensemble", "5", "--seeds", "3", "--processes", "1"]
+        asked = [
+            "--record",
+            "sweep.json",
+            "--ensemble",
+            "5",
+            "--trees",
+            "--seeds",
+            "3",
+            "--processes",
+            "1",
+        ]
         assert refit.main(asked) == 0
         tracking.client.cache_clear()
     return folder

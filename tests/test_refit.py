@@ -32,7 +32,7 @@ def test_every_model_is_measured_on_the_test_rows(refitted: Path) -> None:
         "constant", "hourly mean by working day", "linear Poisson regression",
         "LightGBM, plain columns", "scikit-learn trees, plain columns", "LightGBM, same columns",
         "scikit-learn trees, same columns", "our unregularized network", "the comparison's winner",
-        "our model",
+        "our model", "our networks alone",
     }  # fmt: skip
     for name, figures in found["models"].items():
         assert figures["rmse_low"] < figures["rmse"] < figures["rmse_high"], name
@@ -69,7 +69,7 @@ def test_the_model_is_registered_with_all_that_belongs_to_it(refitted: Path) -> 
     assert predictions is not None
     folder = registry.model_folder("models:/bikefit@champion")
     files = sorted(file.name for file in folder.iterdir())
-    assert files == ["model.json", "transformer.json", "weights.safetensors"]
+    assert files == ["model.json", "transformer.json", "trees.txt", "weights.safetensors"]
     around = folder.parents[1]
     assert not [file for file in around.rglob("*") if file.suffix in (".pkl", ".pickle")]
     pins = (around / "requirements.txt").read_text().split()

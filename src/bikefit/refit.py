@@ -43,6 +43,11 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="average networks of the whole sweep, selected in so many steps (25, say), if that is "
         "better than the winner on days that the selection has not seen",
     )  # fmt: skip
+    parser.add_argument(
+        "--trees", action="store_true",
+        help="average the networks with boosted trees, if that is better on days that were not "
+        "used to say how much these count",
+    )  # fmt: skip
     parser.add_argument("--processes", type=int, help="fits side by side; default: one a core")
     parser.add_argument("--name", default="bikefit", help="name in the model registry")
     parser.add_argument(
@@ -79,13 +84,10 @@ def _refit(options: argparse.Namespace) -> None:
     sweep = sweep or tracking.latest_sweep()
     print(f"{tracking.sweep_name(sweep)} ({sweep})\n")
     chosen = Options(
-        options.one_standard_error,
-        options.seeds,
-        options.ensemble,
-        options.name,
-        options.promote,
-        options.processes,
-    )
+        one_standard_error=options.one_standard_error, seeds=options.seeds,
+        ensemble=options.ensemble, trees=options.trees, name=options.name,
+        promote=options.promote, processes=options.processes,
+    )  # fmt: skip
     print(f"\n{table(refit(sweep, options.reports, chosen))}")
 
 

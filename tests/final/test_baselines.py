@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +10,12 @@ import pytest
 
 from bikefit.data.table import read_table
 from bikefit.data.transformer import load
-from bikefit.final import baselines, fits
+from bikefit.final import baselines, fits, trees
 
 
 @pytest.fixture
 def parts(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, pd.DataFrame]:
-    monkeypatch.setattr(baselines, "MOST_TREES", 40)
+    monkeypatch.setattr(trees, "MOST_TREES", 40)
     table = read_table(Path("data/features/full"))
     return fits.parts(table, pd.read_parquet("data/clean/hours.parquet"))
 
@@ -60,45 +59,11 @@ def test_the_rentals_of_test_rows_change_nothing(parts: dict[str, pd.DataFrame])
 def test_what_this_machine_cannot_run_is_left_out(
     parts: dict[str, pd.DataFrame], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Broken(baselines.LightGBM):
-        def __call__(self, *_: object) -> baselines.Fitted:
+    class Broken(trees.LightGBM):
+        def __call__(self, *_: object) -> trees.Fitted:
             raise OSError("libgomp.so.1: cannot open shared object file")
 
-    monkeypatch.setitem(baselines.LIBRARIES, "LightGBM", Broken())
+    monkeypatch.setitem(trees.LIBRARIES, "LightGBM", Broken())
     with pytest.warns(UserWarning, match=r"LightGBM, \w+ columns is left out: libgomp"):
         found = predict_all(parts)
     assert len(found) == 5
-
-
-def test_trees_see_the_columns_that_they_are_told(parts: dict[str, pd.DataFrame]) -> None:
-    start = np.datetime64("2011-01-01")
-    rows = parts["train"].iloc[[30]]
-    names = ("hour", "weekday", "days_since_start", "occasion", "commuting")
-    found = baselines.tree_features(rows, start, names).iloc[0]
-    time = rows["timestamp"].iloc[0]
-    day = (time.normalize() - pd.Timestamp(start)).days
-    working = float(rows["working_day"].iloc[0])
-    assert found.tolist() == [time.hour, time.day_of_week, day, 0, working]
-    blind = parts | {"test": parts["test"].assign(hour=0)}
-    told = [
-        baselines.boosted(baselines.LightGBM(), ("temperature",), *three(p)) for p in (parts, blind)
-    ]
-    assert np.array_equal(*told)
-
-
-def three(parts: dict[str, pd.DataFrame]) -> list[pd.DataFrame]:
-    return [parts[name] for name in ("train", "validation", "test")]
-
-
-@pytest.mark.parametrize("library", baselines.LIBRARIES.values(), ids=baselines.LIBRARIES)
-def test_of_several_sizes_of_trees_the_best_for_validation_rows_is_taken(
-    parts: dict[str, pd.DataFrame], library: baselines.Library
-) -> None:
-    def predict(*sizes: int) -> np.ndarray:
-        sized = replace(library, sizes=sizes)  # type: ignore[type-var]
-        return baselines.boosted(sized, ("hour", "temperature"), *three(parts))
-
-    alone = [predict(2), predict(31)]
-    assert not np.array_equal(*alone)
-    assert np.array_equal(predict(2, 31), predict(31, 2))
-    assert any(np.array_equal(predict(2, 31), one) for one in alone)

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from bikefit import tracking
-from bikefit.final.choice import choose, held_out, select
+from bikefit.final.choice import choose, held_out, mix, select
+from bikefit.final.trees import SAME, LightGBM, Tuned
 from stores import add, result, settings
 
 
@@ -95,7 +96,7 @@ def test_networks_of_other_configurations_are_taken_where_that_helps(workplace: 
         "so 2 networks of 2 configurations are averaged: 2 × none · mlp 16, 1 × dropout p=0.3 · "
         "mlp 8." in choice.why
     )
-    assert "on days that it has not seen, its mean Poisson deviance is" in choice.why
+    assert "on days that the selection has not seen, the mean Poisson deviance is" in choice.why
     assert held.mean == pytest.approx(RATE)
     assert held.target == pytest.approx(RATE)
 
@@ -110,7 +111,7 @@ def test_the_winner_stays_where_the_selection_is_no_better(workplace: Path) -> N
     choice, held = select(winner, steps=1)  # one network alone, against the mean of two
     assert choice.members == winner.members
     assert choice.why.endswith("so the winner's seeds are averaged.")
-    assert "higher than that of the mean of the winner's runs" in choice.why
+    assert "higher than that of the winner" in choice.why
     assert held.mean == pytest.approx(held_out(winner).mean)
     assert held.mean == pytest.approx(RATE)
 
@@ -148,5 +149,35 @@ def test_a_single_day_cannot_judge(workplace: Path) -> None:
     for seed in (0, 1):
         day = (TIME[:24], RATE[:24], RATE[:24])
         add(parent, settings(seed=seed, tracking=KEPT), result(1.0, 4.0, predictions=day))
-    with pytest.raises(tracking.TrackingError, match="validated on a single day"):
+    with pytest.raises(tracking.TrackingError, match="validated on 2012-01-01 alone"):
         select(choose(parent, 1)[0], 25)
+
+
+def tuned(predicted: np.ndarray) -> Tuned:
+    return Tuned(LightGBM(), SAME, size=15, count=7, held_out=predicted)
+
+
+def test_trees_are_mixed_in_where_that_helps(workplace: Path) -> None:
+    parent = sweep()
+    for seed, factor in enumerate((1.3, 1.1)):
+        predicting(parent, 4.0, factor, seed=seed)
+    winner, _ = choose(parent, seeds=2)
+    choice, held = mix(winner, held_out(winner), tuned(0.6 * RATE))
+    # 2/3 × 1.2 + 1/3 × 0.6 is right, in steps of a twentieth
+    assert choice.share == pytest.approx(1 / 3, abs=0.025)
+    assert choice.trees is not None and choice.members == winner.members
+    assert choice.why.endswith(f"so they count {choice.share:.0%}.")
+    assert held.weights == pytest.approx([(1 - choice.share) / 2] * 2 + [choice.share])
+    assert held.mean == pytest.approx(RATE, rel=0.02)
+    assert held.members[-1] == pytest.approx(0.6 * RATE)
+
+
+def test_trees_that_do_not_help_are_left_out(workplace: Path) -> None:
+    parent = sweep()
+    predicting(parent, 4.0, 1.0)
+    winner, _ = choose(parent, seeds=2)
+    before = held_out(winner)
+    choice, held = mix(winner, before, tuned(2 * RATE))
+    assert (choice.trees, choice.share) == (None, 0)
+    assert choice.why.endswith("so they are not.")
+    assert held is before

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import lightgbm
 import numpy as np
 import pandas as pd
 import pytest
@@ -17,6 +19,7 @@ from bikefit.data.stage import DataError
 from bikefit.final.interval import Interval
 from bikefit.final.model import Ensemble, Model, Networks, average, load
 from bikefit.final.rows import Habits
+from bikefit.final.trees import Boosters
 from bikefit.nn.networks import build
 from bikefit.nn.specs import mlp
 from bikefit.nn.stacking import Stack
@@ -105,6 +108,23 @@ def test_the_same_numbers_on_every_call_alone_or_together(tmp_path: Path) -> Non
     pd.testing.assert_frame_equal(together, model.predict(ROWS), rtol=0, atol=0)
     alone = pd.concat([model.predict(ROWS.iloc[[i]]) for i in range(3)])
     pd.testing.assert_frame_equal(together, alone, rtol=1e-12)
+
+
+def test_trees_are_kept_beside_the_networks(tmp_path: Path) -> None:
+    given = make_model()
+    hour = np.arange(48) % 24
+    stump = lightgbm.LGBMRegressor(n_estimators=1, num_leaves=2, verbose=-1)
+    stump.fit(pd.DataFrame({"hour": hour}), np.where(hour < 12, 100.0, 300.0))
+    boosters = Boosters(stump.booster_.model_to_string(), ["hour"], "2011-01-01")
+    weights = [*given.ensemble.weights, 5.0]
+    model = replace(given, ensemble=replace(given.ensemble, weights=weights, trees=boosters))
+    model.save(tmp_path)
+    found = load(tmp_path)
+    answer = found.predict(ROWS)
+    pd.testing.assert_frame_equal(answer, model.predict(ROWS), rtol=0, atol=0)
+    trees = stump.predict(pd.DataFrame({"hour": [17, 3, 4]}))
+    wanted = (given.predict(ROWS)["expected"] + trees) / 2
+    assert answer["expected"].tolist() == pytest.approx(wanted.tolist())
 
 
 def test_a_wrong_row_has_its_error_and_the_others_their_numbers() -> None:

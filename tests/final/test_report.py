@@ -16,7 +16,7 @@ def report() -> dict:  # type: ignore[type-arg]
     predicted = {"constant": np.full(len(TIME), 80.0), DELIVERED: np.full(len(TIME), 100.0)}
     return {
         "table": "full", "split": "days", "rows": len(TIME), "days": 31, "winner": "none · mlp 8",
-        "delivered": "ensemble of 8 networks", "networks": 8,
+        "delivered": "ensemble of 8 networks", "networks": 8, "share_of_trees": 0.3,
         "interval": {"nominal": 0.9, "coverage": 0.9123},
         "models": measure(TIME, target, predicted),
     }  # fmt: skip
@@ -33,7 +33,10 @@ def test_every_model_says_how_far_the_winner_leads() -> None:
 def test_the_table_names_rows_figures_and_coverage() -> None:
     text = table(report())
     assert text.startswith("744 test rows (31 days) of table full, split kind days")
-    assert "Our model is the mean of 8 networks (ensemble of 8 networks)" in text
+    assert (
+        "Our model is the mean of 8 networks and, for 30%, of boosted trees (ensemble of 8 "
+        "networks)" in text
+    )
     assert "the comparison's winner is none · mlp 8." in text
     assert "The 90% interval of `predict` holds 91.2% of the test rows." in text
     *_, first, last = text.splitlines()
@@ -43,4 +46,4 @@ def test_the_table_names_rows_figures_and_coverage() -> None:
 
 
 def test_one_network_is_no_mean() -> None:
-    assert "Our model is one network (" in table(report() | {"networks": 1})
+    assert "Our model is one network (" in table(report() | {"networks": 1, "share_of_trees": 0.0})

@@ -9,7 +9,7 @@ import pytest
 
 from bikefit import tracking
 from bikefit.data.stage import DataError
-from bikefit.final import baselines
+from bikefit.final import trees
 from bikefit.final.run import Options, refit
 from bikefit.sweeps.jobs import Job, train
 from bikefit.tracking import registry
@@ -30,7 +30,7 @@ def swept(*overrides: str) -> str:
 def test_a_cross_validated_sweep_with_the_squared_loss(
     workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(baselines, "MOST_TREES", 20)
+    monkeypatch.setattr(trees, "MOST_TREES", 20)
     sweep = swept("validation=kfold", "validation.folds=2", "loss=mse", "network=linear",
                   "network.hidden=[]")  # fmt: skip
     options = Options(seeds=1, name="other", processes=1)
@@ -61,3 +61,9 @@ def test_runs_that_kept_no_predictions_are_refused_before_any_fit(workplace: Pat
     sweep = swept("tracking.predictions=false")
     with pytest.raises(tracking.TrackingError, match=r"train with tracking.predictions=true"):
         refit(sweep, Path("reports"), Options())
+
+
+def test_trees_need_the_validation_rows_of_the_table(workplace: Path) -> None:
+    sweep = swept("validation=kfold", "validation.folds=2")
+    with pytest.raises(DataError, match="--trees needs a sweep with holdout validation"):
+        refit(sweep, Path("reports"), Options(trees=True))

@@ -45,7 +45,6 @@ def test_the_lead_over_the_present_choice() -> None:
     assert found.lead == pytest.approx(deviance(10, 12))
     assert found.error == pytest.approx(0)  # every day says the same
     assert found.mean.tolist() == target.tolist()
-    assert found.spread.tolist() == [0] * 8
 
 
 def test_luck_on_the_selecting_days_is_found_out() -> None:

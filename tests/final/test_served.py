@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import pandas as pd
 import pytest
 
@@ -86,3 +87,13 @@ def test_the_server_answers_raw_rows_as_predict_does(server: str) -> None:
     with pytest.raises(urllib.error.HTTPError) as refused:
         ask(server, without)
     assert refused.value.code == 400 and "temp" in refused.value.read().decode()
+
+
+@pytest.mark.slow
+def test_mlflow_loads_it_with_the_same_numbers(refitted: Path) -> None:
+    wanted = load(registry.model_folder(MODEL)).predict(pd.DataFrame(ROWS))
+    rows = pd.DataFrame(ROWS).astype({"temp": float, "humidity": float, "windspeed": float})
+    found = mlflow.pyfunc.load_model(MODEL).predict(rows)
+    for key in ("expected", "low", "high"):
+        assert found[key].astype(float).tolist() == pytest.approx(wanted[key].tolist(), nan_ok=True)
+    assert found["error"].tolist() == wanted["error"].tolist()

@@ -6,33 +6,18 @@ and their size by the validation rows, and are then fitted on both.
 
 from __future__ import annotations
 
-import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
-from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
-from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.linear_model import PoissonRegressor
 
 from bikefit.data import transformer
-from bikefit.data.features import DAYS_SINCE_START, Features, codes, number
+from bikefit.data.features import Features
+from bikefit.final.trees import LIBRARIES, every
 
-CODED = ("season", "weekday", "weather", "occasion")  # categories, told by their position
-PATIENCE = 100  # trees
-MOST_TREES = 5000
-LEAVES = (15, 31, 63)
-PLAIN = (
-    "hour", "month", "year", "holiday", "working_day", "temperature", "feels_like", "humidity",
-    "windspeed", "windspeed_calm", "season", "weekday", "weather",
-)  # fmt: skip
-"""What the published table itself has."""
-SAME = (*PLAIN, DAYS_SINCE_START, "day_of_year", "commuting", "occasion")
-"""All that the columns of the table `rich` are made of; trees bend and multiply by themselves."""
-COLUMNS = {"plain columns": PLAIN, "same columns": SAME}
 LINEAR_PENALTY = 1e-4  # PoissonRegressor's alpha; without any, unseen columns have no solution
 
 
@@ -57,135 +42,6 @@ def linear_poisson(rows: pd.DataFrame, asked: pd.DataFrame, features: Features) 
     return regression.predict(transformer.apply(fitted, asked).astype(np.float64))
 
 
-def tree_features(hours: pd.DataFrame, start: np.datetime64, names: Sequence[str]) -> pd.DataFrame:
-    """Columns as trees want them: numbers as they stand, categories as their position."""
-    return pd.DataFrame({
-        name: codes(name, hours).astype(float) if name in CODED else number(name, hours, start)
-        for name in names
-    })  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """Boosted trees.
-
-    Args:
-        predict: expected rentals (bikes/hour) of rows in the columns of :func:`tree_features`.
-        trees: after how many the loss of the held-out rows was lowest, if there were any.
-        loss: that loss.
-    """
-
-    predict: Callable[[pd.DataFrame], Any]
-    trees: int
-    loss: float
-
-
-Rows = tuple[pd.DataFrame, pd.Series]
-"""Columns of trees, and rentals."""
-
-
-class Library(Protocol):
-    """Boosted trees of a package, with Poisson loss unless its name says otherwise."""
-
-    @property
-    def sizes(self) -> Sequence[int]:
-        """How large a tree may be, in the package's own measure."""
-
-    def __call__(self, rows: Rows, size: int, trees: int, held_out: Rows | None = None) -> Fitted:
-        """Fit so many trees, or with held-out rows as many as are best for them."""
-
-
-@dataclass(frozen=True)
-class Scikit:
-    """Histogram gradient boosting of scikit-learn."""
-
-    sizes: Sequence[int] = LEAVES
-
-    def __call__(self, rows: Rows, size: int, trees: int, held_out: Rows | None = None) -> Fitted:
-        """Fit trees of at most `size` leaves."""
-        stop = {"early_stopping": True, "n_iter_no_change": PATIENCE, "tol": 0}
-        model = HistGradientBoostingRegressor(
-            loss="poisson", learning_rate=0.05, max_leaf_nodes=size, random_state=0,
-            max_iter=trees, **(stop if held_out else {"early_stopping": False}),
-        )  # fmt: skip
-        if held_out is None:
-            return Fitted(model.fit(*rows).predict, trees, math.nan)
-        model.fit(*rows, X_val=held_out[0], y_val=held_out[1])
-        scores = model.validation_score_[1:]  # the first is of no tree
-        return Fitted(model.predict, int(np.argmax(scores)) + 1, -float(np.max(scores)))
-
-
-@dataclass(frozen=True)
-class LightGBM:
-    """LightGBM.
-
-    Raises (when called):
-        OSError: the machine lacks a library that LightGBM needs (libgomp).
-    """
-
-    objective: str = "poisson"
-    sizes: Sequence[int] = LEAVES
-
-    def __call__(self, rows: Rows, size: int, trees: int, held_out: Rows | None = None) -> Fitted:
-        """Fit trees of at most `size` leaves."""
-        import lightgbm
-
-        model = lightgbm.LGBMRegressor(
-            objective=self.objective, num_leaves=size, n_estimators=trees, learning_rate=0.04,
-            colsample_bytree=0.8, subsample=0.8, subsample_freq=1, reg_lambda=1.0, verbose=-1,
-            deterministic=True, force_row_wise=True, random_state=0, n_jobs=1,
-        )  # fmt: skip
-        if held_out is None:
-            return Fitted(model.fit(*rows).predict, trees, math.nan)
-        stopping = lightgbm.early_stopping(PATIENCE, verbose=False)
-        model.fit(*rows, eval_X=held_out[0], eval_y=held_out[1], callbacks=[stopping])
-        loss = min(model.best_score_["valid_0"].values())
-        return Fitted(model.predict, max(1, model.best_iteration_), loss)
-
-
-def boosted(
-    library: Library, names: Sequence[str], train: pd.DataFrame, validation: pd.DataFrame,
-    asked: pd.DataFrame,
-) -> np.ndarray:  # fmt: skip
-    """Predict by boosted trees, ``(N,)`` bikes/hour.
-
-    Args:
-        library: of which package.
-        names: the columns.
-        train: clean rows.
-        validation: clean rows that number and size of the trees are the best for; then trees of
-            that number and size are fitted on both.
-        asked: clean rows to predict.
-    """
-    start = train["timestamp"].min().to_datetime64().astype("datetime64[D]")
-
-    def told(rows: pd.DataFrame) -> Rows:
-        return tree_features(rows, start, names), rows["rentals"]
-
-    tried = {
-        size: library(told(train), size, MOST_TREES, told(validation)) for size in library.sizes
-    }
-    size = min(tried, key=lambda size: tried[size].loss)
-    both = pd.concat([train, validation], ignore_index=True)
-    final = library(told(both), size, tried[size].trees)
-    return np.asarray(final.predict(tree_features(asked, start, names)))
-
-
-Trees = Callable[[pd.DataFrame, pd.DataFrame, pd.DataFrame], np.ndarray]
-"""From rows to train, to validate and to predict to expected rentals, ``(N,)`` bikes/hour."""
-
-LIBRARIES: dict[str, Library] = {"LightGBM": LightGBM(), "scikit-learn trees": Scikit()}
-
-
-def trees(libraries: Mapping[str, Library]) -> dict[str, Trees]:
-    """Every library with plain and with the same columns as the networks, by its name."""
-    return {
-        f"{name}, {told}": partial(boosted, library, names)
-        for told, names in COLUMNS.items()
-        for name, library in libraries.items()
-    }
-
-
 def predict_all(parts: dict[str, pd.DataFrame], features: Features) -> dict[str, np.ndarray]:
     """Predict the test rows with every baseline.
 
@@ -204,7 +60,7 @@ def predict_all(parts: dict[str, pd.DataFrame], features: Features) -> dict[str,
         "hourly mean by working day": lambda: hourly_mean(both, test),
         "linear Poisson regression": lambda: linear_poisson(both, test, features),
     }
-    for name, way in trees(LIBRARIES).items():
+    for name, way in every(LIBRARIES).items():
         ways[name] = partial(way, train, validation, test)
     found = {}
     for name, predict in ways.items():

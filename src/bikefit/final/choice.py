@@ -22,10 +22,13 @@ from bikefit.comparison.ranking import (
 from bikefit.config import Settings, Validation, parse
 from bikefit.final import selection
 from bikefit.final.model import average
+from bikefit.final.trees import Tuned
 from bikefit.nn.losses import SMALLEST_RATE
 
+SHARES = 20  # steps in which the share of trees is found
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class Choice:
     """Networks to fit again and to average.
 
@@ -37,6 +40,8 @@ class Choice:
         weights: of each network in the average.
         runs: ids of the runs it was chosen by.
         why: the choice in words.
+        trees: boosted trees that are averaged with the networks, if any.
+        share: of the trees in the prediction.
     """
 
     sweep: str
@@ -45,6 +50,8 @@ class Choice:
     weights: tuple[float, ...]
     runs: tuple[str, ...]
     why: str
+    trees: Tuned | None = None
+    share: float = 0.0
 
     @property
     def epochs(self) -> tuple[int, ...]:
@@ -54,11 +61,27 @@ class Choice:
 
 @dataclass(frozen=True, eq=False)
 class HeldOut:
-    """What a choice predicts for rows that it was not trained on, ``(N,)`` each, bikes/hour."""
+    """What a choice predicts for rows that it was not trained on.
 
+    Args:
+        days: of the rows, ``(N,)``.
+        target: their rentals, ``(N,)``, bikes/hour.
+        mean: expected rentals, ``(N,)``, bikes/hour; of a selection, by what was selected on
+            other days.
+        members: expected rentals of each member, ``(M, N)``, bikes/hour.
+        weights: of each member, ``(M,)``.
+    """
+
+    days: np.ndarray
     target: np.ndarray
     mean: np.ndarray
-    spread: np.ndarray
+    members: np.ndarray
+    weights: np.ndarray
+
+    @property
+    def spread(self) -> np.ndarray:
+        """Standard deviation between the members, ``(N,)``."""
+        return average(self.members, self.weights)[1]
 
 
 def choose(
@@ -138,8 +161,9 @@ def held_out(choice: Choice) -> HeldOut:
         TrackingError: a run kept no predictions.
     """
     predicted, rows = _predictions(choice.runs)
-    target = rows["rentals"].to_numpy(np.float64)
-    return HeldOut(target, *average(predicted, np.ones(len(predicted))))
+    weights = np.ones(len(predicted))
+    mean = average(predicted, weights)[0]
+    return HeldOut(_days(rows), rows["rentals"].to_numpy(np.float64), mean, predicted, weights)
 
 
 def select(best: Choice, steps: int) -> tuple[Choice, HeldOut]:
@@ -159,28 +183,48 @@ def select(best: Choice, steps: int) -> tuple[Choice, HeldOut]:
     """
     runs = _candidates(best.sweep)
     predicted, rows = _predictions(runs["run_id"])
-    target, days = rows["rentals"].to_numpy(np.float64), rows["timestamp"].dt.normalize()
-    if days.nunique() < 2:
-        raise tracking.TrackingError(
-            f"sweep {best.sweep} was validated on a single day: a selection has to be judged on "
-            "days that it has not seen"
-        )
+    target, days = rows["rentals"].to_numpy(np.float64), _days(rows)
     present = runs["run_id"].isin(best.runs).to_numpy(np.float64)
-    judged = selection.judge(predicted, target, days.to_numpy(), present, steps)
-    compared = (
-        f"{abs(judged.lead):.3f} {'lower' if judged.lead > 0 else 'higher'} than that of the mean "
-        f"of the winner's runs, with a standard error of {judged.error:.3f}"
-    )
+    judged = selection.judge(predicted, target, days, present, steps)
     told = (
-        f"Greedy selection of {steps} among {len(runs)} networks: on days that it has not seen, "
-        f"its mean Poisson deviance is {compared}, so "
+        f"{best.why} Greedy selection of {steps} among {len(runs)} networks: "
+        f"{_compared(judged, 'the winner')}, so "
     )
     if judged.lead <= 0:
-        why = f"{best.why} {told}the winner's seeds are averaged."
-        return replace(best, why=why), held_out(best)
+        return replace(best, why=f"{told}the winner's seeds are averaged."), held_out(best)
     counts = selection.greedy(predicted, target, steps)
-    return _average(best, runs.assign(count=counts), told), HeldOut(
-        target, judged.mean, judged.spread
+    chosen = _average(best, runs.assign(count=counts), told)
+    taken = counts > 0
+    return chosen, HeldOut(days, target, judged.mean, predicted[taken], counts[taken])
+
+
+def mix(choice: Choice, held: HeldOut, trees: Tuned) -> tuple[Choice, HeldOut]:
+    """Average the networks of a choice with boosted trees, if that is better.
+
+    Args:
+        choice: the networks.
+        held: what they predict for the validation rows.
+        trees: tuned on the same rows.
+    """
+    two = np.stack([held.mean, np.maximum(trees.held_out, SMALLEST_RATE)])
+    judged = selection.judge(two, held.target, held.days, np.array([1.0, 0.0]), SHARES)
+    told = f"{choice.why} Boosted trees mixed in: {_compared(judged, 'the networks alone')}, so "
+    if judged.lead <= 0:
+        return replace(choice, why=f"{told}they are not."), held
+    share = float(selection.greedy(two, held.target, SHARES)[1] / SHARES)
+    weights = np.append((1 - share) * held.weights / held.weights.sum(), share)
+    mixed = replace(
+        held, mean=judged.mean, members=np.vstack([held.members, two[1]]), weights=weights
+    )
+    return replace(choice, why=f"{told}they count {share:.0%}.", trees=trees, share=share), mixed
+
+
+def _compared(judged: selection.Judged, other: str) -> str:
+    word = "lower" if judged.lead > 0 else "higher"
+    return (
+        "on days that the selection has not seen, the mean Poisson deviance is "
+        f"{abs(judged.lead):.3f} {word} than that of {other}, with a standard error of "
+        f"{judged.error:.3f}"
     )
 
 
@@ -200,8 +244,7 @@ def _average(best: Choice, runs: pd.DataFrame, told: str) -> Choice:
         tuple(again[name].model_copy(update={"seed": seed}) for name, seed in pairs),
         tuple(taken["count"].astype(float)),
         tuple(taken["run_id"]),
-        f"{best.why} {told}{len(taken)} networks of {len(again)} configurations are averaged: "
-        f"{listed}.",
+        f"{told}{len(taken)} networks of {len(again)} configurations are averaged: {listed}.",
     )
 
 
@@ -215,6 +258,21 @@ def _candidates(sweep: str) -> pd.DataFrame:
             "networks are averaged that see the same columns; sweep over one table"
         )
     return runs
+
+
+def _days(rows: pd.DataFrame) -> np.ndarray:
+    """The day of each row.
+
+    Raises:
+        TrackingError: there is one day alone.
+    """
+    days = rows["timestamp"].dt.normalize()
+    if days.nunique() < 2:
+        raise tracking.TrackingError(
+            f"all runs were validated on {days.iloc[0]:%Y-%m-%d} alone: a selection has to be "
+            "judged on days that it has not seen"
+        )
+    return days.to_numpy()
 
 
 def _predictions(runs: Sequence[str] | pd.Series) -> tuple[np.ndarray, pd.DataFrame]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from bikefit.data.table import Table
 from bikefit.data.transformer import Transformer, load
 from bikefit.final.choice import Choice
 from bikefit.final.model import Ensemble, Networks
+from bikefit.final.trees import Boosters
 from bikefit.training.fit import fit_stack
 from bikefit.training.members import Member, stack_key
 
@@ -32,13 +34,19 @@ def parts(table: Table, hours: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def fit(choice: Choice, table: Table, hours: pd.DataFrame) -> Ensemble:
-    """Fit the networks of a choice on all of the clean rows given, as the sweep did.
+    """Fit the networks of a choice, and its trees, on all of the clean rows given.
 
     Raises:
         RuntimeError: the training failed.
     """
     features = load(table.path / "transformer.json").features
-    return fit_ensemble(choice.members, choice.weights, features, hours)
+    networks = fit_ensemble(choice.members, choice.weights, features, hours)
+    if choice.trees is None:
+        return networks
+    fitted, start = choice.trees.fit(hours)
+    boosters = Boosters(fitted.text, choice.trees.names, str(start))
+    shares = (1 - choice.share) * np.array(networks.weights) / sum(networks.weights)
+    return replace(networks, weights=[*shares.tolist(), choice.share], trees=boosters)
 
 
 def fit_ensemble(

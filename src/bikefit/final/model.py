@@ -1,7 +1,8 @@
 """The model that is registered: raw rows in, expected rentals and an interval out.
 
-A folder of three files that hold nothing that could run: `transformer.json`, `weights.safetensors`
-with the parameters and buffers of all networks, and `model.json` with all else.
+A folder of files that hold nothing that could run: `transformer.json`, `weights.safetensors` with
+the parameters and buffers of all networks, `trees.txt` where boosted trees are averaged with them,
+and `model.json` with all else.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from bikefit.data.files import write_json
 from bikefit.data.stage import DataError
 from bikefit.final.interval import Interval
 from bikefit.final.rows import Habits, read
+from bikefit.final.trees import Boosters
 from bikefit.nn.losses import SMALLEST_RATE, Loss, LossName
 from bikefit.nn.networks import LayerSpec, build
 from bikefit.nn.stacking import Stack
@@ -75,25 +77,30 @@ class Networks:
 
 @dataclass(frozen=True, eq=False)
 class Ensemble:
-    """M networks whose weighted mean is predicted; those of equal layers stand together.
+    """M members whose weighted mean is predicted; networks of equal layers stand together.
 
     Args:
         transformer: from clean rows to features.
         stacks: the networks.
-        weights: of the networks in the order of the stacks, ``(M,)``.
+        weights: of the networks in the order of the stacks, and then of the trees, ``(M,)``.
+        trees: boosted trees, if any.
     """
 
     transformer: features.Transformer
     stacks: Sequence[Networks]
     weights: Sequence[float]
+    trees: Boosters | None = None
 
     def members(self, hours: pd.DataFrame) -> np.ndarray:
-        """Return each network's expected rentals for clean rows (bikes/hour), ``(M, N)``."""
+        """Return each member's expected rentals for clean rows (bikes/hour), ``(M, N)``."""
         matrix = torch.from_numpy(features.apply(self.transformer, hours)).double()
-        return np.concatenate([stack.predict(matrix) for stack in self.stacks])
+        found = [stack.predict(matrix) for stack in self.stacks]
+        if self.trees is not None:
+            found.append(self.trees.predict(hours))
+        return np.concatenate(found)
 
     def predict(self, hours: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-        """Return mean and spread of the networks for clean rows (bikes/hour), ``(N,)`` each."""
+        """Return mean and spread of the members for clean rows (bikes/hour), ``(N,)`` each."""
         return average(self.members(hours), self.weights)
 
 
@@ -122,7 +129,7 @@ class Model:
         return found.assign(error=errors)
 
     def save(self, folder: Path) -> None:
-        """Write the three files."""
+        """Write the files."""
         one = self.ensemble
         folder.mkdir(parents=True, exist_ok=True)
         features.save(one.transformer, folder / "transformer.json")
@@ -140,6 +147,9 @@ class Model:
             "format": FORMAT, "stacks": stacks, "weights": list(one.weights),
             "interval": asdict(self.interval), "habits": asdict(self.habits),
         }  # fmt: skip
+        if one.trees is not None:
+            (folder / "trees.txt").write_text(one.trees.text, encoding="utf-8")
+            about["trees"] = {"names": list(one.trees.names), "start": one.trees.start}
         write_json(folder / "model.json", about)
 
 
@@ -163,7 +173,11 @@ def load(folder: Path) -> Model:
             for state, stack in zip(states, about["stacks"], strict=True)
         ]
         transformer = features.load(folder / "transformer.json")
-        ensemble = Ensemble(transformer, stacks, about["weights"])
+        trees = None
+        if "trees" in about:
+            text = (folder / "trees.txt").read_text(encoding="utf-8")
+            trees = Boosters(text, **about["trees"])
+        ensemble = Ensemble(transformer, stacks, about["weights"], trees)
         return Model(ensemble, Interval(**about["interval"]), Habits(**habits))
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise DataError(f"{folder} is not a model of bikefit: {error}") from None

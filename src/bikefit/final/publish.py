@@ -24,8 +24,8 @@ from bikefit.training.members import Failure
 
 REPORT = "test.json"
 PACKAGES = (
-    "mlflow", "numpy", "pandas", "pydantic", "pyyaml", "safetensors", "scikit-learn", "scipy",
-    "torch",
+    "lightgbm", "mlflow", "numpy", "pandas", "pydantic", "pyyaml", "safetensors", "scikit-learn",
+    "scipy", "torch",
 )  # fmt: skip
 """All that the registered model needs beside its own code."""
 
@@ -82,7 +82,7 @@ def _register(run: str, choice: Choice, model: Model, test: Tested, name: str) -
     tags = {"sweep": choice.sweep, "configuration": choice.configuration}
     tags |= {"data.version": test.report["data_version"]}
     tags |= {key: f"{value:.6g}" for key, value in figures.items()}
-    members = [
+    networks = [
         {"weight": weight, **settings.model_dump(mode="json", by_alias=True)}
         for settings, weight in zip(choice.members, choice.weights, strict=True)
     ]
@@ -91,7 +91,9 @@ def _register(run: str, choice: Choice, model: Model, test: Tested, name: str) -
         model.save(folder / registry.MODEL)
         test.predictions.to_parquet(folder / champion.PREDICTIONS, index=False)
         (folder / REPORT).write_text(to_json(test.report), encoding="utf-8")
-        (folder / "config.yaml").write_text(yaml.safe_dump({"networks": members}, sort_keys=False))
+        (folder / "config.yaml").write_text(
+            yaml.safe_dump({"networks": networks, "share of trees": choice.share}, sort_keys=False)
+        )
         number = registry.register(
             run, name, folder / registry.MODEL, EXAMPLE, model.predict(EXAMPLE), OPTIONAL,
             requirements(PACKAGES), tags,

@@ -9,6 +9,7 @@ import numpy as np
 from bikefit.final.scores import day_sums, lead, score
 
 DELIVERED = "our model"
+NETWORKS = "our networks alone"
 WINNER = "the comparison's winner"
 UNREGULARIZED = "our unregularized network"
 
@@ -64,8 +65,9 @@ def _line(name: str, of: dict[str, float]) -> str:
 
 
 def _sentence(report: dict[str, Any]) -> str:
-    interval, networks = report["interval"], report["networks"]
+    interval, networks, share = report["interval"], report["networks"], report["share_of_trees"]
     mean = f"the mean of {networks} networks" if networks > 1 else "one network"
+    mean += f" and, for {share:.0%}, of boosted trees" if share else ""
     return (
         f"{report['rows']:,} test rows ({report['days']} days) of table {report['table']}, "
         f"split kind {report['split']}, looked at by nothing else. All models were fitted on "

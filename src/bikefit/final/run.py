@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import joblib
+import numpy as np
 import pandas as pd
 
 from bikefit.data.files import write_json
@@ -14,12 +15,13 @@ from bikefit.data.stage import DataError
 from bikefit.data.table import Table, read_table
 from bikefit.data.transformer import load
 from bikefit.final import baselines, calendar, fits
-from bikefit.final.choice import Choice, choose, held_out, select
+from bikefit.final.choice import Choice, HeldOut, choose, held_out, mix, select
 from bikefit.final.interval import Interval, calibrate
 from bikefit.final.model import Ensemble, Model
 from bikefit.final.publish import REPORT, Tested, publish
-from bikefit.final.report import DELIVERED, UNREGULARIZED, WINNER, measure
+from bikefit.final.report import DELIVERED, NETWORKS, UNREGULARIZED, WINNER, measure
 from bikefit.final.rows import learn
+from bikefit.final.trees import SAME, LightGBM, tune
 
 CLEAN_FILE = Path("data/clean/hours.parquet")
 
@@ -32,6 +34,7 @@ class Options:
         one_standard_error: choose the least flexible near the best.
         seeds: networks of a configuration that are averaged.
         ensemble: steps of the greedy selection among the sweep's networks; 0 for none.
+        trees: average with boosted trees, if that is better.
         name: of the registered model.
         promote: move the alias in any case.
         processes: that fit side by side; None for one a core.
@@ -40,6 +43,7 @@ class Options:
     one_standard_error: bool = False
     seeds: int = 8
     ensemble: int = 0
+    trees: bool = False
     name: str = "bikefit"
     promote: bool = False
     processes: int | None = None
@@ -53,12 +57,14 @@ def refit(sweep: str, reports: Path, options: Options) -> dict[str, Any]:
         DataError: the table has no test rows, or the data are not there.
     """
     winner, plain = choose(sweep, options.seeds, options.one_standard_error)
-    # before the fits: what is missing must be found out at once
     table = read_table(winner.members[0].data.path)
     parts = _parts(table)
+    # before the fits: what is missing must be found out at once
     choice, held = (
         select(winner, options.ensemble) if options.ensemble else (winner, held_out(winner))
     )
+    if options.trees:
+        choice, held = _with_trees(choice, held, parts)
     print(choice.why)
     interval = calibrate(held.target, held.mean, held.spread)
     every = in_time(*parts.values())
@@ -93,6 +99,23 @@ def _parts(table: Table) -> dict[str, pd.DataFrame]:
     return parts
 
 
+def _with_trees(
+    choice: Choice, held: HeldOut, parts: dict[str, pd.DataFrame]
+) -> tuple[Choice, HeldOut]:
+    """Mix boosted trees in, where this machine can run them."""
+    validation = in_time(parts["validation"])
+    if not np.array_equal(held.target, validation["rentals"]):
+        raise DataError(
+            "--trees needs a sweep with holdout validation: boosted trees are tuned on the "
+            "validation rows of the table, and mixed with what the networks predict for these"
+        )
+    try:
+        return mix(choice, held, tune(LightGBM(), SAME, parts["train"], validation))
+    except OSError as error:
+        why = f"{choice.why} Without boosted trees, which cannot be loaded: {error}."
+        return replace(choice, why=why), held
+
+
 def _fit(
     choices: dict[str, Choice | None], table: Table, parts: dict[str, pd.DataFrame],
     every: pd.DataFrame, processes: int | None,
@@ -100,7 +123,7 @@ def _fit(
     """Every choice without test rows, by its name, and the delivered one on all rows."""
     distinct = {name: one for name, one in choices.items() if one is not None}
     if distinct[WINNER].members == distinct[DELIVERED].members:
-        del distinct[WINNER]
+        del distinct[WINNER]  # the delivered networks themselves
     known = in_time(parts["train"], parts["validation"])
     tasks = [(distinct[DELIVERED], every), *((one, known) for one in distinct.values())]
     print(f"Fitting {sum(len(one.members) for one, _ in tasks)} networks …")
@@ -120,6 +143,9 @@ def _test(
     found = {name: ensemble.predict(test) for name, ensemble in tested.items()}
     predicted |= {name: mean for name, (mean, _) in found.items()}
     mean, spread = found[DELIVERED]
+    if choice.trees is not None:
+        alone = replace(tested[DELIVERED], trees=None, weights=tested[DELIVERED].weights[:-1])
+        predicted[NETWORKS] = alone.predict(test)[0]
     time, target = test["timestamp"].to_numpy(), test["rentals"].to_numpy()
     low, high = interval.bounds(mean, spread)
     report = {
@@ -132,6 +158,7 @@ def _test(
         "delivered": choice.configuration,
         "epochs": list(choice.epochs),
         "networks": len(choice.members),
+        "share_of_trees": choice.share,
         "why": choice.why,
         "interval": {
             "nominal": interval.nominal,
@@ -140,5 +167,5 @@ def _test(
         },
         "models": measure(time, target, predicted),
     }
-    rows = pd.DataFrame({"timestamp": time, "rentals": target, "predicted": mean})
+    rows = pd.DataFrame({"timestamp": time, "rentals": target, "predicted": mean} | predicted)
     return Tested(report, rows.sort_values("timestamp", ignore_index=True))

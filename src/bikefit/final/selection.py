@@ -28,14 +28,13 @@ class Judged:
             over the halves, bikes/hour.
         error: standard error of that. Halves share days, which a plain standard error would take
             for independent (corrected resampled variance, Nadeau and Bengio 2003).
-        mean, spread: of the predictions of each row by what was selected on the other half of the
-            days, ``(N,)`` each, bikes/hour.
+        mean: what each row is predicted by what was selected on the other half of the days,
+            ``(N,)``, bikes/hour.
     """
 
     lead: float
     error: float
     mean: np.ndarray
-    spread: np.ndarray
 
 
 def greedy(predicted: np.ndarray, target: np.ndarray, steps: int) -> np.ndarray:
@@ -70,18 +69,17 @@ def judge(
     known, day_of = np.unique(days, return_inverse=True)
     draw = np.random.default_rng(0)
     here = average(predicted, present)[0]
-    leads, means, spreads = [], np.zeros(len(target)), np.zeros(len(target))
+    leads, means = [], np.zeros(len(target))
     for _ in range(PARTITIONS):
         first = np.isin(day_of, draw.permutation(len(known))[: len(known) // 2])
         for selecting in (first, ~first):
             judging = ~selecting
             taken = greedy(predicted[:, selecting], target[selecting], steps)
-            mean, spread = average(predicted[:, judging], taken)
+            mean = average(predicted[:, judging], taken)[0]
             leads.append(_losses(here[judging], target[judging]) - _losses(mean, target[judging]))
             means[judging] += mean / PARTITIONS
-            spreads[judging] += spread / PARTITIONS
     variance = np.var(leads, ddof=1) * (1 / len(leads) + 1)  # as many rows judge as select
-    return Judged(float(np.mean(leads)), float(np.sqrt(variance)), means, spreads)
+    return Judged(float(np.mean(leads)), float(np.sqrt(variance)), means)
 
 
 def _losses(predicted: np.ndarray, target: np.ndarray) -> np.ndarray:
