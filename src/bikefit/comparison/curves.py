@@ -29,9 +29,9 @@ from bikefit.comparison.figures import (
     plain_ticks,
     title,
 )
-from bikefit.comparison.labels import FRACTION
+from bikefit.comparison.labels import FRACTION, configurations
 from bikefit.comparison.paths import Path, find_paths
-from bikefit.comparison.ranking import comparison, measure, number, rank, unit, with_spread
+from bikefit.comparison.ranking import measure, number, rank, unit, with_spread
 from bikefit.comparison.verdicts import Thresholds, along
 from bikefit.data.pictures import STYLE
 
@@ -169,23 +169,27 @@ def find_series(
         same = sum(other.key == path.key for other in kept)
         if len(path.values) >= fewest and same < each:
             kept.append(path)
-    told = along(runs, kept, thresholds) if kept else []
+    if not kept:
+        return []
+    told, names = along(runs, kept, thresholds), configurations(runs)
+    ranking = rank(runs).drop(columns=["difference_se", "within_noise"])
+    ranking = ranking.set_index("configuration", drop=False).rename_axis(None)
     return [
-        Series(p, _measured(runs, p).join(t, on="configuration"))
+        Series(p, _measured(runs, names, ranking, p).join(t, on="configuration"))
         for p, t in zip(kept, told, strict=True)
     ]
 
 
-def _measured(runs: pd.DataFrame, path: Path) -> pd.DataFrame:
-    """The ranking of the runs of a path in the order of its values."""
-    names = comparison(runs)["configuration"]
+def _measured(
+    runs: pd.DataFrame, names: pd.Series, ranking: pd.DataFrame, path: Path
+) -> pd.DataFrame:
+    """The ranks of the configurations of a path in the order of its values."""
     own = runs[names.isin(path.configurations)]
     rows = pd.to_numeric(own.get("tags.train_rows", pd.Series(np.nan, own.index)))
     known = pd.DataFrame({"value": path.values}, index=pd.Index(path.configurations))
     known["rows"] = rows.groupby(names[own.index]).mean()
     known["run_id"] = _of_one_seed(own, names[own.index])
-    table = rank(own).drop(columns=["difference_se", "within_noise"])
-    return table.join(known, on="configuration").sort_values("value").reset_index(drop=True)
+    return ranking.loc[list(path.configurations)].join(known).reset_index(drop=True)
 
 
 def _of_one_seed(runs: pd.DataFrame, configuration: pd.Series) -> pd.Series:

@@ -49,14 +49,22 @@ def settings(runs: pd.DataFrame) -> list[str]:
 
 
 def _apart(runs: pd.DataFrame, label: pd.Series) -> pd.Series:
-    """Text for settings in which runs of the same label differ: " · optimizer.lr=0.001"."""
+    """Text for settings in which runs of the same label differ: " · optimizer.lr=0.001".
+
+    What most runs have goes without saying, and so do all of the rows.
+    """
     keys = settings(runs)
     differ = runs[keys].groupby(label).nunique(dropna=False) > 1
     text = pd.Series("", index=runs.index)
     for key in differ.columns[differ.any()]:
         values = runs[key].map(lambda value: f"{value:g}" if isinstance(value, float) else value)
-        named = runs[key].notna() & label.map(differ[key])
-        if key == FRACTION:  # all rows are what goes without saying
-            named &= runs[key] < runs[key].max()
+        usual = runs[key].max() if key == FRACTION else _of_most(runs[key])
+        named = runs[key].notna() & label.map(differ[key]) & (runs[key] != usual)
         text += (" · " + key + "=" + values.astype(str)).where(named, "")
     return text
+
+
+def _of_most(values: pd.Series) -> object:
+    """The value that more than half of the runs have; None where none has."""
+    counts = values.value_counts()
+    return counts.index[0] if len(counts) and counts.iloc[0] > len(values) / 2 else None
