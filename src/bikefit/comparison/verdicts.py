@@ -54,7 +54,7 @@ class Thresholds(Section):
     small_gap: Share = 0.1
     bias_share: Share = 0.4
     memorized: Annotated[float, Field(gt=1, allow_inf_nan=False)] = 3.0
-    unfinished: Share = 0.03
+    unfinished: Share = 0.05
 
 
 def read_thresholds(path: File = THRESHOLDS) -> Thresholds:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from bikefit.nn.losses import Loss
 from bikefit.nn.randomness import DropoutNoise
-from bikefit.training.data import CHUNK
+from bikefit.training.data import CHUNK, PIECE
 from bikefit.training.module import StackModule
 from bikefit.training.strengths import dropped_units
 
@@ -49,24 +49,28 @@ AHEAD = tuple(2**power for power in range(11))
 
 @torch.no_grad()
 def unfinished(module: StackModule, end: Mapping[str, Tensor]) -> Tensor:
-    """Measure how much lower the train loss would become if members trained on.
+    """Measure by how much the loss would still fall if members trained on.
 
     A learning-rate schedule that ends at almost nothing flattens every loss curve, so that its
-    last slope says nothing; training on for a little while does. Where it finds less, steps of
-    growing length are taken on along the straight line that it went, as long as each finds less:
-    where a learning rate was far too low, a little while is too short to see much.
+    last slope says nothing; training on for a little while does. Where a learning rate was far
+    too low, a little while is too short to see much: steps of growing length are taken on along
+    the straight line that it went, as long as each finds a lower objective. The train loss alone
+    would not do there: a penalty or dropout keeps it up, so that many a line lowers it.
 
     Args:
         module: with the parameters to which a look ahead has led.
         end: :meth:`bikefit.nn.stacking.Stack.state` at the end of the training itself.
 
     Returns:
-        The largest fall that a step found, as a share of the train loss, ``(M,)``; 0 where none
-        lowers it. The stack is left at the last step.
+        The fall of the train loss in the look ahead, or the largest one of the objective on the
+        line if that is more, as a share of the train loss, ``(M,)``; 0 where neither falls. The
+        stack is left at the last step.
     """
     stack, there = module.stack, module.stack.state()
+    train = _train_losses(module, noisy=False)
     stack.load(end)
-    here = lowest = _train_losses(module)
+    here = _train_losses(module, noisy=False)
+    first = lowest = _objective(module)
     going = torch.ones_like(here, dtype=torch.bool)
     for step in AHEAD:
         # running variances of batch norm must not become negative
@@ -74,26 +78,45 @@ def unfinished(module: StackModule, end: Mapping[str, Tensor]) -> Tensor:
             name: value.lerp(there[name], step).clamp_min(0.0 if "var" in name else -torch.inf)
             for name, value in end.items()
         })  # fmt: skip
-        found = _train_losses(module)
+        found = _objective(module)
         going &= found < lowest  # each member by itself, whoever else goes on
         if not going.any():
             break
         lowest = torch.where(going, found, lowest)
-    return (here - lowest) / here
+    return torch.maximum(here - train, first - lowest).clamp_min(0.0) / here
 
 
-def _train_losses(module: StackModule) -> Tensor:
-    """Return the members' mean loss on their training rows in evaluation mode, ``(M,)``."""
+def _objective(module: StackModule) -> Tensor:
+    """What members train for, ``(M,)``; the noise of dropout is the same at every call."""
+    return _train_losses(module, noisy=True) + module.penalty_values()["train/penalty"]
+
+
+def _train_losses(module: StackModule, noisy: bool) -> Tensor:
+    """Return the members' mean loss on their training rows, ``(M,)``.
+
+    Args:
+        module: of the members.
+        noisy: with units dropped, as dropout trains; else in evaluation mode.
+    """
     rows = module.rows
     loss = Loss(module.loss_name, rows.target_mean, rows.target_std)
+    noise = _noise(module, purpose="unfinished") if noisy else None
+    size = PIECE if noise is not None and noise.widths else CHUNK
     total = torch.zeros_like(rows.counts[0])
-    for start in range(0, len(rows.target), CHUNK):
-        target, masks = rows.chunk(start)
-        if not masks[0].any():
+    for start in range(0, len(rows.target), size):
+        piece = slice(start, min(start + size, len(rows.target)))
+        target, mask = rows.target[piece], rows.masks[0][rows.fold_of, piece]
+        if not mask.any():
             continue
-        values = loss.rows(module.outputs(start), target)
-        total += torch.where(masks[0] > 0, values, 0.0).sum(-1, dtype=torch.float64)
+        drawn = noise.draw(len(target)) if noise is not None else None
+        values = loss.rows(module.evaluate(piece, drawn), target)
+        total += torch.where(mask > 0, values, 0.0).sum(-1, dtype=torch.float64)
     return total / rows.counts[0]
+
+
+def _noise(module: StackModule, purpose: str) -> DropoutNoise:
+    widths = dropped_units(module.stack, module.rows.features.shape[1])
+    return DropoutNoise(module.seeds, widths, purpose)
 
 
 @torch.no_grad()
@@ -111,8 +134,7 @@ def average(module: StackModule, samples: int) -> dict[str, Tensor]:
     """
     rows = module.rows
     loss = Loss(module.loss_name, rows.target_mean, rows.target_std)
-    widths = dropped_units(module.stack, rows.features.shape[1])
-    noise = DropoutNoise(module.seeds, widths, purpose="averaging")
+    noise = _noise(module, purpose="averaging")
     sums = torch.zeros(4, module.stack.size, dtype=torch.float64, device=rows.features.device)
     for start in range(0, len(rows.target), CHUNK):
         target, masks = rows.chunk(start)
