@@ -136,7 +136,7 @@ def ours(kind: str, seed: int, seeds: int) -> dict[str, dict[str, float]]:
     """Measure our models on a draw."""
     train, validation, test = parts_of(kind, seed)
     if kind == "days":
-        rows = pipeline(seed).rename(columns={"predicted": OURS}).set_index("timestamp")
+        rows = pipeline(seed).set_index("timestamp")
         named = [name for name in (OURS, NETWORKS, WINNER) if name in rows]
         test = test.set_index("timestamp").loc[rows.index].reset_index()
         return {name: score(test, rows[name].to_numpy()) for name in named}

@@ -61,6 +61,20 @@ def test_scores_and_leads() -> None:
     assert champion.mean_lead([9], [10]) == "10.0"
 
 
+def test_of_the_pipeline_all_that_is_ours_is_measured(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    test = champion.parts_of("days", 20)[2]
+    columns = {"timestamp": test["timestamp"], "rentals": test["rentals"]}
+    one, two = test["rentals"] + 4.0, test["rentals"] + 2.0
+    rows = pd.DataFrame(columns | {"predicted": two, "our model": two, "our networks alone": one})
+    monkeypatch.setattr(champion, "pipeline", lambda seed: rows.iloc[::-1])  # in any order
+    found = champion.ours("days", 20, 1)
+    assert {name: round(of["rmse"], 6) for name, of in found.items()} == {
+        "our model": 2, "our networks alone": 4,
+    }  # fmt: skip
+
+
 def test_windows_of_the_future_expand(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(project)
     train, validation, test = champion.parts_of("chronological", 0)
