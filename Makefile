@@ -73,8 +73,9 @@ bench-convergence: setup ## is training finished? every network, then trained tw
 	dvc repro featurize
 	python benchmarks/convergence.py --write
 
-bench-champion: setup ## is the champion better than boosted trees? 11 draws of the split
-	dvc repro featurize
+bench-champion: setup ## is our model better than boosted trees? 15 draws of the split
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench]"
+	dvc repro clean
 	python -m benchmarks.champion --write
 
 faults: setup ## inject every fault many times and count what is lost (must be nothing)

@@ -1,19 +1,23 @@
-"""Is the champion better than trees? `python -m benchmarks.champion`, in the project's root.
+"""Is the model better than trees? `python -m benchmarks.champion`, in the project's root.
 
-Draws the split anew and again, fits the recipes of `benchmarks/champion.yaml` and boosted trees
-on training and validation rows, and measures the test rows once. Each finished draw is kept in
-`benchmarks/draws/`, so that a stopped benchmark goes on where it was; `--write` renews the result
-in `docs/champion.md`.
+Draws the split anew and again. For the split kind `days` it runs the pipeline's own commands on
+each draw (featurize, sweep, refit), for the others the recipes of `benchmarks/champion.yaml`;
+boosted trees are fitted on the same rows, and the test rows are measured once. What is measured is
+kept in `benchmarks/draws/`, so that a stopped benchmark goes on where it was; `--write` renews the
+result in `docs/champion.md`.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import subprocess
+import sys
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,39 +26,42 @@ import numpy as np
 import pandas as pd
 import yaml
 from benchmarks.sweep.document import machine, table
+from benchmarks.trees import EVERY
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from bikefit.config import Settings, flat, parse
 from bikefit.data.columns import TARGET
-from bikefit.data.features import DAYS_SINCE_START, Features
+from bikefit.data.features import Features
 from bikefit.data.featurize import CLEAN_FILE, Featurize
 from bikefit.data.files import renew, write_json
 from bikefit.data.params import check, read_section
 from bikefit.data.splits import PARTS, split
-from bikefit.final.baselines import PLAIN, lightgbm_trees, scikit_trees
+from bikefit.final.champion import PREDICTIONS
 from bikefit.final.fits import fit_ensemble
-from bikefit.final.scores import MEASURES, day_sums, figures, lead
+from bikefit.final.report import WINNER
+from bikefit.final.scores import MEASURES, day_sums, figures
+from bikefit.final.trees import every
 from bikefit.nn.losses import SMALLEST_RATE
 from bikefit.train import CONF
 
 KEPT = Path("benchmarks/draws")
 DOCUMENT = Path("docs/champion.md")
 RECIPES = Path(__file__).with_suffix(".yaml")
-DRAWS = (10, 11, 12, 13, 14)  # seeds of the split; nothing was ever tried on these
-DRAWN = ("days", "random")
-KINDS = (*DRAWN, "chronological")
+DRAWS = (20, 21, 22, 23, 24)  # seeds of the split; nothing was ever tried on these
+WINDOWS = (0, 1, 2, 3, 4)  # of `chronological`; each ends a tenth of the rows earlier
+KINDS = ("days", "random", "chronological")
 HELD_OUT = 0.2  # of the rows (or days), for validation and again for the test
-SAME = (*PLAIN, DAYS_SINCE_START, "day_of_year", "commuting", "occasion")
-"""All that the network's columns are made of; trees bend and multiply by themselves."""
-LEAVES = (15, 31, 63)
-SAMPLED = {
-    "learning_rate": 0.04, "colsample_bytree": 0.8, "subsample": 0.8, "subsample_freq": 1,
-    "reg_lambda": 1.0,
-}  # fmt: skip
-OURS = "our champion"
+EXPERIMENT = Path("conf/experiment/comparison.yaml")
+STEPS = (
+    ("bikefit.data.featurize",),
+    ("bikefit.train", "-m", "+experiment=comparison", "tracking.record=data/sweep.json"),
+    ("bikefit.refit", "--record", "data/sweep.json", "--ensemble", "25", "--trees"),
+)
+"""The pipeline from clean rows on, as `dvc.yaml` has it."""
+OURS, NETWORKS = "our model", "our networks alone"
 SHOWN = ("rmse", "deviance")
-HEAD = ("model", "RMSE", "mean deviance", "champion's RMSE lower by %", "its deviance by %")
+HEAD = ("model", "RMSE", "mean deviance", "our RMSE lower by %", "our deviance by %")
 
 
 @dataclass(frozen=True)
@@ -86,82 +93,97 @@ def recipes(kind: str) -> list[Recipe]:
     return [Recipe(**one) for one in yaml.safe_load(RECIPES.read_text(encoding="utf-8"))[kind]]
 
 
-def trees() -> dict[str, Callable[..., np.ndarray]]:
-    """Every model of trees by its name: it takes rows to train, to validate and to predict."""
-    lightgbm = partial(lightgbm_trees, leaves=LEAVES, **SAMPLED)
-    ways = {
-        "LightGBM, poisson": lightgbm,
-        "LightGBM, l2": partial(lightgbm, objective="l2"),
-        "HistGradientBoosting, poisson": scikit_trees,
-    }
-    columns = {"plain columns": PLAIN, "same columns": SAME}
-    return {
-        f"{name}, {told}": partial(way, names=names)
-        for told, names in columns.items()
-        for name, way in ways.items()
-    }
+def parts_of(kind: str, seed: int) -> list[pd.DataFrame]:
+    """Clean rows to train, to validate and to test."""
+    hours = pd.read_parquet(CLEAN_FILE)
+    if kind == "chronological":
+        hours = hours[: round(len(hours) * (1 - seed / 10))]
+    labels = split(hours["timestamp"].to_numpy(), kind, seed, HELD_OUT, HELD_OUT)  # type: ignore[arg-type]
+    return [hours[labels == part].reset_index(drop=True) for part in PARTS]
+
+
+def pipeline(seed: int) -> pd.DataFrame:
+    """Run the pipeline on a draw of days; return time, rentals and predictions of its test rows."""
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        params = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
+        cut = {"kind": "days", "seed": seed, "validation": HELD_OUT, "test": HELD_OUT}
+        params["featurize"] = {
+            "split": cut,
+            "tables": {"rich": params["featurize"]["tables"]["rich"]},
+        }
+        (folder / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+        (folder / "data").mkdir()
+        (folder / CLEAN_FILE.parent).symlink_to(CLEAN_FILE.parent.resolve())
+        given = {k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"}
+        for step in STEPS:
+            subprocess.run([sys.executable, "-m", *step], cwd=folder, env=given, check=True)
+        (found,) = folder.glob(f"mlruns/*/*/artifacts/{PREDICTIONS}")
+        return pd.read_parquet(found)
+
+
+def told(kind: str, networks: int) -> dict[str, Any]:
+    """What our side of a draw was made with: a kept draw of other settings is measured again."""
+    if kind == "days":
+        sweep = yaml.safe_load(EXPERIMENT.read_text(encoding="utf-8"))
+        return {"sweep": sweep, "steps": [list(step) for step in STEPS]}
+    ways = recipes(kind)
+    made = [flat(one.settings()) | one.columns().model_dump(mode="json") for one in ways]
+    return {"recipes": made, "seeds": max(1, networks // len(ways))}
+
+
+def ours(kind: str, seed: int, seeds: int) -> dict[str, dict[str, float]]:
+    """Measure our models on a draw."""
+    train, validation, test = parts_of(kind, seed)
+    if kind == "days":
+        rows = pipeline(seed).set_index("timestamp")
+        named = [name for name in (OURS, NETWORKS, WINNER) if name in rows]
+        test = test.set_index("timestamp").loc[rows.index].reset_index()
+        return {name: score(test, rows[name].to_numpy()) for name in named}
+    known = pd.concat([train, validation]).sort_values("timestamp", ignore_index=True)
+    means = []
+    for one in recipes(kind):
+        members = [one.settings().model_copy(update={"seed": s}) for s in range(seeds)]
+        fitted = fit_ensemble(members, [1.0] * seeds, one.columns(), known)
+        means.append(fitted.predict(test)[0])
+    return {OURS: score(test, np.mean(means, axis=0))}
 
 
 def measure(kind: str, seed: int, networks: int) -> dict[str, Any]:
-    """Measure one draw, or read what was measured with the same recipes."""
-    ways = [(one.settings(), one.columns()) for one in recipes(kind)]
-    seeds = max(1, networks // len(ways))
-    told = {
-        "recipes": [flat(settings) | columns.model_dump(mode="json") for settings, columns in ways],
-        "seeds": seeds,  # of each
-    }
-    file = KEPT / f"{kind}-{seed}.json"
-    if file.exists() and (kept := json.loads(file.read_text(encoding="utf-8")))["told"] == told:
-        return kept
-    start = time.perf_counter()
-    hours = pd.read_parquet(CLEAN_FILE)
-    labels = split(hours["timestamp"].to_numpy(), kind, seed, HELD_OUT, HELD_OUT)  # type: ignore[arg-type]
-    parts = [hours[labels == part].reset_index(drop=True) for part in PARTS]
-    known, test = hours[labels != "test"], parts[2]
-    members = np.concatenate([fit_ensemble(*way, known, seeds).predict(test) for way in ways])
-    seconds = time.perf_counter() - start
-    predicted = {name: way(*parts) for name, way in trees().items()}
-    predicted |= {f"network {m + 1}": one for m, one in enumerate(members)}
-    result = {
-        "told": told, "kind": kind, "seed": seed, "rows": len(test),
-        "columns": [len(columns.names) for _, columns in ways],
-        "models": scores(test, predicted | {OURS: members.mean(axis=0)}),
-        "seconds": {"networks": seconds, "trees": time.perf_counter() - start - seconds},
-    }  # fmt: skip
-    write_json(file, result)
-    return result
+    """Measure what is not yet known of a draw."""
+    start, made, file = time.perf_counter(), told(kind, networks), KEPT / f"{kind}-{seed}.json"
+    found = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    if found.get("told") != made:
+        models = ours(kind, seed, made.get("seeds", 1))
+        seconds = {"ours": time.perf_counter() - start, "trees": 0.0}
+        found = {"told": made, "kind": kind, "seed": seed, "models": models, "seconds": seconds}
+    parts = parts_of(kind, seed)
+    for name, way in every(EVERY).items():
+        if name not in found["models"]:
+            begun = time.perf_counter()
+            found["models"][name] = score(parts[2], way(*parts))
+            found["seconds"]["trees"] += time.perf_counter() - begun
+    write_json(file, found | {"rows": len(parts[2])})
+    return found | {"rows": len(parts[2])}
 
 
-def scores(rows: pd.DataFrame, predicted: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
-    """RMSE and mean Poisson deviance of each model, and its distance to ours.
+def score(rows: pd.DataFrame, predicted: np.ndarray) -> dict[str, float]:
+    """RMSE and mean Poisson deviance, bikes/hour.
 
-    ``lead_…`` is by how many percent ours is lower, ``lead_…_se`` its standard error by a
-    bootstrap over days. Where a model predicts 0 or less (trees with l2), all its rates below 1
-    bike/hour count as 1.
+    Where a model predicts 0 or less (trees with squared loss), rates below 1 bike/hour count as 1.
     """
-    target, time_of = rows[TARGET].to_numpy(), rows["timestamp"].to_numpy()
-    sums = {
-        name: day_sums(time_of, target, np.maximum(rate, SMALLEST_RATE if rate.min() <= 0 else 0))
-        for name, rate in predicted.items()
-    }
-    found = {}
-    for name, days in sums.items():
-        values = dict(zip(MEASURES, figures(days.sum(axis=0)).tolist(), strict=True))
-        found[name] = {key: values[key] for key in SHOWN}
-        for key, (gain, error) in lead(sums[OURS], days).items():
-            if key in SHOWN:
-                found[name] |= {
-                    f"lead_{key}": 100 * gain / values[key],
-                    f"lead_{key}_se": 100 * error / values[key],
-                }
-    return found
+    rates = np.maximum(predicted, SMALLEST_RATE if predicted.min() <= 0 else 0)
+    sums = day_sums(rows["timestamp"].to_numpy(), rows[TARGET].to_numpy(), rates)
+    values = dict(zip(MEASURES, figures(sums.sum(axis=0)).tolist(), strict=True))
+    return {key: values[key] for key in SHOWN}
 
 
-def mean_lead(of: Sequence[dict[str, float]], key: str) -> str:
-    """The mean over draws ± its standard error; of a single draw, that over its days."""
-    gains = np.array([one[f"lead_{key}"] for one in of])
-    error = gains.std(ddof=1) / np.sqrt(len(of)) if len(of) > 1 else of[0][f"lead_{key}_se"]
-    return f"{gains.mean():.1f} ± {error:.1f}"
+def mean_lead(ours: Sequence[float], theirs: Sequence[float]) -> str:
+    """By how many percent ours is lower, mean over draws ± its standard error."""
+    gains = 100 * (1 - np.array(ours) / np.array(theirs))
+    if len(gains) == 1:
+        return f"{gains[0]:.1f}"
+    return f"{gains.mean():.1f} ± {gains.std(ddof=1) / np.sqrt(len(gains)):.1f}"
 
 
 def section(results: Sequence[dict[str, Any]]) -> str:
@@ -171,21 +193,19 @@ def section(results: Sequence[dict[str, Any]]) -> str:
     text = (
         f"**{first['kind']}**: {len(results)} draw{'s' if len(results) > 1 else ''} (seeds "
         f"{', '.join(str(one['seed']) for one in results)}), {first['rows']:,} test rows in the "
-        f"first; {first['told']['seeds']} networks on each of "
-        f"{' and '.join(map(str, first['columns']))} columns. A draw took {seconds['networks']:.0f}"
-        f" s for the networks, {seconds['trees']:.0f} s for the trees."
+        f"first. A draw took {seconds['ours']:.0f} s for ours, {seconds['trees']:.0f} s for trees."
     )
-    models = {name: [one["models"][name] for one in results] for name in first["models"]}
-    means = {
-        name: {key: float(np.mean([one[key] for one in of])) for key in SHOWN}
-        for name, of in models.items()
+    common = [n for n in first["models"] if all(n in one["models"] for one in results)]
+    values = {
+        name: {key: [one["models"][name][key] for one in results] for key in SHOWN}
+        for name in common
     }
     rows = [
         [
-            name, f"{means[name]['rmse']:.2f}", f"{means[name]['deviance']:.3f}",
-            *("" if name == OURS else mean_lead(models[name], key) for key in SHOWN),
+            name, f"{np.mean(of['rmse']):.2f}", f"{np.mean(of['deviance']):.3f}",
+            *("" if name == OURS else mean_lead(values[OURS][key], of[key]) for key in SHOWN),
         ]
-        for name in sorted(means, key=lambda name: -means[name]["deviance"])
+        for name, of in sorted(values.items(), key=lambda item: np.mean(item[1]["deviance"]))
     ]  # fmt: skip
     return f"{text}\n\n{table(HEAD, rows)}"
 
@@ -198,17 +218,19 @@ def report(results: Sequence[dict[str, Any]]) -> str:
 
 def main() -> None:
     """Measure the draws, print and perhaps write the result."""
-    parser = argparse.ArgumentParser(description="Is the champion better than trees?")
+    parser = argparse.ArgumentParser(description="Is the model better than trees?")
     parser.add_argument("--draws", type=int, nargs="+", default=DRAWS, help="seeds of the split")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS, help="of the split")
-    parser.add_argument("--networks", type=int, default=4, help="whose mean predicts")
-    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--networks", type=int, default=4, help="of a recipe")
+    parser.add_argument("--processes", type=int, default=1, help="draws at once")
     parser.add_argument("--kept", action="store_true", help="measure nothing that is not there")
     parser.add_argument("--write", action="store_true", help=f"renew {DOCUMENT}")
     options = parser.parse_args()
-    tasks = [(kind, seed) for seed in options.draws for kind in options.kinds if kind in DRAWN]
-    if "chronological" in options.kinds:  # it has one draw
-        tasks.insert(0, ("chronological", 0))
+    tasks = [
+        (kind, seed)
+        for kind in options.kinds
+        for seed in (WINDOWS if kind == "chronological" else options.draws)
+    ]
     if options.kept:
         tasks = [(kind, seed) for kind, seed in tasks if (KEPT / f"{kind}-{seed}.json").exists()]
     on = machine()
