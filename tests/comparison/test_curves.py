@@ -294,3 +294,24 @@ def test_an_svg_is_the_same_for_the_same_runs(run: Run) -> None:
     one, other = (svg(curves.flexibility(series)) for _ in range(2))
     assert one == other
     assert "<text" in one
+
+
+def test_a_path_is_found_under_the_names_of_the_whole_sweep(run: Run) -> None:
+    """Without the runs of other epochs, "none" at 40 would have no epochs in its name."""
+    widths = [run(hidden=f"[{width},{width}]", seed=seed, val=val + seed / 100, train=1.0)
+              for width, val in ((4, 7.0), (8, 6.0), (16, 6.5)) for seed in (0, 1)]  # fmt: skip
+    longer = [run(hidden="[8,8]", seed=seed, val=val + seed / 100, train=1.0,
+                  run_id=f"{epochs}-{seed}", **{"training.epochs": epochs})
+              for epochs, val in ((10, 6.7), (80, 6.3), (160, 6.6)) for seed in (0, 1)]  # fmt: skip
+    found = {one.path.last: one.table for one in curves.find_series(pd.DataFrame(widths + longer))}
+    assert found["width"]["val_loss"].tolist() == pytest.approx([7.005, 6.005, 6.505])
+    assert found["epochs"]["value"].tolist() == [10, 40, 80, 160]
+    assert found["epochs"]["val_loss"].tolist() == pytest.approx([6.705, 6.005, 6.305, 6.605])
+    assert found["width"]["side"].tolist() == ["underfitting", "", "overfitting"]
+
+
+def test_nothing_that_was_not_finished_is_shaded_as_underfitting(run: Run) -> None:
+    runs = along(run, "regularization.l2", LAMBDA).assign(unfinished=0.0)
+    assert only(runs).table["side"].tolist()[-2:] == ["underfitting"] * 2
+    runs.loc[runs["regularization.l2"] == 1.0, "unfinished"] = 0.2
+    assert only(runs).table["side"].tolist()[-2:] == ["underfitting", ""]
