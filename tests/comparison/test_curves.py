@@ -315,3 +315,15 @@ def test_nothing_that_was_not_finished_is_shaded_as_underfitting(run: Run) -> No
     assert only(runs).table["side"].tolist()[-2:] == ["underfitting"] * 2
     runs.loc[runs["regularization.l2"] == 1.0, "unfinished"] = 0.2
     assert only(runs).table["side"].tolist()[-2:] == ["underfitting", ""]
+
+
+def test_the_overview_shows_the_longest_path_of_a_setting(run: Run) -> None:
+    runs = pd.concat([
+        along(run, "training.epochs", {10: (2.0, 5.0), 20: (1.0, 4.0), 40: (0.9, 4.5)}),
+        along(run, "training.epochs", {5: (4.0, 7.0), 10: (3.0, 6.0), 20: (2.0, 6.5), 80: (1, 9.0)})
+        .assign(**{"network.hidden": "[8,8]"}),
+    ], ignore_index=True).assign(run_id=lambda table: table.index.astype(str))  # fmt: skip
+    figure = curves.overview(curves.find_series(runs))
+    (drawn,) = [axes for axes in figure.axes if axes.get_visible()]
+    assert lines(figure)["validation"][0] == [5, 10, 20, 80]
+    assert drawn.get_title(loc="left") == "epochs"

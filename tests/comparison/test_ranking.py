@@ -17,6 +17,7 @@ from bikefit.comparison.ranking import (
     noise_sentence,
     number,
     rank,
+    story,
     unit,
     winner,
     winner_note,
@@ -329,3 +330,19 @@ def test_the_one_standard_error_rule_without_an_error_or_a_result(run: Run) -> N
     assert choice_sentence(alone).endswith("the rule chooses none · mlp 256×256, the best.")
     failed = rank(pd.DataFrame([run(failure="no")]))
     assert choice_sentence(failed) == "Nothing can be chosen: no run finished."
+
+
+def test_the_story_has_the_winners_network_with_nothing_else_changed(run: Run) -> None:
+    """Not a shorter training of it, though that is the better one without regularization."""
+    runs = pd.DataFrame([
+        run("l2 λ=0.1", val=3.0), run(val=4.6), run(val=3.3, **{"training.epochs": 8}),
+        run(val=5.8, **{"training.epochs": 60}), run("l1 λ=1", val=4.0),
+    ]).assign(run_id=list("abcde"))  # fmt: skip
+    ranking = rank(runs).assign(verdict="undecided")
+    names = ranking["configuration"].tolist()
+    assert "none · mlp 256×256 · training.epochs=8" in names
+    told = story(ranking)["configuration"].tolist()
+    assert told == [
+        "l2 λ=0.1 · mlp 256×256", "none · mlp 256×256 · training.epochs=8",
+        "l1 λ=1 · mlp 256×256", "none · mlp 256×256",
+    ]  # fmt: skip

@@ -228,12 +228,14 @@ def overview(found: Sequence[Series]) -> Figure:
     """Draw the curves of flexibility side by side, from little to much of it, on one scale.
 
     Args:
-        found: series; one of each setting is drawn, and none that has no direction.
+        found: series; the longest of each setting is drawn, and none that has no direction.
 
     Returns:
         A figure that says so where there is no such curve.
     """
-    shown = {one.key: one for one in reversed(found) if one.direction}
+    shown: dict[str, Series] = {}
+    for one in (one for one in found if one.direction):
+        shown[one.key] = max(shown.get(one.key, one), one, key=lambda series: len(series.table))
     shown_last = sorted(shown.values(), key=lambda one: -one.direction)[:MOST]
     if not shown_last:
         with panel() as axes:

@@ -330,7 +330,11 @@ def story(ranking: pd.DataFrame) -> pd.DataFrame:
     placed = ranking.assign(place=range(1, len(ranking) + 1))
     told = placed.dropna(subset=[f"val_{measure(ranking)}"])
     failing = told[told["verdict"].isin(["underfitting", "overfitting"])]
-    plain = told[(told["kind"] == "none") & (told["network"] == told["network"].iloc[0])]
+    network = told["network"].iloc[0]
+    plain = told[(told["kind"] == "none") & (told["network"] == network)]
+    # one that differs in nothing else, where there is one
+    plain = plain.sort_values("configuration", key=lambda names: names != f"none · {network}",
+                              kind="stable")  # fmt: skip
     kept = pd.concat([
         told.drop_duplicates("kind"),
         failing.drop_duplicates(["kind", "verdict"], keep="last"),
