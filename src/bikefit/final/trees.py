@@ -14,7 +14,6 @@ from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
-from sklearn.ensemble import HistGradientBoostingRegressor
 
 from bikefit.data.features import DAYS_SINCE_START, codes, number
 
@@ -80,6 +79,8 @@ class Scikit:
 
     def __call__(self, rows: Rows, size: int, trees: int, held_out: Rows | None = None) -> Fitted:
         """Fit trees of at most `size` leaves."""
+        from sklearn.ensemble import HistGradientBoostingRegressor
+
         stop = {"early_stopping": True, "n_iter_no_change": PATIENCE, "tol": 0}
         model = HistGradientBoostingRegressor(
             loss="poisson", learning_rate=0.05, max_leaf_nodes=size, random_state=0,
