@@ -74,7 +74,7 @@ bench-convergence: setup ## is training finished? every network, then trained tw
 	python benchmarks/convergence.py --write
 
 bench-champion: setup ## is our model better than boosted trees? 15 draws of the split
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench]"
+	pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench]"
 	dvc repro clean
 	python -m benchmarks.champion --write
 

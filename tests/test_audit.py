@@ -15,6 +15,8 @@ SOUND = {"name": "good", "version": "1.0", "vulns": []}
 FAULTY = {"name": "bad", "version": "1.0", "vulns": [FOUND]}
 UNKNOWN = {"name": "own", "skip_reason": "not found"}
 
+pytestmark = pytest.mark.process
+
 
 @pytest.mark.parametrize(
     ("packages", "status", "said"),

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from bikefit import refit
-from bikefit.final import baselines
+from bikefit.final import trees
 from conftest import ROOT
 
 PAGE = (ROOT / "docs/notebook.md").read_text()
@@ -21,7 +21,7 @@ BLOCKS = re.findall(r"```(python|sh)\n(.*?)```", PAGE, re.DOTALL)
 def test_the_recipe_runs_to_its_end(
     workplace: Path, quick: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(baselines, "MOST_TREES", 30)
+    monkeypatch.setattr(trees, "MOST_TREES", 30)
     told: dict[str, Any] = {}
     for language, text in BLOCKS:
         if language == "sh":

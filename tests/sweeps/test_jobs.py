@@ -55,13 +55,13 @@ def test_large_groups_are_cut_by_size_and_for_all_processes(workplace: Path) -> 
 
 def test_small_networks_train_in_larger_stacks(workplace: Path) -> None:
     def sizes(*overrides: str) -> list[int]:
-        found = [job(*overrides, f"regularization.l2={v}") for v in range(24)]
+        found = [job(*overrides, f"regularization.l2={v}") for v in range(48)]
         return [len(s) for s in make_stacks(tasks(*found), processes=1)]
 
-    # 4 bytes x 256 rows x 128 units = 128 KiB, of which 1.5 MiB hold 12
-    assert sizes("network.hidden=[128,64]", "training.batch_size=256") == [12, 12]
-    assert sizes("network.hidden=[16]", "training.batch_size=256") == [24]
-    assert sizes("network.hidden=[4096]", "training.batch_size=256") == [4] * 6
+    # 4 bytes x 256 rows x 128 units = 128 KiB, of which 4 MiB hold 32
+    assert sizes("network.hidden=[128,64]", "training.batch_size=256") == [24, 24]
+    assert sizes("network.hidden=[16]", "training.batch_size=256") == [48]
+    assert sizes("network.hidden=[4096]", "training.batch_size=256") == [4] * 12
 
 
 def test_a_gpu_takes_hundreds_of_members(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
