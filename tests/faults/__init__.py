@@ -68,7 +68,7 @@ def tally(one: Fault, times: int, seed: int = 0) -> Tally:
     """Inject a fault so many times, each in a folder of its own."""
     found = Tally()
     for i in range(times):
-        with tempfile.TemporaryDirectory(prefix="fault-") as folder:
+        with tempfile.TemporaryDirectory(prefix="fault-", ignore_cleanup_errors=True) as folder:
             try:
                 lost = one.inject(Path(folder).resolve(), random.Random(1000 * seed + i))
             except ImpossibleError as reason:

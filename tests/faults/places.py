@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import chdir, contextmanager, redirect_stdout
+from contextlib import chdir, contextmanager, redirect_stdout, suppress
 from functools import cache
 from io import StringIO
 from pathlib import Path
@@ -89,10 +89,13 @@ def small_disk(folder: Path, kib: int) -> Iterator[Path]:
 
 
 def fill(disk: Path, leave: int) -> Path:
-    """Fill a disk but for so many bytes; returns the file that does."""
+    """Fill a disk but for so many bytes, while others write to it; returns the file that does."""
     filler = disk / "filler"
-    free = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize
-    filler.write_bytes(bytes(max(0, free - leave)))
+    with filler.open("wb", buffering=0) as file:
+        with suppress(OSError):  # what is free now need not be free in a moment
+            while file.write(bytes(4096)):
+                pass
+        file.truncate(max(0, file.tell() - leave))
     return filler
 
 
