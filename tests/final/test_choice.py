@@ -153,8 +153,7 @@ def test_a_single_day_cannot_judge(workplace: Path) -> None:
         select(choose(parent, 1)[0], 25)
 
 
-def tuned(predicted: np.ndarray) -> Tuned:
-    return Tuned(LightGBM(), SAME, size=15, count=7, held_out=predicted)
+TREES = Tuned(LightGBM(), SAME, size=15, count=7)
 
 
 def test_trees_are_mixed_in_where_that_helps(workplace: Path) -> None:
@@ -162,7 +161,7 @@ def test_trees_are_mixed_in_where_that_helps(workplace: Path) -> None:
     for seed, factor in enumerate((1.3, 1.1)):
         predicting(parent, 4.0, factor, seed=seed)
     winner, _ = choose(parent, seeds=2)
-    choice, held = mix(winner, held_out(winner), tuned(0.6 * RATE))
+    choice, held = mix(winner, held_out(winner), TREES, 0.6 * RATE)
     # 2/3 × 1.2 + 1/3 × 0.6 is right, in steps of a twentieth
     assert choice.share == pytest.approx(1 / 3, abs=0.025)
     assert choice.trees is not None and choice.members == winner.members
@@ -177,7 +176,7 @@ def test_trees_that_do_not_help_are_left_out(workplace: Path) -> None:
     predicting(parent, 4.0, 1.0)
     winner, _ = choose(parent, seeds=2)
     before = held_out(winner)
-    choice, held = mix(winner, before, tuned(2 * RATE))
+    choice, held = mix(winner, before, TREES, 2 * RATE)
     assert (choice.trees, choice.share) == (None, 0)
     assert choice.why.endswith("so they are not.")
     assert held is before

@@ -58,7 +58,7 @@ def test_tuned_trees_predict_the_rows_they_were_tuned_on(parts: dict[str, pd.Dat
     assert (found.size, found.count) == (4, 40)
     fitted, start = found.fit(train)
     columns = trees.tree_features(validation, start, ("hour",))
-    assert found.held_out == pytest.approx(fitted.predict(columns))
+    assert found.predict(train, validation) == pytest.approx(fitted.predict(columns))
 
 
 def test_boosters_are_kept_as_text(parts: dict[str, pd.DataFrame]) -> None:

@@ -13,7 +13,7 @@ from bikefit.comparison.conclude import conclude
 from bikefit.comparison.histories import learning_curves
 from bikefit.comparison.parts import with_parts
 from bikefit.comparison.ranking import FRACTION, comparison, story, winner_note
-from bikefit.comparison.verdicts import read_thresholds, verdicts
+from bikefit.comparison.verdicts import read_thresholds
 
 if TYPE_CHECKING:  # pictures take a second to load, which a ranking need not wait for
     from matplotlib.figure import Figure
@@ -31,18 +31,19 @@ class Comparison:
         tracked: its runs as MLflow has them, see :func:`bikefit.comparison.parts.with_parts`.
         ranking: a row for each configuration, best first, see
             :func:`bikefit.comparison.ranking.rank`, with ``verdict``, ``reason`` and ``next``.
+        said: the verdict on each run, see :func:`bikefit.comparison.verdicts.verdicts`.
     """
 
     sweep: str
     name: str
     tracked: pd.DataFrame
     ranking: pd.DataFrame
+    said: pd.DataFrame
 
     @cached_property
     def runs(self) -> pd.DataFrame:
         """A row for each run, see :func:`bikefit.comparison.ranking.comparison`, with verdicts."""
-        said = verdicts(self.tracked, read_thresholds())[["verdict", "reason"]]
-        return pd.concat([comparison(self.tracked), said], axis=1)
+        return pd.concat([comparison(self.tracked), self.said[["verdict", "reason"]]], axis=1)
 
     @cached_property
     def series(self) -> list[Series]:
@@ -92,4 +93,4 @@ def compare(sweep: str | None = None) -> Comparison:
     sweep = sweep or tracking.latest_sweep()
     name = tracking.sweep_name(sweep)
     runs = with_parts(tracking.read_runs(sweep))
-    return Comparison(sweep, name, runs, conclude(sweep, runs))
+    return Comparison(sweep, name, runs, *conclude(sweep, runs))

@@ -10,7 +10,7 @@ from bikefit.comparison.ranking import rank, whole
 from bikefit.comparison.verdicts import counts, read_thresholds, verdicts, with_verdicts
 
 
-def conclude(sweep: str, runs: pd.DataFrame) -> pd.DataFrame:
+def conclude(sweep: str, runs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Rank a sweep, give verdicts, and write those to its runs and their counts to the sweep.
 
     Args:
@@ -18,7 +18,8 @@ def conclude(sweep: str, runs: pd.DataFrame) -> pd.DataFrame:
         runs: as :func:`bikefit.tracking.read_runs` gives them.
 
     Returns:
-        The ranking with the columns ``verdict``, ``reason`` and ``next``.
+        The ranking with the columns ``verdict``, ``reason`` and ``next``, and the verdicts on
+        single runs, as :func:`bikefit.comparison.verdicts.verdicts` gives them.
 
     Raises:
         ThresholdError: the file of thresholds is wrong.
@@ -26,11 +27,11 @@ def conclude(sweep: str, runs: pd.DataFrame) -> pd.DataFrame:
     thresholds = read_thresholds()
     runs = with_parts(runs)
     ranking = with_verdicts(rank(whole(runs), thresholds.confidence), runs, thresholds)
+    table = verdicts(runs, thresholds)
     if len(runs):
-        table = verdicts(runs, thresholds)
         tracking.tag_verdicts(table[_is_news(table, runs)])
         tracking.log_counts(sweep, counts(table))
-    return ranking
+    return ranking, table
 
 
 def _is_news(table: pd.DataFrame, runs: pd.DataFrame) -> pd.Series:

@@ -24,8 +24,9 @@ from bikefit.comparison.labels import (
     settings,
 )
 from bikefit.comparison.noise import CONFIDENCE, difference, samples
+from bikefit.config import STRENGTHS
 
-STRENGTHS = ("l1", "l2", "lp", "weight_decay", "dropout", "batch_norm", "patience")
+METHODS = (*STRENGTHS, "batch_norm", "patience")  # keys of regularization with a column each
 NAMED = {"network.name", "network.hidden", "regularization.name", "data.name", "validation.folds"}
 METRICS = {
     "train_loss": "best/train/loss",
@@ -58,7 +59,7 @@ def comparison(runs: pd.DataFrame) -> pd.DataFrame:
     table["configuration"] = configurations(runs)
     table["regularization"] = methods(runs)
     table["kind"] = table["regularization"].map(kind)
-    for key in STRENGTHS:
+    for key in METHODS:
         table[key] = of(f"regularization.{key}")
     table["network"] = networks(runs)
     table["table"], table["loss"] = of("data.name"), of("loss")
@@ -96,7 +97,7 @@ def whole(runs: pd.DataFrame) -> pd.DataFrame:
 
 def _swept(runs: pd.DataFrame) -> list[str]:
     """Settings that differ and for which :func:`comparison` has no column of its own."""
-    own = NAMED | {"loss"} | {f"regularization.{key}" for key in STRENGTHS}
+    own = NAMED | {"loss"} | {f"regularization.{key}" for key in METHODS}
     return [k for k in settings(runs) if k not in own and runs[k].nunique(dropna=False) > 1]
 
 

@@ -16,7 +16,7 @@ from sklearn.linear_model import PoissonRegressor
 
 from bikefit.data import transformer
 from bikefit.data.features import Features
-from bikefit.final.trees import LIBRARIES, every
+from bikefit.final.trees import LIBRARIES, Tuned, every
 
 LINEAR_PENALTY = 1e-4  # PoissonRegressor's alpha; without any, unseen columns have no solution
 
@@ -42,12 +42,15 @@ def linear_poisson(rows: pd.DataFrame, asked: pd.DataFrame, features: Features) 
     return regression.predict(transformer.apply(fitted, asked).astype(np.float64))
 
 
-def predict_all(parts: dict[str, pd.DataFrame], features: Features) -> dict[str, np.ndarray]:
+def predict_all(
+    parts: dict[str, pd.DataFrame], features: Features, tuned: Tuned | None = None
+) -> dict[str, np.ndarray]:
     """Predict the test rows with every baseline.
 
     Args:
         parts: clean rows by ``train``, ``validation`` and ``test``.
         features: of the network's table.
+        tuned: trees that were tuned on these rows already, if any.
 
     Returns:
         Expected rentals of the test rows by the name of the baseline, ``(N,)`` bikes/hour. One
@@ -61,7 +64,7 @@ def predict_all(parts: dict[str, pd.DataFrame], features: Features) -> dict[str,
         "linear Poisson regression": lambda: linear_poisson(both, test, features),
     }
     for name, way in every(LIBRARIES).items():
-        ways[name] = partial(way, train, validation, test)
+        ways[name] = partial(way, train, validation, test, tuned)
     found = {}
     for name, predict in ways.items():
         try:

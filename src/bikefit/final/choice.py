@@ -198,15 +198,18 @@ def select(best: Choice, steps: int) -> tuple[Choice, HeldOut]:
     return chosen, HeldOut(days, target, judged.mean, predicted[taken], counts[taken])
 
 
-def mix(choice: Choice, held: HeldOut, trees: Tuned) -> tuple[Choice, HeldOut]:
+def mix(
+    choice: Choice, held: HeldOut, trees: Tuned, predicted: np.ndarray
+) -> tuple[Choice, HeldOut]:
     """Average the networks of a choice with boosted trees, if that is better.
 
     Args:
         choice: the networks.
         held: what they predict for the validation rows.
         trees: tuned on the same rows.
+        predicted: what they predict for these, ``(N,)``, bikes/hour.
     """
-    two = np.stack([held.mean, np.maximum(trees.held_out, SMALLEST_RATE)])
+    two = np.stack([held.mean, np.maximum(predicted, SMALLEST_RATE)])
     judged = selection.judge(two, held.target, held.days, np.array([1.0, 0.0]), SHARES)
     told = f"{choice.why} Boosted trees mixed in: {_compared(judged, 'the networks alone')}, so "
     if judged.lead <= 0:

@@ -21,7 +21,7 @@ from bikefit.final.model import Ensemble, Model
 from bikefit.final.publish import REPORT, Tested, publish
 from bikefit.final.report import DELIVERED, NETWORKS, UNREGULARIZED, WINNER, measure
 from bikefit.final.rows import learn
-from bikefit.final.trees import SAME, LightGBM, tune
+from bikefit.final.trees import SAME, LightGBM, Tuned, tune
 
 CLEAN_FILE = Path("data/clean/hours.parquet")
 
@@ -63,14 +63,15 @@ def refit(sweep: str, reports: Path, options: Options) -> dict[str, Any]:
     choice, held = (
         select(winner, options.ensemble) if options.ensemble else (winner, held_out(winner))
     )
+    tuned = None
     if options.trees:
-        choice, held = _with_trees(choice, held, parts)
+        choice, held, tuned = _with_trees(choice, held, parts)
     print(choice.why)
     interval = calibrate(held.target, held.mean, held.spread)
     every = in_time(*parts.values())
     compared = {DELIVERED: choice, WINNER: winner, UNREGULARIZED: plain}
     tested, final = _fit(compared, table, parts, every, options.processes)
-    test = _test(choice, winner, table, parts, tested, interval)
+    test = _test(choice, winner, table, parts, tested, interval, tuned)
     test.report["calendar_disagreements"] = calendar.disagreements(every)
     write_json(reports / REPORT, test.report)
     print(publish(choice, Model(final, interval, learn(every)), test, options.name,
@@ -101,8 +102,8 @@ def _parts(table: Table) -> dict[str, pd.DataFrame]:
 
 def _with_trees(
     choice: Choice, held: HeldOut, parts: dict[str, pd.DataFrame]
-) -> tuple[Choice, HeldOut]:
-    """Mix boosted trees in, where this machine can run them."""
+) -> tuple[Choice, HeldOut, Tuned | None]:
+    """Mix boosted trees in, where this machine can run them; return them as well."""
     validation = in_time(parts["validation"])
     if not np.array_equal(held.target, validation["rentals"]):
         raise DataError(
@@ -110,10 +111,12 @@ def _with_trees(
             "validation rows of the table, and mixed with what the networks predict for these"
         )
     try:
-        return mix(choice, held, tune(LightGBM(), SAME, parts["train"], validation))
+        tuned = tune(LightGBM(), SAME, parts["train"], validation)
+        predicted = tuned.predict(parts["train"], validation)
     except OSError as error:
         why = f"{choice.why} Without boosted trees, which cannot be loaded: {error}."
-        return replace(choice, why=why), held
+        return replace(choice, why=why), held, None
+    return *mix(choice, held, tuned, predicted), tuned
 
 
 def _fit(
@@ -135,11 +138,12 @@ def _fit(
 
 def _test(
     choice: Choice, winner: Choice, table: Table, parts: dict[str, pd.DataFrame],
-    tested: dict[str, Ensemble], interval: Interval,
+    tested: dict[str, Ensemble], interval: Interval, tuned: Tuned | None,
 ) -> Tested:  # fmt: skip
     """Measure everything on the test rows, once."""
     test = parts["test"]
-    predicted = baselines.predict_all(parts, load(table.path / "transformer.json").features)
+    features = load(table.path / "transformer.json").features
+    predicted = baselines.predict_all(parts, features, tuned)
     found = {name: ensemble.predict(test) for name, ensemble in tested.items()}
     predicted |= {name: mean for name, (mean, _) in found.items()}
     mean, spread = found[DELIVERED]

@@ -15,6 +15,11 @@ MEASURES = ("rmse", "deviance", "mae")
 """RMSE, mean Poisson deviance and mean absolute error, all in bikes/hour."""
 
 
+def deviances(target: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """Poisson deviance of each row, bikes/hour; both broadcast, ``(..., N)``."""
+    return np.asarray(2 * (xlogy(target, target / predicted) + (predicted - target)))
+
+
 def day_sums(timestamps: np.ndarray, target: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     """Sum rows, squared errors, deviances and absolute errors by day: ``(D, 4)``.
 
@@ -25,7 +30,7 @@ def day_sums(timestamps: np.ndarray, target: np.ndarray, predicted: np.ndarray) 
     """
     target, predicted = target.astype(np.float64), predicted.astype(np.float64)
     error = predicted - target
-    deviance = 2 * (xlogy(target, target / predicted) + error)
+    deviance = deviances(target, predicted)
     rows = np.column_stack([np.ones(len(target)), error**2, deviance, np.abs(error)])
     days = timestamps.astype("datetime64[D]")
     return pd.DataFrame(rows).groupby(days).sum().to_numpy()

@@ -12,9 +12,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import xlogy
 
 from bikefit.final.model import average
+from bikefit.final.scores import deviances
 
 PARTITIONS = 10  # of the days into two halves, each of which selects once and judges once
 
@@ -84,5 +84,4 @@ def judge(
 
 def _losses(predicted: np.ndarray, target: np.ndarray) -> np.ndarray:
     """Mean Poisson deviance over the last axis."""
-    terms = xlogy(target, target / predicted) + predicted - target
-    return np.asarray(2 * terms.mean(axis=-1))
+    return np.asarray(deviances(target, predicted).mean(axis=-1))

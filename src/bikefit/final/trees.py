@@ -131,20 +131,23 @@ class Tuned:
         names: the columns.
         size: of a tree, and how many of them are the best for the validation rows.
         count: how many trees that are.
-        held_out: what they predict for the validation rows, ``(N,)`` bikes/hour.
     """
 
     library: Library
     names: Sequence[str]
     size: int
     count: int
-    held_out: np.ndarray
 
     def fit(self, hours: pd.DataFrame) -> tuple[Fitted, np.datetime64]:
         """Fit trees of that size and number on clean rows; return them and the first day."""
         start = first_day(hours)
         rows = tree_features(hours, start, self.names), hours["rentals"]
         return self.library(rows, self.size, self.count), start
+
+    def predict(self, known: pd.DataFrame, asked: pd.DataFrame) -> np.ndarray:
+        """Fit them on clean rows and predict others, ``(N,)`` bikes/hour."""
+        fitted, start = self.fit(known)
+        return np.asarray(fitted.predict(tree_features(asked, start, self.names)))
 
 
 def tune(
@@ -157,18 +160,27 @@ def tune(
     )
     tried = {size: library(rows, size, MOST_TREES, held_out) for size in library.sizes}
     size = min(tried, key=lambda size: tried[size].loss)
-    best = library(rows, size, tried[size].trees)
-    return Tuned(library, names, size, tried[size].trees, np.asarray(best.predict(held_out[0])))
+    return Tuned(library, names, size, tried[size].trees)
 
 
 def boosted(
     library: Library, names: Sequence[str], train: pd.DataFrame, validation: pd.DataFrame,
-    asked: pd.DataFrame,
+    asked: pd.DataFrame, known: Tuned | None = None,
 ) -> np.ndarray:  # fmt: skip
-    """Predict rows by trees that were tuned, then fitted on both parts, ``(N,)`` bikes/hour."""
-    tuned = tune(library, names, train, validation)
-    fitted, start = tuned.fit(pd.concat([train, validation], ignore_index=True))
-    return np.asarray(fitted.predict(tree_features(asked, start, names)))
+    """Predict rows by trees that were tuned, then fitted on both parts, ``(N,)`` bikes/hour.
+
+    Args:
+        library: of which package.
+        names: the columns.
+        train: clean rows to tune and to fit on.
+        validation: the same; they say how many trees and how large.
+        asked: clean rows to predict.
+        known: trees that were tuned already; they are used if they are the same.
+    """
+    again = known is None or (known.library, known.names) != (library, names)
+    tuned = tune(library, names, train, validation) if again else known
+    assert tuned is not None
+    return tuned.predict(pd.concat([train, validation], ignore_index=True), asked)
 
 
 @dataclass(frozen=True)
@@ -201,8 +213,8 @@ def first_day(hours: pd.DataFrame) -> np.datetime64:
     return hours["timestamp"].min().to_datetime64().astype("datetime64[D]")
 
 
-Trees = Callable[[pd.DataFrame, pd.DataFrame, pd.DataFrame], np.ndarray]
-"""From rows to train, to validate and to predict to expected rentals, ``(N,)`` bikes/hour."""
+Trees = Callable[..., np.ndarray]
+""":func:`boosted` with library and columns given."""
 
 LIBRARIES: dict[str, Library] = {"LightGBM": LightGBM(), "scikit-learn trees": Scikit()}
 

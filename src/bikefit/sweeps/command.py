@@ -148,7 +148,7 @@ def _conclude(sweep: _Open) -> None:
     from bikefit.comparison.ranking import winner_note
     from bikefit.comparison.terminal import print_ranking
 
-    ranking = conclude(sweep.run, tracking.read_runs(sweep.run))
+    ranking, _ = conclude(sweep.run, tracking.read_runs(sweep.run))
     print_ranking(ranking)
     views = [f"[{name}]({link})" for name, link in tracking.view_links(sweep.run).items()]
     note = f"{winner_note(ranking)}\n\nViews: {', '.join(views)}"

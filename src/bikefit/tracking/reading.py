@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -151,7 +151,11 @@ def referred(parent: str) -> Iterator[Any]:
     """The finished runs of earlier sweeps that a run counts as its own."""
     if "runs.reused" not in client().get_run(parent).data.tags:
         return
-    ids = json.loads(read_artifact(parent, REUSED) or b"[]")
+    yield from by_id(json.loads(read_artifact(parent, REUSED) or b"[]"))
+
+
+def by_id(ids: Sequence[str]) -> Iterator[Any]:
+    """Give runs by their ids, a hundred in a request."""
     for start in range(0, len(ids), 100):
         listed = ", ".join(f"'{run}'" for run in ids[start : start + 100])
         yield from search(f"attributes.run_id IN ({listed})", order="attributes.start_time ASC")

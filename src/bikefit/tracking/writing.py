@@ -45,7 +45,7 @@ from bikefit.tracking.names import (
     VERDICT,
 )  # fmt: skip
 from bikefit.tracking.outbox import send, to_send
-from bikefit.tracking.reading import referred
+from bikefit.tracking.reading import by_id, referred
 from bikefit.tracking.views import COLOURS, prepare, renew_all
 
 if TYPE_CHECKING:
@@ -309,10 +309,11 @@ def tag_verdicts(table: pd.DataFrame) -> None:
         table: of :func:`bikefit.comparison.verdicts.verdicts`; a run without a result gets a reason
             and no verdict.
     """
+    runs = by_id(table["run_id"].tolist())
+    given = {run.info.run_id: run.data.tags.get(COLOUR) for run in runs}
     for row in table.to_dict("records"):
         tags = {tag: row[key][:5000] for key, tag in VERDICT.items() if row[key]}
-        given = client().get_run(row["run_id"]).data.tags.get(COLOUR)
-        if given is None or given in COLOURS.values():
+        if given.get(row["run_id"]) in (None, *COLOURS.values()):
             tags |= {COLOUR: COLOURS[row["verdict"]]} if row["verdict"] else {}
         log_batch(row["run_id"], [], tags)
 
