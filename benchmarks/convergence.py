@@ -15,11 +15,12 @@ from typing import Any
 
 import joblib
 import numpy as np
+import pandas as pd
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 import bikefit.train  # noqa: F401  (registers what the config needs)
-from bikefit.comparison.verdicts import read_thresholds
+from bikefit.comparison.verdicts import Thresholds, read_thresholds
 from bikefit.config import Settings, parse, regularization_label
 from bikefit.training.fit import fit_stack
 from bikefit.training.members import Member
@@ -30,9 +31,10 @@ LARGE = "network.hidden=[128,128]"
 CASES = (
     ("network=linear",),
     *((f"network.hidden=[{width},{width}]",) for width in (3, 8, 32, 128, 256)),
-    (LARGE, "regularization.l1=0.01"), (LARGE, "regularization.l2=0.1"),
-    (LARGE, "regularization.l2=1"), (LARGE, "regularization.weight_decay=1"),
-    (LARGE, "regularization.dropout=0.5"), (LARGE, "regularization.dropout=0.9"),
+    *((LARGE, f"regularization.l1={strength}") for strength in (0.01, 0.1)),
+    *((LARGE, f"regularization.l2={strength}") for strength in (0.1, 0.3, 1)),
+    *((LARGE, f"regularization.weight_decay={strength}") for strength in (1, 10)),
+    *((LARGE, f"regularization.dropout={strength}") for strength in (0.5, 0.7, 0.8, 0.9)),
 )  # fmt: skip
 
 
@@ -56,32 +58,60 @@ def measure(table: str, case: tuple[str, ...], factor: int) -> dict[str, np.ndar
     return {name: np.array(values) for name, values in found.items()}
 
 
-def row(table: str, case: tuple[str, ...]) -> str:
-    """A configuration's row of the table."""
+def case_of(table: str, case: tuple[str, ...]) -> dict[str, Any]:
+    """Measure a configuration in both lengths, and what its run says of itself."""
     once, twice = (measure(table, case, factor) for factor in (1, 2))
     one = settings(f"data={table}", *case)
     network = "×".join(map(str, one.network.hidden)) or "linear"
-    val, longer = once["val/loss"], twice["val/loss"]
-    change, spread = longer.mean() - val.mean(), val.std(ddof=1)
-    says = once["unfinished"].mean()
-    if abs(change) <= max(spread, 0.01 * val.mean()):
-        word = "finished"
-    else:
-        word = "overfits more" if change > 0 else "not finished"
-        word += ", and says so" if says > read_thresholds().unfinished else ""
-    return (
-        f"| {table} | {regularization_label(one)} · {network} | {one.optimizer.lr:g} "
-        f"| {once['train/loss'].mean():.3f} → {twice['train/loss'].mean():.3f} "
-        f"| {val.mean():.3f} ± {spread:.3f} → {longer.mean():.3f} | {change:+.3f} "
-        f"| {says:.1%} | {word} |"
-    )
+    return {
+        "table": table,
+        "configuration": f"{regularization_label(one)} · {network}",
+        "lr": one.optimizer.lr,
+        "train": once["train/loss"].mean(),
+        "longer_train": twice["train/loss"].mean(),
+        "val": once["val/loss"].mean(),
+        "spread": once["val/loss"].std(ddof=1),
+        "longer_val": twice["val/loss"].mean(),
+        "unfinished": once["unfinished"].mean(),
+    }
+
+
+def word(case: pd.Series, lowest: float, thresholds: Thresholds) -> str:
+    """Say in a word or two what twice the epochs did.
+
+    Args:
+        case: a row of :func:`case_of`.
+        lowest: validation loss of the table's best configuration, trained as by default.
+        thresholds: of `conf/verdicts.yaml`.
+    """
+    change = case["longer_val"] - case["val"]
+    if abs(change) <= max(case["spread"], 0.01 * case["val"]):
+        return "finished"
+    if change > 0:
+        return "overfits more"
+    behind = case["longer_val"] / lowest - 1
+    said = ", and says so" if case["unfinished"] > thresholds.unfinished else ""
+    left = f"; {behind:.0%} behind the best all the same" if behind > thresholds.close else ""
+    return f"not finished{said}{left}"
 
 
 def report(tables: tuple[str, ...], processes: int) -> str:
     """Write the table as Markdown."""
-    rows = joblib.Parallel(n_jobs=processes)(
-        joblib.delayed(row)(table, case) for table in tables for case in CASES
+    thresholds = read_thresholds()
+    cases = pd.DataFrame(
+        joblib.Parallel(n_jobs=processes)(
+            joblib.delayed(case_of)(table, case) for table in tables for case in CASES
+        )
     )
+    lowest = cases.groupby("table")["val"].transform("min")
+    rows = [
+        f"| {case['table']} | {case['configuration']} | {case['lr']:g} "
+        f"| {case['train']:.3f} → {case['longer_train']:.3f} "
+        f"| {case['val']:.3f} ± {case['spread']:.3f} → {case['longer_val']:.3f} "
+        f"| {case['longer_val'] - case['val']:+.3f} | {case['unfinished']:.1%} "
+        f"| {word(case, best, thresholds)} |"
+        for (_, case), best in zip(cases.iterrows(), lowest, strict=True)
+    ]
     epochs = settings().training.epochs
     head = "\n".join([
         "| table | configuration | learning rate | train loss | validation loss | change "
@@ -95,9 +125,11 @@ def report(tables: tuple[str, ...], processes: int) -> str:
 own learning rate) against twice as many epochs, {len(SEEDS)} seeds each; ± is the standard
 deviation over seeds. *Finished*: the validation loss changes by less than that, or by less than a
 hundredth. *Overfits more*: the train loss goes on falling and the validation loss rises, so that
-more epochs make the same verdict, overfitting, stronger. `unfinished` is what a run itself says:
-the share by which its train loss would fall if it trained on, as far as a look ahead shows; above
-{read_thresholds().unfinished:.0%} it is never called underfitting.
+more epochs make the same verdict, overfitting, stronger. *Behind the best all the same*: more
+epochs lower the loss, but twice as many leave it further above the lowest of the table than "close"
+allows ({thresholds.close:.0%}): what is left is not a matter of epochs. `unfinished` is what a run
+itself says: the share by which its train loss would fall if it trained on, as far as a look ahead
+shows; above {thresholds.unfinished:.0%} it is never called underfitting.
 
 {head}
 """

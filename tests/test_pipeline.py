@@ -25,7 +25,7 @@ GRIDS = [
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    """A project as unpacked from an archive: no git, small networks, a table of its own."""
+    """A project as unpacked from an archive: no git, small networks, few trees, its own table."""
     for name in ("src", "conf", ".dvc"):
         ignored = shutil.ignore_patterns("__pycache__", "*.egg-info", "tmp", "cache")
         shutil.copytree(ROOT / name, tmp_path / name, ignore=ignored)
@@ -43,6 +43,10 @@ def copy(tmp_path: Path) -> Path:
     content["training"] = {"epochs": 2, "batch_size": 64}
     content["hydra"]["sweeper"] = {"params": {"seed": "0,1"}, "grids": GRIDS}
     experiment.write_text("# @package _global_\n" + yaml.safe_dump(content))
+    trees = tmp_path / "src/bikefit/final/trees.py"
+    few = trees.read_text().replace("MOST_TREES = 5000", "MOST_TREES = 20")
+    trees.write_text(few.replace("LEAVES = (15, 31, 63)", "LEAVES = (15,)"))
+    assert "MOST_TREES = 20" in few
     return tmp_path
 
 

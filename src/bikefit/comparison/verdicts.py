@@ -35,6 +35,8 @@ STOP_EARLIER = "fewer epochs or early stopping (regularization.patience)"
 STOP = "stop"
 MORE_DATA = "stop tuning; more data would narrow the gap"
 
+EPOCHS = "epochs"  # the path on which more flexible means training that goes on
+
 Share = Annotated[float, Field(gt=0, lt=1)]
 
 
@@ -54,7 +56,7 @@ class Thresholds(Section):
     small_gap: Share = 0.1
     bias_share: Share = 0.4
     memorized: Annotated[float, Field(gt=1, allow_inf_nan=False)] = 3.0
-    unfinished: Share = 0.05
+    unfinished: Share = 0.025
 
 
 def read_thresholds(path: File = THRESHOLDS) -> Thresholds:
@@ -226,7 +228,7 @@ def _along(path: Path, groups: Sequence[Group], t: Thresholds) -> pd.DataFrame:
         assert best is not None
         clear = [e for e in case.evidence if e.path == path and e.clear(t.clear, t.confidence)]
         side = max(clear, key=lambda e: e.gain.value).side if clear else 0
-        if side > 0 and case.unfinished > t.unfinished:
+        if side > 0 and (path.last == EPOCHS or case.unfinished > t.unfinished):
             side = 0  # optimization that was not finished is no underfitting
         behind = difference(case.sample, best.sample, _level(best.train, best.val))
         rows[name] = (
@@ -398,9 +400,12 @@ def _on_its_paths(case: Case, sweep: Sweep, t: Thresholds) -> Verdict | None:
             f", more than the {number(other.gain.value, low)} that it falls when "
             f"the {other.path.label} goes to {other.end:g}"
         )
-    if told.side > 0:
-        return Verdict(UNDERFITTING, reason, MORE_FLEXIBLE)
-    return Verdict(OVERFITTING, reason, LESS_FLEXIBLE)
+    if told.side < 0:
+        return Verdict(OVERFITTING, reason, LESS_FLEXIBLE)
+    if told.path.last == EPOCHS:
+        more = TRAIN_ON.format(epochs=told.end)
+        return Verdict(UNDECIDED, f"training was not finished: {reason}", more)
+    return Verdict(UNDERFITTING, reason, MORE_FLEXIBLE)
 
 
 def _far_from_best(case: Case, sweep: Sweep, t: Thresholds) -> Verdict | None:
