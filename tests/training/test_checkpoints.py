@@ -240,6 +240,19 @@ def test_a_part_has_the_slices_of_its_members(tmp_path: Path) -> None:
     assert not part.folder.exists()  # it goes with the stack that it is a part of
 
 
+def test_a_torn_list_of_members_is_written_anew(tmp_path: Path) -> None:
+    place = Place(tmp_path, ["a", "b"])
+    place.open()
+    file = place.folder / STACK
+    whole = file.read_bytes()
+    for torn in (b"", whole[:4], b"\xff"):
+        file.write_bytes(torn)
+        place.open()
+        assert file.read_bytes() == whole
+        assert [found.marks for found in places(tmp_path)] == [["a", "b"]]
+    assert [one.name for one in place.folder.iterdir()] == [STACK]
+
+
 @pytest.mark.parametrize("length", [0, 5, 100, 300, -1])
 def test_a_torn_checkpoint_is_ignored_with_a_word(
     tmp_path: Path, length: int, caplog: pytest.LogCaptureFixture

@@ -71,13 +71,11 @@ class Place:
         return (self.folder / STACK).exists()
 
     def open(self) -> None:
-        """Make the folder, and note in it who the members are.
-
-        Nothing waits for the disk: after a power cut it may be torn, and is ignored then.
-        """
-        if not self.is_open:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            (self.folder / STACK).write_text(json.dumps(self.marks))
+        """Make the folder, and note in it who the members are, where that is not noted there."""
+        note, file = json.dumps(self.marks).encode(), self.folder / STACK
+        if not file.exists() or file.read_bytes() != note:
+            with replacing(file) as temporary:
+                temporary.write_bytes(note)
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Put a checkpoint in the place of an earlier one, whole or not at all."""
