@@ -44,9 +44,11 @@ def copy(tmp_path: Path) -> Path:
     content["hydra"]["sweeper"] = {"params": {"seed": "0,1"}, "grids": GRIDS}
     experiment.write_text("# @package _global_\n" + yaml.safe_dump(content))
     trees = tmp_path / "src/bikefit/final/trees.py"
-    few = trees.read_text().replace("MOST_TREES = 5000", "MOST_TREES = 20")
-    trees.write_text(few.replace("LEAVES = (15, 31, 63)", "LEAVES = (15,)"))
-    assert "MOST_TREES = 20" in few
+    code = trees.read_text()
+    for many, few in (("TREES = 5000", "TREES = 20"), ("LEAVES = (15, 31, 63)", "LEAVES = (15,)")):
+        assert many in code
+        code = code.replace(many, few)
+    trees.write_text(code)
     return tmp_path
 
 

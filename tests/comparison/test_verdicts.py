@@ -453,10 +453,10 @@ def test_what_the_benchmark_calls_right(
 
 
 def test_undecided_is_right_where_the_true_paths_speak_against_the_verdict(benchmark: Any) -> None:
-    assert benchmark._right(0.5, 0.9, False, 0.0, {1}) == ("underfitting", False,
-                                                      "undecided|underfitting")  # fmt: skip
-    found = benchmark._right(0.5, 0.9, False, 0.0, {-1})
-    assert found == ("underfitting", True, "underfitting")
+    against = benchmark._right(0.5, 0.9, False, 0.0, {1})
+    assert against == ("underfitting", False, "undecided|underfitting")
+    other_side = benchmark._right(0.5, 0.9, False, 0.0, {-1})
+    assert other_side == ("underfitting", True, "underfitting")
 
 
 def test_a_problem_has_the_noise_that_it_claims(benchmark: Any) -> None:
@@ -470,14 +470,14 @@ def test_a_problem_has_the_noise_that_it_claims(benchmark: Any) -> None:
 
 @pytest.mark.slow
 def test_verdicts_are_right_on_problems_whose_truth_is_known(benchmark: Any) -> None:
-    runs = benchmark.train(first=500, problems=4, processes=1)
+    runs = benchmark.train(first=500, problems=10, processes=1)
     found = benchmark.summary(benchmark.judged(runs))
-    assert found["runs"] > 150
+    assert found["runs"] > 400
     assert found["accuracy"] > 0.9
     assert found["accuracy.decided"] > 0.95
-    assert found["far_off"] > 5
+    assert found["far_off"] > 10
     assert found["far_off.good_fit"] == 0
     cases = benchmark.directions(runs)
-    assert len(cases) > 20
+    assert len(cases) > 50
     assert not cases["wrong"].any()
     assert not (cases["told"] & (cases["verdict"] == "good fit")).any()
