@@ -6,6 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import pandas as pd
+
 from bikefit.final.trees import LIBRARIES, PATIENCE, Fitted, Library, LightGBM, Rows
 
 DEPTHS = (4, 6, 8)
@@ -35,7 +38,11 @@ class XGBoost:
 
 @dataclass(frozen=True)
 class CatBoost:
-    """CatBoost with its own symmetric trees."""
+    """CatBoost with its own symmetric trees.
+
+    It starts from the rate 1 and steps by Newton's rule, which from so far away overshoots: without
+    a target in units of its mean, a window of `chronological` had rates of 1e36 bikes/hour.
+    """
 
     sizes: Sequence[int] = DEPTHS
 
@@ -43,15 +50,19 @@ class CatBoost:
         """Fit trees of `size` levels."""
         import catboost
 
+        unit = rows[1].mean()
         model = catboost.CatBoostRegressor(
             loss_function="Poisson", depth=size, iterations=trees, learning_rate=0.08,
             random_seed=0, thread_count=1, verbose=False, allow_writing_files=False,
             od_type="Iter" if held_out else None, od_wait=PATIENCE if held_out else None,
         )  # fmt: skip
-        model.fit(*rows, eval_set=held_out)
-        predict = model.predict
+        model.fit(rows[0], rows[1] / unit, eval_set=held_out and (held_out[0], held_out[1] / unit))
+
+        def predict(asked: pd.DataFrame) -> np.ndarray:
+            return unit * np.asarray(model.predict(asked, prediction_type="Exponent"))
+
         if held_out is None:
-            return Fitted(lambda rows: predict(rows, prediction_type="Exponent"), trees, math.nan)
+            return Fitted(predict, trees, math.nan)
         loss = model.get_best_score()["validation"]["Poisson"]
         return Fitted(predict, model.get_best_iteration() + 1, float(loss))
 
