@@ -8,7 +8,8 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup repro check test readme case-study bench bench-scaling bench-search bench-report \
-	bench-verdicts bench-convergence bench-champion faults audit ui screenshots clean
+	bench-verdicts bench-convergence bench-champion bench-ablation \
+	faults audit ui screenshots clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -77,6 +78,10 @@ bench-champion: setup ## is our model better than boosted trees? 15 draws of the
 	pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench]"
 	dvc repro clean
 	python -m benchmarks.champion --write
+
+bench-ablation: setup ## what is each part of our model worth? on validation rows of 5 draws
+	dvc repro clean
+	python -m benchmarks.ablation --write
 
 faults: setup ## inject every fault many times and count what is lost (must be nothing)
 	python benchmarks/faults.py

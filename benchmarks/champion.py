@@ -66,8 +66,10 @@ HEAD = ("model", "RMSE", "mean deviance", "our RMSE lower by %", "our deviance b
 
 @dataclass(frozen=True)
 class Recipe:
-    """What differs from the table `rich` and from the experiment `champion`."""
+    """What differs from a table of `params.yaml` and from an experiment of `conf/`."""
 
+    table: str = "rich"
+    experiment: str = "champion"
     features: dict[str, Any] = field(default_factory=dict)
     more_splines: Sequence[dict[str, Any]] = ()
     without_splines: Sequence[str] = ()
@@ -75,16 +77,16 @@ class Recipe:
 
     def columns(self) -> Features:
         """The features of the network."""
-        rich = read_section("featurize", Featurize).tables["rich"]
-        kept = rich.model_dump(include=set(Features.model_fields))
+        table = read_section("featurize", Featurize).tables[self.table]
+        kept = table.model_dump(include=set(Features.model_fields))
         splines = [s for s in kept["splines"] if s["of"] not in self.without_splines]
         changed = kept | self.features | {"splines": [*splines, *self.more_splines]}
-        return check("benchmarks/champion.yaml", Features, changed)
+        return check("features of a recipe", Features, changed)
 
     def settings(self) -> Settings:
         """The network and its training."""
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            config = compose("train", ["+experiment=champion", *self.overrides])
+            config = compose("train", [f"+experiment={self.experiment}", *self.overrides])
         return parse(OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
 
 

@@ -1,0 +1,79 @@
+"""The ablation: each variant differs in what its name says, and is compared draw by draw."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from conftest import ROOT
+
+sys.path.insert(0, str(ROOT))
+from benchmarks import ablation, champion
+
+
+def test_each_variant_differs_from_the_winner_in_one_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    of = ablation.variants()
+    winner = of[ablation.EVERYTHING]
+    assert winner.settings().regularization.l2 == 0.1
+    assert winner.settings().network.hidden == (128, 128)
+    made = {(tuple(one.columns().names), one.settings().model_dump_json()) for one in of.values()}
+    assert len(made) == len(of)
+    same_columns = {n for n, one in of.items() if one.columns() == winner.columns()}
+    same_network = {n for n, one in of.items() if one.settings() == winner.settings()}
+    assert same_columns & same_network == {ablation.EVERYTHING}
+    assert same_columns | same_network == set(of)  # nothing changes both
+    assert of["no regularization"].settings().regularization.l2 == 0
+
+
+def test_what_is_left_out_is_measured_against_the_winner(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project)
+    (project / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    rows = champion.parts_of("days", 0)[1]
+    off = {7: 0.0, 8: 2.0}  # bikes/hour too many, by seed
+
+    def predictions(recipe: champion.Recipe, seeds: int, draw: int) -> np.ndarray:
+        return np.stack([rows["rentals"] + wrong for wrong in off.values()])
+
+    monkeypatch.setattr(ablation, "predictions", predictions)
+    monkeypatch.setattr(ablation, "mixed", lambda networks, draw: networks - 0.5)
+    found = ablation.measure(ablation.EVERYTHING, champion.Recipe(), 2, 0)
+    assert {name: one["rmse"] for name, one in found.items()} == pytest.approx(
+        {ablation.EVERYTHING: 1, ablation.ALONE: 1, ablation.MIXED: 0.5}
+    )
+    assert set(ablation.measure("another", champion.Recipe(), 2, 0)) == {"another"}
+
+
+def test_networks_and_trees_are_fitted_on_training_rows(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project)
+    (project / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    small = champion.Recipe(overrides=["network.hidden=[4]", "training.epochs=1"])
+    found = ablation.predictions(small, 2, 0)
+    rows = champion.parts_of("days", 0)[1]
+    assert found.shape == (2, len(rows))
+    assert not np.array_equal(found[0], found[1])
+    # networks that predict nothing but 5,000 get no share
+    mixed = ablation.mixed(np.full(len(rows), 5000.0), 0)
+    assert champion.score(rows, mixed)["rmse"] < rows["rentals"].std()
+
+
+def test_the_table_gives_paired_differences() -> None:
+    def one(rmse: float, of: float) -> ablation.Scores:
+        return {
+            ablation.EVERYTHING: {"rmse": of, "deviance": 2 * of},
+            "without it": {"rmse": rmse, "deviance": 2 * of},
+        }
+
+    lines = ablation.report([one(11, 10), one(26, 20)]).splitlines()
+    assert lines[2:] == [
+        "| the winner | 15.00 | 30.000 |  |  |",
+        "| without it | 18.50 | 30.000 | 20.0 ± 10.0 | 0.0 ± 0.0 |",
+    ]
+    assert "| without it | 11.00 | 20.000 | 10.0 | 0.0 |" in ablation.report([one(11, 10)])
