@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
@@ -77,9 +78,10 @@ def _sample(folder: Path) -> None:
                 # A call that lets no other thread run delays the look: it counts in full.
                 category = _category(frame)
                 (of_main if thread == main else of_others)[category] += now - last
-                used = time.clock_gettime(time.pthread_getcpuclockid(thread))
-                of_cores[category] += used - clocks.get(thread, 0.0)
-                clocks[thread] = used
+                with suppress(OSError):  # it may have ended since; then it has no clock
+                    used = time.clock_gettime(time.pthread_getcpuclockid(thread))
+                    of_cores[category] += used - clocks.get(thread, 0.0)
+                    clocks[thread] = used
         last = now
         if now - written > WRITE:
             content = {
