@@ -169,6 +169,12 @@ def measure(kind: str, seed: int, networks: int) -> dict[str, Any]:
     return found | {"rows": len(parts[2])}
 
 
+def kept(tasks: Sequence[tuple[str, int]]) -> list[dict[str, Any]]:
+    """Read what is there of split kinds and seeds; nothing is measured."""
+    files = [KEPT / f"{kind}-{seed}.json" for kind, seed in tasks]
+    return [json.loads(file.read_text(encoding="utf-8")) for file in files if file.exists()]
+
+
 def score(rows: pd.DataFrame, predicted: np.ndarray) -> dict[str, float]:
     """RMSE and mean Poisson deviance, bikes/hour.
 
@@ -233,12 +239,13 @@ def main() -> None:
         for kind in options.kinds
         for seed in (WINDOWS if kind == "chronological" else options.draws)
     ]
-    if options.kept:
-        tasks = [(kind, seed) for kind, seed in tasks if (KEPT / f"{kind}-{seed}.json").exists()]
     on = machine()
-    results = joblib.Parallel(n_jobs=options.processes)(
-        joblib.delayed(measure)(kind, seed, options.networks) for kind, seed in tasks
-    )
+    if options.kept:
+        results = kept(tasks)
+    else:
+        results = joblib.Parallel(n_jobs=options.processes)(
+            joblib.delayed(measure)(kind, seed, options.networks) for kind, seed in tasks
+        )
     results.sort(key=lambda one: (KINDS.index(one["kind"]), one["seed"]))
     text = f"{report(results)}\n\n{on}"
     print(text)

@@ -107,6 +107,9 @@ def test_a_stopped_benchmark_goes_on(workplace: Path, monkeypatch: pytest.Monkey
         "a tree", "another", "our model",
     }  # fmt: skip
     assert asked == [192] * 3
+    assert champion.kept([("chronological", 0), ("chronological", 1)]) == [
+        champion.measure("chronological", 0, 2)
+    ]
     text = champion.report([first, first | {"seed": 1}])
     assert "**chronological**: 2 draws (seeds 0, 1), 192 test rows in the first." in text
     assert re.search(r"\| a tree \| [\d.]+ \| [\d.]+ \| -?[\d.]+ ± 0.0 \| -?[\d.]+ ± 0.0 \|", text)
