@@ -15,7 +15,7 @@ from pathlib import Path
 import joblib
 import numpy as np
 import yaml
-from benchmarks.champion import DOCUMENT, SHOWN, Recipe, parts_of, score
+from benchmarks.champion import DOCUMENT, SHOWN, Recipe, parts_of, score, with_error
 from benchmarks.sweep.document import machine, table
 
 from bikefit.data.columns import TARGET
@@ -102,10 +102,7 @@ def report(scores: Sequence[Scores]) -> str:
 
 def _higher(values: Sequence[float], reference: Sequence[float]) -> str:
     """By how many percent, mean over draws ± its standard error."""
-    excess = 100 * (np.array(values) / np.array(reference) - 1)
-    if len(excess) == 1:
-        return f"{excess[0]:.1f}"
-    return f"{excess.mean():.1f} ± {excess.std(ddof=1) / np.sqrt(len(excess)):.1f}"
+    return with_error(100 * (np.array(values) / np.array(reference) - 1))
 
 
 def main() -> None:

@@ -188,10 +188,14 @@ def score(rows: pd.DataFrame, predicted: np.ndarray) -> dict[str, float]:
 
 def mean_lead(ours: Sequence[float], theirs: Sequence[float]) -> str:
     """By how many percent ours is lower, mean over draws ± its standard error."""
-    gains = 100 * (1 - np.array(ours) / np.array(theirs))
-    if len(gains) == 1:
-        return f"{gains[0]:.1f}"
-    return f"{gains.mean():.1f} ± {gains.std(ddof=1) / np.sqrt(len(gains)):.1f}"
+    return with_error(100 * (1 - np.array(ours) / np.array(theirs)))
+
+
+def with_error(values: np.ndarray) -> str:
+    """Write the mean of values, one of a draw, ± its standard error if there are several."""
+    if len(values) == 1:
+        return f"{values[0]:.1f}"
+    return f"{values.mean():.1f} ± {values.std(ddof=1) / np.sqrt(len(values)):.1f}"
 
 
 def section(results: Sequence[dict[str, Any]]) -> str:
