@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -73,6 +74,22 @@ def test_a_missing_table_says_what_to_do(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "no table at data/features/full: run `dvc repro featurize`" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_a_plain_run_leaves_to_its_worker_what_training_loads(workplace: Path) -> None:
+    code = (
+        f"import sys; sys.argv = ['train', *{QUICK}]\n"
+        "from bikefit.train import main\n"
+        "try:\n    main()\n"
+        "finally:\n    print(sorted({'torch', 'pytorch_lightning', 'mlflow'} & {*sys.modules}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=workplace, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "['mlflow']"
+    (run,) = re.findall(r"\(run (\w+)\)", done.stderr)
+    assert len(tracking.read_history(run, "val/loss")) == 2
 
 
 @pytest.mark.slow

@@ -45,6 +45,7 @@ def train(config: DictConfig) -> float:
         settings = _settings(config, HydraConfig.get().overrides.task)
         from bikefit.sweeps.command import run_one
 
+        _loaded()
         return run_one(settings)
     except EXPECTED as error:
         raise TrainingError(str(error)) from error
@@ -65,6 +66,7 @@ def together(
         from bikefit.sweeps.cluster import connect
         from bikefit.sweeps.command import run_sweep
 
+        _loaded()
         with connect(backend, address, options, processes) as engine:
             results = run_sweep(settings, labels, command, processes, stack_size, engine)
     except EXPECTED as error:
@@ -75,6 +77,12 @@ def together(
 
 
 train.together = together  # type: ignore[attr-defined]
+
+
+def _loaded() -> None:
+    """Look for garbage again, but not among all that was imported."""
+    gc.freeze()
+    gc.enable()
 
 
 def _settings(config: DictConfig, command: Sequence[str]) -> Settings:
@@ -95,12 +103,12 @@ def _settings(config: DictConfig, command: Sequence[str]) -> Settings:
     return settings
 
 
-def prepare(processes: int | None, jobs: int, backend: str) -> None:
-    """Load what workers need while Hydra still composes the configs of a sweep."""
-    if jobs > 1 and processes != 1 and backend == "loky":
-        from bikefit.sweeps.processes import start
+def prepare(processes: int | None = None, backend: str = "loky") -> None:
+    """Load what workers need while Hydra still composes configs and MLflow is loaded."""
+    if processes != 1 and backend == "loky":
+        from bikefit.sweeps import server
 
-        start()
+        server.start()
 
 
 train.prepare = prepare  # type: ignore[attr-defined]
@@ -137,10 +145,12 @@ def sweep(overrides: Sequence[str]) -> str:
 
 def main() -> None:
     """Hand over to Hydra; whatever happens, close the sweep and print its table."""
-    gc.set_threshold(100_000)  # a fifth of the time to import went into looking for garbage
+    gc.disable()  # a fifth of the time to import would go into looking for garbage
     status = 0
     try:
         try:
+            if _trains_here(sys.argv[1:]):
+                prepare()
             hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")(train)()
         finally:
             status = _close()
@@ -151,6 +161,12 @@ def main() -> None:
             sys.modules["bikefit.sweeps.processes"].end()
         gc.freeze()  # Python would look through all that was imported before it ends
     sys.exit(status)
+
+
+def _trains_here(arguments: Sequence[str]) -> bool:
+    """Say whether a command surely needs worker processes of this machine."""
+    flags = {word for word in arguments if word.startswith("-")}
+    return flags <= {"-m", "--multirun"} and not any("hydra" in word for word in arguments)
 
 
 def _close() -> int:

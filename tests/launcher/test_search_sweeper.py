@@ -218,6 +218,16 @@ def test_a_key_on_the_command_line_takes_its_place_in_the_space() -> None:
     assert len(jobs) == 18
 
 
+def test_every_third_stack_is_drawn_at_random_whatever_is_known() -> None:
+    stacks = []
+    for value in (loss, lambda job: -loss(job)):
+        batches, _ = search(value=value, trials=36, resource=None, studies=None)
+        jobs = [(job["width"], job["x"]) for batch in batches for job in batch]
+        stacks.append([jobs[start : start + 3] for start in range(0, 36, 3)])
+    same = [i for i, (one, other) in enumerate(zip(*stacks, strict=True)) if one == other]
+    assert [i for i in same if i >= 6] == [6, 9]  # TPE knows nothing before
+
+
 def test_whole_numbers() -> None:
     batches, _ = search("x=int(interval(0,3))", rungs=1)
     assert {job["x"] for batch in batches for job in batch} <= {0, 1, 2, 3}

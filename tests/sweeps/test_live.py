@@ -93,7 +93,7 @@ def test_runs_grow_while_their_members_train(workplace: Path) -> None:
     for one in many:
         assert_whole(one.run, 6)
         assert steps(one.run)[:4] == seen[one.run]
-    (again,) = jobs.train([found("seed=0", "rerun=true")], None)
+    (again,) = jobs.train([found("seed=0", "rerun=true")], None, processes=1)
     assert again == pytest.approx(steps(many[0].run)[-1][1], rel=1e-4)
     # a penalty of a neighbour is no metric of a member
     assert "train/penalty/hidden1" not in MlflowClient().get_run(many[0].run).data.metrics
@@ -104,7 +104,7 @@ def test_early_stopping_and_folds_grow_as_far_as_they_go(workplace: Path) -> Non
     hasty = ["optimizer.lr=0.05", "training.epochs=12", "validation=kfold", "validation.folds=2"]
     one = found(*hasty, "regularization.patience=1")
     patch = after_epoch(2, lambda: time.sleep(0.3))
-    jobs.train([one], None)
+    jobs.train([one], None, processes=1)
     patch.undo()
     for fold in tracking.read_runs(one.run).to_dict("records"):
         assert_whole(fold["run_id"], min(12, int(fold["best/epoch"]) + 1))
@@ -126,7 +126,7 @@ def test_a_store_that_is_away_holds_nothing_up_and_loses_nothing(
     monkeypatch.setattr(outbox, "log_batch", away)
     one = found("seed=0")
     patch = after_epoch(3, lambda: wait(lambda: len(calls) > 1))
-    jobs.train([one], None)
+    jobs.train([one], None, processes=1)
     patch.undo()
     assert tracking.send_unsent() == 0
     assert_whole(one.run, 6)
@@ -147,11 +147,11 @@ def test_a_run_that_goes_on_has_its_whole_history(
 
     patch = after_epoch(4, die)
     with pytest.raises(Killed):
-        jobs.train([killed], None)
+        jobs.train([killed], None, processes=1)
     patch.undo()
     assert [step for step, _ in steps(killed.run)] == [1, 2, 3, 4]
     patch = after_epoch(5, lambda: wait(lambda: len(steps(resumed.run)) == 5))
-    jobs.train([resumed], None)
+    jobs.train([resumed], None, processes=1)
     patch.undo()
     assert_whole(resumed.run, 6)
     assert steps(resumed.run)[:4] == steps(killed.run)
@@ -170,7 +170,7 @@ def test_a_run_alone_shows_epochs_and_losses(
     monkeypatch.setattr(jobs.tqdm, "set_description_str", show)
     one = found("seed=0")
     patch = after_epoch(4, lambda: wait(lambda: any("epoch 4/6" in text for text in shown)))
-    jobs.train([one], None)
+    jobs.train([one], None, processes=1)
     patch.undo()
     history = [tracking.read_history(one.run, name)[3] for name in ("train/loss", "val/loss")]
     train, val = (f"{value:.4g}" for value in history)

@@ -151,7 +151,7 @@ def test_a_killed_sweep_goes_on_with_the_same_bits(
     monkeypatch.setattr(fit, "fit_stack", watched)
     monkeypatch.setattr(jobs, "_slots", lambda *_: 1)
     resumed = found("rerun=true")
-    jobs.train(resumed, None)
+    jobs.train(resumed, None, processes=1)
     assert trained == [2, 2]
     assert "2 members go on at a checkpoint, after 3 to 3 epochs" in caplog.text
     for one, other in zip(resumed, undisturbed, strict=True):
@@ -164,7 +164,7 @@ def test_ctrl_c_keeps_the_checkpoint_and_a_plain_run_goes_on(
 ) -> None:
     monkeypatch.setenv(callbacks.EVERY, "0")
     (undisturbed,) = found("rerun=true", seeds=1)
-    jobs.train([undisturbed], None)
+    jobs.train([undisturbed], None, processes=1)
     real = fit.Progress.on_validation_end
 
     def interrupted(self: Any, trainer: Any, module: Any) -> None:
@@ -176,12 +176,12 @@ def test_ctrl_c_keeps_the_checkpoint_and_a_plain_run_goes_on(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fit.Progress, "on_validation_end", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            jobs.train([stopped], None)
+            jobs.train([stopped], None, processes=1)
     assert len(history(stopped)["val/loss"]) == 3
     (place,) = places(CHECKPOINTS.absolute())
     assert place.epoch() == 3
     (resumed,) = found("rerun=true", seeds=1)
-    jobs.train([resumed], None)
+    jobs.train([resumed], None, processes=1)
     assert history(resumed) == history(undisturbed)
     assert places(CHECKPOINTS.absolute()) == []
 

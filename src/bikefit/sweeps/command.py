@@ -9,6 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bikefit import tracking
+from bikefit.comparison.conclude import conclude, conclude_run
+from bikefit.comparison.ranking import winner_note
+from bikefit.comparison.terminal import print_ranking
+from bikefit.comparison.verdicts import read_thresholds
 from bikefit.config import Settings, describe
 from bikefit.data.files import write_json
 from bikefit.sweeps.cluster import Engine
@@ -55,8 +59,6 @@ def run_one(settings: Settings) -> float:
         raise result
     log.info(f"{job.label}: validation loss {result:.4g} (run {job.run})")
     if not tracking.unsent():
-        from bikefit.comparison.conclude import conclude_run
-
         log.info(conclude_run(job.run))
     return result
 
@@ -80,8 +82,6 @@ def run_sweep(
         for accelerator in {one.trainer.accelerator for one in settings}:
             gpus(accelerator)  # where there is none, no run is begun
     if _open is None:
-        from bikefit.comparison.verdicts import read_thresholds
-
         read_thresholds()  # a wrong file must not be found out after the training
         name = f"sweep {time.strftime('%Y-%m-%d %H:%M')} · {' '.join(command)}"
         run = tracking.start_sweep(settings[0].tracking.experiment, name[:250], command)
@@ -144,10 +144,6 @@ def close_sweep() -> int:
 
 
 def _conclude(sweep: _Open) -> None:
-    from bikefit.comparison.conclude import conclude
-    from bikefit.comparison.ranking import winner_note
-    from bikefit.comparison.terminal import print_ranking
-
     ranking, _ = conclude(sweep.run, tracking.read_runs(sweep.run))
     print_ranking(ranking)
     views = [f"[{name}]({link})" for name, link in tracking.view_links(sweep.run).items()]

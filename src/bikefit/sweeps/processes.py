@@ -1,8 +1,5 @@
 """Stacks in worker processes: started early, watched, asked to stop, replaced when one is killed.
 
-Workers are forked from a server process that has nothing but its imports, so that all of them
-together pay once for what training loads, while Hydra still composes.
-
 A small shared file, the board, says which stacks have begun, how many epochs are done, and
 whether all should stop.
 """
@@ -10,7 +7,6 @@ whether all should stop.
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import os
 import signal
 import tempfile
@@ -18,9 +14,7 @@ import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from multiprocessing import forkserver
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, TypeVar
@@ -32,6 +26,7 @@ from joblib.externals.loky import get_reusable_executor
 from joblib.externals.loky.backend.context import set_start_method
 from joblib.externals.loky.process_executor import BrokenProcessPool
 
+from bikefit.sweeps import server
 from bikefit.training.checkpoints import Place
 from bikefit.training.epochs import Folders, Part, Writer
 from bikefit.training.members import Failure, Member, MemberResult, Stopped
@@ -40,9 +35,6 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Results = Sequence[MemberResult | Failure]
-# By the server that workers are forked from; they run the command's own module once more, which
-# imports Hydra.
-LOADED = ["bikefit.training.worker", "hydra"]
 ATTEMPTS = 3  # to start workers that end before they begin a stack
 NEVER_BEGAN = Failure(
     f"its worker process ended {ATTEMPTS} times before it began: too little memory? A script of "
@@ -146,21 +138,9 @@ class Interrupt:
 
 
 def start() -> None:
-    """Start to load what training needs, without waiting for it."""
+    """Let joblib's workers be forked from the server."""
     set_start_method("forkserver", force=True)
-    multiprocessing.set_forkserver_preload(LOADED)
-    with _deaf():
-        forkserver.ensure_running()
-
-
-@contextmanager
-def _deaf() -> Iterator[None]:
-    """Let processes that are started here not hear Ctrl-C: the parent does, and tells them."""
-    old = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, old)
+    server.start()
 
 
 def end() -> None:
@@ -182,11 +162,11 @@ def run(
 
     Args:
         stacks: members of each.
-        processes: how many stacks are trained at once.
+        processes: how many stacks are trained at once; 1 trains them in this process.
         board: tells of progress, and is asked whether to stop.
         folders: for checkpoints and epochs, None for neither.
     """
-    if len(stacks) <= 1 or processes == 1:
+    if processes == 1:
         return (_watched(board.path, i, stack, folders) for i, stack in enumerate(stacks))
     workers = _Workers(processes, board)
     return _collect(dict(enumerate(stacks)), workers, folders)
@@ -254,7 +234,7 @@ class _Workers:
             n_jobs=self.processes, return_as="generator_unordered", batch_size=1,
             pre_dispatch="all",
         )  # fmt: skip
-        with _deaf():
+        with server.deaf():
             found: Iterator[tuple[int, Results]] = parallel(
                 joblib.delayed(_work)(self.board.path, i, stack, folders)
                 for i, stack in stacks.items()

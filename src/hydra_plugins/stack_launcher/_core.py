@@ -44,8 +44,7 @@ def launch(
     together = getattr(setup.task, "together", None)
     prepare = getattr(setup.task, "prepare", None)
     if prepare is not None:
-        where = {key: setup.where[key] for key in ("processes", "backend")}
-        prepare(jobs=len(job_overrides), **where)
+        prepare(**{key: setup.where[key] for key in ("processes", "backend")})
     task = setup.task if together is None else _keep
     numbered = enumerate(job_overrides, start=initial_job_idx)
     composer = Composer(setup.hydra_context.config_loader, setup.config)

@@ -21,6 +21,8 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from hydra_plugins.stack_launcher._space import SearchError, suggest
 
+RANDOM_STACK = 3  # one of so many is drawn at random, however good TPE's proposals are
+
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
@@ -67,6 +69,9 @@ class Proposals:
     Each trial has a sampler of its own seed, so that a study that was interrupted anywhere goes
     on as it would have without. The first trial of every ``stack`` proposes all values; the
     others take over those of the ``shared`` keys, and propose the rest.
+
+    Every third stack is drawn at random, as in BOHB (Falkner et al. 2018). There are few stacks, so
+    that TPE alone takes the best of the first handful of shapes and never looks at another.
 
     Args:
         searched: distribution of each key.
@@ -116,7 +121,7 @@ class Proposals:
 
     def _sampler(self, number: int) -> BaseSampler:
         seed = random.Random(f"{self.seed} {number}").getrandbits(32)
-        if self.sampler == "random":
+        if self.sampler == "random" or number // self.stack % RANDOM_STACK == 0:
             return RandomSampler(seed=seed)
         return TPESampler(multivariate=True, constant_liar=True, seed=seed)
 
