@@ -137,4 +137,6 @@ def _sentence(row: pd.Series, answer: pd.Series) -> str:
 
 if __name__ == "__main__":
     gc.disable()  # a fifth of the time to import would go into looking for garbage
-    sys.exit(main())
+    status = main()
+    gc.freeze()  # nor is there any to look for at the end
+    sys.exit(status)
