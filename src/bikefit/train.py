@@ -7,8 +7,10 @@ python -m bikefit.train -m regularization=none,l1,l2,dropout seed=0,1,2
 from __future__ import annotations
 
 import gc
+import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,9 +45,9 @@ def train(config: DictConfig) -> float:
     try:
         # before anything heavy is loaded: errors come at once
         settings = _settings(config, HydraConfig.get().overrides.task)
-        from bikefit.sweeps.command import run_one
+        with _loading():
+            from bikefit.sweeps.command import run_one
 
-        _loaded()
         return run_one(settings)
     except EXPECTED as error:
         raise TrainingError(str(error)) from error
@@ -63,10 +65,10 @@ def together(
     """
     try:
         settings = [_settings(config, command) for config in configs]
-        from bikefit.sweeps.cluster import connect
-        from bikefit.sweeps.command import run_sweep
+        with _loading():
+            from bikefit.sweeps.cluster import connect
+            from bikefit.sweeps.command import run_sweep
 
-        _loaded()
         with connect(backend, address, options, processes) as engine:
             results = run_sweep(settings, labels, command, processes, stack_size, engine)
     except EXPECTED as error:
@@ -79,10 +81,18 @@ def together(
 train.together = together  # type: ignore[attr-defined]
 
 
-def _loaded() -> None:
-    """Look for garbage again, but not among all that was imported."""
-    gc.freeze()
-    gc.enable()
+@contextmanager
+def _loading() -> Iterator[None]:
+    """Do not look for garbage while modules load, nor later among them: a fifth of the time."""
+    first = gc.isenabled() and "bikefit.sweeps.command" not in sys.modules
+    if first:
+        gc.disable()
+    try:
+        yield
+    finally:
+        if first:
+            gc.freeze()  # else it would be looked through at once
+            gc.enable()
 
 
 def _settings(config: DictConfig, command: Sequence[str]) -> Settings:
@@ -105,7 +115,7 @@ def _settings(config: DictConfig, command: Sequence[str]) -> Settings:
 
 def prepare(processes: int | None = None, backend: str = "loky") -> None:
     """Load what workers need while Hydra still composes configs and MLflow is loaded."""
-    if processes != 1 and backend == "loky":
+    if processes != 1 and backend == "loky" and os.cpu_count() != 1:
         from bikefit.sweeps import server
 
         server.start()
@@ -145,7 +155,7 @@ def sweep(overrides: Sequence[str]) -> str:
 
 def main() -> None:
     """Hand over to Hydra; whatever happens, close the sweep and print its table."""
-    gc.disable()  # a fifth of the time to import would go into looking for garbage
+    gc.set_threshold(100_000)  # Hydra, too, makes little garbage
     status = 0
     try:
         try:
@@ -157,16 +167,20 @@ def main() -> None:
     except KeyboardInterrupt:
         status = STOPPED
     finally:
-        if "bikefit.sweeps.processes" in sys.modules:
-            sys.modules["bikefit.sweeps.processes"].end()
+        for module in ("bikefit.sweeps.processes", "bikefit.sweeps.server"):
+            if module in sys.modules:
+                sys.modules[module].end()
         gc.freeze()  # Python would look through all that was imported before it ends
     sys.exit(status)
 
 
 def _trains_here(arguments: Sequence[str]) -> bool:
-    """Say whether a command surely needs worker processes of this machine."""
+    """Say whether a command needs worker processes on cores of this machine, by its words."""
     flags = {word for word in arguments if word.startswith("-")}
-    return flags <= {"-m", "--multirun"} and not any("hydra" in word for word in arguments)
+    elsewhere = ("hydra", "accelerator")
+    return flags <= {"-m", "--multirun"} and not any(
+        other in word for word in arguments for other in elsewhere
+    )
 
 
 def _close() -> int:

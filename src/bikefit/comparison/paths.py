@@ -66,6 +66,11 @@ class Path:
         """+1 if more of it is more flexible, -1 if less, 0 if that cannot be said."""
         return KEYS[self.last][2] if self.last in KEYS else 0
 
+    @property
+    def trains_on(self) -> bool:
+        """Whether more of it is training that goes on: whom that helps was not finished."""
+        return self.last == "epochs"
+
     def sides(self, configuration: str) -> dict[int, list[str]]:
         """List who is less (-1) and who more (+1) flexible than a configuration of the path."""
         if not self.direction:

@@ -35,8 +35,6 @@ STOP_EARLIER = "fewer epochs or early stopping (regularization.patience)"
 STOP = "stop"
 MORE_DATA = "stop tuning; more data would narrow the gap"
 
-EPOCHS = "epochs"  # the path on which more flexible means training that goes on
-
 Share = Annotated[float, Field(gt=0, lt=1)]
 
 
@@ -228,7 +226,7 @@ def _along(path: Path, groups: Sequence[Group], t: Thresholds) -> pd.DataFrame:
         assert best is not None
         clear = [e for e in case.evidence if e.path == path and e.clear(t.clear, t.confidence)]
         side = max(clear, key=lambda e: e.gain.value).side if clear else 0
-        if side > 0 and (path.last == EPOCHS or case.unfinished > t.unfinished):
+        if side > 0 and (path.trains_on or case.unfinished > t.unfinished):
             side = 0  # optimization that was not finished is no underfitting
         behind = difference(case.sample, best.sample, _level(best.train, best.val))
         rows[name] = (
@@ -402,7 +400,7 @@ def _on_its_paths(case: Case, sweep: Sweep, t: Thresholds) -> Verdict | None:
         )
     if told.side < 0:
         return Verdict(OVERFITTING, reason, LESS_FLEXIBLE)
-    if told.path.last == EPOCHS:
+    if told.path.trains_on:
         more = TRAIN_ON.format(epochs=told.end)
         return Verdict(UNDECIDED, f"training was not finished: {reason}", more)
     return Verdict(UNDERFITTING, reason, MORE_FLEXIBLE)

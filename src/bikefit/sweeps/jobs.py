@@ -1,6 +1,6 @@
 """From jobs to finished runs: members, stacks, records.
 
-Training happens in worker processes (or here, when there is one stack); everything that is said
+Training happens in worker processes (or here, if one process is asked for); everything that is said
 to MLflow is said by this process, so that one writer meets the store.
 """
 

@@ -166,7 +166,7 @@ def run(
         board: tells of progress, and is asked whether to stop.
         folders: for checkpoints and epochs, None for neither.
     """
-    if processes == 1:
+    if processes == 1 or not stacks:
         return (_watched(board.path, i, stack, folders) for i, stack in enumerate(stacks))
     workers = _Workers(processes, board)
     return _collect(dict(enumerate(stacks)), workers, folders)
@@ -230,10 +230,10 @@ class _Workers:
         # joblib renews a worker that has grown by 300 MB; its stacks go on elsewhere.
         warnings.filterwarnings("ignore", "A worker stopped while some jobs were given")
         start()
+        count = min(self.processes, max(2, len(stacks)))  # alone, joblib would work in this process
         parallel = joblib.Parallel(
-            n_jobs=self.processes, return_as="generator_unordered", batch_size=1,
-            pre_dispatch="all",
-        )  # fmt: skip
+            n_jobs=count, return_as="generator_unordered", batch_size=1, pre_dispatch="all"
+        )
         with server.deaf():
             found: Iterator[tuple[int, Results]] = parallel(
                 joblib.delayed(_work)(self.board.path, i, stack, folders)

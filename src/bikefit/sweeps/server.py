@@ -7,8 +7,10 @@ it loads that from the first moment of a command, while Hydra composes and MLflo
 import multiprocessing
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
-from multiprocessing import forkserver
+from contextlib import contextmanager, suppress
+from multiprocessing import forkserver, resource_tracker
+
+import psutil
 
 # Workers run the command's own module once more, which imports Hydra.
 LOADED = ["bikefit.training.worker", "hydra"]
@@ -17,8 +19,17 @@ LOADED = ["bikefit.training.worker", "hydra"]
 def start() -> None:
     """Start to load what training needs, without waiting for it."""
     multiprocessing.set_forkserver_preload(LOADED)
+    resource_tracker.ensure_running()  # which would let the server hear Ctrl-C
     with deaf():
         forkserver.ensure_running()
+
+
+def end() -> None:
+    """Kill the server, which else loads to the end first, and holds the command's output open."""
+    for child in psutil.Process().children():
+        with suppress(psutil.Error):
+            if any("multiprocessing.forkserver" in word for word in child.cmdline()):
+                child.kill()
 
 
 @contextmanager

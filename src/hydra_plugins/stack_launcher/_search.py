@@ -116,6 +116,7 @@ def _identity(setup: Setup, settings: SearchSweeperConf, space: Space) -> dict[s
         "fixed": space.fixed,
         "searched": _study.describe(space.searched),
         "settings": {k: v for k, v in vars(settings).items() if k not in unimportant},
+        "random_stack": _study.RANDOM_STACK,
         "version": version(config),
     }
 

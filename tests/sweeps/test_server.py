@@ -1,0 +1,40 @@
+"""The server of workers: deaf to Ctrl-C from its first moment, and gone with its command."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = """
+import psutil
+from pathlib import Path
+from bikefit.sweeps import server
+
+def running():
+    children = psutil.Process().children()
+    return [c for c in children if any("forkserver" in word for word in c.cmdline())]
+
+if __name__ == "__main__":
+    server.start()
+    (one,) = running()
+    for line in Path(f"/proc/{one.pid}/status").read_text().splitlines():
+        if line.startswith("SigBlk"):
+            print(int(line.split()[1], 16) >> (2 - 1) & 1)  # bit of SIGINT
+    server.end()
+    one.wait(10)
+    print(len(running()))
+"""
+
+
+@pytest.mark.process
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
+def test_the_server_does_not_hear_ctrl_c_and_is_gone_at_the_end(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    done = subprocess.run(
+        [sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["1", "0"]
