@@ -47,7 +47,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--slow-repetitions", type=int, default=1, help="of the slow peers")
     parser.add_argument("--epochs", type=int, default=20, help="of the reference sweep")
-    parser.add_argument("--tracked-runs", type=int, default=500)
+    parser.add_argument("--tracked-runs", type=int, default=100)
     parser.add_argument("--tracked-epochs", type=int, default=50)
     parser.add_argument("--write", action="store_true", help="renew benchmarks/results.md")
     options = parser.parse_args(arguments)

@@ -1,4 +1,4 @@
-"""What tracking costs: 500 runs of 50 epochs with 8 metrics an epoch."""
+"""What tracking costs: 100 runs of 50 epochs with 8 metrics an epoch."""
 
 from __future__ import annotations
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import json
+import os
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -44,3 +48,34 @@ def test_an_unknown_part_is_refused(
         command.main(["speed"])
     assert "no part speed; there are race, start-up" in capsys.readouterr().err
     assert measured == []
+
+
+SCRIPT = """
+import os, threading, time
+from concurrent.futures import ThreadPoolExecutor
+
+if os.fork() == 0:  # a worker, as the server of workers makes them
+    end = time.perf_counter() + 1
+    while time.perf_counter() < end:
+        pass
+    os._exit(0)
+end = time.perf_counter() + 1
+while time.perf_counter() < end:  # threads end while they are looked at
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: sum(range(2000)), range(4)))
+os.wait()
+"""
+
+
+@pytest.mark.process
+@pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's clocks of threads")
+def test_the_sampler_survives_threads_and_forks(tmp_path: Path) -> None:
+    environment = {
+        **os.environ, "BIKEFIT_SAMPLES": str(tmp_path),
+        "PYTHONPATH": str(ROOT / "benchmarks/sweep/sampling"),
+    }  # fmt: skip
+    subprocess.run([sys.executable, "-c", SCRIPT], env=environment, check=True)
+    seen = [json.loads(file.read_text()) for file in tmp_path.glob("[0-9]*.json")]
+    assert len(seen) == 2
+    for one in seen:  # written every half second
+        assert sum(one["cores"].values()) > 0.1 * one["seconds"]

@@ -63,6 +63,14 @@ def _category(frame: FrameType | None) -> str:
     return "rest"
 
 
+def _clock(number: int) -> int:
+    """Return what Linux calls the processor time of a thread.
+
+    Python's own way there asks the C library about a thread that may have ended, which crashes.
+    """
+    return ~number << 3 | 6
+
+
 def _sample(folder: Path) -> None:
     main, own = threading.main_thread().ident, threading.get_ident()
     of_main: Counter[str] = Counter()
@@ -73,13 +81,15 @@ def _sample(folder: Path) -> None:
     while True:
         time.sleep(INTERVAL)
         now = time.perf_counter()
+        numbers = {one.ident: one.native_id for one in threading.enumerate()}
+        numbers[main] = os.getpid()  # after a fork, Python still has the number of before
         for thread, frame in sys._current_frames().items():
             if thread != own:
                 # A call that lets no other thread run delays the look: it counts in full.
                 category = _category(frame)
                 (of_main if thread == main else of_others)[category] += now - last
                 with suppress(OSError):  # it may have ended since; then it has no clock
-                    used = time.clock_gettime(time.pthread_getcpuclockid(thread))
+                    used = time.clock_gettime(_clock(numbers.get(thread) or 0))
                     of_cores[category] += used - clocks.get(thread, 0.0)
                     clocks[thread] = used
         last = now
