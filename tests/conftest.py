@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import shutil
 import sys
 from collections import Counter
@@ -24,8 +23,6 @@ from bikefit.data import clean, featurize
 from synthetic import raw_hours
 
 ROOT = Path(__file__).parents[1]
-# Looking for garbage among all that torch and MLflow define took a fifth of the tests' time.
-gc.set_threshold(100_000)
 _quick = False  # whether the test that runs now belongs to `make check`
 
 
@@ -33,12 +30,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let files with slow tests come first, so that no process waits for one of them at the end."""
     slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
     items.sort(key=lambda item: -slow[item.path])
-
-
-def pytest_collection_finish() -> None:
-    """Keep what has been imported out of every search for garbage."""
-    gc.collect()
-    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)
