@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import joblib
 import pytest
 import yaml
 
@@ -78,7 +78,7 @@ def test_a_missing_table_says_what_to_do(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(os.cpu_count() == 1, reason="one core trains in the command's process")
+@pytest.mark.skipif(joblib.cpu_count() == 1, reason="one core trains in the command's process")
 def test_a_plain_run_leaves_to_its_worker_what_training_loads(workplace: Path) -> None:
     code = (
         f"import sys; sys.argv = ['train', *{QUICK}]\n"

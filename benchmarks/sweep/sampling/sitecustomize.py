@@ -88,8 +88,11 @@ def _sample(folder: Path) -> None:
                 # A call that lets no other thread run delays the look: it counts in full.
                 category = _category(frame)
                 (of_main if thread == main else of_others)[category] += now - last
+                number = numbers.get(thread)
+                if number is None:  # not one of Python's own, or about to begin or end
+                    continue
                 with suppress(OSError):  # it may have ended since; then it has no clock
-                    used = time.clock_gettime(_clock(numbers.get(thread) or 0))
+                    used = time.clock_gettime(_clock(number))
                     of_cores[category] += used - clocks.get(thread, 0.0)
                     clocks[thread] = used
         last = now
