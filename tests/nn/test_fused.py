@@ -12,6 +12,8 @@ from bikefit.nn.networks import build
 from bikefit.nn.randomness import DropoutNoise, initialize
 from bikefit.nn.specs import ACTIVATIONS, LayerSpec, mlp
 from bikefit.nn.stacking import Stack
+from bikefit.training.strengths import make_network
+from conftest import make_settings
 
 COLUMNS, ROWS = 5, 12
 SEEDS = [3, 3, 4]
@@ -20,10 +22,14 @@ SEEDS = [3, 3, 4]
 def make(
     activation: str = "relu", norm: str = "none", p: float = 0.4, scaling: str = "inverted",
     hidden: tuple[int, ...] = (7, 6), members: slice = slice(0, 3), first: float = 0.0,
+    early: bool = False,
 ) -> Stack:  # fmt: skip
     networks = []
     for index, seed in list(enumerate(SEEDS))[members]:
         specs = mlp(COLUMNS, hidden, activation, norm, scaling)
+        if early:  # linear, dropout, activation, batch norm: as in the lecture's network
+            order = ["input.dropout", "linear", "dropout", "activation", "batch_norm"]
+            specs.sort(key=lambda spec: (_block(spec), order.index(spec.name.split(".")[1])))
         network = initialize(lambda specs=specs: build(specs, COLUMNS), seed)
         for name, layer in network.dropouts().items():
             layer.p.fill_(first if name.startswith("input") else p * index / 2)
@@ -35,6 +41,10 @@ def make(
             if "batch_norm" in name:
                 value.add_(0.3 * torch.randn(3, *value.shape[1:], generator=generator)[members])
     return stack.double()
+
+
+def _block(spec: LayerSpec) -> int:
+    return ["input", "hidden1", "hidden2", "output"].index(spec.name.split(".")[0])
 
 
 def noise_of(stack: Stack, seeds: list[int], skip: tuple[str, ...] = ()) -> Any:
@@ -105,6 +115,25 @@ def test_values_gradients_and_averages_are_those_of_the_plain_layers(
     torch.testing.assert_close(quick(two, x, streams, noise, slope), expected)
     assert_equal(one, two)
     assert_evaluates_alike(one)
+
+
+@pytest.mark.parametrize(
+    ("activation", "norm", "scaling"),
+    list(product(list(ACTIVATIONS)[:-1], ["none", "after"], ["inverted", "lecture"])),
+)
+def test_dropout_may_stand_before_the_activation(activation: str, norm: str, scaling: str) -> None:
+    one, two = (make(activation, norm, scaling=scaling, early=True) for _ in range(2))
+    (x, slope), streams = rows_of(2), [0, 0, 1]
+    noise = noise_of(one, SEEDS, skip=("input.dropout",))
+    expected = plain(one, x, streams, noise, slope)
+    torch.testing.assert_close(quick(two, x, streams, noise, slope), expected)
+    assert_equal(one, two)
+    assert_evaluates_alike(one)
+
+
+def test_the_lectures_network_takes_the_quick_way() -> None:
+    network = make_network(make_settings("network=lecture"), COLUMNS)
+    assert fuse(Stack([network, network])) is not None
 
 
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
@@ -186,7 +215,12 @@ def test_batch_norm_refuses_a_single_row() -> None:
         [("hidden1.activation", "torch.nn.GELU", {"approximate": "tanh"})],
         [("hidden1.activation", "torch.nn.ELU", {})],
         [("hidden1.dropout", "bikefit.nn.layers.Dropout", {}),
-         ("hidden1.activation", "torch.nn.ReLU", {})],
+         ("hidden1.batch_norm", "bikefit.nn.layers.BatchNorm", {"features": 3})],
+        [("hidden1.dropout", "bikefit.nn.layers.Dropout", {}),
+         ("hidden1.again", "bikefit.nn.layers.Dropout", {})],
+        [("hidden1.activation", "torch.nn.Tanh", {}),
+         ("hidden1.dropout", "bikefit.nn.layers.Dropout", {}),
+         ("hidden1.again", "torch.nn.Tanh", {})],
         [("hidden1.activation", "torch.nn.ReLU", {}), ("hidden1.again", "torch.nn.ReLU", {})],
     ],
 )  # fmt: skip

@@ -86,7 +86,7 @@ def test_activations_and_their_slopes_are_exact_to_a_millionth(activation: str) 
     )  # fmt: skip
     kernels.forward(
         block, np.empty((0, 0, 0), np.float32), out, nothing, kernels.NONE, nothing, nothing,
-        np.float32(0), nothing, nothing, number, *undrawn,
+        np.float32(0), nothing, nothing, number, *undrawn, False,
     )  # fmt: skip
     values = numbers.reshape(1, 1, -1).copy()
     kernels.activate(values, np.zeros((1, 1), np.float32), number)

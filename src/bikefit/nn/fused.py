@@ -52,6 +52,7 @@ class Block:
         batch_norm: the layer, where there is one.
         activation: its number.
         dropout: name and layer, where there is one.
+        early: whether dropout stands before the activation, as in the lecture's network.
     """
 
     linear: StackedLinear
@@ -59,6 +60,7 @@ class Block:
     batch_norm: BatchNorm | None = None
     activation: int = IDENTITY
     dropout: tuple[str, Dropout] | None = None
+    early: bool = False
 
     @property
     def bare(self) -> bool:
@@ -101,12 +103,15 @@ def _blocks(named: Sequence[tuple[str, nn.Module]]) -> list[Block]:
 
 def _take(block: Block, name: str, layer: nn.Module) -> bool:
     """Let a layer follow in a block; say whether it may stand there."""
-    if block.dropout:
-        return False
-    if isinstance(layer, Dropout):
-        block.dropout = (name, layer)
-        return True
     active = block.activation != IDENTITY
+    if isinstance(layer, Dropout):
+        free = block.dropout is None
+        block.dropout = (name, layer)
+        return free
+    if block.dropout and not block.early:
+        if active or block.norm != NONE or type(layer) is BatchNorm:
+            return False
+        block.early = True
     if type(layer) is BatchNorm:
         free = block.batch_norm is None
         block.batch_norm, block.norm = layer, AFTER if active else BEFORE
@@ -239,15 +244,24 @@ class Fused:
                 return z.squeeze(1)
             else:
                 torch.bmm(block.weight, inputs, out=z)
-            self.kernels.activate(z.numpy(), block.bias.numpy(), block.activation)
-            if block.dropout:
-                if block.scaled:
-                    scale, shift = block.scaled
-                    z.mul_(scale.unsqueeze(-1)).add_(shift.unsqueeze(-1))
-                self._pass((z, self.none, z), self._drawn(*block.dropout, rows))
+            self._activate(block, z, rows)
             inputs = z
         assert inputs is not None
         return inputs.squeeze(1)
+
+    def _activate(self, block: Folded, z: Tensor, rows: slice) -> None:
+        """Turn products into a block's outputs, in place."""
+        bias = block.bias
+        if block.early and block.dropout:
+            self.kernels.activate(z.numpy(), bias.numpy(), IDENTITY)
+            self._pass((z, self.none, z), self._drawn(*block.dropout, rows))
+            bias = torch.zeros_like(bias)
+        self.kernels.activate(z.numpy(), bias.numpy(), block.activation)
+        if block.scaled:
+            scale, shift = block.scaled
+            z.mul_(scale.unsqueeze(-1)).add_(shift.unsqueeze(-1))
+        if block.dropout and not block.early:
+            self._pass((z, self.none, z), self._drawn(*block.dropout, rows))
 
     def _folded(self, seen: tuple[Tensor, Tensor] | None) -> list[Folded]:
         """Write all that is linear in evaluation mode into the part's linear layers."""
@@ -265,18 +279,21 @@ class Fused:
                 bias = bias + (weight * scaled[1].unsqueeze(1)).sum(-1)
                 weight = weight * scaled[0].unsqueeze(1)
             scaled = None
+            if block.dropout and block.early and (kept := self._kept_share(block.dropout, None)):
+                weight, bias = weight * kept[0].unsqueeze(-1), bias * kept[0]
             if block.batch_norm is not None and block.norm == BEFORE:
                 factor, added = _scaled(block.batch_norm, self.part)
                 weight, bias = weight * factor.unsqueeze(-1), bias * factor + added
             elif block.batch_norm is not None:
                 scaled = _scaled(block.batch_norm, self.part)
+            own = Folded(weight, bias, block.activation, early=block.early)
+            found.append(own)
             if self._drops(block.dropout):
-                found.append(Folded(weight, bias, block.activation, block.dropout, scaled))
-                scaled = None
-                continue
-            if block.dropout:
+                own.dropout = block.dropout
+                if not block.early:
+                    own.scaled, scaled = scaled, None
+            elif block.dropout and not block.early:
                 scaled = self._kept_share(block.dropout, scaled)
-            found.append(Folded(weight, bias, block.activation))
         return found
 
     def _drops(self, dropout: tuple[str, Dropout] | None) -> bool:
@@ -370,7 +387,9 @@ class Fused:
     ) -> None:  # fmt: skip
         """Turn products into outputs: all that follows them in a block, or dropout alone."""
         rows = kept[0].shape[-1]
-        norm, activation = (block.norm, block.activation) if block else (NONE, IDENTITY)
+        norm, activation, early = NONE, IDENTITY, False
+        if block:
+            norm, activation, early = block.norm, block.activation, block.early
         if norm != NONE and rows < 2:
             raise ValueError(
                 "batch normalization needs at least 2 rows in a training batch, got "
@@ -381,7 +400,7 @@ class Fused:
         self.kernels.forward(
             *(array.numpy() for array in kept), self._of(bias).numpy(), norm, gamma.numpy(),
             beta.numpy(), eps, mean.numpy(), variance.numpy(), activation,
-            *(drawn or self._undrawn()),
+            *(drawn or self._undrawn()), early,
         )  # fmt: skip
         if layer is not None:
             layer.running_mean[self.part].lerp_(mean, layer.momentum)
@@ -397,7 +416,7 @@ class Fused:
         z, middle, out = (kept.numpy() for kept in self.kept[index])
         self.kernels.backward(
             gradient.numpy(), z, middle, out, block.norm, gamma.numpy(), eps, mean.numpy(),
-            variance.numpy(), block.activation, *(drawn or self._undrawn()),
+            variance.numpy(), block.activation, *(drawn or self._undrawn()), block.early,
             self._gradient(block.linear.bias).numpy(), of_weight.numpy(), of_shift.numpy(),
         )  # fmt: skip
 
@@ -466,6 +485,7 @@ class Folded:
         activation: its number.
         dropout: name and layer where units are dropped all the same.
         scaled: what comes between activation and dropout then.
+        early: whether dropout stands before the activation.
     """
 
     weight: Tensor
@@ -473,6 +493,7 @@ class Folded:
     activation: int
     dropout: tuple[str, Dropout] | None = None
     scaled: Scaled | None = None
+    early: bool = False
 
 
 def _scaled(layer: BatchNorm, part: slice) -> Scaled:

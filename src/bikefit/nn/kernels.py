@@ -222,12 +222,12 @@ def _multiply(row, by):  # type: ignore[no-untyped-def]
 @compiled
 def forward(  # type: ignore[no-untyped-def]
     z, middle, out, bias, norm, weight, shift, eps, mean, variance, activation,
-    noise, position, threshold, scale,
+    noise, position, threshold, scale, early,
 ):  # fmt: skip
     """Turn products into a block's outputs: bias, batch norm, activation, dropout.
 
     Every activation but ReLU and the identity leaves its slope where its inputs were, and
-    dropout after it has part in the slope. ReLU tells its slope by its output.
+    dropout beside it has part in the slope. ReLU tells its slope by its output.
 
     Args:
         z: products ``(M, E, B)``. What comes first, batch norm or the activation, is given them
@@ -247,9 +247,11 @@ def forward(  # type: ignore[no-untyped-def]
         position: which noise each member uses, ``(M,)``.
         threshold: below which noise a member drops, ``(M,)``.
         scale: what a member multiplies the rest by, ``(M,)``.
+        early: whether dropout stands before the activation; batch norm is then not BEFORE.
     """
     zero = z.dtype.type(0)
     sloping = activation > RELU
+    dropping = noise.size > 0
     for m in range(z.shape[0]):
         for e in range(z.shape[1]):
             row, last = z[m, e], out[m, e]
@@ -263,25 +265,30 @@ def forward(  # type: ignore[no-untyped-def]
                     row, slope, weight[m, e], shift[m, e], eps, zero
                 )
                 b = zero
+            if dropping and early:
+                if bias.size:
+                    _activate(row, b, IDENTITY)
+                    b = zero
+                _drop(row, noise[position[m], e], threshold[m], scale[m], zero)
             active = middle[m, e] if sloping and norm == AFTER else last
             if sloping:
                 _activate_with_slope(slope, b, active, activation)
+                if dropping and (early or norm != AFTER):
+                    _drop(slope, noise[position[m], e], threshold[m], scale[m], zero)
             elif activation == RELU or (norm != BEFORE and bias.size):
                 _activate(slope, b, activation)
             if norm == AFTER:
                 mean[m, e], variance[m, e] = _normalize(
                     active if sloping else row, last, weight[m, e], shift[m, e], eps, zero
                 )
-            if noise.size:
+            if dropping and not early:
                 _drop(last, noise[position[m], e], threshold[m], scale[m], zero)
-                if sloping and norm != AFTER:
-                    _drop(slope, noise[position[m], e], threshold[m], scale[m], zero)
 
 
 @compiled
 def backward(  # type: ignore[no-untyped-def]
     gradient, z, middle, out, norm, weight, eps, mean, variance, activation,
-    noise, position, threshold, scale, of_bias, of_weight, of_shift,
+    noise, position, threshold, scale, early, of_bias, of_weight, of_shift,
 ):  # fmt: skip
     """Turn the gradient of a block's outputs into that of its products, in place.
 
@@ -292,6 +299,7 @@ def backward(  # type: ignore[no-untyped-def]
     zero = z.dtype.type(0)
     one = z.dtype.type(1)
     sloping = activation > RELU
+    dropping = noise.size > 0
     for m in range(z.shape[0]):
         for e in range(z.shape[1]):
             g, row = gradient[m, e], z[m, e]
@@ -299,8 +307,8 @@ def backward(  # type: ignore[no-untyped-def]
                 _multiply(g, middle[m, e] if norm == BEFORE else row)
             elif activation == RELU and norm != AFTER:
                 # an output above zero was neither dropped nor cut off
-                _mask(g, out[m, e], scale[m] if noise.size else one, zero)
-            elif noise.size:
+                _mask(g, out[m, e], scale[m] if dropping else one, zero)
+            elif dropping and not early:
                 _drop(g, noise[position[m], e], threshold[m], scale[m], zero)
             if norm != NONE:
                 inverse = one / np.sqrt(variance[m, e] + eps)
@@ -311,7 +319,7 @@ def backward(  # type: ignore[no-untyped-def]
                 if sloping and norm == AFTER:
                     _multiply(g, row)
                 elif activation == RELU and norm == AFTER:
-                    _mask(g, row, one, zero)
+                    _mask(g, row, scale[m] if dropping and early else one, zero)
             if of_bias.size:
                 of_bias[m, e] = _sum(g, zero)
 
@@ -367,11 +375,11 @@ def prepare() -> None:
     eps = np.float32(1)
     forward(
         block, block, block.copy(), matrix, BEFORE, matrix, matrix, eps, matrix, matrix, RELU,
-        *noise,
+        *noise, False,
     )  # fmt: skip
     backward(
-        block, block, block, block, BEFORE, matrix, eps, matrix, matrix, RELU, *noise, matrix,
-        matrix, matrix,
+        block, block, block, block, BEFORE, matrix, eps, matrix, matrix, RELU, *noise, False,
+        matrix, matrix, matrix,
     )  # fmt: skip
     activate(block, matrix, RELU)
     one_unit(block, matrix, unit, line)
