@@ -14,6 +14,7 @@ from matplotlib.patches import Rectangle
 from bikefit.comparison import curves, mistakes, weights
 from bikefit.comparison.figures import ROLES, svg
 from bikefit.comparison.ranking import comparison, rank
+from bikefit.comparison.verdicts import with_verdicts
 
 Run = Callable[..., dict[str, Any]]
 
@@ -122,6 +123,30 @@ def test_what_lies_within_the_noise_is_not_shaded(run: Run) -> None:
     found = regions(curves.flexibility(series).axes[0])
     assert found["underfitting"][0] == pytest.approx(10**-0.5)
     assert "within the noise of it: 0.1" in curves.flexibility_sentence(series)
+
+
+def test_where_a_path_tells_nothing_it_shows_the_verdict(run: Run) -> None:
+    """Dropout of 0.3 is within the noise of 0.5, but clearly worse than another method."""
+    losses = {0.0: (0.7, 4.7), 0.3: (1.4, 3.58), 0.5: (1.9, 3.4), 0.6: (2.3, 3.42), 0.7: (2.9, 3.8)}
+    path = along(run, "regularization.dropout", losses)
+    path["method"] = [f"dropout p={p:g}" for p in path["regularization.dropout"]]
+    uncertain = path["regularization.dropout"] == 0.3
+    path.loc[uncertain, "best/val/loss"] = [3.4, 3.6, 3.76]
+    best = along(run, "regularization.l2", {0.1: (2.5, 3.0)}).assign(method="l2 λ=0.1")
+    runs = pd.concat([path, best], ignore_index=True)
+    given = with_verdicts(rank(runs), runs).set_index("configuration")["verdict"]
+    assert given.filter(like="p=0.3").tolist() == ["overfitting"]
+    assert "overfitting" not in given.filter(like="p=0.5").tolist()
+    series = only(runs)
+    assert series.table["side"].tolist() == [
+        "overfitting",
+        "overfitting",
+        "",
+        "",
+        "underfitting",
+    ]
+    alone = only(path).table["side"].tolist()
+    assert alone == ["overfitting", "", "", "", "underfitting"]
 
 
 def test_a_minimum_at_the_edge_asks_for_more(run: Run) -> None:

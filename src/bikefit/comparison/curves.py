@@ -204,7 +204,7 @@ def flexibility(series: Series) -> Figure:
 
     The band is ± a standard deviation over seeds or folds. Shaded are the values from which a step
     towards more flexibility (underfitting) or less (overfitting) clearly lowers the validation
-    loss: the evidence that verdicts rest on.
+    loss, and those with such a verdict that the curve does not speak against.
     """
     with panel() as axes:
         _flexibility(axes, series)
@@ -309,7 +309,7 @@ def _value_ticks(axes: Axes, places: np.ndarray, values: pd.Series, logarithmic:
 def _regions(
     axes: Axes, series: Series, places: np.ndarray, logarithmic: bool, mirrored: bool
 ) -> None:
-    """Shade the values of which the path says that more, or less, flexibility is better."""
+    """Shade the values from which more, or less, flexibility is better (:func:`verdicts.along`)."""
     table = series.table
     best = places[int(table[f"val_{measure(table)}"].to_numpy().argmin())]
     axes.axvline(best, color=ROLES["winner"], linewidth=1, linestyle=":", zorder=1)

@@ -26,6 +26,7 @@ from bikefit.data.checks import Section, explain
 UNDERFITTING, OVERFITTING, GOOD_FIT = "underfitting", "overfitting", "good fit"
 UNDECIDED = "undecided"
 VERDICTS = (GOOD_FIT, UNDERFITTING, OVERFITTING, UNDECIDED)
+SIDES = {+1: UNDERFITTING, -1: OVERFITTING}  # where more, or less, flexibility would help
 THRESHOLDS = File("conf/verdicts.yaml")
 
 MORE_FLEXIBLE = "more flexible: a larger network, weaker regularization"
@@ -201,10 +202,11 @@ def along(
 
     Returns:
         A table for each path, its configurations as index. ``side``: "underfitting" where more
-        flexible is clearly better, "overfitting" where less is, the one that helps more where
-        both are, and "" where neither is; ``difference_se``: standard error of what it is behind
-        the lowest of the path; ``within_noise``: whether noise alone may make that, NA for the
-        lowest itself.
+        flexible is clearly better on it, "overfitting" where less is, the one that helps more
+        where both are; where neither is, the verdict if it is one of these and the path does not
+        speak against it, else ""; ``difference_se``: standard error of what it is behind the
+        lowest of the path; ``within_noise``: whether noise alone may make that, NA for the lowest
+        itself.
     """
     t = thresholds or Thresholds()
     groups = list(_groups(_observe(runs), runs, t))
@@ -216,26 +218,37 @@ def _along(path: Path, groups: Sequence[Group], t: Thresholds) -> pd.DataFrame:
     rows: dict[str, tuple[str, float, bool | None]] = {}
     # Shares of the training rows are groups of their own, all validated on the same rows.
     cases = {
-        name: case
+        name: (case, group.sweep)
         for group in groups
         for name, case in group.configurations.items()
         if name in path.configurations
     }
-    best = min(cases.values(), key=lambda case: case.val, default=None)
-    for name, case in cases.items():
+    best = min((case for case, _ in cases.values()), key=lambda case: case.val, default=None)
+    for name, (case, sweep) in cases.items():
         assert best is not None
-        clear = [e for e in case.evidence if e.path == path and e.clear(t.clear, t.confidence)]
-        side = max(clear, key=lambda e: e.gain.value).side if clear else 0
-        if side > 0 and (path.trains_on or case.unfinished > t.unfinished):
-            side = 0  # optimization that was not finished is no underfitting
         behind = difference(case.sample, best.sample, _level(best.train, best.val))
         rows[name] = (
-            {0: "", 1: UNDERFITTING, -1: OVERFITTING}[side],
+            _side(case, path, sweep, t),
             math.nan if case is best else behind.error,
             None if case is best else not behind.beyond(t.confidence),
         )
     table = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
     return table.astype({"within_noise": "boolean"})
+
+
+def _side(case: Case, path: Path, sweep: Sweep, t: Thresholds) -> str:
+    """The side on which a path shows a case: what it tells itself, else the verdict."""
+    own = replace(case, evidence=tuple(e for e in case.evidence if e.path == path))
+    clear = [e for e in own.evidence if e.clear(t.clear, t.confidence)]
+    if clear:
+        side = max(clear, key=lambda e: e.gain.value).side
+    else:
+        verdict = judge(case, sweep, t).verdict
+        side = next((one for one, name in SIDES.items() if name == verdict), 0)
+        side = 0 if own.against(side, t.clear) else side
+    if side > 0 and (path.trains_on or case.unfinished > t.unfinished):
+        side = 0  # optimization that was not finished is no underfitting
+    return SIDES.get(side, "")
 
 
 def with_verdicts(
