@@ -101,6 +101,12 @@ class NetworkSettings(Section):
             raise ValueError(f"linear has no hidden layers, got hidden={list(self.hidden)}")
         return self
 
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Units of each linear layer, the output's included; of a list, as far as it says them."""
+        given = [layer.args.get("out_features") for layer in self.layers or ()]
+        return (*self.hidden, *(width for width in given[:-1] if isinstance(width, int)), 1)
+
 
 class LayerStrengths(Section):
     """Strengths of one layer, which take the place of the general ones."""

@@ -53,6 +53,16 @@ def test_large_groups_are_cut_by_size_and_for_all_processes(workplace: Path) -> 
     assert [{t.member.settings.seed for t in stack} for stack in halves] == [{0}, {1}]
 
 
+@pytest.mark.parametrize("wide", [["network.hidden=[64]"], ["network=custom"]])
+def test_what_costs_more_than_a_share_is_cut_whatever_stands_beside_it(
+    workplace: Path, wide: list[str]
+) -> None:
+    found = [job("network.hidden=[2]"), *(job(*wide, f"seed={seed}") for seed in range(6))]
+    found.append(job("network.hidden=[3]"))
+    assert [len(s) for s in make_stacks(tasks(*found), processes=2)] == [3, 3, 1, 1]
+    assert [len(s) for s in make_stacks(tasks(*found), processes=1)] == [6, 1, 1]
+
+
 def test_small_networks_train_in_larger_stacks(workplace: Path) -> None:
     def sizes(*overrides: str) -> list[int]:
         found = [job(*overrides, f"regularization.l2={v}") for v in range(48)]

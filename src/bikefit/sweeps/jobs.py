@@ -269,7 +269,7 @@ def _trained(job: Job) -> list[str]:
 def make_stacks(
     tasks: Sequence[Task], processes: int, stack_size: int | None = None
 ) -> list[list[Task]]:
-    """Group members that can train as one, and cut the groups so that all processes have work.
+    """Group members that can train as one, and cut groups that are more than a process's share.
 
     Members that share seed and fold stay together where that is possible: they read the same
     rows and the same noise, which then is fetched once.
@@ -279,11 +279,12 @@ def make_stacks(
         own = f" {task.job} {task.index}" if task.alone else ""
         groups.setdefault(stack_key(task.member) + own, []).append(task)
     stacks = []
+    total = sum(map(_cost, groups.values()))
     for group in groups.values():
         group.sort(key=lambda t: (t.member.settings.seed, t.member.fold or 0, t.job))
-        share = -(-len(group) // processes) if len(groups) < processes else len(group)
         size = stack_size or _members_at_once(group[0].member.settings)
-        count = -(-len(group) // max(1, min(size, share)))
+        shares = -(-_cost(group) * processes // total)
+        count = min(len(group), max(shares, -(-len(group) // size)))
         stacks += [list(part) for part in np.array_split(np.array(group, dtype=object), count)]
     return sorted(stacks, key=_cost, reverse=True)  # the longest first: processes end together
 
@@ -299,14 +300,13 @@ def _members_at_once(settings: Settings) -> int:
     accelerator = settings.trainer.accelerator
     if accelerator == "gpu" or gpus(accelerator):  # the first may be on other machines than this
         return ON_GPU
-    activations = 4 * settings.training.batch_size * max(settings.network.hidden, default=1)
+    activations = 4 * settings.training.batch_size * max(settings.network.widths)
     return min(MOST, max(FEWEST, ACTIVATIONS // activations))
 
 
 def _cost(stack: Sequence[Task]) -> int:
     settings = stack[0].member.settings
-    widths = (64, *settings.network.hidden, 1)
-    products = sum(a * b for a, b in pairwise(widths))
+    products = sum(a * b for a, b in pairwise((64, *settings.network.widths)))
     return products * settings.training.epochs * len(stack)
 
 
