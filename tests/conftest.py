@@ -7,19 +7,23 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import yaml
-from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig, OmegaConf
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 import bikefit.train  # noqa: F401  (registers what the config needs)
 from bikefit import tracking
 from bikefit.config import Settings, parse
 from bikefit.data import clean, featurize
+from hydra_plugins.stack_launcher.composing import Composer
 from synthetic import raw_hours
 
 ROOT = Path(__file__).parents[1]
@@ -99,9 +103,18 @@ def make_settings(*overrides: str) -> Settings:
 
 
 def compose_config(*overrides: str) -> DictConfig:
-    """Compose a config as the shell does."""
+    """Compose a config as a sweep does from the shell, a tenth of a second sooner than anew."""
+    config = _composer().compose(overrides)
+    with open_dict(config):
+        del config["hydra"]
+    return config
+
+
+@cache
+def _composer() -> Composer:
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return compose("train", list(overrides))
+        loader = GlobalHydra.instance().config_loader()
+        return Composer(loader, loader.load_configuration("train", [], RunMode.MULTIRUN))
 
 
 @pytest.fixture(scope="session")
