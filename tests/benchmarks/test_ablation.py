@@ -17,16 +17,18 @@ from benchmarks import ablation, champion
 def test_each_variant_differs_from_the_winner_in_one_part(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     of = ablation.variants()
-    winner = of[ablation.EVERYTHING]
-    assert winner.settings().regularization.l2 == 0.1
-    assert winner.settings().network.hidden == (128, 128)
-    made = {(tuple(one.columns().names), one.settings().model_dump_json()) for one in of.values()}
+    settings = {name: one.settings() for name, one in of.items()}
+    columns = {name: one.columns() for name, one in of.items()}
+    winner = settings[ablation.EVERYTHING]
+    assert winner.regularization.l2 == 0.1
+    assert winner.network.hidden == (128, 128)
+    made = {(tuple(columns[name].names), settings[name].model_dump_json()) for name in of}
     assert len(made) == len(of)
-    same_columns = {n for n, one in of.items() if one.columns() == winner.columns()}
-    same_network = {n for n, one in of.items() if one.settings() == winner.settings()}
+    same_columns = {n for n in of if columns[n] == columns[ablation.EVERYTHING]}
+    same_network = {n for n in of if settings[n] == winner}
     assert same_columns & same_network == {ablation.EVERYTHING}
     assert same_columns | same_network == set(of)  # nothing changes both
-    assert of["no regularization"].settings().regularization.l2 == 0
+    assert settings["no regularization"].regularization.l2 == 0
 
 
 def test_what_is_left_out_is_measured_against_the_winner(
