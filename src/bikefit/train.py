@@ -69,9 +69,6 @@ def together(
             from bikefit.sweeps.cluster import connect
             from bikefit.sweeps.command import run_sweep
 
-            if processes == 1 and backend == "loky":
-                import bikefit.training.fit  # noqa: F401  (it trains in this process)
-
         with connect(backend, address, options, processes) as engine:
             results = run_sweep(settings, labels, command, processes, stack_size, engine)
     except EXPECTED as error:
