@@ -239,9 +239,8 @@ def _along(path: Path, groups: Sequence[Group], t: Thresholds) -> pd.DataFrame:
 def _side(case: Case, path: Path, sweep: Sweep, t: Thresholds) -> str:
     """The side on which a path shows a case: what it tells itself, else the verdict."""
     own = replace(case, evidence=tuple(e for e in case.evidence if e.path == path))
-    clear = [e for e in own.evidence if e.clear(t.clear, t.confidence)]
-    if clear:
-        side = max(clear, key=lambda e: e.gain.value).side
+    if clear := _clear(own, t):
+        side = clear[0].side
     else:
         verdict = judge(case, sweep, t).verdict
         side = next((one for one, name in SIDES.items() if name == verdict), 0)
@@ -393,20 +392,25 @@ def _no_better_than_constant(case: Case, sweep: Sweep, t: Thresholds) -> Verdict
     return Verdict(UNDECIDED, f"{reason}, and no run of this sweep is", decide)
 
 
+def _clear(case: Case, t: Thresholds) -> list[Evidence]:
+    """The evidence that is more than noise, the largest gain first."""
+    found = (e for e in case.evidence if e.clear(t.clear, t.confidence))
+    return sorted(found, key=lambda e: e.gain.value, reverse=True)
+
+
 def _on_its_paths(case: Case, sweep: Sweep, t: Thresholds) -> Verdict | None:
     """The most direct evidence: a neighbour that differs in one setting alone is better."""
-    clear = [e for e in case.evidence if e.clear(t.clear, t.confidence)]
+    clear = _clear(case, t)
     if not clear:
         return None
-    told = max(clear, key=lambda e: e.gain.value)
+    told = clear[0]
     low = told.loss - told.gain.value
     reason = (
         f"validation loss falls from {number(told.loss, low)} to {number(low, low)} when "
         f"the {told.path.label} goes from {told.start:g} to {told.end:g}"
     )
-    against = [e for e in clear if e.side != told.side]
-    if against:
-        other = max(against, key=lambda e: e.gain.value)
+    other = next((e for e in clear if e.side != told.side), None)
+    if other:
         reason += (
             f", more than the {number(other.gain.value, low)} that it falls when "
             f"the {other.path.label} goes to {other.end:g}"
