@@ -82,6 +82,16 @@ def assert_equal(one: Stack, two: Stack) -> None:
         torch.testing.assert_close(two.stacked_buffers()[name], buffer, msg=name)
 
 
+def assert_alike(one: Stack, two: Stack, streams: list[int], skip: tuple[str, ...] = ()) -> None:
+    """One goes the plain way, two the quick one; of each stream its members read the rows."""
+    x, slope = rows_of(max(streams) + 1)
+    noise = noise_of(one, SEEDS, skip)
+    expected = plain(one, x, streams, noise, slope)
+    torch.testing.assert_close(quick(two, x, streams, noise, slope), expected)
+    assert_equal(one, two)
+    assert_evaluates_alike(one)
+
+
 def assert_evaluates_alike(stack: Stack) -> None:
     """On rows that each member sees through its own shift and scale."""
     fused = fuse(stack)
@@ -109,12 +119,7 @@ def test_values_gradients_and_averages_are_those_of_the_plain_layers(
     activation: str, norm: str, scaling: str
 ) -> None:
     one, two = (make(activation, norm, scaling=scaling) for _ in range(2))
-    (x, slope), streams = rows_of(2), [0, 0, 1]
-    noise = noise_of(one, SEEDS, skip=("input.dropout",))
-    expected = plain(one, x, streams, noise, slope)
-    torch.testing.assert_close(quick(two, x, streams, noise, slope), expected)
-    assert_equal(one, two)
-    assert_evaluates_alike(one)
+    assert_alike(one, two, [0, 0, 1], skip=("input.dropout",))
 
 
 @pytest.mark.parametrize(
@@ -123,12 +128,7 @@ def test_values_gradients_and_averages_are_those_of_the_plain_layers(
 )
 def test_dropout_may_stand_before_the_activation(activation: str, norm: str, scaling: str) -> None:
     one, two = (make(activation, norm, scaling=scaling, early=True) for _ in range(2))
-    (x, slope), streams = rows_of(2), [0, 0, 1]
-    noise = noise_of(one, SEEDS, skip=("input.dropout",))
-    expected = plain(one, x, streams, noise, slope)
-    torch.testing.assert_close(quick(two, x, streams, noise, slope), expected)
-    assert_equal(one, two)
-    assert_evaluates_alike(one)
+    assert_alike(one, two, [0, 0, 1], skip=("input.dropout",))
 
 
 def test_the_lectures_network_takes_the_quick_way() -> None:
@@ -143,12 +143,7 @@ def test_short_networks_and_dropout_of_the_inputs(
     activation: str, hidden: tuple[int, ...], first: float
 ) -> None:
     one, two = (make(activation, hidden=hidden, first=first) for _ in range(2))
-    x, slope = rows_of(1)
-    noise = noise_of(one, SEEDS)
-    expected = plain(one, x, [0, 0, 0], noise, slope)
-    torch.testing.assert_close(quick(two, x, [0, 0, 0], noise, slope), expected)
-    assert_equal(one, two)
-    assert_evaluates_alike(one)
+    assert_alike(one, two, [0, 0, 0])
 
 
 @pytest.mark.parametrize("activation", [name for name in ACTIVATIONS if name != "identity"])
