@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
-import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +12,7 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
+import commands
 import servers
 import stores
 from bikefit import move, tracking
@@ -68,10 +67,7 @@ def server() -> Iterator[str]:
 def test_sixteen_processes_log_at_once(server: str, tmp_path: Path) -> None:
     path = os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests")])
     given = os.environ | {"MLFLOW_TRACKING_URI": server, "PYTHONPATH": path}
-    done = subprocess.run(
-        [sys.executable, "-c", WRITE, str(WRITERS), str(RUNS)], cwd=tmp_path, env=given,
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    done = commands.run("-c", WRITE, str(WRITERS), str(RUNS), cwd=tmp_path, env=given)
     assert done.returncode == 0, done.stderr
     written = re.findall("^wrote (.+)$", done.stdout, re.MULTILINE)
     assert len(set(written)) == WRITERS * RUNS

@@ -11,6 +11,7 @@ import joblib
 import pytest
 import yaml
 
+import commands
 from bikefit import tracking
 
 pytestmark = pytest.mark.process
@@ -19,8 +20,7 @@ QUICK = ["network.hidden=[4]", "training.epochs=2", "training.batch_size=64"]
 
 
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "bikefit.train", *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    return commands.run("-m", "bikefit.train", *arguments, cwd=folder)
 
 
 def test_help_names_groups_and_keys_and_loads_nothing_heavy(tmp_path: Path) -> None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import csv
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+import commands
 from bikefit import tracking
 
 SMALL = (
@@ -21,10 +20,8 @@ SMALL = (
 
 def tune(*overrides: str, status: int = 0) -> str:
     """Search in a process of its own and return what it said."""
-    done = subprocess.run(
-        [sys.executable, "-m", "bikefit.train", "-m", *SMALL, *overrides],
-        capture_output=True, text=True, check=False, env={**os.environ, "COLUMNS": "200"},
-    )  # fmt: skip
+    words = ("-m", "bikefit.train", "-m", *SMALL, *overrides)
+    done = commands.run(*words, env={**os.environ, "COLUMNS": "200"})
     assert done.returncode == status, done.stderr
     return done.stdout + done.stderr
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+import commands
 from conftest import ROOT
 
 SWEEP = [
@@ -47,8 +46,7 @@ def table(workplace: Path) -> Iterator[pd.DataFrame]:
     """What the commands leave of a small sweep with a path of widths and one of l2."""
     (workplace / "conf").symlink_to(ROOT / "conf")
     for module, arguments in (("train", ["-m", *SWEEP]), ("compare", ["--reports", "reports"])):
-        command = [sys.executable, "-m", f"bikefit.{module}", *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = commands.run("-m", f"bikefit.{module}", *arguments)
         assert done.returncode == 0, done.stdout + done.stderr
     yield pd.read_csv("reports/comparison.csv")
 

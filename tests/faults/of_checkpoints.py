@@ -14,7 +14,8 @@ from faults import fault
 from faults.of_sweeps import ALONE, LONG, SMALL, TWO, Sweep, finished, lost, states
 from faults.places import fill, project, small_disk
 
-LONGER = [SMALL, "training.epochs=400", "seed=0,1,2,3", "regularization.dropout=0.2"]
+EPOCHS = 200
+LONGER = [SMALL, f"training.epochs={EPOCHS}", "seed=0,1,2,3", "regularization.dropout=0.2"]
 EVERY_EPOCH = {"BIKEFIT_CHECKPOINT": "0"}
 
 
@@ -30,7 +31,7 @@ def _wait(sweep: Sweep, ready: Callable[[], bool]) -> None:
 
 
 def _at_an_epoch(sweep: Sweep, folder: Path, draw: random.Random) -> None:
-    epoch = draw.randrange(1, 380)
+    epoch = draw.randrange(1, EPOCHS - 10)
     _wait(sweep, lambda: max(_epochs(folder).values(), default=0) >= epoch)
 
 
@@ -53,7 +54,7 @@ def _killed_and_resumed(
         sweep.send(signal.SIGKILL)
     sweep.process.wait()
     kept = _epochs(folder)
-    assert all(kept.get(stack, 400) >= epoch for stack, epoch in known.items()), (known, kept)
+    assert all(kept.get(stack, EPOCHS) >= epoch for stack, epoch in known.items()), (known, kept)
     begun = [epoch for epoch in kept.values() if epoch]
     again = Sweep(folder, processes, *LONGER, **EVERY_EPOCH)
     assert again.end() == 0, again.said()
@@ -92,8 +93,7 @@ def kill_a_worker(folder: Path, draw: random.Random) -> int:
     project(folder)
     sweep = Sweep(folder, TWO, *LONGER, **EVERY_EPOCH)
     _at_an_epoch(sweep, folder, draw)
-    if workers := sweep.workers() if sweep.process.poll() is None else []:
-        draw.choice(workers).kill()
+    sweep.kill_worker(draw)
     assert sweep.end() == 0, sweep.said()
     assert not _epochs(folder), "checkpoints are left over"
     return lost(folder, TWO, *LONGER, tolerance=0.0)

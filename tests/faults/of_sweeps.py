@@ -13,7 +13,7 @@ import time
 import weakref
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import chdir, closing, contextmanager
+from contextlib import chdir, closing, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkstemp
@@ -22,6 +22,7 @@ from urllib.request import urlopen
 
 import psutil
 
+import commands
 from bikefit import tracking
 from faults import fault
 from faults.places import environment, fill, project, python, small_disk, some
@@ -52,10 +53,9 @@ class Sweep:
         self.output = Path(name)
         weakref.finalize(self, self.output.unlink, missing_ok=True)
         self.started = time.monotonic()
-        self.process = subprocess.Popen(
-            [sys.executable, *TRAIN, *overrides], cwd=folder, env=environment() | variables,
-            stdout=descriptor, stderr=subprocess.STDOUT, start_new_session=True,
-        )  # fmt: skip
+        self.process = commands.start(
+            [*TRAIN, *overrides], folder, environment() | variables, stdout=descriptor
+        )
         os.close(descriptor)
 
     def said(self) -> str:
@@ -73,13 +73,25 @@ class Sweep:
             time.sleep(0.05)
 
     def workers(self) -> list[psutil.Process]:
-        """Its worker processes."""
-        children = psutil.Process(self.process.pid).children(recursive=True)
-        return [child for child in children if "LokyProcess" in " ".join(child.cmdline())]
+        """Its worker processes, which are forked from a server."""
+        with suppress(psutil.NoSuchProcess):
+            servers = psutil.Process(self.process.pid).children()
+            return [worker for server in servers for worker in server.children()]
+        return []
+
+    def kill_worker(self, draw: random.Random) -> None:
+        """Kill one of its workers, as soon as there is one."""
+        while not (workers := self.workers()):
+            assert self.process.poll() is None, (
+                f"it ended before a worker was killed: {self.said()}"
+            )
+            time.sleep(0.01)
+        draw.choice(workers).kill()
 
     def send(self, number: int) -> None:
         """Send a signal to the whole group."""
-        os.killpg(self.process.pid, number)
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, number)
 
     def end(self) -> int:
         """Wait for the end; the exit status."""
@@ -175,7 +187,7 @@ def kill(folder: Path, draw: random.Random) -> int:
         sweep = Sweep(folder, *CROSSED)
         time.sleep(draw.uniform(0.2, 1) * seconds)
         if draw.random() < 0.3:
-            workers = sweep.workers() if sweep.process.poll() is None else []
+            workers = sweep.workers()
             sweep.process.kill()
             _, alive = psutil.wait_procs(workers, timeout=30)
             busy = [worker for worker in alive if worker.cpu_percent(0.5) > 20]
@@ -202,10 +214,10 @@ def kill_worker(folder: Path, draw: random.Random) -> int:
     project(folder)
     sweep = Sweep(folder, *SIMPLE)
     sweep.until("members in")
-    time.sleep(draw.uniform(0, 5))
-    if workers := sweep.workers():
-        draw.choice(workers).kill()
+    time.sleep(draw.uniform(0, 0.5))
+    sweep.kill_worker(draw)
     assert sweep.end() == 0, sweep.said()
+    assert "a worker process was killed" in sweep.said(), sweep.said()
     assert states(folder) == {"FINISHED": 5}
     return lost(folder, *SIMPLE)
 
@@ -385,10 +397,7 @@ def server_away(folder: Path, draw: random.Random) -> int:
         assert "`python -m bikefit.send` sends them" in sweep.said(), sweep.said()
         with serving(folder, port) as server:
             server.ready()
-            sent = subprocess.run(
-                [sys.executable, "-m", "bikefit.send"], cwd=folder, check=False,
-                env=environment() | variables, capture_output=True, text=True,
-            )  # fmt: skip
+            sent = commands.run("-m", "bikefit.send", cwd=folder, env=environment() | variables)
         assert sent.returncode == 0, sent.stderr
         assert sent.stdout.endswith(" 0 left\n"), sent.stdout
     assert states(folder) == {"FINISHED": 5}, states(folder)

@@ -6,7 +6,6 @@ import os
 import random
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import chdir, contextmanager, redirect_stdout, suppress
 from functools import cache
@@ -16,6 +15,7 @@ from tempfile import mkdtemp
 
 import yaml
 
+import commands
 from bikefit.data import clean, featurize
 from faults import ImpossibleError
 from synthetic import raw_hours
@@ -57,10 +57,7 @@ def project(folder: Path) -> Path:
 
 def python(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run Python with our code in a folder."""
-    return subprocess.run(
-        [sys.executable, *arguments], cwd=folder, env=environment(), capture_output=True,
-        text=True, check=False,
-    )  # fmt: skip
+    return commands.run(*arguments, cwd=folder, env=environment())
 
 
 def environment() -> dict[str, str]:

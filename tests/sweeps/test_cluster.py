@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +18,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 import clusters
+import commands
 import slurm
 from bikefit import tracking
 from bikefit.config import ConfigError
@@ -389,10 +389,10 @@ def test_epochs_come_from_machines_that_share_no_folder(
 @pytest.mark.slow
 def test_the_command_runs_a_sweep_on_another_engine(workplace: Path) -> None:
     pytest.importorskip("submitit", reason="the extra `cluster` is not installed")
-    command = [sys.executable, "-m", "bikefit.train", "-m", *QUICK, "seed=0,1",
-               "hydra/launcher=slurm", "hydra.launcher.address=local",
-               "hydra.launcher.options.mem_gb=2"]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = commands.run(
+        "-m", "bikefit.train", "-m", *QUICK, "seed=0,1", "hydra/launcher=slurm",
+        "hydra.launcher.address=local", "hydra.launcher.options.mem_gb=2",
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     runs = tracking.read_runs(tracking.latest_sweep())
     assert runs["status"].tolist() == ["FINISHED", "FINISHED"]

@@ -6,7 +6,6 @@ Needs Debian's packages chromium and chromium-driver; skipped only where they ca
 from __future__ import annotations
 
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ import numpy as np
 import pytest
 
 import browsers
+import commands
 from bikefit import tracking, ui
 from bikefit.compare import main
 from bikefit.comparison.conclude import conclude
@@ -220,11 +220,11 @@ def test_points_appear_while_the_run_is_running(site: str, browser: Browser) -> 
     furthest = """return Math.max(0, ...[...document.querySelectorAll('.js-plotly-plot')]
         .flatMap(plot => plot.data ?? []).flatMap(line => [...(line.x ?? [])]))"""
     command = [
-        sys.executable, "-m", "bikefit.train", "-m", "tracking.experiment=live", "seed=0,1",
+        "-m", "bikefit.train", "-m", "tracking.experiment=live", "seed=0,1",
         "network.hidden=[32]", "training.epochs=100000", "hydra.launcher.processes=1",
     ]  # fmt: skip
     with using(site):
-        training = subprocess.Popen(command)
+        training = commands.start(command)
         try:
             sweep = patiently(_live_sweep, lambda: "no sweep has begun")
             browser.open(tracking.view_links(sweep, site)["curves"])
