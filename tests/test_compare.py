@@ -45,6 +45,7 @@ def store(empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     tracking.client.cache_clear()
 
 
+@pytest.mark.slow
 def test_the_latest_sweep_is_printed(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make_sweep()
     latest = make_sweep(shift=1.0)
@@ -56,6 +57,7 @@ def test_the_latest_sweep_is_printed(store: Path, capsys: pytest.CaptureFixture[
     assert not (store / "reports").exists()
 
 
+@pytest.mark.slow
 def test_reports_of_the_recorded_sweep(store: Path) -> None:
     sweep = make_sweep()
     make_sweep(shift=1.0)
@@ -71,6 +73,7 @@ def test_reports_of_the_recorded_sweep(store: Path) -> None:
     assert not list(Path("reports").rglob("*.tmp"))
 
 
+@pytest.mark.slow
 def test_metrics_hold_the_winner_and_the_best_of_each_kind(store: Path) -> None:
     make_sweep()
     assert main(["--reports", "reports"]) == 0
@@ -87,6 +90,7 @@ def test_metrics_hold_the_winner_and_the_best_of_each_kind(store: Path) -> None:
     }
 
 
+@pytest.mark.slow
 def test_plots_have_losses_and_learning_curves(store: Path) -> None:
     make_sweep()
     assert main(["--reports", "reports"]) == 0
@@ -103,6 +107,7 @@ def test_plots_have_losses_and_learning_curves(store: Path) -> None:
     assert curves["most underfitting train"].tolist() == curves["winner train"].tolist()
 
 
+@pytest.mark.slow
 def test_reports_written_twice_are_the_same(store: Path) -> None:
     make_sweep()
     for folder in ("one", "two"):
@@ -111,6 +116,7 @@ def test_reports_written_twice_are_the_same(store: Path) -> None:
         assert file.read_bytes() == Path("two", file.relative_to("one")).read_bytes(), file
 
 
+@pytest.mark.slow
 def test_cross_validation_jobs_are_ranked_with_their_folds(store: Path) -> None:
     sweep = tracking.start_sweep("full", "folds", [])
     one = settings(validation={"name": "kfold", "folds": 2})
@@ -126,6 +132,7 @@ def test_cross_validation_jobs_are_ranked_with_their_folds(store: Path) -> None:
     assert curves["winner validation"].tolist() == [14.0, 10.5, 7.0]
 
 
+@pytest.mark.slow
 def test_two_sweeps_are_compared(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first, second = make_sweep(), make_sweep(shift=-3.0)
     assert main([first, second]) == 0
@@ -134,6 +141,7 @@ def test_two_sweeps_are_compared(store: Path, capsys: pytest.CaptureFixture[str]
     assert "Between the winners, that of the second sweep has the lower validation loss" in out
 
 
+@pytest.mark.slow
 def test_a_sweep_without_a_result_ends_with_its_reason(
     store: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -193,6 +201,7 @@ def test_help_loads_nothing_heavy() -> None:
     assert run.stdout.splitlines()[-1] == "[]"
 
 
+@pytest.mark.slow
 def test_a_document_gets_the_table_between_its_markers(
     store: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -249,6 +258,7 @@ def spread_sweep() -> str:
     return sweep
 
 
+@pytest.mark.slow
 def test_verdicts_become_tags_of_runs_and_counts_of_the_sweep(store: Path) -> None:
     sweep = spread_sweep()
     assert main(["--reports", "reports"]) == 0
@@ -275,6 +285,7 @@ def test_verdicts_become_tags_of_runs_and_counts_of_the_sweep(store: Path) -> No
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_verdict_is_given_anew_with_other_thresholds(
     store: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

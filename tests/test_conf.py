@@ -35,6 +35,7 @@ def test_an_experiment_composes_and_opens_with_its_command(file: Path) -> None:
     assert lines[1] == f"# python -m bikefit.train -m +experiment={file.stem}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", EXPERIMENTS, ids=lambda p: p.stem)
 def test_every_job_of_an_experiment_passes_the_checks(file: Path) -> None:
     sweeper = yaml.safe_load(file.read_text())["hydra"]["sweeper"]

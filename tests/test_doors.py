@@ -36,6 +36,7 @@ def test_a_command_of_the_same_name_leaves_a_door_where_it_is(name: str) -> None
     assert isinstance(getattr(bikefit, name), FunctionType)
 
 
+@pytest.mark.slow
 def test_a_sweep_comes_back_compared(workplace: Path) -> None:
     found = bikefit.sweep([*SMALL, "regularization.dropout=0,0.1,0.3", "seed=0,1"])
     assert found.sweep == tracking.latest_sweep()
@@ -64,6 +65,7 @@ def test_a_wrong_setting_is_raised_in_the_words_of_the_shell(workplace: Path) ->
         bikefit.compare()
 
 
+@pytest.mark.slow
 def test_a_row_that_is_wrong_says_so(refitted: Path) -> None:
     rows = pd.DataFrame({"at": ["2011-02-05T17:00"], "temp": [7], "humidity": [60],
                          "windspeed": [12], "weather": ["sunny"]})  # fmt: skip

@@ -52,6 +52,7 @@ def content(sweep: str) -> tuple[pd.DataFrame, list[pd.DataFrame]]:
     ]
 
 
+@pytest.mark.slow
 def test_all_that_a_sweep_has_is_there(
     sweep: str, other: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -79,6 +80,7 @@ def test_all_that_a_sweep_has_is_there(
     assert tags["mlflow.note.content"] == "it was so"
 
 
+@pytest.mark.slow
 def test_a_move_goes_on_where_it_was_broken_off(
     sweep: str, other: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,6 +14,7 @@ sys.path.insert(0, str(ROOT))
 from benchmarks import ablation, champion
 
 
+@pytest.mark.slow
 def test_each_variant_differs_from_the_winner_in_one_part(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     of = ablation.variants()
@@ -51,6 +52,7 @@ def test_what_is_left_out_is_measured_against_the_winner(
     assert set(ablation.measure("another", champion.Recipe(), 2, 0)) == {"another"}
 
 
+@pytest.mark.slow
 def test_networks_and_trees_are_fitted_on_training_rows(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

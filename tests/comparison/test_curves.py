@@ -149,6 +149,7 @@ def test_where_a_path_tells_nothing_it_shows_the_verdict(run: Run) -> None:
     assert alone == ["overfitting", "", "", "", "underfitting"]
 
 
+@pytest.mark.slow
 def test_a_minimum_at_the_edge_asks_for_more(run: Run) -> None:
     series = only(along(run, "regularization.l2", {k: LAMBDA[k] for k in (0.0, 1e-3, 1e-2)}))
     assert curves.flexibility_sentence(series) == (
@@ -314,6 +315,7 @@ def test_the_path_of_weights_shrinks_along_a_strength() -> None:
     assert "from 1.7 to 0.17" in axes.get_title(loc="left").replace("\n", " ")
 
 
+@pytest.mark.slow
 def test_an_svg_is_the_same_for_the_same_runs(run: Run) -> None:
     series = only(along(run, "regularization.l2", LAMBDA))
     one, other = (svg(curves.flexibility(series)) for _ in range(2))

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytest
 from matplotlib.axes import Axes
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
@@ -50,6 +51,7 @@ def test_those_within_noise_are_bold(sweep: pd.DataFrame) -> None:
     assert [label.get_fontweight() for label in labels[:4]] == ["bold", "bold", "bold", "normal"]
 
 
+@pytest.mark.slow
 def test_the_plane_has_a_point_each_and_its_seeds(sweep: pd.DataFrame) -> None:
     plane = panels(draw(sweep))["plane"]
     ranking = rank(sweep)
@@ -65,6 +67,7 @@ def test_the_plane_has_a_point_each_and_its_seeds(sweep: pd.DataFrame) -> None:
     assert plane.get_ylabel() == "validation loss (half Poisson deviance, bikes/hour)"
 
 
+@pytest.mark.slow
 def test_the_headline_names_the_winner(sweep: pd.DataFrame) -> None:
     assert draw(sweep).get_suptitle() == (
         "Best: l2 λ=0.0001 + dropout p=0.2 · mlp 256×256: "
@@ -72,6 +75,7 @@ def test_the_headline_names_the_winner(sweep: pd.DataFrame) -> None:
     )
 
 
+@pytest.mark.slow
 def test_the_axes_are_logarithmic_only_for_a_wide_range(sweep: pd.DataFrame, run: Run) -> None:
     wide = panels(draw(sweep))
     assert [wide["rows"].get_xscale(), wide["plane"].get_yscale()] == ["log", "log"]
@@ -79,6 +83,7 @@ def test_the_axes_are_logarithmic_only_for_a_wide_range(sweep: pd.DataFrame, run
     assert [narrow["rows"].get_xscale(), narrow["plane"].get_yscale()] == ["linear", "linear"]
 
 
+@pytest.mark.slow
 def test_the_legend_names_kinds_and_networks(sweep: pd.DataFrame) -> None:
     legend = panels(draw(sweep))["legend"]
     texts = {text.get_text() for found in legend.findobj() for text in getattr(found, "texts", [])}
@@ -96,6 +101,7 @@ def test_failed_runs_are_counted_not_drawn(run: Run) -> None:
     assert len(points(panels(figure)["plane"])) == 1
 
 
+@pytest.mark.slow
 def test_a_single_run_is_drawn(run: Run) -> None:
     plane = panels(draw(pd.DataFrame([run()])))["plane"]
     assert points(plane) == [(5.0, 7.0)]
@@ -121,6 +127,7 @@ def test_nothing_finished_is_said(run: Run) -> None:
     assert figure.axes == []
 
 
+@pytest.mark.slow
 def test_the_same_runs_give_the_same_file(sweep: pd.DataFrame, tmp_path: Path) -> None:
     digests = set()
     for name in ("one.png", "two.png"):

@@ -104,6 +104,7 @@ def make_sweep() -> str:
     return sweep
 
 
+@pytest.mark.slow
 def test_it_stands_alone_and_is_light(sweep: str) -> None:
     html = Path("reports/report.html").read_text()
     page = Page(html)
@@ -159,6 +160,7 @@ def test_what_comes_from_runs_is_escaped(sweep: str) -> None:
         assert b"<script" not in base64.b64decode(source.split(",", maxsplit=1)[1])
 
 
+@pytest.mark.slow
 def test_it_is_the_same_for_the_same_runs(sweep: str) -> None:
     assert render(sweep) == Path("reports/report.html").read_text()
 
@@ -172,6 +174,7 @@ def test_verdicts_are_shown_with_their_reasons(sweep: str, page: Page) -> None:
         assert reason in text
 
 
+@pytest.mark.slow
 def test_missing_artifacts_are_said(workplace: Path) -> None:
     sweep = tracking.start_sweep("full", "bare", [])
     add(sweep, settings(), result(2.0, 6.0))
@@ -182,6 +185,7 @@ def test_missing_artifacts_are_said(workplace: Path) -> None:
     assert len(page.alts) == 2  # where it stands, and its learning curve
 
 
+@pytest.mark.slow
 def test_folds_stand_for_a_cross_validated_run(workplace: Path) -> None:
     sweep = tracking.start_sweep("full", "folds", [])
     one, outcome = member(0.3, 0)

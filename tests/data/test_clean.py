@@ -152,6 +152,7 @@ MANGLED = st.text(max_size=12) | st.sampled_from(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(row=st.integers(0, 24), column=st.integers(0, 16), text=MANGLED)
 def test_a_mangled_value_is_read_or_refused(
@@ -244,6 +245,7 @@ def test_rows_come_in_time_order(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(
     st.lists(
@@ -371,6 +373,7 @@ def project(folder: Path, raw: pd.DataFrame) -> None:
     (folder / "params.yaml").write_text((ROOT / "params.yaml").read_text())
 
 
+@pytest.mark.slow
 def test_stage_writes_the_same_bytes_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     project(tmp_path, raw_hours(20).drop(index=[30, 31]))
     monkeypatch.chdir(tmp_path)

@@ -33,6 +33,7 @@ def test_constant_and_hourly_mean() -> None:
     assert baselines.hourly_mean(rows, asked).tolist() == [15, 3, 10]  # never seen: the mean
 
 
+@pytest.mark.slow
 def test_each_is_better_than_the_one_before(parts: dict[str, pd.DataFrame]) -> None:
     target = parts["test"]["rentals"]
     errors = {
@@ -49,6 +50,7 @@ def test_each_is_better_than_the_one_before(parts: dict[str, pd.DataFrame]) -> N
     assert max(trees) < constant
 
 
+@pytest.mark.slow
 def test_the_rentals_of_test_rows_change_nothing(parts: dict[str, pd.DataFrame]) -> None:
     first = predict_all(parts)
     second = predict_all(parts | {"test": parts["test"].assign(rentals=10**6)})
@@ -56,6 +58,7 @@ def test_the_rentals_of_test_rows_change_nothing(parts: dict[str, pd.DataFrame])
         assert np.array_equal(values, second[name]), name
 
 
+@pytest.mark.slow
 def test_what_this_machine_cannot_run_is_left_out(
     parts: dict[str, pd.DataFrame], monkeypatch: pytest.MonkeyPatch
 ) -> None:

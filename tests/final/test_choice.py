@@ -49,6 +49,7 @@ def test_epochs_are_the_mean_of_what_the_seeds_selected(workplace: Path) -> None
     assert plain is None  # every network was regularized
 
 
+@pytest.mark.slow
 def test_one_standard_error_chooses_the_less_flexible(workplace: Path) -> None:
     parent = sweep()
     for seed, val in enumerate((4.0, 4.4)):

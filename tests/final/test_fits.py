@@ -79,6 +79,7 @@ def test_the_ensemble_predicts_what_its_members_predicted_in_training(
     assert not np.allclose(*ensemble.members(day))  # another seed, another network
 
 
+@pytest.mark.slow
 def test_networks_of_several_shapes_keep_their_weights(clean_hours: pd.DataFrame) -> None:
     table = read_table(Path("data/features/full"))
     wide, narrow = make_choice("network.hidden=[6]"), make_choice(seeds=2)

@@ -57,12 +57,14 @@ def test_a_table_without_test_rows_is_refused(workplace: Path) -> None:
         refit(swept("data=lecture"), Path("reports"), Options())
 
 
+@pytest.mark.slow
 def test_runs_that_kept_no_predictions_are_refused_before_any_fit(workplace: Path) -> None:
     sweep = swept("tracking.predictions=false")
     with pytest.raises(tracking.TrackingError, match=r"train with tracking.predictions=true"):
         refit(sweep, Path("reports"), Options())
 
 
+@pytest.mark.slow
 def test_trees_need_the_validation_rows_of_the_table(workplace: Path) -> None:
     sweep = swept("validation=kfold", "validation.folds=2")
     with pytest.raises(DataError, match="--trees needs a sweep with holdout validation"):

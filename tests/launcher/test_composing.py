@@ -17,6 +17,7 @@ from hydra_plugins.stack_launcher.composing import Composer
 CONF = Path(__file__).parents[2] / "conf"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("first", "second", "copied"),
     [

@@ -33,11 +33,13 @@ def jobs(runner: TSweepRunner, folder: Path, *overrides: str) -> list[list[str]]
 GRIDS = 'hydra.sweeper.grids=[{foo:"1,2"},{bar:"[3],[4]",foo:5}]'
 
 
+@pytest.mark.slow
 def test_without_grids_it_is_hydras_own(hydra_sweep_runner: TSweepRunner, tmp_path: Path) -> None:
     found = jobs(hydra_sweep_runner, tmp_path, "foo=1,2", "bar=3,4")
     assert found == [["foo=1", "bar=3"], ["foo=1", "bar=4"], ["foo=2", "bar=3"], ["foo=2", "bar=4"]]
 
 
+@pytest.mark.slow
 def test_grids_follow_one_another_crossed_with_params(
     hydra_sweep_runner: TSweepRunner, tmp_path: Path
 ) -> None:
@@ -59,6 +61,7 @@ def test_the_command_line_comes_last_and_jobs_come_once(
     assert found == [["foo=9"], ["bar=[3]", "foo=9"], ["bar=[4]", "foo=9"]]
 
 
+@pytest.mark.slow
 def test_batches(hydra_sweep_runner: TSweepRunner, tmp_path: Path) -> None:
     found = jobs(hydra_sweep_runner, tmp_path, GRIDS, "hydra.sweeper.max_batch_size=3")
     assert len(found) == 4

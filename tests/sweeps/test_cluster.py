@@ -97,6 +97,7 @@ def test_stacks_come_back_with_their_results(workplace: Path, board: Board) -> N
     assert board.epochs() == 6
 
 
+@pytest.mark.slow
 def test_a_lost_stack_is_done_again_in_halves(
     workplace: Path, board: Board, caplog: pytest.LogCaptureFixture
 ) -> None:

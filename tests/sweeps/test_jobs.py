@@ -63,6 +63,7 @@ def test_what_costs_more_than_a_share_is_cut_whatever_stands_beside_it(
     assert [len(s) for s in make_stacks(tasks(*found), processes=1)] == [6, 1, 1]
 
 
+@pytest.mark.slow
 def test_small_networks_train_in_larger_stacks(workplace: Path) -> None:
     def sizes(*overrides: str) -> list[int]:
         found = [job(*overrides, f"regularization.l2={v}") for v in range(48)]
@@ -97,6 +98,7 @@ def test_a_sweep_without_the_gpu_that_it_asks_for_is_not_begun(
     assert [e.name for e in MlflowClient().search_experiments()] == ["Default"]
 
 
+@pytest.mark.slow
 def test_what_trains_alone_is_said_with_the_reason(
     workplace: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -118,6 +120,7 @@ def test_folds_are_members(workplace: Path) -> None:
     assert [member.fold for member in folds.members()] == [0, 1, 2]
 
 
+@pytest.mark.slow
 def test_training_records_every_run(workplace: Path) -> None:
     sweep = tracking.start_sweep("full", "sweep", [])
     found = [job("seed=0"), job("regularization.l1=0.1"), job("network.hidden=[3]")]
@@ -131,6 +134,7 @@ def test_training_records_every_run(workplace: Path) -> None:
     assert runs.loc[found[1].run, "train/penalty"] > 0
 
 
+@pytest.mark.slow
 def test_runs_say_from_the_start_what_the_ranking_will_call_them(workplace: Path) -> None:
     many = [job(f"optimizer.lr={lr}", "data.fraction=0.5", f"seed={s}")
             for lr in (0.1, 1e-05) for s in (0, 1)]  # fmt: skip
@@ -144,6 +148,7 @@ def test_runs_say_from_the_start_what_the_ranking_will_call_them(workplace: Path
     assert runs["tags.configuration"].equals(comparison(runs)["configuration"])
 
 
+@pytest.mark.slow
 def test_a_diverging_member_fails_and_the_others_finish(
     workplace: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -205,6 +210,7 @@ def test_processes_change_nothing(workplace: Path) -> None:
     assert there == pytest.approx(here, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_referred_to_and_not_trained_again(
     workplace: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -233,6 +239,7 @@ def test_equal_jobs_of_a_sweep_are_trained_once(workplace: Path) -> None:
     assert len(tracking.read_runs(sweep)) == 1
 
 
+@pytest.mark.slow
 def test_a_cross_validation_goes_on_with_the_folds_it_has(
     workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -78,6 +78,7 @@ def assert_whole(run: str, epochs: int) -> None:
         assert [step for step, _ in steps(run, metric)] == list(range(1, epochs + 1)), metric
 
 
+@pytest.mark.slow
 def test_runs_grow_while_their_members_train(workplace: Path) -> None:
     many = [found("seed=0"), found("seed=1", "regularization.l2=0.1")]
     seen: dict[str, list[tuple[int, float]]] = {}
@@ -100,6 +101,7 @@ def test_runs_grow_while_their_members_train(workplace: Path) -> None:
     assert not list((workplace / "checkpoints/epochs").iterdir())
 
 
+@pytest.mark.slow
 def test_early_stopping_and_folds_grow_as_far_as_they_go(workplace: Path) -> None:
     hasty = ["optimizer.lr=0.05", "training.epochs=12", "validation=kfold", "validation.folds=2"]
     one = found(*hasty, "regularization.patience=1")
@@ -132,6 +134,7 @@ def test_a_store_that_is_away_holds_nothing_up_and_loses_nothing(
     assert_whole(one.run, 6)
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_has_its_whole_history(
     workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -127,6 +127,7 @@ def history(job: Job) -> dict[str, list[tuple[int, float]]]:
     }
 
 
+@pytest.mark.slow
 def test_a_killed_sweep_goes_on_with_the_same_bits(
     workplace: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -159,6 +160,7 @@ def test_a_killed_sweep_goes_on_with_the_same_bits(
     assert not places(CHECKPOINTS.absolute())
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_the_checkpoint_and_a_plain_run_goes_on(
     workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -186,6 +188,7 @@ def test_ctrl_c_keeps_the_checkpoint_and_a_plain_run_goes_on(
     assert places(CHECKPOINTS.absolute()) == []
 
 
+@pytest.mark.slow
 def test_halves_of_a_stack_that_fails_go_on_at_its_checkpoint(
     workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -112,6 +112,7 @@ def given(*runs: str, verdict: str | None) -> list[str | None]:
     return [tags.get("mlflow.runColor") for tags in found]
 
 
+@pytest.mark.slow
 def test_runs_show_their_verdict_as_a_colour_unless_a_user_chose_another(workplace: Path) -> None:
     _, _, (one, other) = sweep_of(3, 4)
     assert given(one, other, verdict=None) == [None, None]

@@ -12,6 +12,7 @@ from bikefit.training.members import Member
 from conftest import make_settings
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("alpha", [0.1, 1.0])
 def test_the_linear_model_is_scikit_learns_poisson_regression(
     workplace: object, alpha: float

@@ -166,6 +166,7 @@ def test_a_stack_that_ends_before_its_first_checkpoint_writes_none(workplace: Pa
     assert [file.name for file in at.folder.iterdir()] == [STACK]
 
 
+@pytest.mark.slow
 def test_checkpoints_cost_no_more_than_their_share(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -322,6 +323,7 @@ def elsewhere(trainer: Any, **given: Any) -> pl.Trainer:
     return trainer(strategy=pretended.strategy(), **others)  # type: ignore[no-any-return]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["dropout", "early_stopping", "folds", "one_cycle", "proximal"])
 def test_another_device_goes_on_too(
     place: Path, name: str, monkeypatch: pytest.MonkeyPatch

@@ -68,6 +68,7 @@ def test_it_is_the_lowest_train_loss_along_the_way_that_the_look_ahead_went() ->
     assert unfinished(module, end).item() == pytest.approx((1 + 2.5**2 - 1 - 0.5**2) / (1 + 2.5**2))
 
 
+@pytest.mark.slow
 def test_nothing_is_asked_of_a_short_training_nor_of_who_stopped_early() -> None:
     def keys(*overrides: str) -> list[bool]:
         configs = [[*overrides], [*overrides, "regularization.patience=1"]]
@@ -88,6 +89,7 @@ def test_stopped_in_its_look_ahead_a_stack_is_not_finished() -> None:
     assert "unfinished" not in with_stop[0].final
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "more", [[], ["regularization.dropout=0.5"], ["regularization.batch_norm=before",
                                                   "regularization.l2=0.01"]]

@@ -84,6 +84,7 @@ STACKS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STACKS)
 def test_a_stack_of_many_equals_singles(root: None, name: str) -> None:
     members = [Member(settings(*overrides)) for overrides in STACKS[name]]
@@ -115,6 +116,7 @@ DEVICES = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DEVICES)
 def test_another_device_changes_nothing(
     root: None, name: str, monkeypatch: pytest.MonkeyPatch

@@ -112,6 +112,7 @@ def test_both_ways_of_dropout_are_the_same_network_in_other_units() -> None:
     torch.testing.assert_close(inverted(x), lecture(x))
 
 
+@pytest.mark.slow
 def test_model_averaging_samples_thinned_networks() -> None:
     base = ["regularization.dropout=0.4", "loss=mse"]
     few, many = (train([*base, f"regularization.averaged={n}"])[0] for n in (2, 400))
