@@ -1,8 +1,8 @@
 """Commands forked from a process that has loaded their libraries: a fraction of a second each.
 
 Started anew, a command spends some six seconds of a core on imports, which most tests that start
-one do not ask about. What it does is the same from its first line on. Tests of the start itself
-start Python anew, and so does `make faults`.
+one do not ask about. What it does is the same from its first line on. Tests of the start itself, or
+of a copy of the code, start Python anew; so does `make faults`, which sets `forking` to False.
 """
 
 from __future__ import annotations
