@@ -1,8 +1,10 @@
-"""Commands forked from a process that has loaded their libraries: a fraction of a second each.
+"""Commands forked from a process that has loaded their libraries: a start takes 0.2 s.
 
 Started anew, a command spends some six seconds of a core on imports, which most tests that start
-one do not ask about. What it does is the same from its first line on. Tests of the start itself, or
-of a copy of the code, start Python anew; so does `make faults`, which sets `forking` to False.
+one do not ask about. From its first line on it does the same. But what is read at the start (a
+variable of Python, the seed of hashes) is that of the process it is forked from, one for all: tests
+of the start, or of a copy of the code, start Python anew, and so does `make faults`, which sets
+`forking` to False.
 """
 
 from __future__ import annotations
@@ -121,7 +123,6 @@ def run(
 def _loaded() -> socket.socket:
     """Start the process that commands are forked from; it ends when the socket is closed."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2**20)
     process = subprocess.Popen(
         # the last word is what a command looks for among its children, which have our words
         [sys.executable, __file__, str(theirs.fileno()), "multiprocessing.forkserver"],
@@ -132,6 +133,7 @@ def _loaded() -> socket.socket:
 
     def end() -> None:
         ours.close()
+        process.kill()  # it holds nothing
         process.wait()
 
     atexit.register(end)
@@ -181,7 +183,10 @@ def _fork_server(path: str, arguments: Sequence[str], files: Sequence[int]) -> i
     if not pid:
         try:
             _keep(files)
+            sys.modules["__main__"] = types.ModuleType("__main__")  # workers load the command's
             exec(arguments[-1], {})  # noqa: S102
+        except Exception:
+            traceback.print_exc()
         finally:
             os._exit(0)
     return pid

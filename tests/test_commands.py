@@ -17,7 +17,7 @@ pytestmark = [
 SAY = (
     "import multiprocessing, os, sys\n"
     "print(sys.argv[1:], os.getcwd(), dict(os.environ)['OWN'], os.getsid(0) == os.getpid(),"
-    " __name__, multiprocessing.parent_process())\n"
+    " __name__, multiprocessing.parent_process(), flush=True)\n"
     "print('warned', file=sys.stderr)\n"
 )
 
@@ -29,7 +29,7 @@ SAY = (
 def test_it_says_and_ends_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str, status: int
 ) -> None:
-    given = {**os.environ, "OWN": "ours", "PYTHONUNBUFFERED": "1"}
+    given = {**os.environ, "OWN": "ours"}
     words = ("-c", SAY + end, "one", "two words")
     forked = commands.run(*words, cwd=tmp_path, env=given)
     monkeypatch.setattr(commands, "forking", False)

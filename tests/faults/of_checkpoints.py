@@ -30,8 +30,8 @@ def _wait(sweep: Sweep, ready: Callable[[], bool]) -> None:
         time.sleep(0.002)
 
 
-def _at_an_epoch(sweep: Sweep, folder: Path, draw: random.Random) -> None:
-    epoch = draw.randrange(1, EPOCHS - 10)
+def _at_an_epoch(sweep: Sweep, folder: Path, draw: random.Random, most: int = EPOCHS - 10) -> None:
+    epoch = draw.randrange(1, most)
     _wait(sweep, lambda: max(_epochs(folder).values(), default=0) >= epoch)
 
 
@@ -92,9 +92,10 @@ def kill_a_worker(folder: Path, draw: random.Random) -> int:
     """Stacks of all workers go on, one after the other."""
     project(folder)
     sweep = Sweep(folder, TWO, *LONGER, **EVERY_EPOCH)
-    _at_an_epoch(sweep, folder, draw)
+    _at_an_epoch(sweep, folder, draw, most=EPOCHS // 2)
     sweep.kill_worker(draw)
     assert sweep.end() == 0, sweep.said()
+    assert "a worker process was killed" in sweep.said(), sweep.said()
     assert not _epochs(folder), "checkpoints are left over"
     return lost(folder, TWO, *LONGER, tolerance=0.0)
 

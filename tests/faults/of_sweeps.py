@@ -40,7 +40,7 @@ TWO = "hydra.launcher.processes=2"
 CROSSED = [
     TWO, SMALL, "training.epochs=30", "seed=0,1", "validation=holdout,kfold", "validation.folds=2",
 ]  # fmt: skip
-SIMPLE = [TWO, SMALL, "training.epochs=60", "seed=0,1,2,3"]
+SIMPLE = [TWO, SMALL, "training.epochs=400", "seed=0,1,2,3"]
 
 Metrics = dict[tuple[str, int], float]
 
@@ -52,10 +52,10 @@ class Sweep:
         descriptor, name = mkstemp()  # not on a disk that fills up
         self.output = Path(name)
         weakref.finalize(self, self.output.unlink, missing_ok=True)
-        self.started = time.monotonic()
         self.process = commands.start(
             [*TRAIN, *overrides], folder, environment() | variables, stdout=descriptor
         )
+        self.started = time.monotonic()
         os.close(descriptor)
 
     def said(self) -> str:
@@ -79,13 +79,14 @@ class Sweep:
             return [worker for server in servers for worker in server.children()]
         return []
 
-    def kill_worker(self, draw: random.Random) -> None:
-        """Kill one of its workers, as soon as there is one."""
+    def kill_worker(self, draw: random.Random, within: float = 0.0) -> None:
+        """Kill one of its workers within so many seconds after there is one."""
         while not (workers := self.workers()):
             assert self.process.poll() is None, (
                 f"it ended before a worker was killed: {self.said()}"
             )
             time.sleep(0.01)
+        time.sleep(draw.uniform(0, within))
         draw.choice(workers).kill()
 
     def send(self, number: int) -> None:
@@ -213,9 +214,7 @@ def kill_worker(folder: Path, draw: random.Random) -> int:
     """The sweep finishes, with the same results."""
     project(folder)
     sweep = Sweep(folder, *SIMPLE)
-    sweep.until("members in")
-    time.sleep(draw.uniform(0, 0.5))
-    sweep.kill_worker(draw)
+    sweep.kill_worker(draw, within=1.0)
     assert sweep.end() == 0, sweep.said()
     assert "a worker process was killed" in sweep.said(), sweep.said()
     assert states(folder) == {"FINISHED": 5}

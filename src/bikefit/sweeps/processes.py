@@ -176,10 +176,9 @@ def _collect(
     pending: dict[int, Sequence[Member]], workers: _Workers, folders: Folders | None
 ) -> Iterator[tuple[int, Results]]:
     idle = 0
-    submitted = workers.submit(pending, folders)
     while pending:
-        try:
-            for index, results in submitted:
+        try:  # a worker may be killed before the last stack has been given out
+            for index, results in workers.submit(pending, folders):
                 del pending[index]
                 yield index, results
         except BrokenProcessPool:
@@ -194,7 +193,6 @@ def _collect(
             )
             for index in suspects:
                 yield index, _alone(index, pending.pop(index), workers, folders)
-            submitted = workers.submit(pending, folders)
 
 
 def _alone(
