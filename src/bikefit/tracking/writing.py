@@ -234,7 +234,8 @@ def best(result: MemberResult) -> dict[str, float]:
 
 def is_best(metric: str) -> bool:
     """Say whether :func:`best` gives a metric of this name."""
-    return metric == "gap" or metric.startswith(("best/", "lowest/", "constant/", "averaged/"))
+    alone, groups = ("gap", "unfinished"), ("best/", "lowest/", "constant/", "averaged/")
+    return metric in alone or metric.startswith(groups)
 
 
 def finish_folds(run: str, folds: Sequence[Mapping[str, float]]) -> None:
