@@ -1,7 +1,7 @@
-"""Commands forked from a process that has loaded their libraries: a start takes 0.2 s.
+"""Commands forked from a process that has loaded their libraries.
 
-Started anew, a command spends some six seconds of a core on imports, which most tests that start
-one do not ask about. From its first line on it does the same. But what is read at the start (a
+Started anew, a command spends most of its time on imports, which most tests that start one do not
+ask about. From its first line on it does the same. But what is read at the start (a
 variable of Python, the seed of hashes) is that of the process it is forked from, one for all: tests
 of the start, or of a copy of the code, start Python anew, and so does `make faults`, which sets
 `forking` to False.
