@@ -399,7 +399,7 @@ def _best(result: MemberResult | Failure | Finished) -> dict[str, float]:
     if isinstance(result, MemberResult):
         return tracking.best(result)
     assert isinstance(result, Finished)
-    return {k: v for k, v in result.metrics.items() if tracking.is_best(k)}
+    return result.best
 
 
 class _Bar:

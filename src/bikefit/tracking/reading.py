@@ -37,6 +37,11 @@ class Finished:
     run: str
     metrics: dict[str, float]
 
+    @property
+    def best(self) -> dict[str, float]:
+        """What :func:`bikefit.tracking.best` gave: all but what was measured at every epoch."""
+        return {k: v for k, v in self.metrics.items() if f"best/{k}" not in self.metrics}
+
 
 def find_finished(family: str) -> dict[str, Finished]:
     """Find the finished runs of one family of fingerprints, the newest of each fingerprint."""

@@ -232,12 +232,6 @@ def best(result: MemberResult) -> dict[str, float]:
     }
 
 
-def is_best(metric: str) -> bool:
-    """Say whether :func:`best` gives a metric of this name."""
-    alone, groups = ("gap", "unfinished"), ("best/", "lowest/", "constant/", "averaged/")
-    return metric in alone or metric.startswith(groups)
-
-
 def finish_folds(run: str, folds: Sequence[Mapping[str, float]]) -> None:
     """Keep mean and standard error over the folds of a job, and close its run.
 
