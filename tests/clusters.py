@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+import commands
 import slurm
 from ports import free_port
 
@@ -23,12 +22,11 @@ def dask() -> Iterator[tuple[str, dict[str, Any]]]:
     """A Dask scheduler with two workers, none of which is started again."""
     port = free_port()
     address = f"tcp://127.0.0.1:{port}"
-    cli = [sys.executable, "-m", "distributed.cli"]
-    scheduler = [f"{cli[2]}.dask_scheduler", "--host", "127.0.0.1", "--port", str(port),
+    scheduler = ["-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", str(port),
                  "--no-dashboard", "--no-show"]  # fmt: skip
-    worker = [f"{cli[2]}.dask_worker", address, "--nthreads", "1", "--no-nanny", "--no-dashboard"]
-    commands = [scheduler, worker, worker]
-    processes = [subprocess.Popen([*cli[:2], *command]) for command in commands]
+    worker = ["-m", "distributed.cli.dask_worker", address, "--nthreads", "1", "--no-nanny",
+              "--no-dashboard"]  # fmt: skip
+    processes = [commands.start(command) for command in (scheduler, worker, worker)]
     from distributed import Client
 
     with Client(address, timeout=60) as client:
@@ -46,9 +44,13 @@ def ray() -> Iterator[tuple[str, dict[str, Any]]]:
     """A Ray cluster of two nodes with a core each, and a head that does no work."""
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
-    for _ in range(2):
-        cluster.add_node(num_cpus=1)
+    with pytest.MonkeyPatch.context() as patch:  # a dead node is to be missed soon
+        patch.setenv("RAY_health_check_initial_delay_ms", "1000")
+        patch.setenv("RAY_health_check_period_ms", "500")
+        head = {"num_cpus": 0, "include_dashboard": False}
+        cluster = Cluster(initialize_head=True, head_node_args=head)
+        for _ in range(2):
+            cluster.add_node(num_cpus=1)
     cluster.wait_for_nodes()
     try:
         yield cluster.address, {}
@@ -69,3 +71,7 @@ def slurm_itself() -> Iterator[tuple[str, dict[str, Any]]]:
 def submitit() -> Iterator[tuple[str, dict[str, Any]]]:
     """submitit's own processes of this machine instead of Slurm."""
     yield "local", {"timeout_min": 10}
+
+
+# Slurm starts submitit's processes as submitit itself would
+CLUSTERS = {"dask": dask, "ray": ray, "submitit": slurm_itself if slurm.installed() else submitit}

@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
 import pytest
 import yaml
@@ -31,9 +32,17 @@ _quick = False  # whether the test that runs now belongs to `make check`
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let files with slow tests come first, so that no process waits for one of them at the end."""
-    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
-    items.sort(key=lambda item: -slow[item.path])
+    """Let files that take long come first, so that no process waits for one of them at the end."""
+    seconds: Counter[Path] = Counter()
+    for item in items:
+        if marker := item.get_closest_marker("slow"):
+            seconds[item.path] += marker.kwargs.get("seconds", 2)
+    items.sort(key=lambda item: -seconds[item.path])
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """Tests of processes and servers wait for them a quarter of the time: one more than cores."""
+    return None if "not process" in config.option.markexpr else joblib.cpu_count() + 1
 
 
 @pytest.hookimpl(wrapper=True)

@@ -29,8 +29,8 @@ def postgresql() -> Iterator[str]:
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     process = subprocess.Popen(
         [str(ROOT / "deploy/server"), f"{folder}/server", "127.0.0.1", port],
-        env=os.environ | {"PATH": path}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-        start_new_session=True,
+        env=os.environ | {"PATH": path, "MLFLOW_WORKERS": "2"},
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True,
     )  # fmt: skip
     address = f"http://127.0.0.1:{port}"
     try:

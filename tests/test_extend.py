@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 
 import pytest
 
 from conftest import ROOT
+from copies import copy_parts
 
 PAGE = (ROOT / "docs/extend.md").read_text()
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", PAGE, re.DOTALL)
@@ -27,11 +27,8 @@ TESTS = sorted(name for name in FILES if name.startswith("tests/"))
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """What pytest says of each of the page's tests, by file."""
     copy = tmp_path_factory.mktemp("extended")
-    for part in ("src", "conf"):
-        shutil.copytree(ROOT / part, copy / part, ignore=shutil.ignore_patterns("__pycache__"))
-    (copy / "tests").mkdir()
-    for part in ("params.yaml", "pyproject.toml", "tests/conftest.py", "tests/synthetic.py"):
-        shutil.copy(ROOT / part, copy / part)
+    copy_parts(copy, "src", "conf", "params.yaml", "pyproject.toml")
+    copy_parts(copy, "tests/conftest.py", "tests/synthetic.py")
     for text in DIFFS:
         subprocess.run(
             ["git", "apply", "--unidiff-zero", "-"], cwd=copy, input=text, text=True, check=True,
@@ -61,7 +58,7 @@ def test_each_way_has_a_test_and_few_files() -> None:
         assert len(changed) <= 3, changed
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=7)
 @pytest.mark.parametrize("name", TESTS)
 def test_a_way_works(outcomes: dict[str, str], name: str) -> None:
     assert outcomes[name] == "passed", outcomes[name]

@@ -5,7 +5,7 @@ import pytest
 from faults import Fault, registered, tally
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=12)
 @pytest.mark.parametrize("one", registered(), ids=lambda one: one.name)
 def test_a_fault_is_survived(one: Fault) -> None:
     found = tally(one, times=1, seed=1)

@@ -112,7 +112,7 @@ def check_settings(found: Settings) -> None:
     assert parse(found.model_dump(mode="json", by_alias=True)) == found
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=7)
 @cases("configs")
 @given(spoilt(MLP) | spoilt(LIST) | JUNK)
 def test_a_config_is_accepted_or_explained(values: Any) -> None:
@@ -129,7 +129,7 @@ SECTIONS = {"download": Download, "clean": Clean, "featurize": Featurize}
 PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=7)
 @cases("params")
 @given(st.sampled_from(sorted(SECTIONS)), st.data())
 def test_params_are_accepted_or_explained(
@@ -166,7 +166,7 @@ SPECS = st.lists(st.builds(LayerSpec, NAMES, TARGETS, ARGUMENTS), max_size=3)
 LAST = LayerSpec("last.linear", "torch.nn.Linear", {"out_features": 1})
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=7)
 @cases("networks")
 @given(SPECS, st.booleans(), st.integers(1, 5))
 @pytest.mark.filterwarnings("ignore")  # torch's own, of layers that make little sense
@@ -191,7 +191,7 @@ RULES = read_section("clean", Clean, ROOT / "params.yaml")
 ROWS = [line.split(",") for line in raw_hours(1).to_csv(index=False).splitlines()]
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=7)
 @cases("tables")
 @given(
     st.lists(st.tuples(st.integers(0, 24), st.integers(0, 16), CELLS), max_size=3),

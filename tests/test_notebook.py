@@ -17,7 +17,7 @@ PAGE = (ROOT / "docs/notebook.md").read_text()
 BLOCKS = re.findall(r"```(python|sh)\n(.*?)```", PAGE, re.DOTALL)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=30)
 def test_the_recipe_runs_to_its_end(
     workplace: Path, quick: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

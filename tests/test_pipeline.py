@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 import yaml
 
 from conftest import ROOT
+from copies import copy_parts
 from synthetic import raw_hours
 
 GRIDS = [
@@ -26,11 +26,10 @@ GRIDS = [
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
     """A project as unpacked from an archive: no git, small networks, few trees, its own table."""
-    for name in ("src", "conf", ".dvc"):
-        ignored = shutil.ignore_patterns("__pycache__", "*.egg-info", "tmp", "cache")
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=ignored)
-    for name in ("dvc.yaml", ".dvcignore"):
-        shutil.copy(ROOT / name, tmp_path)
+    copy_parts(tmp_path, "src", "conf", ".dvc", ".dvcignore")
+    stages = (ROOT / "dvc.yaml").read_text()
+    assert "--ensemble 25" in stages
+    (tmp_path / "dvc.yaml").write_text(stages.replace("--ensemble 25", "--ensemble 5"))
     (tmp_path / ".dvc/config.local").write_text("[core]\n    no_scm = true\n")
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     params["download"] |= {"file": "own.csv", "sha256": None}
@@ -63,7 +62,7 @@ def dvc(folder: Path, *arguments: str) -> str:
     return done.stdout
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=60)
 def test_the_whole_recipe(copy: Path) -> None:
     printed = dvc(copy, "repro")
     assert "has the lowest validation loss" in printed

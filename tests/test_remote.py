@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from conftest import ROOT
+from copies import copy_parts
 from synthetic import raw_hours
 from test_pipeline import dvc
 
@@ -24,32 +25,35 @@ def git(folder: Path, *arguments: str) -> None:
     subprocess.run(["git", *somebody, *arguments], cwd=folder, check=True, capture_output=True)
 
 
-@pytest.fixture
-def repository(tmp_path: Path) -> Path:
-    """A git repository with the data stages, which have not run yet."""
-    folder = tmp_path / "one"
-    ignored = shutil.ignore_patterns("__pycache__", "*.egg-info", "tmp", "cache", "config.local")
-    shutil.copytree(ROOT / "src/bikefit", folder / "src/bikefit", ignore=ignored)
-    shutil.copytree(ROOT / ".dvc", folder / ".dvc", ignore=ignored)
-    shutil.copy(ROOT / ".dvcignore", folder)
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A git repository with the data stages, which have run."""
+    folder = tmp_path_factory.mktemp("made") / "one"
+    copy_parts(folder, "src/bikefit", ".dvc", ".dvcignore")
+    (folder / ".gitignore").write_text("__pycache__\n")
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
     (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": {k: stages[k] for k in STAGES}}))
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     params["download"] |= {"file": "../own.csv", "sha256": None}
     params["featurize"]["tables"] = {"full": params["featurize"]["tables"]["full"]}
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
-    raw_hours(days=20).to_csv(tmp_path / "own.csv", index=False)
+    raw_hours(days=20).to_csv(folder.parent / "own.csv", index=False)
     git(folder, "init")
+    dvc(folder, "repro")
     return folder
+
+
+@pytest.fixture
+def repository(made: Path, tmp_path: Path) -> Path:
+    """A copy of it, without the file that its data was made of."""
+    return Path(shutil.copytree(made, tmp_path / "one"))
 
 
 def reaches_a_clone(repository: Path) -> None:
     """Push from a repository, pull in a clone, and see that no stage runs there."""
-    dvc(repository, "repro")
     dvc(repository, "push")
     git(repository, "add", "--all")
     git(repository, "commit", "-m", "data")
-    (repository.parent / "own.csv").unlink()
     clone = repository.with_name("two")
     git(repository.parent, "clone", "one", "two")
     assert not (clone / "data/raw/hour.csv").exists()

@@ -63,7 +63,7 @@ def server() -> Iterator[str]:
         yield address
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=30)
 def test_sixteen_processes_log_at_once(server: str, tmp_path: Path) -> None:
     path = os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests")])
     given = os.environ | {"MLFLOW_TRACKING_URI": server, "PYTHONPATH": path}

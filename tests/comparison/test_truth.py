@@ -51,7 +51,7 @@ def table(workplace: Path) -> Iterator[pd.DataFrame]:
     yield pd.read_csv("reports/comparison.csv")
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=20)
 def test_no_verdict_contradicts_its_path(table: pd.DataFrame) -> None:
     assert table["configuration"].nunique() == 9
     assert table["verdict"].isin(["underfitting", "overfitting"]).any()

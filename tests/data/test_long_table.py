@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=60)
 def test_a_table_100_times_as_long(tmp_path: Path) -> None:
     benchmark = runpy.run_path(str(ROOT / "benchmarks/long_table.py"))
     costs = {}

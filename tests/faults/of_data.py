@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,9 +17,10 @@ from bikefit.data import clean
 from bikefit.data.download import download
 from bikefit.data.raw import read_raw
 from bikefit.data.stage import DataError
+from copies import copy_parts
 from faults import fault
 from faults.hosts import TABLE, params, pinned, sdist, serving
-from faults.places import ROOT, environment, files_of, project, python
+from faults.places import environment, files_of, project, python
 
 BAD_HOSTS = {
     "cut": "IncompleteRead",
@@ -192,11 +192,7 @@ def two_repros(folder: Path, draw: random.Random) -> int:
 
 def _dvc_project(folder: Path) -> None:
     """Add the pipeline and its code to a project's data, outside git."""
-    ignored = shutil.ignore_patterns("__pycache__", "tmp", "cache")
-    for name in ("src", "conf", ".dvc"):
-        shutil.copytree(ROOT / name, folder / name, ignore=ignored)
-    for name in ("dvc.yaml", ".dvcignore"):
-        shutil.copy(ROOT / name, folder)
+    copy_parts(folder, "src", "conf", ".dvc", "dvc.yaml", ".dvcignore")
     (folder / ".dvc/config.local").write_text("[core]\n    no_scm = true\n")
 
 

@@ -25,7 +25,7 @@ import psutil
 import commands
 from bikefit import tracking
 from faults import fault
-from faults.places import environment, fill, project, python, small_disk, some
+from faults.places import environment, fill, project, python, shared, small_disk, some
 from ports import free_port
 
 LONG = 240  # s after which something hangs
@@ -242,7 +242,7 @@ def interrupt(folder: Path, draw: random.Random) -> int:
     sweep.send(signal.SIGINT)
     pressed = time.monotonic()
     assert sweep.end() == 130, sweep.said()
-    assert time.monotonic() - pressed < 10, sweep.said()
+    assert time.monotonic() - pressed < shared(10), sweep.said()
     assert "4 of 4 runs failed or did not finish" in sweep.said(), sweep.said()
     assert states(folder) == {"KILLED": 5}, states(folder)
     reasons = asked(
@@ -266,7 +266,7 @@ def interrupt_twice(folder: Path, draw: random.Random) -> int:
     pressed = time.monotonic()
     sweep.send(signal.SIGINT)
     assert sweep.end() == 130, sweep.said()
-    assert time.monotonic() - pressed < 2, sweep.said()
+    assert time.monotonic() - pressed < shared(2), sweep.said()
     _, alive = psutil.wait_procs(workers, timeout=5)
     return len(alive)
 
@@ -333,8 +333,8 @@ class Server:
             [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port),
              "--workers", "1", "--backend-store-uri", f"sqlite:///{folder}/mlflow.db",
              "--artifacts-destination", str(folder / "kept")],
-            cwd=folder, env=environment(), stdout=self.said, stderr=self.said,
-            start_new_session=True,
+            cwd=folder, env=environment() | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+            stdout=self.said, stderr=self.said, start_new_session=True,
         )  # fmt: skip
 
     def ready(self) -> None:

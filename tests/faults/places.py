@@ -13,6 +13,7 @@ from io import StringIO
 from pathlib import Path
 from tempfile import mkdtemp
 
+import joblib
 import yaml
 
 import commands
@@ -65,6 +66,11 @@ def environment() -> dict[str, str]:
     paths = [str(ROOT / "src"), str(ROOT / "tests")]
     kept = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
     return kept | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
+
+
+def shared(seconds: float) -> float:
+    """How long what takes so many seconds may take while other processes want the cores too."""
+    return seconds * max(1.0, os.getloadavg()[0] / joblib.cpu_count())
 
 
 def _fails(command: list[str]) -> bool:

@@ -19,7 +19,6 @@ from hydra import compose, initialize_config_dir
 
 import clusters
 import commands
-import slurm
 from bikefit import tracking
 from bikefit.config import ConfigError
 from bikefit.data.files import write_json
@@ -37,6 +36,7 @@ from conftest import ROOT, make_settings
 QUICK = ["network.hidden=[4]", "training.epochs=2", "training.batch_size=64"]
 PRESETS = sorted((ROOT / "conf/hydra/launcher").glob("*.yaml"))
 TESTS = str(ROOT / "tests")
+PACKAGES = {"dask": "distributed", "ray": "ray", "submitit": "submitit"}
 
 
 def member(*overrides: str) -> Member:
@@ -236,7 +236,7 @@ def test_a_worker_reads_a_table_that_was_made_anew(
 )
 def test_what_cannot_be_reached_is_said(backend: str, address: str | None, said: str) -> None:
     if backend != "spark":
-        pytest.importorskip({"dask": "distributed"}.get(backend, backend))
+        pytest.importorskip(PACKAGES[backend])
     with pytest.raises(ConfigError, match=said), connect(backend, address):
         pass
 
@@ -296,13 +296,13 @@ LAYERS = """[
 
 
 def deadly_jobs(marker: Path, node: bool, *overrides: str) -> list[Job]:
-    """Four runs, the first of which to come to its 20th step kills its worker."""
+    """Two runs, the first of which to come to its 20th step kills its worker; one diverges."""
     layers = " ".join(
         LAYERS.format(spared=os.getpid(), marker=marker, node=str(node).lower()).split()
     )
     given = ["network=custom", f"network.layers={layers}", "network.allow=[deadly]",
              "training.epochs=6", "training.batch_size=64", *overrides]  # fmt: skip
-    found = [Job(make_settings(*given, f"seed={seed}"), f"seed={seed}") for seed in range(4)]
+    found = [Job(make_settings(*given, f"seed={seed}"), f"seed={seed}") for seed in (0, 1)]
     wild = make_settings(*given, "optimizer=sgd", "optimizer.lr=1e12")
     return [*found, Job(wild, "wild")]
 
@@ -317,36 +317,27 @@ class Counted(Live):
         self.made.append(self)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=35)
 @pytest.mark.filterwarnings("default")  # of the engines' own code
-@pytest.mark.parametrize(
-    ("backend", "cluster", "package"),
-    [
-        ("dask", clusters.dask, "distributed"),
-        ("ray", clusters.ray, "ray"),
-        ("submitit", clusters.submitit, "submitit"),
-        ("submitit", clusters.slurm_itself, "submitit"),
-    ],
-    ids=["dask", "ray", "submitit", "slurm"],
-)
+@pytest.mark.parametrize("backend", ["dask", "ray", "submitit"])
 def test_a_worker_that_dies_costs_no_run(
-    backend: str, cluster: Any, package: str, workplace: Path, monkeypatch: pytest.MonkeyPatch
+    backend: str, workplace: Path, board: Board, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip(package, reason="the extra `cluster` is not installed")
-    if cluster is clusters.slurm_itself and not slurm.installed():
-        pytest.skip("Slurm and munge are not installed")
+    pytest.importorskip(PACKAGES[backend], reason="the extra `cluster` is not installed")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "src"), TESTS]))
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     if backend == "submitit":  # waits for the result of who died, should the disk be slow
         monkeypatch.setattr("submitit.core.core.Job._results_timeout_s", 1)
-    marker = workplace / "died"
-    node = backend == "ray"
+    marker, node = workplace / "died", backend == "ray"
     Counted.made.clear()
     with (
-        cluster() as (address, options),
+        clusters.CLUSTERS[backend]() as (address, options),
         connect(backend, address, options, 2) as engine,
         monkeypatch.context() as patch,
     ):
+        assert engine is not None
+        if backend != "submitit":  # whose machines tell epochs through the folder that they share
+            _epochs_come_from_machines_that_share_no_folder(engine, board)
         patch.setattr(jobs, "Live", Counted)
         there = jobs.train(deadly_jobs(marker, node), None, stack_size=2, engine=engine)
     assert marker.exists(), "no worker died"
@@ -354,37 +345,22 @@ def test_a_worker_that_dies_costs_no_run(
     assert Counted.made[0].epochs() > 0
     here_jobs = deadly_jobs(marker, node, "rerun=true")
     here = jobs.train(here_jobs, None, processes=1, stack_size=2)
-    assert there[:4] == pytest.approx(here[:4], rel=1e-5)
-    assert isinstance(there[4], MemberError)
-    assert str(there[4]) == str(here[4])
+    assert there[:2] == pytest.approx(here[:2], rel=1e-5)
+    assert isinstance(there[2], MemberError)
+    assert str(there[2]) == str(here[2])
     tracking.client.cache_clear()
 
 
-@pytest.mark.slow
-@pytest.mark.filterwarnings("default")  # of the engines' own code
-@pytest.mark.parametrize(
-    ("backend", "cluster", "package"),
-    [("dask", clusters.dask, "distributed"), ("ray", clusters.ray, "ray")],
-    ids=["dask", "ray"],
-)
-def test_epochs_come_from_machines_that_share_no_folder(
-    backend: str, cluster: Any, package: str, workplace: Path, board: Board,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    pytest.importorskip(package, reason="the extra `cluster` is not installed")
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "src"), TESTS]))
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    elsewhere = Folders(workplace / "nowhere", workplace / "nowhere/epochs")
+def _epochs_come_from_machines_that_share_no_folder(engine: Engine, board: Board) -> None:
+    elsewhere = Folders(Path.cwd() / "nowhere", Path.cwd() / "nowhere/epochs")
     stack = [
         replace(member("training.epochs=400", f"seed={s}"), fingerprint=f"{s}") for s in (0, 1)
     ]
-    with cluster() as (address, options), connect(backend, address, options, 2) as engine:
-        assert engine is not None
-        with Live(workplace / "checkpoints", engine.drain) as live:
-            ((_, results),) = run([stack], engine, board, elsewhere)
-            assert [len(result.metrics["val/loss"]) for result in results] == [400, 400]
-            assert 0 < live.epochs() <= 800
-            assert not (workplace / "nowhere").exists()
+    with Live(Path("checkpoints"), engine.drain) as live:
+        ((_, results),) = run([stack], engine, board, elsewhere)
+        assert [len(result.metrics["val/loss"]) for result in results] == [400, 400]
+        assert 0 < live.epochs() <= 800
+        assert not Path("nowhere").exists()
 
 
 @pytest.mark.slow

@@ -107,8 +107,8 @@ def moved(name: str) -> list[Member]:
         return folds_of_one()
     averaged = ["regularization.dropout=0.3", "regularization.averaged=3"]
     given = [averaged, [*averaged, "optimizer.lr=0.01"]] if name == "averaged" else STACKS[name]
-    return [Member(settings(*overrides, "training.epochs=2", "training.probe=0.5"))
-            for overrides in given]  # fmt: skip
+    few_steps = ["training.epochs=2", "training.probe=0.5", "training.batch_size=128"]
+    return [Member(settings(*overrides, *few_steps)) for overrides in given]
 
 
 DEVICES = [
@@ -293,10 +293,10 @@ def plain_penalty(p: dict[str, torch.Tensor], r: Regularization) -> torch.Tensor
             continue
         own = r.layers.get(name.split(".")[0])
         l2 = r.l2 if own is None or own.l2 is None else own.l2
-        for number in value.flatten():
-            total = total + (0 if r.proximal else r.l1) * number.abs() + l2 * number**2
-            if r.lp:
-                total = total + r.lp * number.abs() ** r.p_norm
+        l1, sizes = 0 if r.proximal else r.l1, value.abs()
+        total = total + l1 * sizes.sum() + l2 * (value**2).sum()
+        if r.lp:
+            total = total + r.lp * (sizes**r.p_norm).sum()
     return total
 
 
