@@ -10,6 +10,7 @@ of the start, or of a copy of the code, start Python anew, and so does `make fau
 from __future__ import annotations
 
 import atexit
+import errno
 import gc
 import importlib
 import json
@@ -24,13 +25,14 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 import traceback
 import types
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from tempfile import TemporaryFile
+from tempfile import TemporaryFile, gettempdir
 from typing import IO, Any
 
 import numpy as np
@@ -38,8 +40,9 @@ import numpy as np
 LOADED = (
     "alembic.command", "bikefit.comparison.conclude", "bikefit.comparison.report",
     "bikefit.nn.kernels", "bikefit.sweeps.cluster", "bikefit.sweeps.command",
-    "bikefit.training.fit", "hydra", "mlflow.store.model_registry.sqlalchemy_store",
-    "mlflow.store.tracking.sqlalchemy_store", "sklearn.ensemble",
+    "bikefit.training.fit", "hydra", "mlflow.server",
+    "mlflow.store.model_registry.sqlalchemy_store", "mlflow.store.tracking.sqlalchemy_store",
+    "sklearn.ensemble",
 )  # fmt: skip
 NUMBER = struct.Struct("q")
 forking = sys.platform == "linux"
@@ -121,33 +124,55 @@ def run(
 
 @cache
 def _loaded() -> socket.socket:
-    """Start the process that commands are forked from; it ends when the socket is closed."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    process = subprocess.Popen(
+    """Connect to the process that commands are forked from, one for all processes of pytest."""
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID", f"alone-{os.getpid()}")
+    address = f"{gettempdir()}/commands-{run}"
+    asking = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    for _ in range(100):
+        if asking.connect_ex(address) == 0:
+            atexit.register(asking.close)
+            return asking
+        _load(address)
+        time.sleep(0.05)
+    raise RuntimeError(f"nothing listens at {address}: remove it")
+
+
+def _load(address: str) -> None:
+    """Start that process, unless another has just done so; it ends when nobody can ask any more."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listening:
+        try:
+            listening.bind(address)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                return
+            raise
+        listening.listen()
+        listening.set_inheritable(True)
         # the last word is what a command looks for among its children, which have our words
-        [sys.executable, __file__, str(theirs.fileno()), "multiprocessing.forkserver"],
-        env=os.environ | {"OMP_NUM_THREADS": "1"}, pass_fds=[theirs.fileno()],
-        start_new_session=True,
-    )  # fmt: skip
-    theirs.close()
-
-    def end() -> None:
-        ours.close()
-        process.kill()  # it holds nothing
-        process.wait()
-
-    atexit.register(end)
-    return ours
+        words = [sys.executable, __file__, str(listening.fileno()), "multiprocessing.forkserver"]
+        os.posix_spawn(sys.executable, words, os.environ | {"OMP_NUM_THREADS": "1"}, setsid=True)
 
 
-def _serve(asking: socket.socket) -> dict[str, Any]:
+def _serve(listening: socket.socket) -> dict[str, Any]:
     """Fork a process for each command; what is returned, in that process, is its command."""
+    listening.setblocking(False)
+    asking = [listening.accept()[0]]
     answers: dict[int, int] = {}
-    while True:
-        if select.select([asking], [], [], 0.01 if answers else None)[0]:
-            said, files, _, _ = socket.recv_fds(asking, 2**20, 4)
+    while asking:
+        ready, _, _ = select.select([listening, *asking], [], [], 0.01 if answers else None)
+        for one in ready:
+            if one is listening:
+                asking.append(listening.accept()[0])
+                continue
+            said, files, _, _ = socket.recv_fds(one, 2**20, 4)
             if not said:
-                sys.exit()  # nobody can ask any more
+                asking.remove(one)
+                one.close()
+                if not asking:
+                    Path(listening.getsockname()).unlink()
+                    with suppress(BlockingIOError):  # whoever has come meanwhile
+                        asking.append(listening.accept()[0])
+                continue
             *streams, answer = files
             pid = os.fork()
             if not pid:
@@ -165,6 +190,7 @@ def _serve(asking: socket.socket) -> dict[str, Any]:
                 with suppress(BrokenPipeError):
                     os.write(answers[pid], NUMBER.pack(os.waitstatus_to_exitcode(status)))
                 os.close(answers.pop(pid))
+    sys.exit()
 
 
 def _keep(files: Sequence[int]) -> None:

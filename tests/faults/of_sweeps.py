@@ -8,7 +8,6 @@ import random
 import signal
 import sqlite3
 import subprocess
-import sys
 import time
 import weakref
 from collections import Counter
@@ -20,6 +19,7 @@ from tempfile import TemporaryDirectory, mkstemp
 from typing import Any
 from urllib.request import urlopen
 
+import mlflow.server
 import psutil
 
 import commands
@@ -324,18 +324,19 @@ def failing(folder: Path, draw: random.Random) -> int:
 
 
 class Server:
-    """A real `mlflow server` on this machine."""
+    """What `mlflow server` starts, on this machine."""
 
     def __init__(self, folder: Path, port: int) -> None:
         self.address = f"http://127.0.0.1:{port}"
         self.said = (folder / "server.txt").open("ab")
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port),
-             "--workers", "1", "--backend-store-uri", f"sqlite:///{folder}/mlflow.db",
-             "--artifacts-destination", str(folder / "kept")],
-            cwd=folder, env=environment() | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
-            stdout=self.said, stderr=self.said, start_new_session=True,
-        )  # fmt: skip
+        told = {
+            mlflow.server.BACKEND_STORE_URI_ENV_VAR: f"sqlite:///{folder}/mlflow.db",
+            mlflow.server.ARTIFACT_ROOT_ENV_VAR: "mlflow-artifacts:/",
+            mlflow.server.SERVE_ARTIFACTS_ENV_VAR: "true",
+            mlflow.server.ARTIFACTS_DESTINATION_ENV_VAR: str(folder / "kept"),
+        }
+        application = ["-m", "uvicorn", "mlflow.server.fastapi_app:app", "--port", str(port)]
+        self.process = commands.start(application, folder, environment() | told, self.said)
 
     def ready(self) -> None:
         """Wait until it answers."""
