@@ -153,44 +153,51 @@ def _load(address: str) -> None:
         os.posix_spawn(sys.executable, words, os.environ | {"OMP_NUM_THREADS": "1"}, setsid=True)
 
 
-def _serve(listening: socket.socket) -> dict[str, Any]:
+def _serve(door: socket.socket) -> dict[str, Any]:
     """Fork a process for each command; what is returned, in that process, is its command."""
-    listening.setblocking(False)
-    asking = [listening.accept()[0]]
+    asking = [door.accept()[0]]
     answers: dict[int, int] = {}
     while asking:
-        ready, _, _ = select.select([listening, *asking], [], [], 0.01 if answers else None)
+        ready, _, _ = select.select([door, *asking], [], [], 0.01 if answers else None)
         for one in ready:
-            if one is listening:
-                asking.append(listening.accept()[0])
+            if one is door:
+                asking.append(door.accept()[0])
                 continue
             said, files, _, _ = socket.recv_fds(one, 2**20, 4)
             if not said:
                 asking.remove(one)
                 one.close()
-                if not asking:
-                    Path(listening.getsockname()).unlink()
-                    with suppress(BlockingIOError):  # whoever has come meanwhile
-                        asking.append(listening.accept()[0])
-                continue
-            *streams, answer = files
-            pid = os.fork()
-            if not pid:
-                for number, stream in enumerate(streams):
-                    os.dup2(stream, number)
-                _keep(())
+            elif _forked(files, answers):
                 return dict(json.loads(said))
-            for file in streams:
-                os.close(file)
-            answers[pid] = answer
-            os.write(answer, NUMBER.pack(pid))
-        for pid in list(answers):
-            ended, status = os.waitpid(pid, os.WNOHANG)
-            if ended:
-                with suppress(BrokenPipeError):
-                    os.write(answers[pid], NUMBER.pack(os.waitstatus_to_exitcode(status)))
-                os.close(answers.pop(pid))
-    sys.exit()
+        _tell_ends(answers)
+    Path(door.getsockname()).unlink()
+    sys.exit()  # nobody can ask any more
+
+
+def _forked(files: Sequence[int], answers: dict[int, int]) -> bool:
+    """Fork a process with these streams, and note who waits for its end; True in that process."""
+    *streams, answer = files
+    pid = os.fork()
+    if not pid:
+        for number, stream in enumerate(streams):
+            os.dup2(stream, number)
+        _keep(())
+        return True
+    for file in streams:
+        os.close(file)
+    answers[pid] = answer
+    os.write(answer, NUMBER.pack(pid))
+    return False
+
+
+def _tell_ends(answers: dict[int, int]) -> None:
+    """Tell who waits for commands that have ended."""
+    for pid in list(answers):
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            with suppress(BrokenPipeError):
+                os.write(answers[pid], NUMBER.pack(os.waitstatus_to_exitcode(status)))
+            os.close(answers.pop(pid))
 
 
 def _keep(files: Sequence[int]) -> None:

@@ -468,16 +468,16 @@ def test_a_problem_has_the_noise_that_it_claims(benchmark: Any) -> None:
     assert known.std() == pytest.approx(1, rel=0.05)
 
 
-@pytest.mark.slow(seconds=50)
+@pytest.mark.slow(seconds=80)
 def test_verdicts_are_right_on_problems_whose_truth_is_known(benchmark: Any) -> None:
-    runs = benchmark.train(first=502, problems=3, processes=1)
+    runs = benchmark.train(first=500, problems=5, processes=1)
     found = benchmark.summary(benchmark.judged(runs))
-    assert found["runs"] == 135
+    assert found["runs"] > 200
     assert found["accuracy"] > 0.9
     assert found["accuracy.decided"] > 0.95
     assert found["far_off"] > 10
     assert found["far_off.good_fit"] == 0
     cases = benchmark.directions(runs)
-    assert len(cases) > 20
+    assert len(cases) > 30
     assert not cases["wrong"].any()
     assert not (cases["told"] & (cases["verdict"] == "good fit")).any()

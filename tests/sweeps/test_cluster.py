@@ -23,7 +23,7 @@ from bikefit import tracking
 from bikefit.config import ConfigError
 from bikefit.data.files import write_json
 from bikefit.sweeps import jobs
-from bikefit.sweeps.cluster import Engine, Order, _order, _ray_slots, _work, connect, run
+from bikefit.sweeps.cluster import BACKENDS, Engine, Order, _order, _ray_slots, _work, connect, run
 from bikefit.sweeps.jobs import Job, MemberError
 from bikefit.sweeps.live import Live
 from bikefit.sweeps.processes import Board
@@ -36,7 +36,6 @@ from conftest import ROOT, make_settings
 QUICK = ["network.hidden=[4]", "training.epochs=2", "training.batch_size=64"]
 PRESETS = sorted((ROOT / "conf/hydra/launcher").glob("*.yaml"))
 TESTS = str(ROOT / "tests")
-PACKAGES = {"dask": "distributed", "ray": "ray", "submitit": "submitit"}
 
 
 def member(*overrides: str) -> Member:
@@ -236,7 +235,7 @@ def test_a_worker_reads_a_table_that_was_made_anew(
 )
 def test_what_cannot_be_reached_is_said(backend: str, address: str | None, said: str) -> None:
     if backend != "spark":
-        pytest.importorskip(PACKAGES[backend])
+        pytest.importorskip(BACKENDS[backend][0])
     with pytest.raises(ConfigError, match=said), connect(backend, address):
         pass
 
@@ -323,7 +322,7 @@ class Counted(Live):
 def test_a_worker_that_dies_costs_no_run(
     backend: str, workplace: Path, board: Board, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip(PACKAGES[backend], reason="the extra `cluster` is not installed")
+    pytest.importorskip(BACKENDS[backend][0], reason="the extra `cluster` is not installed")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "src"), TESTS]))
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     if backend == "submitit":  # waits for the result of who died, should the disk be slow

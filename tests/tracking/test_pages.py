@@ -112,9 +112,9 @@ def test_mlflow_shows_runs_tags_and_the_report(site: str, browser: Browser) -> N
 # ---- the prepared views ----
 
 
-@pytest.fixture(scope="module", params=["server"])
+@pytest.fixture(scope="module", params=["database", "server"])
 def sweep(site: str, request: pytest.FixtureRequest) -> str:
-    """A sweep after another one, written over HTTP to the server, or to the database."""
+    """A sweep after another one, written to the database or, over HTTP, to the server."""
     name = request.param
     with using(site if name == "server" else None):
         add(tracking.start_sweep(name, "another", []), of(name, 7), result(9.0, 9.0))
@@ -140,7 +140,6 @@ def cells(browser: Browser, column: str) -> list[str]:
     return list(browser.run(script, column))
 
 
-@pytest.mark.parametrize("sweep", ["server", "database"], indirect=True)
 def test_the_comparison_is_sorted_and_shows_the_verdicts(
     views: dict[str, str], sweep: str, browser: Browser
 ) -> None:
