@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed.$(firstword $(shell pwd | cksum))
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro check test readme case-study bench bench-scaling bench-search bench-report \
+.PHONY: help setup repro check lint test test-all readme case-study bench bench-scaling bench-search bench-report \
 	bench-verdicts bench-convergence bench-champion bench-ablation \
 	faults audit ui screenshots clean
 
@@ -33,10 +33,15 @@ repro: setup ## run the whole pipeline: download, clean, featurize, sweep, compa
 check: setup ## the quick part of the tests, while writing: no process, no server
 	pytest -n auto --dist loadfile -m "not slow and not process"
 
-test: setup ## lint, check types, run all tests
+lint: setup ## the linters, and types
 	ruff check .
 	ruff format --check .
 	mypy
+
+test: lint ## lint, and test every statement; without the long tests
+	pytest -n auto --dist loadfile --no-loadscope-reorder -m "not long"
+
+test-all: lint ## lint, and all tests (with clusters, browsers, faults, the pipeline), as CI does
 	pytest -n auto --dist loadfile --no-loadscope-reorder
 
 readme: setup ## renew the result tables in README.md from the last `make repro`

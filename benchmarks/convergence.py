@@ -81,12 +81,14 @@ def word(case: pd.Series, lowest: float, thresholds: Thresholds) -> str:
 
     Args:
         case: a row of :func:`case_of`.
-        lowest: validation loss of the table's best configuration, trained as by default.
+        lowest: validation loss of the table's best configuration, in whichever length.
         thresholds: of `conf/verdicts.yaml`.
     """
     change = case["longer_val"] - case["val"]
-    if abs(change) <= max(case["spread"], 0.01 * case["val"]):
+    if abs(change) <= 0.01 * case["val"]:
         return "finished"
+    if abs(change) <= case["spread"]:
+        return "within the noise"
     if change > 0:
         return "overfits more"
     behind = case["longer_val"] / lowest - 1
@@ -103,7 +105,8 @@ def report(tables: tuple[str, ...], processes: int) -> str:
             joblib.delayed(case_of)(table, case) for table in tables for case in CASES
         )
     )
-    lowest = cases.groupby("table")["val"].transform("min")
+    either = cases[["val", "longer_val"]].min(axis=1)
+    lowest = either.groupby(cases["table"]).transform("min")
     rows = [
         f"| {case['table']} | {case['configuration']} | {case['lr']:g} "
         f"| {case['train']:.3f} → {case['longer_train']:.3f} "
@@ -123,13 +126,14 @@ def report(tables: tuple[str, ...], processes: int) -> str:
 
 `make bench-convergence` wrote this: the default recipe ({epochs} epochs, one cycle, the network's
 own learning rate) against twice as many epochs, {len(SEEDS)} seeds each; ± is the standard
-deviation over seeds. *Finished*: the validation loss changes by less than that, or by less than a
-hundredth. *Overfits more*: the train loss goes on falling and the validation loss rises, so that
-more epochs make the same verdict, overfitting, stronger. *Behind the best all the same*: more
-epochs lower the loss, but twice as many leave it further above the lowest of the table than "close"
-allows ({thresholds.close:.0%}): what is left is not a matter of epochs. `unfinished` is what a run
-itself says: the share by which its train loss would fall if it trained on, as far as a look ahead
-shows; above {thresholds.unfinished:.0%} it is never called underfitting.
+deviation over seeds. *Finished*: the validation loss changes by less than a hundredth. *Within the
+noise*: by more, but by less than one seed's standard deviation. *Overfits more*: the train loss
+goes on falling and the validation loss rises, so that more epochs make the same verdict,
+overfitting, stronger. *Behind the best all the same*: more epochs lower the loss, but twice as
+many leave it further above the lowest of the table than "close" allows ({thresholds.close:.0%}):
+what is left is not a matter of epochs. `unfinished` is what a run itself says: the share by which
+its train loss would fall if it trained on, as far as a look ahead shows; above
+{thresholds.unfinished:.1%} it is never called underfitting.
 
 {head}
 """

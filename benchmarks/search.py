@@ -82,17 +82,13 @@ def _found(arguments: Sequence[str]) -> Found:
 @contextmanager
 def _inside(folder: Path) -> Iterator[None]:
     """Make a folder the current one, where its store is found."""
-    from bikefit import tracking
-
     before = Path.cwd()
     os.chdir(folder)
     os.environ.pop("MLFLOW_TRACKING_URI", None)
-    tracking.client.cache_clear()
     try:
         yield
     finally:
         os.chdir(before)
-        tracking.client.cache_clear()
 
 
 def _result(seconds: float) -> Found:
@@ -131,9 +127,9 @@ def _notes(budget: float, options: argparse.Namespace) -> str:
     changed = f" Changed: `{' '.join(options.override)}`." if options.override else ""
     return (
         f"Whole commands in empty folders, start and closing table included; the searches were "
-        f"given `hydra.sweeper.seconds={budget:.0f}` and begin no batch that would end later. "
-        "Median (lowest-highest) over the searches' seeds; validation loss: half Poisson deviance, "
-        "bikes/hour. The last column is the mean over "
+        f"given `hydra.sweeper.seconds={budget:.0f}` and begin no batch that would end later, "
+        "judged by how long the one before took. Median (lowest-highest) over the searches' seeds; "
+        "validation loss: half Poisson deviance, bikes/hour. The last column is the mean over "
         f"{len(FRESH)} seeds that no search has seen, ± its standard error (over the repetitions "
         f"where there are several, else over these seeds).{changed}"
     )

@@ -28,15 +28,20 @@ from hydra_plugins.stack_launcher.composing import Composer
 from synthetic import raw_hours
 
 ROOT = Path(__file__).parents[1]
+LONG = 7  # s from which a test is left out by `make test`
 _quick = False  # whether the test that runs now belongs to `make check`
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let files that take long come first, so that no process waits for one of them at the end."""
     seconds: Counter[Path] = Counter()
     for item in items:
         if marker := item.get_closest_marker("slow"):
-            seconds[item.path] += marker.kwargs.get("seconds", 2)
+            taken = marker.kwargs.get("seconds", 2)
+            seconds[item.path] += taken
+            if taken >= LONG:
+                item.add_marker("long")
     items.sort(key=lambda item: -seconds[item.path])
 
 
@@ -85,9 +90,7 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("store")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
-        tracking.client.cache_clear()
         tracking.client().search_experiments()
-        tracking.client.cache_clear()
     return folder / "mlflow.db"
 
 
@@ -100,9 +103,7 @@ def workplace(
     shutil.copy(empty_store, tmp_path / "mlflow.db")
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    tracking.client.cache_clear()
     yield tmp_path
-    tracking.client.cache_clear()
 
 
 def make_settings(*overrides: str) -> Settings:
@@ -154,7 +155,6 @@ def refit_folder(
         # so few rows leave it to chance what is selected, and whether it is used
         patch.setattr(selection, "greedy", lambda given, *_: np.array([2, 1, 0, 2][-len(given) :]))
         patch.setattr(selection, "judge", lambda *given: replace(judge(*given), lead=1.0))
-        tracking.client.cache_clear()
         sweep = tracking.start_sweep("full", "sweep of a test", [])
         train(jobs, sweep, processes=1)
         tracking.finish_sweep(sweep, "", {}, "FINISHED")
@@ -171,7 +171,6 @@ def refit_folder(
             "1",
         ]
         assert refit.main(asked) == 0
-        tracking.client.cache_clear()
     return folder
 
 
@@ -180,9 +179,7 @@ def refitted(refit_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pa
     """The folder of :func:`refit_folder` as the current one, its store in use."""
     monkeypatch.chdir(refit_folder)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    tracking.client.cache_clear()
     yield refit_folder
-    tracking.client.cache_clear()
 
 
 @pytest.fixture

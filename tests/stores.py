@@ -24,9 +24,7 @@ def visiting(folder: Path) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        tracking.client.cache_clear()
         yield
-        tracking.client.cache_clear()
 
 
 def settings(dropout: float = 0.0, seed: int = 0, hidden: int = 8, **more: Any) -> Settings:

@@ -73,3 +73,15 @@ def test_a_row_that_is_wrong_says_so(refitted: Path) -> None:
     assert answer["error"].startswith("weather = sunny: must be one of clear, mist")
     with pytest.raises(DataError, match="no model models:/nobody@champion"):
         bikefit.predict(rows, "models:/nobody@champion")
+
+
+@pytest.mark.slow
+def test_a_job_that_fails_stops_no_later_batch(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    jobs = ["optimizer.lr=1e38,1e-3", "seed=0,1", "hydra.sweeper.max_batch_size=1"]
+    found = bikefit.sweep([*SMALL, *jobs, "optimizer=sgd"])
+    assert len(found.runs) == 4
+    assert found.ranking["failed"].tolist() == [0, 2]
+    assert found.runs["val_loss"].notna().sum() == 2
+    assert capsys.readouterr().err.count("\nfailed: ") == 2

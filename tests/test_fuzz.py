@@ -112,7 +112,7 @@ def check_settings(found: Settings) -> None:
     assert parse(found.model_dump(mode="json", by_alias=True)) == found
 
 
-@pytest.mark.slow(seconds=7)
+@pytest.mark.slow(seconds=5)
 @cases("configs")
 @given(spoilt(MLP) | spoilt(LIST) | JUNK)
 def test_a_config_is_accepted_or_explained(values: Any) -> None:
@@ -166,7 +166,7 @@ SPECS = st.lists(st.builds(LayerSpec, NAMES, TARGETS, ARGUMENTS), max_size=3)
 LAST = LayerSpec("last.linear", "torch.nn.Linear", {"out_features": 1})
 
 
-@pytest.mark.slow(seconds=7)
+@pytest.mark.slow(seconds=5)
 @cases("networks")
 @given(SPECS, st.booleans(), st.integers(1, 5))
 @pytest.mark.filterwarnings("ignore")  # torch's own, of layers that make little sense

@@ -16,11 +16,9 @@ import pytest
 import yaml
 from sklearn.linear_model import PoissonRegressor
 
-from bikefit import tracking
 from bikefit.data import clean, featurize
 from bikefit.data.table import read_table
 from bikefit.sweeps.jobs import Job, train
-from bikefit.training.folds import cut, read_pool
 from conftest import ROOT, make_settings
 from synthetic import raw_hours
 
@@ -60,21 +58,15 @@ def known(
     clean.main()
     featurize.main()
     shutil.copy(empty_store, "mlflow.db")
-    tracking.client.cache_clear()
-    for cached in (read_pool, cut):  # by the relative path, which other tests have too
-        cached.cache_clear()
     time = pd.to_datetime(raw["dteday"]) + pd.to_timedelta(hour, "h")
     yield rate.set_axis(pd.DatetimeIndex(time))
-    for cached in (read_pool, cut):
-        cached.cache_clear()
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=12)
 def test_the_truth_is_reached_and_the_linear_model_its_limit(known: pd.Series) -> None:
     common = ("trainer.progress=false", "regularization.on=weights")
     jobs = [Job(make_settings(*common, *one), " ".join(one)) for one in MEMBERS]
     losses = train(jobs, sweep=None, processes=1)
-    tracking.client.cache_clear()
     parts = {name: read_table(Path("data/features/full")).read(name) for name in
              ("train", "validation")}  # fmt: skip
     held_out = parts["validation"]

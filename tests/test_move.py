@@ -63,7 +63,6 @@ def test_all_that_a_sweep_has_is_there(
     assert move.main([sweep, "--to", other]) == 0
     assert f"6 runs of sweep {sweep} are in {other}" in capsys.readouterr().out
     monkeypatch.setenv("MLFLOW_TRACKING_URI", other)
-    tracking.client.cache_clear()
     moved = tracking.latest_sweep()
     assert tracking.sweep_name(moved) == "second"
     found, found_folds = content(moved)
@@ -116,5 +115,25 @@ def test_what_cannot_be_moved_is_refused(
     assert move.main([run, "--to", other]) == 1
     assert "is not a sweep but job" in capsys.readouterr().err
     tracking.finish_sweep(running, "", {}, "FINISHED")
-    assert move.main([running, "--to", tracking.address()]) == 1
-    assert "in already" in capsys.readouterr().err
+    for spelled in (tracking.address(), f"sqlite:///{workplace}/./mlflow.db"):
+        assert move.main([running, "--to", spelled]) == 1
+        assert "in already" in capsys.readouterr().err
+    assert move.main([running, "--to", "localhost:5000"]) == 1
+    assert "localhost:5000: " in capsys.readouterr().err
+
+
+def test_a_run_that_came_first_for_another_sweep_is_below_its_own_as_well(
+    workplace: Path, other: str
+) -> None:
+    first, second = (tracking.start_sweep("full", name, []) for name in ("first", "second"))
+    runs = [stores.add(first, stores.settings(seed=s), stores.result(1.0, 2.0)) for s in (0, 1)]
+    tracking.refer(second, runs[:1])
+    for one in (first, second):
+        tracking.finish_sweep(one, "", {}, "FINISHED")
+    assert move.move(second, other) == 2
+    assert move.move(first, other) == 3
+    there = MlflowClient(other)
+    experiments = [e.experiment_id for e in there.search_experiments()]
+    (copy,) = there.search_runs(experiments, f"tags.`{moving.MOVED}` = '{first}'")
+    below = f"tags.`{tracking.PARENT}` = '{copy.info.run_id}'"
+    assert len(there.search_runs(experiments, below)) == 2

@@ -89,6 +89,18 @@ def test_a_table_is_answered_row_by_row(
     assert "not used: column note" in shown.err
 
 
+def test_blank_lines_count_and_are_not_answered(
+    refitted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    head, right, wrong, *_ = TABLE.splitlines()
+    (tmp_path / "rows.csv").write_text(f"{head}\n\n{right}\n\n{wrong}\n")
+    assert main(["--input", str(tmp_path / "rows.csv")]) == 1
+    shown = capsys.readouterr()
+    assert "error: line 5: weather = sunny" in shown.err
+    assert "1 of 2 rows answered" in shown.err
+    assert len(pd.read_csv(io.StringIO(shown.out))) == 2
+
+
 def test_a_table_is_written_to_a_file(refitted: Path, tmp_path: Path) -> None:
     lines = TABLE.splitlines(keepends=True)
     (tmp_path / "rows.csv").write_text("".join([lines[0], lines[1], lines[4]]))
@@ -115,12 +127,14 @@ def test_options_change_what_is_expected(
         ([*ASKED, "--model", "models:/nobody@champion"], "no model models:/nobody@champion in"),
         (["--input", "no.csv"], "No such file"),
         (["--input", "empty.csv"], "empty.csv cannot be read as a CSV table: No columns"),
+        (["--input", "more.csv"], "more.csv cannot be read as a CSV table: Length of header"),
     ],
 )
 def test_what_is_wrong_is_said(
     refitted: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
 ) -> None:
     Path("empty.csv").write_text("")
+    Path("more.csv").write_text("at,temp\n2012-10-05T17:00,21,4\n")
     assert main(arguments) == 1
     shown = capsys.readouterr()
     assert said in shown.err and not shown.out

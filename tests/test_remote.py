@@ -66,7 +66,7 @@ def reaches_a_clone(repository: Path) -> None:
     assert "Running stage" not in printed
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=20)
 def test_a_folder_is_a_remote(repository: Path, tmp_path: Path) -> None:
     dvc(repository, "remote", "add", "--default", "storage", str(tmp_path / "storage"))
     reaches_a_clone(repository)
@@ -100,7 +100,7 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         process.communicate()
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=15)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the S3 client's own code
 def test_an_s3_bucket_is_a_remote(repository: Path, bucket: str) -> None:
     dvc(repository, "remote", "add", "--default", "storage", "s3://bikefit/dvc")

@@ -96,7 +96,6 @@ def test_a_sweep_moves_to_the_server(
     before = tracking.read_config(runs[0])
     assert move.move(sweep, server) == 3
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
-    tracking.client.cache_clear()
     found = tracking.read_runs(tracking.latest_sweep())
     assert found["best/val/loss"].tolist() == [2.0, 3.0]
     assert tracking.read_config(found["run_id"][0]) == before

@@ -78,7 +78,6 @@ def test_another_database_is_served_where_training_writes_to_it(
     doors: Doors, port: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///elsewhere.db")
-    tracking.client.cache_clear()
     assert ui.main(["--port", port, "--no-browser"]) == 0
     assert doors.stores == ["sqlite:///elsewhere.db"]
 
@@ -179,7 +178,6 @@ def test_a_tracking_server_that_is_away_is_said(
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
     monkeypatch.setenv("BIKEFIT_PATIENCE", "0")
-    tracking.client.cache_clear()
     assert ui.main([]) == 1
     assert f"error: http://127.0.0.1:{port} does not answer" in capsys.readouterr().err
     assert not doors.commands

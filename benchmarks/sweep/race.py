@@ -146,5 +146,6 @@ def _notes(options: argparse.Namespace) -> str:
         "they say more where the machine is busy. Only the products are timed from inside, without "
         "start-up (the faster of a process a core and a thread a core). Peak memory: resident "
         "memory summed over all processes, shared pages counted in each. The mean validation "
-        "loss shows that all train alike (`MLPRegressor` trains another model)."
+        "loss is of two seeds, whose scatter is in it; the peers in torch begin with the same "
+        "networks, ours with others, and `MLPRegressor` trains another model."
     )

@@ -8,10 +8,10 @@ import multiprocessing
 import resource
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -24,6 +24,7 @@ BATCH_SIZES = (32, 64, 128, 256, 512, 1024)
 WIDTHS = (16, 32, 64, 128, 256, 512)
 ROWS = (1_296, 10_000, 100_000, 1_000_000)
 MEMBERS_OF_ROWS = 4
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def measure(options: argparse.Namespace) -> str:
     with tempfile.TemporaryDirectory(prefix="bikefit-bench-") as name:
         points = []
         for rows in ROWS:
-            _repeat(rows, Path(name) / str(rows))
+            _apart(_repeat, rows, Path(name) / str(rows))  # which fills the memory of who does it
             points.append(Point(members=MEMBERS_OF_ROWS, root=str(Path(name) / str(rows))))
         parts.append(_table("rows", ROWS, points))
     return "\n\n".join([*parts, _notes()])
@@ -73,7 +74,7 @@ def _table(what: str, values: Sequence[int], points: Sequence[Point]) -> str:
     """Measure each point in a process of its own and write a line for each."""
     rows = []
     for value, point in zip(values, points, strict=True):
-        cost = _apart(point)
+        cost = _apart(_train, point)
         per_member = 1000 * cost.epoch / point.members
         rows.append([f"{value:,}", f"{per_member:.1f}", f"{cost.epoch:.2f}",
                      f"{cost.set_up:.2f}", f"{cost.memory:,.0f}"])  # fmt: skip
@@ -82,12 +83,12 @@ def _table(what: str, values: Sequence[int], points: Sequence[Point]) -> str:
     return table(head, rows)
 
 
-def _apart(point: Point) -> Cost:
-    """Measure in a fork, which has all imports and a peak of memory of its own."""
+def _apart(function: Callable[..., T], *arguments: Any) -> T:
+    """Call in a fork, which has all imports and a peak of memory of its own."""
     import bikefit.training.fit  # noqa: F401
 
     with multiprocessing.get_context("fork").Pool(1) as pool:
-        return pool.apply(_train, (point,))
+        return pool.apply(function, arguments)
 
 
 def _train(point: Point) -> Cost:

@@ -11,6 +11,7 @@ import argparse
 import gc
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,15 +36,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parse(arguments)
     try:
         rows = _rows(options)
+        lines = rows.index + 2  # line 1 of a file is its header
+        rows = rows.reset_index(drop=True)
         answers = find(options.model).predict(rows)
     except (DataError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     if options.input:
         _write(pd.concat([rows, answers], axis=1), options.output)
-    for row, text in enumerate(answers["error"], start=2):  # line 1 of a file is its header
+    for line, text in zip(lines, answers["error"], strict=True):
         if text:
-            print(f"error: {f'line {row}: ' if options.input else ''}{text}", file=sys.stderr)
+            print(f"error: {f'line {line}: ' if options.input else ''}{text}", file=sys.stderr)
     wrong = int((answers["error"] != "").sum())
     if not options.input and not wrong:
         print(_sentence(rows.iloc[0], answers.iloc[0]))
@@ -83,9 +86,15 @@ def _rows(options: argparse.Namespace) -> pd.DataFrame:
     if options.at:
         return pd.DataFrame([{name: getattr(options, name) for name in (*REQUIRED, *OPTIONAL)}])
     try:
-        rows = pd.read_csv(options.input, dtype=str, skipinitialspace=True)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # a line longer than the header
+            rows = pd.read_csv(
+                options.input, dtype=str, skipinitialspace=True, skip_blank_lines=False,
+                index_col=False,
+            )  # fmt: skip
+    except (ValueError, pd.errors.ParserWarning) as error:
         raise DataError(f"{options.input} cannot be read as a CSV table: {error}") from None
+    rows = rows.dropna(how="all")  # blank lines, which count as lines
     unknown = [name for name in rows if name not in (*REQUIRED, *OPTIONAL)]
     if unknown:
         print(f"not used: column {', '.join(map(str, unknown))}", file=sys.stderr)

@@ -7,6 +7,7 @@ python -m bikefit.train -m regularization=none,l1,l2,dropout seed=0,1,2
 from __future__ import annotations
 
 import gc
+import math
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -57,11 +58,11 @@ def together(
     configs: Sequence[DictConfig], labels: Sequence[str], command: Sequence[str],
     backend: str, address: str | None, options: Mapping[str, Any], processes: int | None,
     stack_size: int | None,
-) -> list[Any]:  # fmt: skip
+) -> list[float]:  # fmt: skip
     """Train all jobs of a sweep; the stack launcher calls this once for each batch of jobs.
 
     Returns:
-        For each job its validation loss, or the exception that says why there is none.
+        For each job its validation loss, NaN for one that failed.
     """
     try:
         settings = [_settings(config, command) for config in configs]
@@ -73,9 +74,9 @@ def together(
             results = run_sweep(settings, labels, command, processes, stack_size, engine)
     except EXPECTED as error:
         raise TrainingError(str(error)) from error
-    failed = sum(isinstance(result, Exception) for result in results)
-    said = TrainingError(f"{failed} of {len(results)} jobs failed")
-    return [said if isinstance(result, Exception) else result for result in results]
+    # Hydra stops at an exception, and further batches would not be trained; the end of the command
+    # names what failed, and its exit status says so.
+    return [math.nan if isinstance(result, Exception) else result for result in results]
 
 
 train.together = together  # type: ignore[attr-defined]

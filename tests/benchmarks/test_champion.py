@@ -84,7 +84,7 @@ def test_windows_of_the_future_expand(project: Path, monkeypatch: pytest.MonkeyP
     assert sum(map(len, champion.parts_of("chronological", 4))) == 576
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=10)
 def test_a_stopped_benchmark_goes_on(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (workplace / "params.yaml").write_text((ROOT / "params.yaml").read_text())
     small = champion.Recipe(overrides=["network.hidden=[4]", "training.epochs=1"])

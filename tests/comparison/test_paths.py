@@ -53,7 +53,6 @@ def test_strengths_and_what_is_fixed(run: Run) -> None:
     ]  # fmt: skip
     assert [path.label for path in found] == ["l2 λ", "l2 λ", "dropout p", "dropout p"]
     assert {path.direction for path in found} == {-1}
-    assert find_paths(pd.DataFrame(rows), fewest=3) == []
 
 
 def test_a_key_of_one_layer_is_named_with_it(run: Run) -> None:

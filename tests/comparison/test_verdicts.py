@@ -152,6 +152,24 @@ def test_a_run_that_more_epochs_make_better_was_not_finished(run: Run) -> None:
     assert only(table, "none · mlp 256×256 · training.epochs=60")[0] == "overfitting"
 
 
+def test_where_more_epochs_may_be_better_it_is_no_underfitting(run: Run) -> None:
+    def scattered(epochs: int, *losses: float) -> list[dict[str, Any]]:
+        return [
+            run(seed=s, train=val - 0.5, val=val, **CONSTANT) | {"training.epochs": epochs}
+            for s, val in enumerate(losses)
+        ]
+
+    best = seeds(run, "dropout p=0.3", hidden="[64]", train=3.0, val=3.6)
+    runs = [*scattered(4, 5.0, 5.8, 4.5), *scattered(8, 5.2, 4.4, 5.3), *best]
+    assert only(judge(runs), "none · mlp 256×256 · training.epochs=4") == (
+        "undecided",
+        "training was not finished: validation loss falls from 5.100 to 4.967 when the epochs "
+        "goes from 4 to 8",
+        TRAIN_ON.format(epochs=8),
+    )
+    assert only(judge(runs[:3] + best), "none")[0] == "underfitting"  # nobody trained longer
+
+
 def test_overfitting_in_time(run: Run) -> None:
     turned = {"lowest/val/loss": 15.0, "lowest/epoch": 12.0}
     runs = lecture(run)[:6] + seeds(run, "dropout p=0.3", train=9.0, val=17.9, **turned)

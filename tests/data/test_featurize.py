@@ -285,8 +285,9 @@ def test_stage(project: Path) -> None:
     train = full.read("train")
     assert train.features[:, list(full.standardized)].mean(axis=0) == pytest.approx(0, abs=1e-5)
     assert train.features[:, list(full.standardized)].std(axis=0) == pytest.approx(1, abs=1e-5)
-    assert full.target_mean == pytest.approx(float(train.target.mean()))
-    assert full.target_std == pytest.approx(float(train.target.std()), rel=1e-5)
+    target = json.loads((full.path / "table.json").read_text())["target"]
+    assert target["mean"] == pytest.approx(float(train.target.mean()))
+    assert target["std"] == pytest.approx(float(train.target.std()), rel=1e-5)
     parts = [set(full.read(part).timestamps) for part in ("train", "validation", "test")]
     assert set.union(*parts) == set(HOURS["timestamp"].to_numpy())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from bikefit.data.files import clear_leftovers, remove_folder, replacing, replacing_folder
 
 pytestmark = pytest.mark.process
+HERE = socket.gethostname().replace(".", "-")
 
 
 @pytest.fixture(scope="module")
@@ -25,10 +27,16 @@ def names(folder: Path) -> set[str]:
 
 
 def test_leftovers_of_dead_processes_alone_are_cleared(tmp_path: Path, dead: int) -> None:
-    (tmp_path / f".hour.csv.{dead}.tmp").write_text("half")
-    (tmp_path / f".full.{dead}.tmp").mkdir()
-    (tmp_path / f".full.{dead}.tmp/part").write_text("half")
-    kept = {f".hour.csv.{os.getpid()}.tmp", ".a.b.c", f"hour.csv.{dead}.tmp", ".x.tmp"}
+    (tmp_path / f".hour.csv.{HERE}.{dead}.tmp").write_text("half")
+    (tmp_path / f".full.{HERE}.{dead}.tmp").mkdir()
+    (tmp_path / f".full.{HERE}.{dead}.tmp/part").write_text("half")
+    kept = {
+        f".full.elsewhere.{dead}.tmp",
+        f".hour.csv.{HERE}.{os.getpid()}.tmp",
+        ".a.b.c",
+        f"hour.csv.{HERE}.{dead}.tmp",
+        ".x.tmp",
+    }
     for name in kept:
         (tmp_path / name).write_text("mine")
     clear_leftovers(tmp_path)
@@ -39,8 +47,8 @@ def test_an_old_folder_whose_successor_never_came_gets_its_name_back(
     tmp_path: Path, dead: int
 ) -> None:
     for name in ("full", "lecture"):
-        (tmp_path / f".{name}.{dead}.old").mkdir()
-        (tmp_path / f".{name}.{dead}.old/table").write_text("old")
+        (tmp_path / f".{name}.{HERE}.{dead}.old").mkdir()
+        (tmp_path / f".{name}.{HERE}.{dead}.old/table").write_text("old")
     (tmp_path / "lecture").mkdir()
     (tmp_path / "lecture/table").write_text("new")
     clear_leftovers(tmp_path)
@@ -50,10 +58,10 @@ def test_an_old_folder_whose_successor_never_came_gets_its_name_back(
 
 
 def test_whoever_writes_next_clears(tmp_path: Path, dead: int) -> None:
-    (tmp_path / f".a.{dead}.tmp").write_text("half")
+    (tmp_path / f".a.{HERE}.{dead}.tmp").write_text("half")
     with replacing(tmp_path / "b") as file:
         file.write_text("whole")
-    (tmp_path / f".a.{dead}.tmp").write_text("half")
+    (tmp_path / f".a.{HERE}.{dead}.tmp").write_text("half")
     with replacing_folder(tmp_path / "c") as folder:
         (folder / "inner").mkdir()
         (folder / "inner/file").write_text("whole")

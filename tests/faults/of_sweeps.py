@@ -130,11 +130,9 @@ def states(folder: Path) -> Counter[str]:
 def results(folder: Path) -> dict[str, Metrics]:
     """All metrics of all epochs of the latest sweep's runs and their folds, by fingerprint."""
     with chdir(folder):
-        tracking.client.cache_clear()
         jobs = tracking.read_runs(tracking.latest_sweep())
         crossed = jobs.loc[jobs["validation.name"] == "kfold", "run_id"]
         runs = [*jobs["run_id"], *(r for job in crossed for r in tracking.read_runs(job)["run_id"])]
-        tracking.client.cache_clear()
     found: dict[str, Metrics] = {}
     with closing(sqlite3.connect(folder / "mlflow.db")) as connection:
         for run in runs:

@@ -35,6 +35,32 @@ def test_the_winner_and_the_network_that_overfits_most(workplace: Path) -> None:
     assert plain is not None and plain.configuration == "none · mlp 16"
 
 
+def test_the_winners_network_stands_for_no_regularization(workplace: Path) -> None:
+    parent, longer = sweep(), {"epochs": 60, "batch_size": 32}
+    add(parent, settings(0.3, hidden=16), result(3.0, 4.0))
+    add(parent, settings(hidden=16), result(2.0, 5.0))
+    add(parent, settings(hidden=32), result(1.0, 6.0))
+    add(parent, settings(hidden=16, training=longer), result(0.5, 9.0))
+    _, plain = choose(parent, seeds=1)
+    assert plain is not None and plain.configuration == "none · mlp 16"
+
+
+def test_the_runs_of_a_configuration_are_those_that_the_ranking_means(workplace: Path) -> None:
+    """Names say what is not as in most runs, and runs on fewer rows change what most have."""
+    parent = sweep()
+    slow, quick = ({"name": "adam", "lr": lr} for lr in (0.001, 0.01))
+    for seed in (0, 1):
+        best = add(parent, settings(seed=seed, optimizer=slow), result(2.0, 3.0))
+        add(parent, settings(0.3, seed, optimizer=slow), result(2.0, 3.2))
+        add(parent, settings(seed=seed, optimizer=quick), result(2.0, 3.6))
+        for fraction in (0.2, 0.5):
+            less = {"name": "full", "fraction": fraction}
+            add(parent, settings(seed=seed, optimizer=quick, data=less), result(2.0, 4.0))
+    choice, _ = choose(parent, seeds=1)
+    assert len(choice.runs) == 2 and best in choice.runs
+    assert [member.optimizer.lr for member in choice.members] == [0.001]
+
+
 def test_epochs_are_the_mean_of_what_the_seeds_selected(workplace: Path) -> None:
     parent = sweep()
     for seed, selected in enumerate((1, 2, 3, 3)):

@@ -15,8 +15,9 @@ def report() -> dict:  # type: ignore[type-arg]
     target = draw.poisson(100, len(TIME)).astype(float)
     predicted = {"constant": np.full(len(TIME), 80.0), DELIVERED: np.full(len(TIME), 100.0)}
     return {
-        "table": "full", "split": "days", "rows": len(TIME), "days": 31, "winner": "none · mlp 8",
-        "delivered": "ensemble of 8 networks", "networks": 8, "share_of_trees": 0.3,
+        "table": "full", "split": "days", "rows": len(TIME), "days": 31, "winner": "l2 · mlp 8",
+        "unregularized": "none · mlp 8", "seeds": 4, "networks": 8, "share_of_trees": 0.3,
+        "delivered": "ensemble of 8 networks",
         "interval": {"nominal": 0.9, "coverage": 0.9123},
         "models": measure(TIME, target, predicted),
     }  # fmt: skip
@@ -37,7 +38,11 @@ def test_the_table_names_rows_figures_and_coverage() -> None:
         "Our model is the mean of 8 networks and, for 30%, of boosted trees (ensemble of 8 "
         "networks)" in text
     )
-    assert "the comparison's winner is none · mlp 8." in text
+    assert (
+        "; the comparison's winner is the mean of 4 networks of l2 · mlp 8; "
+        "our unregularized network is the mean of 4 networks of none · mlp 8. " in text
+    )
+    assert "unregularized" not in table(report() | {"unregularized": None})
     assert "The 90% interval of `predict` holds 91.2% of the test rows." in text
     *_, first, last = text.splitlines()
     figures = report()["models"][DELIVERED]

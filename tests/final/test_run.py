@@ -26,7 +26,7 @@ def swept(*overrides: str) -> str:
     return sweep
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=10)
 def test_a_cross_validated_sweep_with_the_squared_loss(
     workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

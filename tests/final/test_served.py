@@ -70,7 +70,7 @@ def ask(address: str, rows: list[dict[str, Any]]) -> Any:
         return json.load(answer)["predictions"]
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=15)
 def test_the_server_answers_raw_rows_as_predict_does(server: str) -> None:
     answers = ask(server, ROWS)
     wanted = load(registry.model_folder(MODEL)).predict(pd.DataFrame(ROWS))

@@ -315,7 +315,7 @@ def run() -> subprocess.CompletedProcess[str]:
     return subprocess.run(COMMAND, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=15)
 @pytest.mark.parametrize("batch", [1, 2])
 def test_a_killed_search_goes_on_as_if_nothing_had_been(batch: int) -> None:
     write_app()

@@ -47,7 +47,7 @@ def use(place: Path, code: str, **environment: str) -> None:
     subprocess.run(command, cwd=place, env=variables | environment, check=True)
 
 
-@pytest.mark.process
+@pytest.mark.slow(seconds=8)
 def test_loops_are_kept_where_a_variable_says(sealed: Path, tmp_path: Path) -> None:
     use(sealed, USE, NUMBA_CACHE_DIR=str(tmp_path / "named"))
     assert kept_in(tmp_path / "named") >= set(LOOPS)

@@ -347,7 +347,6 @@ def test_a_worker_that_dies_costs_no_run(
     assert there[:2] == pytest.approx(here[:2], rel=1e-5)
     assert isinstance(there[2], MemberError)
     assert str(there[2]) == str(here[2])
-    tracking.client.cache_clear()
 
 
 def _epochs_come_from_machines_that_share_no_folder(engine: Engine, board: Board) -> None:
@@ -362,7 +361,7 @@ def _epochs_come_from_machines_that_share_no_folder(engine: Engine, board: Board
         assert not Path("nowhere").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=15)
 def test_the_command_runs_a_sweep_on_another_engine(workplace: Path) -> None:
     pytest.importorskip("submitit", reason="the extra `cluster` is not installed")
     done = commands.run(

@@ -13,7 +13,7 @@ BASE = fingerprint(make_settings(), "v1")
     [
         ["tracking.weights=false"], ["trainer.progress=false"], ["rerun=true"],
         ["tracking.experiment=elsewhere"], ["network.name=other"],
-        ["network.lr=0.5", "optimizer.lr=0.01"],
+        ["network.lr=0.5", "optimizer.lr=0.01"], ["data.root=/elsewhere"],
     ],
 )  # fmt: skip
 def test_names_and_display_do_not_count(overrides: list[str]) -> None:

@@ -11,11 +11,13 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import psutil
 import pytest
 from mlflow import MlflowClient
 
 from bikefit import tracking
+from bikefit.comparison.conclude import conclude_run
 from bikefit.comparison.ranking import comparison
 from bikefit.config import ConfigError
 from bikefit.sweeps import jobs, processes
@@ -228,6 +230,22 @@ def test_a_finished_run_is_referred_to_and_not_trained_again(
     assert set(tracking.read_runs(second)["run_id"]) == {one.run for one in new}
     jobs.train([job("seed=0", "rerun=true")], second, processes=1)
     assert len(tracking.read_runs(second)) == 4
+    jobs.train([job("seed=2")], second, processes=1)  # as a later batch of the same command
+    assert tracking.read_runs(second)["run_id"].tolist().count(new[0].run) == 1
+
+
+def test_a_plain_run_leaves_the_verdict_of_a_sweep(workplace: Path) -> None:
+    sweep = tracking.start_sweep("full", "sweep", [])
+    old = job("seed=0")
+    jobs.train([old], sweep, processes=1)
+    kept = {"configuration": "none", "verdict": "overfitting", "reason": "so it is", "next": "less"}
+    tracking.tag_verdicts(pd.DataFrame([{"run_id": old.run, **kept}]))
+    assert conclude_run(old.run) == "overfitting: so it is. Next: less"
+    assert tracking.client().get_run(old.run).data.tags["verdict"] == "overfitting"
+    alone = job("seed=1")
+    jobs.train([alone], None, processes=1)
+    assert conclude_run(alone.run).startswith("undecided: ")
+    assert tracking.client().get_run(alone.run).data.tags["verdict"] == "undecided"
 
 
 def test_equal_jobs_of_a_sweep_are_trained_once(workplace: Path) -> None:
@@ -335,7 +353,7 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.process
+@pytest.mark.slow(seconds=10)
 def test_workers_end_with_a_command_that_is_killed(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(ENDLESS)

@@ -35,7 +35,7 @@ def kept(root: Path, names: Sequence[str], epoch: int) -> Place:
     place.open()
     if epoch:
         values = {"x": np.arange(len(names))}
-        place.save(Checkpoint(epoch, 1.0, [None] * len(names), values))
+        place.save(Checkpoint(epoch, [None] * len(names), values))
     return place
 
 
@@ -98,7 +98,8 @@ def test_a_stack_goes_once_its_members_are_recorded(tmp_path: Path) -> None:
     of.recorded(["f-b"])
     of.clear()
     assert [place.folder for place in places(tmp_path)] == [source.folder]
-    of.clear(["f-z"])
+    of.recorded(["f-z"])
+    of.clear()
     assert places(tmp_path) == []
 
 

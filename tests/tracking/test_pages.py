@@ -25,7 +25,7 @@ from browsers import Browser, patiently, serving
 from stores import add, result, settings
 
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.slow(seconds=7),
     pytest.mark.skipif(not (browsers.CHROMIUM and browsers.DRIVER), reason=browsers.MISSING),
 ]
 LINES = ".js-plotly-plot .scatterlayer .js-line"
@@ -38,9 +38,7 @@ def using(address: str | None) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         if address is not None:
             patch.setenv("MLFLOW_TRACKING_URI", address)
-        tracking.client.cache_clear()
         yield
-    tracking.client.cache_clear()
 
 
 @pytest.fixture(scope="module")
@@ -55,10 +53,8 @@ def site(
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        tracking.client.cache_clear()
         with serving(*command, health="health", log=folder / "ui.log") as address:
             yield address
-    tracking.client.cache_clear()
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,6 @@ def go(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     # The default of a new process; in an old one MLflow keeps the first it has met.
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
-    tracking.client.cache_clear()
 
 
 def attach(run: str, text: str, folder: Path) -> None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
+import shutil
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
 from mlflow import MlflowClient
 from safetensors.numpy import load_file
 
-from bikefit import tracking
+from bikefit import send, tracking
+from bikefit.tracking import connection, outbox
 from bikefit.training.members import Failure, MemberResult
 from conftest import make_settings
 
@@ -24,7 +29,7 @@ def result(scale: float = 1.0, failure: str | None = None) -> MemberResult:
     return MemberResult(
         metrics=metrics, selected=2, state=state, train_rows=10,
         failure=Failure(failure) if failure else None,
-        val_rows=5, seconds=0.1, stacked_with=1, layers=[], parameters=3, final={},
+        val_rows=5, layers=[], parameters=3, final={},
         predictions=(np.array(["2012-01-01T08"], "M8[us]"), np.ones(1), np.full(1, 2.0)),
     )  # fmt: skip
 
@@ -108,23 +113,41 @@ def test_what_is_not_there_is_said(workplace: Path) -> None:
         tracking.sweep_name(run)
 
 
+def test_another_address_is_another_store(
+    workplace: Path, empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = tracking.start_sweep("full", "here", [])
+    shutil.copy(empty_store, tmp_path / "other.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/other.db")
+    with pytest.raises(tracking.TrackingError, match=f"no run {sweep} in .*other.db"):
+        tracking.sweep_name(sweep)
+    there = tracking.start_sweep("full", "there", [])
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    assert tracking.sweep_name(sweep) == "here"
+    with pytest.raises(tracking.TrackingError, match=f"no run {there}"):
+        tracking.sweep_name(there)
+
+
 def test_a_deleted_experiment_is_named(workplace: Path) -> None:
     found = tracking.experiment_id("full")
     assert tracking.experiment_id("full") == found
     MlflowClient().delete_experiment(found)
-    tracking.client.cache_clear()  # another command
+    connection._experiment_id.cache_clear()  # another command
     with pytest.raises(tracking.TrackingError, match=f"restore -x {found}"):
         tracking.experiment_id("full")
 
 
 def test_runs_that_the_store_does_not_know_are_set_aside(
-    workplace: Path, caplog: pytest.LogCaptureFixture
+    workplace: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings = make_settings()
     run = tracking.start_job(settings, None, "v")
     tracking.keep("0" * 32, {"runs": 1.0}, "FINISHED")
     tracking.keep(run, {"runs": 1.0}, "FINISHED")
-    assert tracking.send_unsent() == 0
+    assert send.main() == 1
+    said = capsys.readouterr()
+    assert said.out.startswith("1 runs sent to sqlite:///") and said.out.endswith(", 0 left\n")
+    assert "1 runs are not known there: see unsent/\n" in said.err
     assert tracking.unsent() == []
     assert MlflowClient().get_run(run).info.status == "FINISHED"
     assert MlflowClient().get_run(run).data.metrics == {"runs": 1.0}
@@ -137,13 +160,51 @@ def test_a_server_that_is_away_is_waited_for_then_named(
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:hush@127.0.0.1:9")
     monkeypatch.setenv("BIKEFIT_PATIENCE", "0.2")
-    tracking.client.cache_clear()
     with pytest.raises(tracking.AwayError, match=r"^http://…@127\.0\.0\.1:9 does not answer$"):
         tracking.latest_sweep()
     assert "waiting up to 0 s" in caplog.text
     tracking.keep("1" * 32, {}, "FINISHED")
     assert tracking.send_unsent() == 1
     assert tracking.unsent() == ["1" * 32]
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "later"),
+    [
+        (503, "503 Service Unavailable", True),
+        (401, "401 Unauthorized; name and password are taken from MLFLOW_TRACKING_USERNAME", False),
+        (404, "404 Not Found; is an MLflow server there?", False),
+    ],
+)
+def test_an_answer_that_is_not_mlflows_is_named_and_loses_nothing(
+    status: int, said: str, later: bool, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Door(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.end_headers()
+
+        do_POST = do_GET  # noqa: N815
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Door) as server:
+        Thread(target=server.serve_forever).start()
+        monkeypatch.setenv(
+            "MLFLOW_TRACKING_URI", address := f"http://127.0.0.1:{server.server_port}"
+        )
+        monkeypatch.setenv("BIKEFIT_PATIENCE", "0")
+        monkeypatch.setattr(outbox, "_pause_until", 0.0)
+        with pytest.raises(
+            tracking.TrackingError, match=re.escape(f"{address} answers {said}")
+        ) as e:
+            tracking.sweep_name("1" * 32)
+        assert isinstance(e.value, tracking.AwayError) == later
+        tracking.keep("1" * 32, {"runs": 1.0}, "FINISHED")
+        assert not outbox.send("1" * 32)
+        assert tracking.unsent() == ["1" * 32]
+        server.shutdown()
 
 
 def test_a_database_is_made_whole_or_not_at_all(
@@ -153,11 +214,9 @@ def test_a_database_is_made_whole_or_not_at_all(
         raise KeyboardInterrupt
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    tracking.client.cache_clear()
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(tracking.connection, "_initialize_tables", die)
+        patch.setattr(connection, "_initialize_tables", die)
         tracking.client()
     assert {path.name for path in tmp_path.iterdir()} <= {"mlflow.db.lock"}
     (tmp_path / "mlflow.db").touch()  # as others leave it that were killed
     assert len(tracking.client().search_experiments()) == 1
-    tracking.client.cache_clear()

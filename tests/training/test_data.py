@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from bikefit.config import ConfigError
+from bikefit.data.featurize import Split, write_own_table
 from bikefit.data.table import read_table
+from bikefit.training import folds as folds_module
 from bikefit.training.data import Batches, Rows
 from bikefit.training.folds import folds_of, read_pool
 from conftest import make_settings
@@ -51,10 +54,25 @@ def test_the_pool_never_opens_the_test_rows(
     monkeypatch.setattr(
         type(table), "read", lambda s, *given: opened.append(given[0]) or real(s, *given)
     )
-    read_pool.cache_clear()
+    folds_module._pool.cache_clear()
     pool = read_pool(Path("data/features/full"))
     assert opened == ["train", "validation"]
     assert len(pool.target) == table.rows["train"] + table.rows["validation"]
+
+
+def test_a_table_that_changed_is_read_again(tmp_path: Path) -> None:
+    hours = pd.DataFrame({
+        "timestamp": pd.date_range("2011-01-01", periods=480, freq="h"),
+        "rentals": np.arange(480) % 50 + 1, "x": np.arange(480.0),
+    })  # fmt: skip
+    cut = Split(kind="days", seed=0, validation=0.2, test=0.2)
+    settings = make_settings("data.name=own", f"data.root={tmp_path}")
+    write_own_table(tmp_path / "own", hours, ["x"], [], cut)
+    assert len(read_pool(settings.data.path).target) == len(folds_of(settings)[0].train) + 96
+    write_own_table(tmp_path / "own", hours.assign(x=-hours["x"]).iloc[:240], ["x"], [], cut)
+    pool, (fold,) = read_pool(settings.data.path), folds_of(settings)
+    assert len(pool.target) == len(fold.train) + 48
+    assert pool.features.max() == 0
 
 
 def test_folds_cover_the_pool_once(workplace: Path) -> None:

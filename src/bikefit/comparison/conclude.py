@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 
 from bikefit import tracking
@@ -43,8 +45,15 @@ def _is_news(table: pd.DataFrame, runs: pd.DataFrame) -> pd.Series:
 
 
 def conclude_run(run: str) -> str:
-    """Give a run that stands alone its verdict, as far as it allows one, and say it."""
-    table = verdicts(tracking.read_run(run), read_thresholds())
-    tracking.tag_verdicts(table)
-    said = table.iloc[0]
+    """Give a run that stands alone its verdict, as far as it allows one, and say it.
+
+    One that a sweep has trained keeps the verdict that it has there.
+    """
+    tags = tracking.client().get_run(run).data.tags
+    if tracking.PARENT in tags and tracking.VERDICT["verdict"] in tags:
+        said: dict[Any, Any] = {name: tags.get(tag) for name, tag in tracking.VERDICT.items()}
+    else:
+        table = verdicts(tracking.read_run(run), read_thresholds())
+        tracking.tag_verdicts(table)
+        said = table.iloc[0].to_dict()
     return f"{said['verdict']}: {said['reason']}. Next: {said['next']}"

@@ -37,6 +37,7 @@ from bikefit.data.pictures import STYLE
 
 LINEAR = {"dropout", "depth", "p_norm"}  # all others are logarithmic where they span enough
 FEWEST = 3  # values of a key that make a curve
+EACH = 2  # curves of a key: those that reach the lowest validation loss
 MOST = 6  # curves in the overview
 OVERLAID = 40  # faint runs behind the ones that stand out
 
@@ -153,21 +154,18 @@ def _logarithmic_if_wide(axes: Axes, values: Sequence[float]) -> None:
         plain_ticks(axes.yaxis)
 
 
-def find_series(
-    runs: pd.DataFrame, each: int = 2, thresholds: Thresholds | None = None
-) -> list[Series]:
-    """Find every setting of which a sweep has a curve: all other settings equal.
+def find_series(runs: pd.DataFrame, thresholds: Thresholds | None = None) -> list[Series]:
+    """Find the curves of every setting: all other settings equal, at most two of a setting.
 
     Args:
         runs: as :func:`bikefit.tracking.read_runs` gives them.
-        each: series of the same key to keep, those that reach the lowest validation loss.
         thresholds: of the verdicts, whose evidence the curves show; the defaults if None.
     """
     kept: list[Path] = []
     for path in find_paths(runs):
         fewest = 2 if path.key == FRACTION else FEWEST
         same = sum(other.key == path.key for other in kept)
-        if len(path.values) >= fewest and same < each:
+        if len(path.values) >= fewest and same < EACH:
             kept.append(path)
     if not kept:
         return []
@@ -389,6 +387,7 @@ def more_data(series: Series) -> str:
     told = f"{moved} ± {number(error, last[by])} (standard error)"
     if before["within_noise"]:
         return f"Not visibly: {told}, which is within the noise."
-    doubling = fall / math.log2(last["value"] / before["value"])
-    pace = f"at this pace, twice the rows would bring about {number(doubling, last[by])}"
+    doublings = math.log2(last["value"] / before["value"])
+    gain, its = (number(one / doublings, last[by]) for one in (fall, error))
+    pace = f"at that pace twice the rows would bring {gain} ± {its}, and less as it slows down"
     return f"Yes: {told}, more than the noise; {pace}."

@@ -136,14 +136,13 @@ def evidence(
     return found
 
 
-def find_paths(runs: pd.DataFrame, fewest: int = 2) -> list[Path]:
+def find_paths(runs: pd.DataFrame) -> list[Path]:
     """Find every setting along which a sweep has configurations with all other settings equal.
 
     Widths and depths are read from networks whose layers are equally wide.
 
     Args:
         runs: as :func:`bikefit.tracking.read_runs` gives them.
-        fewest: values that make a path.
 
     Returns:
         Those that reach the lowest validation loss first, key by key.
@@ -156,12 +155,12 @@ def find_paths(runs: pd.DataFrame, fewest: int = 2) -> list[Path]:
     for key in [k for k in frame if pd.api.types.is_numeric_dtype(frame[k])]:
         others = [other for other in frame if other != key]
         finished = frame[loss.notna() & frame[key].notna()]
-        if finished[key].nunique() < fewest:
+        if finished[key].nunique() < 2:
             continue
         groups = [
             group.index
             for _, group in finished.groupby(others, dropna=False, sort=False)
-            if group[key].nunique() >= fewest
+            if group[key].nunique() >= 2
         ]
         groups.sort(key=lambda group: loss[group].min())
         firsts = frame.loc[[group[0] for group in groups]]

@@ -56,7 +56,8 @@ def comparison(runs: pd.DataFrame) -> pd.DataFrame:
     """
     of = partial(column, runs)
     table = pd.DataFrame({key: of(key) for key in ("run_id", "name", "status")})
-    table["configuration"] = configurations(runs)
+    named = "configuration" in runs
+    table["configuration"] = runs["configuration"] if named else configurations(runs)
     table["regularization"] = methods(runs)
     table["kind"] = table["regularization"].map(kind)
     for key in METHODS:
@@ -88,10 +89,13 @@ def kind(regularization: str) -> str:
 def whole(runs: pd.DataFrame) -> pd.DataFrame:
     """Keep the runs on the largest share of the training rows that the sweep has.
 
-    Runs on fewer rows are there to show what more data brings; they are no candidates.
+    Runs on fewer rows are there to show what more data brings; they are no candidates. Those that
+    are kept have the names of configurations that they have among all, since a name says only what
+    is not as in most runs.
     """
     if FRACTION not in runs:
         return runs
+    runs = runs.assign(configuration=configurations(runs))
     return runs[runs[FRACTION] == runs[FRACTION].max()].reset_index(drop=True)
 
 

@@ -33,7 +33,7 @@ MORE_FLEXIBLE = "more flexible: a larger network, weaker regularization"
 TRAIN_ON = "train on: more epochs (training.epochs={epochs:.0f}) or a higher learning rate"
 LESS_FLEXIBLE = "less flexible: stronger regularization, a smaller network; or more data"
 STOP_EARLIER = "fewer epochs or early stopping (regularization.patience)"
-STOP = "stop"
+STOP = "stop tuning"
 MORE_DATA = "stop tuning; more data would narrow the gap"
 
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -404,23 +404,31 @@ def _on_its_paths(case: Case, sweep: Sweep, t: Thresholds) -> Verdict | None:
     if not clear:
         return None
     told = clear[0]
-    low = told.loss - told.gain.value
-    reason = (
-        f"validation loss falls from {number(told.loss, low)} to {number(low, low)} when "
-        f"the {told.path.label} goes from {told.start:g} to {told.end:g}"
-    )
+    reason = _falls(told)
     other = next((e for e in clear if e.side != told.side), None)
     if other:
         reason += (
-            f", more than the {number(other.gain.value, low)} that it falls when "
+            f", more than the {number(other.gain.value, told.loss)} that it falls when "
             f"the {other.path.label} goes to {other.end:g}"
         )
     if told.side < 0:
         return Verdict(OVERFITTING, reason, LESS_FLEXIBLE)
     if told.path.trains_on:
-        more = TRAIN_ON.format(epochs=told.end)
-        return Verdict(UNDECIDED, f"training was not finished: {reason}", more)
+        return _not_finished(told, reason)
     return Verdict(UNDERFITTING, reason, MORE_FLEXIBLE)
+
+
+def _falls(told: Evidence) -> str:
+    low = told.loss - told.gain.value
+    return (
+        f"validation loss falls from {number(told.loss, low)} to {number(low, low)} when "
+        f"the {told.path.label} goes from {told.start:g} to {told.end:g}"
+    )
+
+
+def _not_finished(told: Evidence, reason: str) -> Verdict:
+    more = TRAIN_ON.format(epochs=told.end)
+    return Verdict(UNDECIDED, f"training was not finished: {reason}", more)
 
 
 def _far_from_best(case: Case, sweep: Sweep, t: Thresholds) -> Verdict | None:
@@ -445,12 +453,16 @@ def _far_from_best(case: Case, sweep: Sweep, t: Thresholds) -> Verdict | None:
         reason = f"{above}, but {side} flexible is no better along {' and '.join(paths)}"
         return Verdict(UNDECIDED, reason, "another method, as the best configuration has it")
     if stiff:
-        return Verdict(UNDERFITTING, _too_stiff(case, sweep), MORE_FLEXIBLE)
+        return _too_stiff(case, sweep)
     reason = f"{above}, with train loss {number(case.train, best.val)}: the gap makes the excess"
     return Verdict(OVERFITTING, reason, LESS_FLEXIBLE)
 
 
-def _too_stiff(case: Case, sweep: Sweep) -> str:
+def _too_stiff(case: Case, sweep: Sweep) -> Verdict:
+    # Where whoever trained longer is better, noise or not, it may be the epochs that lack.
+    longer = (e for e in case.evidence if e.path.trains_on and e.side > 0 and e.gain.value > 0)
+    if told := next(longer, None):
+        return _not_finished(told, _falls(told))
     like = sweep.best.val
     train, low = number(case.train, like), number(like, like)
     if case.train > like:
@@ -458,7 +470,8 @@ def _too_stiff(case: Case, sweep: Sweep) -> str:
     else:
         own = number(sweep.best.train, like)
         above = f"{number(sweep.noise_level, like)}, halfway between the best run's {own} and {low}"
-    return f"train loss {train} is above {above}: more flexibility is possible"
+    reason = f"train loss {train} is above {above}: more flexibility is possible"
+    return Verdict(UNDERFITTING, reason, MORE_FLEXIBLE)
 
 
 def _turned_up(case: Case, sweep: Sweep, t: Thresholds) -> Verdict | None:

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,7 +18,12 @@ from bikefit.data.stage import DataError
 
 def _beside(path: Path, kind: str) -> Path:
     """A hidden name in the same folder, so that the last step is a rename within one disk."""
-    return path.with_name(f".{path.name}.{os.getpid()}.{kind}")
+    return path.with_name(f".{path.name}.{_machine()}.{os.getpid()}.{kind}")
+
+
+def _machine() -> str:
+    """Machines that share a folder do not know one another's processes."""
+    return socket.gethostname().replace(".", "-")
 
 
 def _to_disk(file: Path) -> None:
@@ -27,16 +33,16 @@ def _to_disk(file: Path) -> None:
 
 
 def clear_leftovers(folder: Path) -> None:
-    """Remove the temporary files of processes that were killed while they wrote in a folder.
+    """Remove temporary files of this machine's processes that were killed while they wrote them.
 
     An old folder that had stepped aside, and whose successor never came, gets its name back.
     """
-    for left in folder.glob(".*.*.*"):
-        found = re.fullmatch(r"\.(.+)\.(\d+)\.(tmp|old)", left.name)
-        if found is None or psutil.pid_exists(int(found[2])):
+    for left in folder.glob(".*.*.*.*"):
+        found = re.fullmatch(r"\.(.+)\.([^.]+)\.(\d+)\.(tmp|old)", left.name)
+        if found is None or found[2] != _machine() or psutil.pid_exists(int(found[3])):
             continue
         with suppress(OSError):  # somebody else was quicker
-            if found[3] == "old" and not (folder / found[1]).exists():
+            if found[4] == "old" and not (folder / found[1]).exists():
                 left.replace(folder / found[1])
         _remove(left)
 

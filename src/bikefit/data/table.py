@@ -37,8 +37,7 @@ class Table:
     """What stands beside the features.
 
     `standardized` are the positions of the columns that were scaled by statistics of the training
-    rows; `rows` are the sizes of the parts; mean and population standard deviation of the target
-    (bikes/hour) are those of the training rows.
+    rows; `rows` are the sizes of the parts.
     """
 
     name: str
@@ -49,8 +48,6 @@ class Table:
     split_kind: Literal["random", "days", "chronological"]
     split_seed: int
     data_version: str
-    target_mean: float
-    target_std: float
 
     def read(self, part: PartName, into: np.ndarray | None = None) -> Part:
         """Read one part; no file of another part is opened.
@@ -101,8 +98,6 @@ def read_table(path: Path) -> Table:
             split_kind=content["split"]["kind"],
             split_seed=content["split"]["seed"],
             data_version=content["data_version"],
-            target_mean=content["target"]["mean"],
-            target_std=content["target"]["std"],
         )
     except (FileNotFoundError, NotADirectoryError):
         raise DataError(f"no table at {path}: run `dvc repro featurize`") from None

@@ -89,8 +89,8 @@ def choose(
 ) -> tuple[Choice, Choice | None]:
     """Choose the winner of a sweep, and the unregularized network to compare it with.
 
-    The latter is the one with the lowest train loss among those without regularization; None
-    where the sweep has none.
+    The latter is the winner's network without its regularization; where the sweep has none of it,
+    the one with the lowest train loss among those without regularization, if any.
 
     Args:
         sweep: id of the sweep's run.
@@ -110,13 +110,14 @@ def choose(
         found = least_flexible(ranking)
         best, why = (best if found is None else found), f"{why} {choice_sentence(ranking)}"
     free = ranking[(ranking["kind"] == "none") & (ranking["network"] != "linear")]
-    free = free.dropna(subset=["train_loss"])
-    plain = (
-        None
-        if free.empty
-        else _of_seeds(sweep, free.sort_values("train_loss").iloc[0], runs, seeds)
+    free = free.dropna(subset=["train_loss"]).sort_values("train_loss")
+    bare = best["configuration"].replace(best["regularization"], "none", 1)
+    twin = free[(free["configuration"] == bare) & (best["kind"] != "none")]
+    plain = next((row for table in (twin, free) for _, row in table.iterrows()), None)
+    return (
+        _of_seeds(sweep, best, runs, seeds, why),
+        None if plain is None else _of_seeds(sweep, plain, runs, seeds),
     )
-    return _of_seeds(sweep, best, runs, seeds, why), plain
 
 
 def _of_seeds(sweep: str, row: pd.Series, runs: pd.DataFrame, seeds: int, why: str = "") -> Choice:

@@ -65,15 +65,25 @@ def _line(name: str, of: dict[str, float]) -> str:
 
 
 def _sentence(report: dict[str, Any]) -> str:
-    interval, networks, share = report["interval"], report["networks"], report["share_of_trees"]
-    mean = f"the mean of {networks} networks" if networks > 1 else "one network"
+    interval, share = report["interval"], report["share_of_trees"]
+    mean = _mean_of(report["networks"])
     mean += f" and, for {share:.0%}, of boosted trees" if share else ""
+    compared = {WINNER: report["winner"], UNREGULARIZED: report["unregularized"]}
+    others = "".join(
+        f"; {name} is {_mean_of(report['seeds'])} of {configuration}"
+        for name, configuration in compared.items()
+        if configuration
+    )
     return (
         f"{report['rows']:,} test rows ({report['days']} days) of table {report['table']}, "
-        f"split kind {report['split']}, looked at by nothing else. All models were fitted on "
-        f"training and validation rows. {DELIVERED.capitalize()} is {mean} "
-        f"({report['delivered']}); {WINNER} is {report['winner']}. All figures are in bikes/hour; "
+        f"split kind {report['split']}, read by neither the sweep nor the choice. All models were "
+        f"fitted on training and validation rows. {DELIVERED.capitalize()} is {mean} "
+        f"({report['delivered']}){others}. All figures are in bikes/hour; "
         "[95 % interval] and ± standard error by a bootstrap over whole days. The "
         f"{interval['nominal']:.0%} interval of `predict` holds {interval['coverage']:.1%} of the "
         "test rows."
     )
+
+
+def _mean_of(networks: int) -> str:
+    return f"the mean of {networks} networks" if networks > 1 else "one network"

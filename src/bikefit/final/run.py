@@ -71,7 +71,7 @@ def refit(sweep: str, reports: Path, options: Options) -> dict[str, Any]:
     every = in_time(*parts.values())
     compared = {DELIVERED: choice, WINNER: winner, UNREGULARIZED: plain}
     tested, final = _fit(compared, table, parts, every, options.processes)
-    test = _test(choice, winner, table, parts, tested, interval, tuned)
+    test = _test(compared, table, parts, tested, interval, tuned)
     test.report["calendar_disagreements"] = calendar.disagreements(every)
     write_json(reports / REPORT, test.report)
     print(publish(choice, Model(final, interval, learn(every)), test, options.name,
@@ -137,11 +137,14 @@ def _fit(
 
 
 def _test(
-    choice: Choice, winner: Choice, table: Table, parts: dict[str, pd.DataFrame],
+    compared: dict[str, Choice | None], table: Table, parts: dict[str, pd.DataFrame],
     tested: dict[str, Ensemble], interval: Interval, tuned: Tuned | None,
 ) -> Tested:  # fmt: skip
     """Measure everything on the test rows, once."""
     test = parts["test"]
+    choice, winner, plain = (compared[name] for name in (DELIVERED, WINNER, UNREGULARIZED))
+    assert choice is not None
+    assert winner is not None
     features = load(table.path / "transformer.json").features
     predicted = baselines.predict_all(parts, features, tuned)
     found = {name: ensemble.predict(test) for name, ensemble in tested.items()}
@@ -159,6 +162,8 @@ def _test(
         "rows": len(test),
         "days": int(test["timestamp"].dt.normalize().nunique()),
         "winner": winner.configuration,
+        "unregularized": plain.configuration if plain else None,
+        "seeds": len(winner.members),
         "delivered": choice.configuration,
         "epochs": list(choice.epochs),
         "networks": len(choice.members),

@@ -24,9 +24,7 @@ from bikefit.config import ConfigError
 from bikefit.data.stage import DataError
 from bikefit.data.table import read_table
 from bikefit.sweeps.processes import Board, Results, cut, fit, halves
-from bikefit.training import folds
 from bikefit.training.epochs import Folders, Part
-from bikefit.training.folds import read_pool
 from bikefit.training.members import Failure, Member, MemberResult
 
 log = logging.getLogger(__name__)
@@ -385,7 +383,4 @@ def _work(
             raise DataError(f"{path} has data version {found}, not {version}: run `dvc pull`")
     except DataError as error:
         return [Failure(f"machine {socket.gethostname()}: {error}")] * len(members)
-    if read_pool(path).table.data_version != version:  # a worker lives longer than a table
-        read_pool.cache_clear()
-        folds.cut.cache_clear()
     return fit(members, folders=folders, put=queue.put if queue is not None else None)

@@ -88,12 +88,12 @@ def run_sweep(
         record = settings[0].tracking.record
         _open = _Open(run, time.perf_counter(), Path(record) if record else None)
     jobs = [Job(s, label) for s, label in zip(settings, labels, strict=True)]
+    _open.jobs += len(jobs)
     try:
         results = train(jobs, _open.run, processes, stack_size, engine)
     except KeyboardInterrupt:
         _open.stopped = True
         raise
-    _open.jobs += len(jobs)
     _open.failures = [*(_open.failures or []), *_failures(jobs, results)]
     return results
 

@@ -15,7 +15,7 @@ ROOMS = ("nn", "training")  # the code that trains
 PACKAGES = ("torch", "pytorch-lightning", "numpy", "numba")
 # What changes where a result is kept or how it is called, but not the result.
 SILENT: Any = {
-    "tracking": True, "rerun": True, "trainer": {"progress"}, "data": {"path", "name"},
+    "tracking": True, "rerun": True, "trainer": {"progress"}, "data": {"root", "name"},
     "network": {"name", "lr"}, "regularization": {"name"},
 }  # fmt: skip
 

@@ -10,7 +10,7 @@ import json
 import logging
 import threading
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -190,8 +190,10 @@ def _reuse(jobs: dict[str, Job], sweep: str | None) -> dict[str, Finished]:
             f"{len(found)} of {len(jobs)} runs are finished already and not trained again "
             "(rerun=true trains them)"
         )
-        if sweep is not None:
-            tracking.refer(sweep, [finished.run for finished in found.values()])
+        # What an earlier batch of this sweep has trained is below it already.
+        others = [finished.run for finished in found.values() if finished.parent != sweep]
+        if sweep is not None and others:
+            tracking.refer(sweep, others)
     return found
 
 
@@ -216,7 +218,12 @@ def _train(
     shown = bool(jobs) and jobs[0].settings.trainer.progress
     live = Live(root, engine.drain) if engine else Live(root)
     folders = Folders(root, live.folder)
-    with Interrupt(board), live, _Bar(tasks, len(jobs), board, live, enabled=shown) as bar:
+    with (
+        closing(board),
+        Interrupt(board),
+        live,
+        _Bar(tasks, len(jobs), board, live, enabled=shown) as bar,
+    ):
         for job in jobs:
             if not board.stopping():
                 _start_runs(job, sweep)
@@ -239,7 +246,6 @@ def _train(
                     kept.recorded(_trained(jobs[j]))
                     bar.finished(jobs[j])
         stopped = board.stopping()
-    board.close()
     kept.clear()
     if stopped:
         raise KeyboardInterrupt

@@ -14,6 +14,7 @@ import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -131,7 +132,9 @@ class Interrupt:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.board.stopping():  # runs that still say "running" are closed by the next sweep
             for worker in psutil.Process().children(recursive=True):
-                worker.kill()
+                with suppress(psutil.Error):  # it has ended by itself
+                    worker.kill()
+            self.board.close()
             os._exit(130)
         self.board.stop()
         log.warning("stopping at the end of the step; Ctrl-C again stops at once")

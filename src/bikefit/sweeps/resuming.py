@@ -96,11 +96,10 @@ class Kept:
                 if not waits:
                     _remove(place)
 
-    def clear(self, others: Iterable[str] = ()) -> None:
+    def clear(self) -> None:
         """Remove what is left of stacks whose members are all done, some of them earlier."""
-        done = self.done | set(others)
         for place in places(self.root):
-            if done.issuperset(place.marks):
+            if self.done.issuperset(place.marks):
                 _remove(place)
 
 

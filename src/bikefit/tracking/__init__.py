@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bikefit.tracking.connection import (
-        METRICS_A_CALL,
+        GONE,
         PATIENCE,
         AwayError,
         TrackingError,
         address,
         client,
         experiment_id,
+        in_use,
         in_words,
         server,
     )  # fmt: skip
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
         REUSED,
         VERDICT,
     )
-    from bikefit.tracking.outbox import GONE, UNSENT, keep, send_epochs, send_unsent, unsent
+    from bikefit.tracking.outbox import UNSENT, keep, refused, send_epochs, send_unsent, unsent
     from bikefit.tracking.reading import (
         Finished,
         as_read,
@@ -76,7 +77,6 @@ __all__ = [
     "FINGERPRINT",
     "GONE",
     "KIND",
-    "METRICS_A_CALL",
     "OWNER",
     "PARENT",
     "PATIENCE",
@@ -102,6 +102,7 @@ __all__ = [
     "finish_member",
     "finish_refit",
     "finish_sweep",
+    "in_use",
     "in_words",
     "keep",
     "latest_links",
@@ -120,6 +121,7 @@ __all__ = [
     "read_weights",
     "recorded",
     "refer",
+    "refused",
     "send_epochs",
     "send_unsent",
     "server",

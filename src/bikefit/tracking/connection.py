@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache, partial
+from http.client import responses
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -28,8 +30,15 @@ from bikefit.data.files import replacing
 from bikefit.tracking.store import relative_locations, write_ahead
 
 log = logging.getLogger(__name__)
-METRICS_A_CALL = 1000  # MLflow's limit of one log_batch
 PATIENCE = "BIKEFIT_PATIENCE"  # variable: s to wait for a tracking server that is away
+GONE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # such a run, or a deleted one
+# An answer that is an HTTP status alone, as MLflow words it: a proxy's, or a door's before MLflow.
+STATUS = re.compile(r"(?:failed with error code|too many) (\d{3})")
+HINTS = {
+    401: "; name and password are taken from MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
+    403: "; this user may not do that",
+    404: "; is an MLflow server there?",
+}
 
 
 class TrackingError(RuntimeError):
@@ -64,12 +73,18 @@ def in_words() -> Iterator[None]:
     except MlflowException as error:
         if error.get_http_status_code() >= 500:
             raise AwayError(_unable(error)) from error
-        raise TrackingError(_unable(error), str(error.error_code)) from error
+        # A proxy that finds no server answers 404, too; that says nothing about a run.
+        code = "" if STATUS.search(str(error)) else str(error.error_code)
+        raise TrackingError(_unable(error), code) from error
 
 
 def _unable(error: Exception) -> str:
     """Say in a line what the store cannot do."""
     said = str(error).splitlines()[0] if str(error) else type(error).__name__
+    if _database() is None and (answered := STATUS.search(said)):
+        status = int(answered[1])
+        words = f"{status} {responses.get(status, '')}".rstrip()
+        return f"{address()} answers {words}{HINTS.get(status, '')}"
     if _database() is None and ("failed with" in said or isinstance(error, RequestException)):
         return f"{address()} does not answer"
     return f"{address()}: {masked(said)}"
@@ -116,14 +131,17 @@ class Patient:
         return partial(_patiently, getattr(self.of, name))
 
 
-@cache
 def client() -> Any:
-    """Open the store, creating it first if need be, safely for processes that start together.
+    """Return MLflow's client of the store in use.
 
-    Returns:
-        MLflow's client, that waits for a server which is away and whose errors are
-        :class:`TrackingError`.
+    It waits for a server which is away, and its errors are :class:`TrackingError`.
     """
+    return _client(_uri())
+
+
+@cache
+def _client(uri: str) -> Any:
+    """Open a store, creating it first if need be, safely for processes that start together."""
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it shows tracebacks
     logging.getLogger("alembic").setLevel(logging.WARNING)
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
@@ -131,15 +149,15 @@ def client() -> Any:
     # MLflow's own patience is 8 minutes a call, without a word; we wait in _patiently.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
-    database = _database()
+    database = _file(uri)
     if database is None:
-        return Patient(MlflowClient(_uri()))
+        return Patient(MlflowClient(uri))
     database.parent.mkdir(parents=True, exist_ok=True)
     # Processes that meet a database in the making can ruin it for good.
     with FileLock(database.with_name(f"{database.name}.lock")), in_words():
         if not database.exists() or not database.stat().st_size:
             _make(database)
-        opened = MlflowClient(_uri())
+        opened = MlflowClient(uri)
         write_ahead(database)
         _relative_locations(database)
     return Patient(opened)
@@ -164,6 +182,14 @@ def address() -> str:
     return masked(_uri())
 
 
+def in_use(other: str) -> bool:
+    """Say whether an address, however it is spelled, is that of the store."""
+    here, there = _file(_uri()), _file(other)
+    if here and there:
+        return here.resolve() == there.resolve()
+    return _uri().rstrip("/") == other.rstrip("/")
+
+
 def server() -> str | None:
     """Return the address of the tracking server, without a password; None over a database."""
     return address().rstrip("/") if _uri().startswith(("http://", "https://")) else None
@@ -177,7 +203,10 @@ def _uri() -> str:
 
 def _database() -> Path | None:
     """The file of the store, if it is one."""
-    uri = _uri()
+    return _file(_uri())
+
+
+def _file(uri: str) -> Path | None:
     return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
 
 
@@ -222,13 +251,8 @@ def artifacts_of(run: str) -> Any:
 
 
 def log_batch(run: str, metrics: Sequence[Metric], tags: Mapping[str, str]) -> None:
-    """Write metrics and tags to a run, in as many calls as MLflow wants."""
-    for start in range(0, max(len(metrics), 1), METRICS_A_CALL):
-        client().log_batch(
-            run,
-            metrics=metrics[start : start + METRICS_A_CALL],
-            tags=[RunTag(k, v) for k, v in tags.items()] if start == 0 else [],
-        )
+    """Write metrics and tags to a run; MLflow's client makes as many calls as there must be."""
+    client().log_batch(run, metrics=metrics, tags=[RunTag(k, v) for k, v in tags.items()])
 
 
 def search(condition: str, order: str = "attributes.start_time DESC") -> Iterator[Any]:

@@ -14,11 +14,11 @@ from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
 
 from bikefit import tracking
+from bikefit.data.checks import masked
 from bikefit.data.files import write_json
-from bikefit.tracking import METRICS_A_CALL, PARENT, REUSED, TrackingError
+from bikefit.tracking import PARENT, REUSED, TrackingError
 
 MOVED = "moved.from"  # tag: id of the run in the store that it comes from
-PARAMS_A_CALL = 100  # MLflow's limit of one log_batch
 
 
 @dataclass
@@ -36,13 +36,15 @@ class _Move:
     def run(self, run: Any) -> None:
         """Copy a run with its history and artifacts; its parent has been copied before."""
         experiment = self._experiment(run.info.experiment_id)
+        parent = self.ids.get(run.data.tags.get(PARENT, ""))
         found = self.there.search_runs([experiment], f"tags.`{MOVED}` = '{run.info.run_id}'")
         for other in found:
             if other.info.status == run.info.status:
                 self.ids[run.info.run_id] = other.info.run_id
+                if parent and PARENT not in other.data.tags:  # it came first, referred to
+                    self.there.set_tag(other.info.run_id, PARENT, parent)
                 return
             self.there.delete_run(other.info.run_id)  # broken off in the middle
-        parent = self.ids.get(run.data.tags.get(PARENT, ""))
         tags = {k: v for k, v in run.data.tags.items() if k != PARENT} | {MOVED: run.info.run_id}
         created = self.there.create_run(
             experiment, run.info.start_time, tags | ({PARENT: parent} if parent else {}),
@@ -60,15 +62,12 @@ class _Move:
 
     def _values(self, run: Any, created: str) -> None:
         params = [Param(key, value) for key, value in run.data.params.items()]
-        for start in range(0, len(params), PARAMS_A_CALL):
-            self.there.log_batch(created, params=params[start : start + PARAMS_A_CALL])
         metrics = [
             Metric(m.key, m.value, m.timestamp, m.step)
             for key in run.data.metrics
             for m in tracking.client().get_metric_history(run.info.run_id, key)
         ]
-        for start in range(0, len(metrics), METRICS_A_CALL):
-            self.there.log_batch(created, metrics=metrics[start : start + METRICS_A_CALL])
+        self.there.log_batch(created, metrics=metrics, params=params)
         if run.inputs.dataset_inputs:
             self.there.log_inputs(created, datasets=run.inputs.dataset_inputs)
 
@@ -94,14 +93,14 @@ def move(sweep: str, to: str) -> int:
     parent = tracking.client().get_run(sweep)
     if parent.info.status == "RUNNING":
         raise TrackingError(f"sweep {sweep} is still running: move it once it has ended")
-    if to == tracking.address():
-        raise TrackingError(f"--to {to} is the store that the sweep is in already")
-    moving = _Move(MlflowClient(to))
+    if tracking.in_use(to):
+        raise TrackingError(f"--to {masked(to)} is the store that the sweep is in already")
     try:
+        moving = _Move(MlflowClient(to))
         for run in _ordered(parent):
             moving.run(run)
     except MlflowException as error:
-        raise TrackingError(f"{to}: {error}; the same command goes on from here") from error
+        raise TrackingError(f"{masked(to)}: {error}; the same command goes on from here") from error
     return len(moving.ids)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from mlflow.entities import Metric
 
 from bikefit.data.files import clear_leftovers, remove_folder, replacing_folder
 from bikefit.tracking.connection import (
+    GONE,
     AwayError,
     TrackingError,
     address,
@@ -26,7 +27,6 @@ from bikefit.tracking.connection import (
 log = logging.getLogger(__name__)
 UNSENT = Path("unsent")  # results that MLflow has not taken yet
 REFUSED = "refused"  # folder in it: results of runs that the store does not know (any more)
-GONE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # such a run, or a deleted one
 PAUSE = 10  # s before results are sent again to a server that was away
 _pause_until = 0.0  # by time.monotonic(): until then a store that was away is left alone
 
@@ -144,6 +144,11 @@ def send_unsent() -> int:
             return len(waiting)
         _pause_until = 0.0
     return sum(not send(run) for run in waiting)
+
+
+def refused(runs: Iterable[str]) -> list[str]:
+    """List those of some runs whose results were set aside, since the store does not know them."""
+    return [run for run in runs if (UNSENT / REFUSED / run).exists()]
 
 
 def unsent() -> list[str]:

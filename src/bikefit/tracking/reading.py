@@ -15,7 +15,7 @@ import pandas as pd
 from safetensors.numpy import load
 
 from bikefit.tracking.connection import (
-    AwayError,
+    GONE,
     TrackingError,
     address,
     artifacts_of,
@@ -32,10 +32,12 @@ class Finished:
     Args:
         run: its id.
         metrics: the last value of each, those of the selected epoch under ``best/``.
+        parent: id of the sweep (or cross-validated job) that it belongs to, if any.
     """
 
     run: str
     metrics: dict[str, float]
+    parent: str | None
 
     @property
     def best(self) -> dict[str, float]:
@@ -50,7 +52,9 @@ def find_finished(family: str) -> dict[str, Finished]:
         order="attributes.start_time ASC",
     )
     return {
-        run.data.tags[FINGERPRINT]: Finished(run.info.run_id, dict(run.data.metrics))
+        run.data.tags[FINGERPRINT]: Finished(
+            run.info.run_id, dict(run.data.metrics), run.data.tags.get(PARENT)
+        )
         for run in runs
     }
 
@@ -78,9 +82,9 @@ def sweep_name(sweep: str) -> str:
     """
     try:
         run = client().get_run(sweep)
-    except AwayError:
-        raise
     except TrackingError as error:
+        if error.code not in GONE:
+            raise
         raise TrackingError(f"no run {sweep} in {address()}") from error
     if run.data.tags.get(KIND) != "sweep":
         raise TrackingError(f"run {sweep} is not a sweep but {run.data.tags.get(KIND, 'foreign')}")

@@ -325,7 +325,7 @@ def log_counts(run: str, counts: Mapping[str, int]) -> None:
     )
 
 
-def log_files(run: str, files: Sequence[Path], folder: str | None = None) -> None:
+def log_files(run: str, files: Sequence[Path]) -> None:
     """Attach files to a run."""
     for file in files:
-        artifacts_of(run).log_artifact(str(file), folder)
+        artifacts_of(run).log_artifact(str(file))

@@ -125,9 +125,7 @@ class Checkpoints(pl.Callback):
     def __init__(self, place: Place, selection: Selection) -> None:
         self.place, self.selection = place, selection
         self.every = float(os.environ.get(EVERY, "10"))
-        self.before = 0.0  # s that earlier commands have trained
-        self.started = time.monotonic()
-        self.due = self.started + self.every
+        self.due = time.monotonic() + self.every
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Go on at the checkpoint, where there is one."""
@@ -141,7 +139,6 @@ class Checkpoints(pl.Callback):
         pl_module.restore(values)
         _batches(trainer).restore(values["order"][_first_readers(pl_module)])
         _restore_global(values)
-        self.before = checkpoint.seconds
         # what Lightning sets when it resumes; its own checkpoints are pickled
         progress: Any = trainer.fit_loop.epoch_progress.current
         progress.processed = progress.completed = checkpoint.epoch
@@ -166,7 +163,7 @@ class Checkpoints(pl.Callback):
         values["order"] = _batches(trainer).state()[module.streams.cpu()]
         size = module.stack.size
         return Checkpoint(
-            epoch, self.before + time.monotonic() - self.started,
+            epoch,
             [None if failure is None else failure.reason for failure in self.selection.failure],
             {
                 k: (v if k not in GLOBAL else v.expand(size, -1)).detach().cpu().numpy()

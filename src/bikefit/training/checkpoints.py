@@ -34,20 +34,18 @@ class Checkpoint:
 
     Args:
         epoch: how many epochs were done.
-        seconds: wall time of these epochs, whichever command trained them.
         failures: why a member has failed, None where it has not; length M.
         values: by name, ``(M, ...)`` each.
     """
 
     epoch: int
-    seconds: float
     failures: list[str | None]
     values: Mapping[str, np.ndarray]
 
     def part(self, members: Sequence[int]) -> Checkpoint:
         """Return the slices of some members, by their positions."""
         return Checkpoint(
-            self.epoch, self.seconds * len(members) / len(self.failures),
+            self.epoch,
             [self.failures[m] for m in members],
             {name: value[list(members)] for name, value in self.values.items()},
         )  # fmt: skip

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -49,7 +48,6 @@ def fit_stack(
     Raises:
         Stopped: it was asked to stop before the end of the first epoch.
     """
-    start = time.perf_counter()
     settings = members[0].settings
     torch.manual_seed(derive(settings.seed, "layers that draw for themselves"))
     torch.set_num_threads(1)  # parallel work is done by processes; also makes results repeatable
@@ -67,9 +65,7 @@ def fit_stack(
             raise
         selection.stop()
     final = _final(module, selection, looked, settings.regularization.averaged)
-    before = sum(checkpoints.before for checkpoints in keeping)
-    seconds = (before + time.perf_counter() - start) / len(members)
-    return _results(members, module, selection, final, seconds)
+    return _results(members, module, selection, final)
 
 
 def _assemble(members: Sequence[Member]) -> tuple[StackModule, StackData]:
@@ -226,7 +222,7 @@ def _predictions(
 
 def _results(
     members: Sequence[Member], module: StackModule, selection: Selection,
-    final: dict[str, np.ndarray], seconds: float,
+    final: dict[str, np.ndarray],
 ) -> list[MemberResult]:  # fmt: skip
     history = {
         name: torch.stack([epoch[name] for epoch in module.history]).cpu().numpy()
@@ -252,8 +248,6 @@ def _results(
             parameters=parameter_count(module.stack) // len(members),
             train_rows=counts[0][m],
             val_rows=counts[1][m],
-            seconds=seconds,
-            stacked_with=len(members),
         )
         for m in range(len(members))
     ]

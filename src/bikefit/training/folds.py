@@ -37,9 +37,13 @@ class Pool:
     train_rows: int
 
 
-@lru_cache(maxsize=4)
 def read_pool(path: Path) -> Pool:
-    """Read the pool of a table once in each process."""
+    """Read the pool of a table, once in each process as long as the table stays as it is."""
+    return _pool(path, read_table(path).data_version)
+
+
+@lru_cache(maxsize=4)
+def _pool(path: Path, version: str) -> Pool:
     table = read_table(path)
     count, held_out = table.rows["train"], table.rows["validation"]
     features = np.empty((count + held_out, len(table.feature_names)), dtype=np.float32)
@@ -62,14 +66,18 @@ class Fold:
     refit: bool  # whether the columns' statistics must be fitted anew on the training rows
 
 
-@lru_cache(maxsize=32)
 def cut(path: Path, fraction: float, validation: Validation) -> tuple[Fold, ...]:
     """Cut the pool of a table into folds; a fraction is taken of the training rows alone.
 
     Raises:
         ConfigError: a fold has fewer than 2 training rows or no validation row.
     """
-    pool = read_pool(path)
+    return _cut(path, read_table(path).data_version, fraction, validation)
+
+
+@lru_cache(maxsize=32)
+def _cut(path: Path, version: str, fraction: float, validation: Validation) -> tuple[Fold, ...]:
+    pool = _pool(path, version)
     table = pool.table
     if validation.name == "holdout":
         rows = np.arange(len(pool.target))

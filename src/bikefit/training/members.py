@@ -61,8 +61,6 @@ class MemberResult:
         layers: the network as the list of its layers, as ``network.layers`` may state it.
         parameters: number of parameters of the network.
         train_rows, val_rows: number of rows it trained on and was validated on.
-        seconds: wall time of its stack divided by the number of members.
-        stacked_with: number of members in its stack.
     """
 
     metrics: dict[str, np.ndarray]
@@ -75,8 +73,6 @@ class MemberResult:
     parameters: int
     train_rows: int
     val_rows: int
-    seconds: float
-    stacked_with: int
 
 
 def fold_of(member: Member) -> Fold:
