@@ -38,10 +38,10 @@ lint: setup ## the linters, and types
 	ruff format --check .
 	mypy
 
-test: lint ## lint, and test every statement; without the long tests
+test: lint ## lint, and all tests but the long ones
 	pytest -n auto --dist loadfile --no-loadscope-reorder -m "not long"
 
-test-all: lint ## lint, and all tests (with clusters, browsers, faults, the pipeline), as CI does
+test-all: lint ## lint, and all tests (clusters, browsers, faults, the whole pipeline), as CI does
 	pytest -n auto --dist loadfile --no-loadscope-reorder
 
 readme: setup ## renew the result tables in README.md from the last `make repro`
