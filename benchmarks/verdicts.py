@@ -34,9 +34,9 @@ from bikefit.comparison.verdicts import (
 from bikefit.config import Settings, flat, parse, regularization_label
 from bikefit.data.table import Table
 from bikefit.nn.stacking import Stack
+from bikefit.training.afterwards import constant_losses
 from bikefit.training.callbacks import Selection
 from bikefit.training.data import Batches, Rows, StackData
-from bikefit.training.final import constant_losses
 from bikefit.training.fit import look_ahead
 from bikefit.training.fit import train as train_stack
 from bikefit.training.folds import Fold, Pool

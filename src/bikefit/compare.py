@@ -76,8 +76,8 @@ def _compare(sweeps: Sequence[str], options: argparse.Namespace) -> list[Compari
             print(choice_sentence(found.ranking))
         print()
         if reports := options.reports:
+            from bikefit.comparison.files import write_reports
             from bikefit.comparison.report import write_report
-            from bikefit.comparison.reports import write_reports
 
             write_reports(found, reports)
             write_report(found, reports / "report.html", options.mlflow)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from bikefit import tracking
-from bikefit.sweeps import jobs, processes
+from bikefit.sweeps import halving, jobs
 from bikefit.sweeps.jobs import Job
 from bikefit.sweeps.resuming import CHECKPOINTS, Kept, left_behind
 from bikefit.training import callbacks, fit
@@ -215,6 +215,6 @@ def test_halves_of_a_stack_that_fails_go_on_at_its_checkpoint(
 
 def test_stacks_without_a_folder_train_without_checkpoints(workplace: Path) -> None:
     members = [one.members()[0] for one in found(seeds=2)]
-    results = processes.fit(members, folders=Folders(workplace / "nowhere"))
+    results = halving.fit(members, folders=Folders(workplace / "nowhere"))
     assert [result.failure for result in results] == [None, None]
     assert not (workplace / "nowhere").exists()

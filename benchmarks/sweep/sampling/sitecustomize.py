@@ -29,7 +29,7 @@ RULES = (
     ("training: evaluation", "bikefit/training/module.py", "validation_step"),
     ("training: evaluation", "bikefit/training/module.py", "on_validation_epoch_end"),
     ("training: choosing epochs", "bikefit/training/callbacks.py", ""),
-    ("training: evaluation", "bikefit/training/final.py", ""),
+    ("training: evaluation", "bikefit/training/afterwards.py", ""),
     ("training: backward", "torch/autograd/__init__.py", ""),
     ("training: backward", "bikefit/nn/fused.py", "backward"),
     ("training: optimizer", "torch/optim/", ""),

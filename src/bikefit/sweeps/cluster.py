@@ -23,7 +23,8 @@ from uuid import uuid4
 from bikefit.config import ConfigError
 from bikefit.data.stage import DataError
 from bikefit.data.table import read_table
-from bikefit.sweeps.processes import Board, Results, cut, fit, halves
+from bikefit.sweeps.halving import Results, cut, fit, halves
+from bikefit.sweeps.processes import Board
 from bikefit.training.epochs import Folders, Part
 from bikefit.training.members import Failure, Member, MemberResult
 

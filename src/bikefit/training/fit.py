@@ -16,12 +16,12 @@ from bikefit.config import Settings
 from bikefit.nn.networks import parameter_count
 from bikefit.nn.randomness import derive
 from bikefit.nn.stacking import Stack
+from bikefit.training.afterwards import average, constant_losses, predictions, unfinished
 from bikefit.training.callbacks import Checkpoints, Progress, Selection, Telling
 from bikefit.training.checkpoints import Place
 from bikefit.training.data import Batches, Rows, StackData
 from bikefit.training.devices import place
 from bikefit.training.epochs import Writer
-from bikefit.training.final import average, constant_losses, predictions, unfinished
 from bikefit.training.folds import read_pool
 from bikefit.training.members import Member, MemberResult, Stopped, fold_of, layers
 from bikefit.training.module import StackModule
@@ -160,7 +160,7 @@ def look_ahead(
         stopping: asked after each step.
 
     Returns:
-        ``unfinished``, ``(M,)``, as :func:`bikefit.training.final.unfinished` measures it, NaN
+        ``unfinished``, ``(M,)``, as :func:`bikefit.training.afterwards.unfinished` measures it, NaN
         for members that were stopped early; nothing where no look is taken.
 
     Raises:

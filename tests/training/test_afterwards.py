@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from bikefit.training.afterwards import unfinished
 from bikefit.training.callbacks import Selection
-from bikefit.training.final import unfinished
 from bikefit.training.fit import _assemble, fit_stack, look_ahead, train
 from bikefit.training.members import Member
 from conftest import make_settings
