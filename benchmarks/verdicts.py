@@ -161,7 +161,7 @@ def pool_of(problem: Problem) -> Pool:
     table = Table(
         name=f"problem {problem.seed}", path=Path(), feature_names=names, standardized=(),
         rows={"train": problem.train_rows, "validation": problem.val_rows}, split_kind="random",
-        split_seed=0, data_version="", target_mean=0.0, target_std=1.0,
+        split_seed=0, data_version="",
     )  # fmt: skip
     return Pool(
         table, features.astype(np.float32), target.astype(np.float32),

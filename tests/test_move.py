@@ -120,6 +120,9 @@ def test_what_cannot_be_moved_is_refused(
         assert "in already" in capsys.readouterr().err
     assert move.main([running, "--to", "localhost:5000"]) == 1
     assert "localhost:5000: " in capsys.readouterr().err
+    assert move.main([running, "--to", "http://me:hush@127.0.0.1:9"]) == 1
+    said = capsys.readouterr().err
+    assert "http://…@127.0.0.1:9: " in said and "hush" not in said
 
 
 def test_a_run_that_came_first_for_another_sweep_is_below_its_own_as_well(

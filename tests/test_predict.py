@@ -93,12 +93,13 @@ def test_blank_lines_count_and_are_not_answered(
     refitted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     head, right, wrong, *_ = TABLE.splitlines()
-    (tmp_path / "rows.csv").write_text(f"{head}\n\n{right}\n\n{wrong}\n")
+    (tmp_path / "rows.csv").write_text(f"\n{head}\n{right}\n\n{wrong}\n,,,,\n")
     assert main(["--input", str(tmp_path / "rows.csv")]) == 1
     shown = capsys.readouterr()
     assert "error: line 5: weather = sunny" in shown.err
-    assert "1 of 2 rows answered" in shown.err
-    assert len(pd.read_csv(io.StringIO(shown.out))) == 2
+    assert "error: line 6: at: missing" in shown.err
+    assert "1 of 3 rows answered" in shown.err
+    assert len(pd.read_csv(io.StringIO(shown.out))) == 3
 
 
 def test_a_table_is_written_to_a_file(refitted: Path, tmp_path: Path) -> None:

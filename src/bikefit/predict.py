@@ -8,6 +8,7 @@ python -m bikefit.predict --at 2012-10-05T17:00 --temp 21 --humidity 60 --windsp
 from __future__ import annotations
 
 import argparse
+import csv
 import gc
 import os
 import sys
@@ -36,14 +37,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parse(arguments)
     try:
         rows = _rows(options)
-        lines = rows.index + 2  # line 1 of a file is its header
-        rows = rows.reset_index(drop=True)
         answers = find(options.model).predict(rows)
     except (DataError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     if options.input:
         _write(pd.concat([rows, answers], axis=1), options.output)
+    lines = _lines(options.input, len(rows)) if options.input else [1]
     for line, text in zip(lines, answers["error"], strict=True):
         if text:
             print(f"error: {f'line {line}: ' if options.input else ''}{text}", file=sys.stderr)
@@ -88,17 +88,21 @@ def _rows(options: argparse.Namespace) -> pd.DataFrame:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)  # a line longer than the header
-            rows = pd.read_csv(
-                options.input, dtype=str, skipinitialspace=True, skip_blank_lines=False,
-                index_col=False,
-            )  # fmt: skip
+            rows = pd.read_csv(options.input, dtype=str, skipinitialspace=True, index_col=False)
     except (ValueError, pd.errors.ParserWarning) as error:
         raise DataError(f"{options.input} cannot be read as a CSV table: {error}") from None
-    rows = rows.dropna(how="all")  # blank lines, which count as lines
     unknown = [name for name in rows if name not in (*REQUIRED, *OPTIONAL)]
     if unknown:
         print(f"not used: column {', '.join(map(str, unknown))}", file=sys.stderr)
     return rows
+
+
+def _lines(file: Path, rows: int) -> Sequence[int]:
+    """The line of a file on which each row ends; blank lines are no rows."""
+    with file.open(encoding="utf-8-sig", newline="") as opened:
+        reader = csv.reader(opened)
+        ends = [reader.line_num for record in reader if record][1:]  # without the header
+    return ends if len(ends) == rows else range(2, rows + 2)
 
 
 def find(name: str) -> Model:

@@ -146,7 +146,7 @@ def test_a_run_that_more_epochs_make_better_was_not_finished(run: Run) -> None:
     assert only(table, "none · mlp 256×256 · training.epochs=4") == (
         "undecided",
         "training was not finished: validation loss falls from 5.000 to 4.000 when the epochs "
-        "goes from 4 to 8",
+        "go from 4 to 8",
         TRAIN_ON.format(epochs=8),
     )
     assert only(table, "none · mlp 256×256 · training.epochs=60")[0] == "overfitting"
@@ -164,7 +164,7 @@ def test_where_more_epochs_may_be_better_it_is_no_underfitting(run: Run) -> None
     assert only(judge(runs), "none · mlp 256×256 · training.epochs=4") == (
         "undecided",
         "training was not finished: validation loss falls from 5.100 to 4.967 when the epochs "
-        "goes from 4 to 8",
+        "go from 4 to 8",
         TRAIN_ON.format(epochs=8),
     )
     assert only(judge(runs[:3] + best), "none")[0] == "underfitting"  # nobody trained longer

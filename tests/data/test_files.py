@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,15 @@ def test_leftovers_of_dead_processes_alone_are_cleared(tmp_path: Path, dead: int
         (tmp_path / name).write_text("mine")
     clear_leftovers(tmp_path)
     assert names(tmp_path) == kept
+
+
+def test_leftovers_of_another_machine_are_cleared_after_a_day(tmp_path: Path, dead: int) -> None:
+    for name, age in (("new", 1), ("old", 25)):
+        left = tmp_path / f".{name}.elsewhere.{dead}.tmp"
+        left.write_text("half")
+        os.utime(left, (time.time() - age * 3600,) * 2)
+    clear_leftovers(tmp_path)
+    assert names(tmp_path) == {f".new.elsewhere.{dead}.tmp"}
 
 
 def test_an_old_folder_whose_successor_never_came_gets_its_name_back(

@@ -22,6 +22,7 @@ import commands
 from bikefit import tracking
 from bikefit.config import ConfigError
 from bikefit.data.files import write_json
+from bikefit.data.table import read_table
 from bikefit.sweeps import jobs
 from bikefit.sweeps.cluster import BACKENDS, Engine, Order, _order, _ray_slots, _work, connect, run
 from bikefit.sweeps.jobs import Job, MemberError
@@ -195,8 +196,9 @@ def test_what_has_not_come_back_is_dropped_when_asked_to_stop(
 
 
 def test_a_machine_with_another_table_says_so(workplace: Path) -> None:
-    order, version, _ = _order([member()])
-    (failure,) = _work(order, "0123456789abcdef", None)
+    version = read_table(make_settings().data.path).data_version
+    order, _ = _order([replace(member(), version="0123456789abcdef")])
+    (failure,) = _work(order, None)
     assert re.search(
         rf"machine {socket.gethostname()}: .*data/features/full has data version {version}, not "
         "0123456789abcdef: run `dvc pull`",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,7 +27,8 @@ def closed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def begin(monkeypatch: pytest.MonkeyPatch, train: Any) -> str:
     """Begin a sweep of three jobs that are "trained" so; return its id."""
     monkeypatch.setattr(command, "train", train)
-    settings = [stores.settings(seed=seed) for seed in (0, 1, 2)]
+    kept = {"experiment": "full", "weights": False, "predictions": False, "record": "sweep.json"}
+    settings = [stores.settings(seed=seed, tracking=kept) for seed in (0, 1, 2)]
     with contextlib.suppress(KeyboardInterrupt):
         command.run_sweep(settings, ["seed=0", "seed=1", "seed=2"], ["seed=0,1,2"])
     return command.open_sweep()
@@ -48,6 +50,7 @@ def test_what_failed_is_counted_and_named(
     run = tracking.client().get_run(sweep)
     assert run.info.status == "FAILED"
     assert run.data.metrics["runs"] == 3 and run.data.metrics["runs.failed"] == 1
+    assert json.loads(Path("sweep.json").read_text()) == {"runs": 3, "sweep": sweep}
 
 
 def test_a_stopped_sweep_counts_its_jobs_and_is_not_recorded(
@@ -64,6 +67,23 @@ def test_a_stopped_sweep_counts_its_jobs_and_is_not_recorded(
     run = tracking.client().get_run(sweep)
     assert run.info.status == "KILLED"
     assert run.data.metrics["runs"] == 3
+    assert not Path("sweep.json").exists()
+
+
+def test_a_sweep_that_breaks_counts_what_was_trained_and_is_not_recorded(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> None:
+        raise ValueError("the table is gone")
+
+    sweep = begin(monkeypatch, recorded)
+    with pytest.raises(ValueError, match="the table is gone"):
+        begin(monkeypatch, broken)
+    assert command.close_sweep() == 1
+    run = tracking.client().get_run(sweep)
+    assert run.info.status == "FAILED"
+    assert run.data.metrics["runs"] == 3
+    assert not Path("sweep.json").exists()
 
 
 def test_results_that_are_left_are_said_and_the_sweep_is_kept_with_them(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 SCRIPT = """
-import psutil
+import psutil, time
 from pathlib import Path
 from bikefit.sweeps import server
 
@@ -19,7 +19,8 @@ def running():
 
 if __name__ == "__main__":
     server.start()
-    while not running():  # for a moment a new process has no command line
+    end = time.monotonic() + 30
+    while not running() and time.monotonic() < end:  # at first it has no command line
         pass
     (one,) = running()
     for line in Path(f"/proc/{one.pid}/status").read_text().splitlines():

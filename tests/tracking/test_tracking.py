@@ -126,6 +126,13 @@ def test_another_address_is_another_store(
     assert tracking.sweep_name(sweep) == "here"
     with pytest.raises(tracking.TrackingError, match=f"no run {there}"):
         tracking.sweep_name(there)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")  # of whichever folder
+    assert tracking.sweep_name(sweep) == "here"
+    (tmp_path / "elsewhere").mkdir()
+    shutil.copy(empty_store, tmp_path / "elsewhere/mlflow.db")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    with pytest.raises(tracking.TrackingError, match=f"no run {sweep}"):
+        tracking.sweep_name(sweep)
 
 
 def test_a_deleted_experiment_is_named(workplace: Path) -> None:
@@ -190,7 +197,7 @@ def test_an_answer_that_is_not_mlflows_is_named_and_loses_nothing(
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Door) as server:
-        Thread(target=server.serve_forever).start()
+        Thread(target=server.serve_forever, daemon=True).start()
         monkeypatch.setenv(
             "MLFLOW_TRACKING_URI", address := f"http://127.0.0.1:{server.server_port}"
         )

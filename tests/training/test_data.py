@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,12 @@ import torch
 from bikefit.config import ConfigError
 from bikefit.data.featurize import Split, write_own_table
 from bikefit.data.table import read_table
+from bikefit.sweeps.halving import fit
 from bikefit.training import folds as folds_module
 from bikefit.training.data import Batches, Rows
+from bikefit.training.fit import fit_stack
 from bikefit.training.folds import folds_of, read_pool
+from bikefit.training.members import Failure, Member
 from conftest import make_settings
 
 
@@ -73,6 +77,30 @@ def test_a_table_that_changed_is_read_again(tmp_path: Path) -> None:
     pool, (fold,) = read_pool(settings.data.path), folds_of(settings)
     assert len(pool.target) == len(fold.train) + 48
     assert pool.features.max() == 0
+
+
+def test_a_table_that_changes_while_a_stack_trains_changes_no_result(tmp_path: Path) -> None:
+    hours = pd.DataFrame({
+        "timestamp": pd.date_range("2011-01-01", periods=480, freq="h"),
+        "rentals": np.arange(480) % 50 + 1, "x": np.arange(480.0),
+    })  # fmt: skip
+    cut = Split(kind="days", seed=0, validation=0.2, test=0.2)
+    write_own_table(tmp_path / "own", hours, ["x"], [], cut)
+    member = Member(make_settings(
+        "data.name=own", f"data.root={tmp_path}", "network.hidden=[4]", "training.epochs=2"
+    ))  # fmt: skip
+    (before,) = fit_stack([member])
+
+    def change(_: int) -> None:
+        write_own_table(tmp_path / "own", hours.iloc[:240], ["x"], [], cut)
+
+    (after,) = fit_stack([member], change)
+    assert (after.predictions[0] == before.predictions[0]).all()
+    assert (after.predictions[2] == before.predictions[2]).all()
+    version = read_table(tmp_path / "own").data_version
+    (failed,) = fit([replace(member, version="another")])
+    assert isinstance(failed, Failure)
+    assert f"own has data version {version}, not another: run `dvc pull` there" in failed.reason
 
 
 def test_folds_cover_the_pool_once(workplace: Path) -> None:

@@ -422,7 +422,8 @@ def _falls(told: Evidence) -> str:
     low = told.loss - told.gain.value
     return (
         f"validation loss falls from {number(told.loss, low)} to {number(low, low)} when "
-        f"the {told.path.label} goes from {told.start:g} to {told.end:g}"
+        f"the {told.path.label} {'go' if told.path.trains_on else 'goes'} from {told.start:g} "
+        f"to {told.end:g}"
     )
 
 
@@ -453,15 +454,17 @@ def _far_from_best(case: Case, sweep: Sweep, t: Thresholds) -> Verdict | None:
         reason = f"{above}, but {side} flexible is no better along {' and '.join(paths)}"
         return Verdict(UNDECIDED, reason, "another method, as the best configuration has it")
     if stiff:
-        return _too_stiff(case, sweep)
+        return _too_stiff(case, sweep, t)
     reason = f"{above}, with train loss {number(case.train, best.val)}: the gap makes the excess"
     return Verdict(OVERFITTING, reason, LESS_FLEXIBLE)
 
 
-def _too_stiff(case: Case, sweep: Sweep) -> Verdict:
-    # Where whoever trained longer is better, noise or not, it may be the epochs that lack.
-    longer = (e for e in case.evidence if e.path.trains_on and e.side > 0 and e.gain.value > 0)
-    if told := next(longer, None):
+def _too_stiff(case: Case, sweep: Sweep, t: Thresholds) -> Verdict:
+    # Where whoever trained longer is better, noise or not, it may be the epochs that lack, unless
+    # a look ahead has shown that they do not.
+    longer = [e for e in case.evidence if e.path.trains_on and e.side > 0]
+    told = next((e for e in longer if e.gain.value > t.clear * case.val), None)
+    if told and not case.unfinished <= t.unfinished:  # also where it is not known
         return _not_finished(told, _falls(told))
     like = sweep.best.val
     train, low = number(case.train, like), number(like, like)

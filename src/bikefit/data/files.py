@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,6 +15,8 @@ from typing import Any
 import psutil
 
 from bikefit.data.stage import DataError
+
+ABANDONED = 24 * 3600  # s after which another machine's temporary file is nobody's
 
 
 def _beside(path: Path, kind: str) -> Path:
@@ -33,18 +36,27 @@ def _to_disk(file: Path) -> None:
 
 
 def clear_leftovers(folder: Path) -> None:
-    """Remove temporary files of this machine's processes that were killed while they wrote them.
+    """Remove the temporary files of processes that were killed while they wrote in a folder.
 
     An old folder that had stepped aside, and whose successor never came, gets its name back.
     """
     for left in folder.glob(".*.*.*.*"):
         found = re.fullmatch(r"\.(.+)\.([^.]+)\.(\d+)\.(tmp|old)", left.name)
-        if found is None or found[2] != _machine() or psutil.pid_exists(int(found[3])):
+        if found is None or _is_used(left, found[2], int(found[3])):
             continue
         with suppress(OSError):  # somebody else was quicker
             if found[4] == "old" and not (folder / found[1]).exists():
                 left.replace(folder / found[1])
         _remove(left)
+
+
+def _is_used(left: Path, machine: str, process: int) -> bool:
+    """Whether its process may go on writing; of other machines, only the age tells."""
+    if machine == _machine():
+        return psutil.pid_exists(process)
+    with suppress(FileNotFoundError):
+        return time.time() - left.stat().st_mtime < ABANDONED
+    return False
 
 
 def _remove(path: Path) -> None:

@@ -10,6 +10,7 @@ import pandas as pd
 import yaml
 
 from bikefit import tracking
+from bikefit.comparison.labels import settings as set_in
 from bikefit.comparison.ranking import (
     choice_sentence,
     comparison,
@@ -89,8 +90,8 @@ def choose(
 ) -> tuple[Choice, Choice | None]:
     """Choose the winner of a sweep, and the unregularized network to compare it with.
 
-    The latter is the winner's network without its regularization; where the sweep has none of it,
-    the one with the lowest train loss among those without regularization, if any.
+    The latter is the winner's without its regularization: of those without any, the one with the
+    same network, else with the most settings in common, else with the lowest train loss.
 
     Args:
         sweep: id of the sweep's run.
@@ -110,14 +111,21 @@ def choose(
         found = least_flexible(ranking)
         best, why = (best if found is None else found), f"{why} {choice_sentence(ranking)}"
     free = ranking[(ranking["kind"] == "none") & (ranking["network"] != "linear")]
-    free = free.dropna(subset=["train_loss"]).sort_values("train_loss")
-    bare = best["configuration"].replace(best["regularization"], "none", 1)
-    twin = free[(free["configuration"] == bare) & (best["kind"] != "none")]
-    plain = next((row for table in (twin, free) for _, row in table.iterrows()), None)
-    return (
-        _of_seeds(sweep, best, runs, seeds, why),
-        None if plain is None else _of_seeds(sweep, plain, runs, seeds),
-    )
+    free = free[free["configuration"] != best["configuration"]].dropna(subset=["train_loss"])
+    plain = None
+    if len(free):
+        apart = free["configuration"].map(_apart(best["configuration"], runs))
+        other = free["network"] != best["network"]
+        order = free.assign(apart=apart, other=other).sort_values(["other", "apart", "train_loss"])
+        plain = _of_seeds(sweep, order.iloc[0], runs, seeds)
+    return _of_seeds(sweep, best, runs, seeds, why), plain
+
+
+def _apart(configuration: str, runs: pd.DataFrame) -> pd.Series:
+    """In how many settings, but for regularization, every configuration differs from one."""
+    keys = [key for key in set_in(runs) if not key.startswith("regularization.")]
+    table = runs[keys].astype(str).groupby(comparison(runs)["configuration"].to_numpy()).first()
+    return (table != table.loc[configuration]).sum(axis=1)
 
 
 def _of_seeds(sweep: str, row: pd.Series, runs: pd.DataFrame, seeds: int, why: str = "") -> Choice:

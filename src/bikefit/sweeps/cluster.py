@@ -21,8 +21,6 @@ from typing import Any, Protocol
 from uuid import uuid4
 
 from bikefit.config import ConfigError
-from bikefit.data.stage import DataError
-from bikefit.data.table import read_table
 from bikefit.sweeps.halving import Results, cut, fit, halves
 from bikefit.sweeps.processes import Board
 from bikefit.training.epochs import Folders, Part
@@ -36,7 +34,7 @@ WATCH = 60  # s, at most, between two questions to Slurm's controller
 ARRAY = 1000  # tasks in a job array that Slurm takes unless somebody has changed it
 LOGS = Path("multirun/submitit")  # where Slurm's tasks leave what they print, a folder a sweep
 Stacks = Sequence[Sequence[Member]]
-Order = tuple[list[Member], str, Folders | None]  # of `_work`, without its queue
+Order = tuple[list[Member], Folders | None]  # of `_work`, without its queue
 
 
 class Handle(Protocol):
@@ -363,25 +361,16 @@ def _outcome(part: _Part) -> Results | None:
 
 
 def _order(stack: Sequence[Member], folders: Folders | None = None) -> Order:
-    """Members that find their table wherever they are trained, its data version, and folders."""
+    """Members that find their table wherever they are trained, and folders."""
     data = stack[0].settings.data  # all members of a stack read one table
     placed = data.model_copy(update={"root": str(Path(data.root).absolute())})
     members = [
         replace(member, settings=member.settings.model_copy(update={"data": placed}))
         for member in stack
     ]
-    return members, read_table(data.path).data_version, folders
+    return members, folders
 
 
-def _work(
-    members: Sequence[Member], version: str, folders: Folders | None, queue: Any = None
-) -> Results:
-    """Train a stack on the machine that this runs on, if that has the same table."""
-    path = members[0].settings.data.path
-    try:
-        found = read_table(path).data_version
-        if found != version:
-            raise DataError(f"{path} has data version {found}, not {version}: run `dvc pull`")
-    except DataError as error:
-        return [Failure(f"machine {socket.gethostname()}: {error}")] * len(members)
+def _work(members: Sequence[Member], folders: Folders | None, queue: Any = None) -> Results:
+    """Train a stack on the machine that this runs on."""
     return fit(members, folders=folders, put=queue.put if queue is not None else None)

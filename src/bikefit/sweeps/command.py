@@ -32,12 +32,13 @@ class _Open:
     jobs: int = 0
     failures: list[str] | None = None
     stopped: bool = False
+    broken: bool = False
 
     def status(self) -> str:
         """How the parent run ends."""
         if self.stopped:
             return "KILLED"
-        return "FINISHED" if self.failures == [] else "FAILED"
+        return "FINISHED" if self.failures == [] and not self.broken else "FAILED"
 
     def counts(self) -> dict[str, float]:
         """How many jobs there were, and how many failed."""
@@ -88,12 +89,16 @@ def run_sweep(
         record = settings[0].tracking.record
         _open = _Open(run, time.perf_counter(), Path(record) if record else None)
     jobs = [Job(s, label) for s, label in zip(settings, labels, strict=True)]
-    _open.jobs += len(jobs)
     try:
         results = train(jobs, _open.run, processes, stack_size, engine)
     except KeyboardInterrupt:
+        _open.jobs += len(jobs)
         _open.stopped = True
         raise
+    except Exception:
+        _open.broken = True
+        raise
+    _open.jobs += len(jobs)
     _open.failures = [*(_open.failures or []), *_failures(jobs, results)]
     return results
 
@@ -149,5 +154,6 @@ def _conclude(sweep: _Open) -> None:
     views = [f"[{name}]({link})" for name, link in tracking.view_links(sweep.run).items()]
     note = f"{winner_note(ranking)}\n\nViews: {', '.join(views)}"
     tracking.finish_sweep(sweep.run, note, sweep.counts(), sweep.status())
-    if sweep.record is not None and sweep.failures is not None and not sweep.stopped:
+    whole = sweep.failures is not None and not sweep.stopped and not sweep.broken
+    if sweep.record is not None and whole:
         write_json(sweep.record, {"sweep": sweep.run, "runs": sweep.jobs})

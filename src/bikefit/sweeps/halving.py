@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+import socket
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from bikefit.data.stage import DataError
+from bikefit.data.table import read_table
 from bikefit.training.checkpoints import Place
 from bikefit.training.epochs import Folders, Part, Writer
 from bikefit.training.members import Failure, Member, MemberResult, Stopped
@@ -35,6 +38,8 @@ def fit(
     """
     from bikefit.training.fit import fit_stack
 
+    if changed := _changed(members[0]):
+        return [Failure(changed)] * len(members)
     try:
         if stopping():
             raise Stopped
@@ -49,6 +54,21 @@ def fit(
         log.warning(f"a stack of {len(members)} is tried again in halves: {error!r}")
     parts = cut(members, folders)
     return [result for part, below in parts for result in fit(part, report, stopping, below, put)]
+
+
+def _changed(member: Member) -> str:
+    """Say so where the table of a stack is not the one that it shall train on."""
+    path, found = member.settings.data.path, ""
+    try:
+        found = read_table(path).data_version if member.version else ""
+    except DataError as error:
+        return f"machine {socket.gethostname()}: {error}"
+    if found == member.version:
+        return ""
+    return (
+        f"machine {socket.gethostname()}: {path} has data version {found}, not {member.version}: "
+        "run `dvc pull` there; if it was changed while the sweep ran, give the command again"
+    )
 
 
 def place_of(members: Sequence[Member], folders: Folders | None) -> Place | None:

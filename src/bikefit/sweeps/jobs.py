@@ -12,6 +12,7 @@ import threading
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
@@ -73,7 +74,7 @@ class Job:
     fold_runs: list[str] = field(default_factory=list)
     alone: bool = False
 
-    @property
+    @cached_property
     def data_version(self) -> str:
         """The version of its table."""
         return read_table(self.settings.data.path).data_version
@@ -86,7 +87,8 @@ class Job:
     def members(self) -> list[Member]:
         """List its members: one, or one for each fold."""
         folds = range(self.settings.validation.folds) if self.crossed else [None]
-        return [Member(self.settings, fold, self.fingerprint(fold)) for fold in folds]
+        version = self.data_version
+        return [Member(self.settings, fold, self.fingerprint(fold), version) for fold in folds]
 
     def fingerprint(self, fold: int | None = None) -> str:
         """Say what determines its result, or that of one of its folds."""

@@ -14,7 +14,7 @@ from functools import cache, partial
 from http.client import responses
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 from filelock import FileLock
 from mlflow import MlflowClient, get_tracking_uri, is_tracking_uri_set
@@ -69,20 +69,30 @@ def in_words() -> Iterator[None]:
     try:
         yield
     except (RequestException, sqlite3.Error) as error:
+        if 400 <= (_status(error) or 500) < 500:
+            raise TrackingError(_unable(error)) from error
         raise AwayError(_unable(error)) from error
     except MlflowException as error:
         if error.get_http_status_code() >= 500:
             raise AwayError(_unable(error)) from error
         # A proxy that finds no server answers 404, too; that says nothing about a run.
-        code = "" if STATUS.search(str(error)) else str(error.error_code)
+        code = "" if _status(error) else str(error.error_code)
         raise TrackingError(_unable(error), code) from error
+
+
+def _status(error: Exception) -> int | None:
+    """The HTTP status of an answer that is no more than that."""
+    response = getattr(error, "response", None)
+    if response is not None:
+        return int(response.status_code)
+    found = STATUS.search(str(error))
+    return int(found[1]) if found else None
 
 
 def _unable(error: Exception) -> str:
     """Say in a line what the store cannot do."""
     said = str(error).splitlines()[0] if str(error) else type(error).__name__
-    if _database() is None and (answered := STATUS.search(said)):
-        status = int(answered[1])
+    if _database() is None and (status := _status(error)):
         words = f"{status} {responses.get(status, '')}".rstrip()
         return f"{address()} answers {words}{HINTS.get(status, '')}"
     if _database() is None and ("failed with" in said or isinstance(error, RequestException)):
@@ -136,11 +146,11 @@ def client() -> Any:
 
     It waits for a server which is away, and its errors are :class:`TrackingError`.
     """
-    return _client(_uri())
+    return _client(_uri(), Path.cwd())  # where a relative address begins
 
 
 @cache
-def _client(uri: str) -> Any:
+def _client(uri: str, here: Path) -> Any:
     """Open a store, creating it first if need be, safely for processes that start together."""
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it shows tracebacks
     logging.getLogger("alembic").setLevel(logging.WARNING)
@@ -157,7 +167,7 @@ def _client(uri: str) -> Any:
     with FileLock(database.with_name(f"{database.name}.lock")), in_words():
         if not database.exists() or not database.stat().st_size:
             _make(database)
-        opened = MlflowClient(uri)
+        opened = MlflowClient(f"sqlite:///{here / database}")  # MLflow keeps stores by address, too
         write_ahead(database)
         _relative_locations(database)
     return Patient(opened)
@@ -184,10 +194,15 @@ def address() -> str:
 
 def in_use(other: str) -> bool:
     """Say whether an address, however it is spelled, is that of the store."""
-    here, there = _file(_uri()), _file(other)
-    if here and there:
-        return here.resolve() == there.resolve()
-    return _uri().rstrip("/") == other.rstrip("/")
+    return _place(_uri()) == _place(other)
+
+
+def _place(uri: str) -> Path | tuple[str, str | None, int | None, str]:
+    """Where a store is, whatever name and password lead there."""
+    file, parts = _file(uri), urlsplit(uri)
+    if file is not None:
+        return file.resolve()
+    return parts.scheme, parts.hostname, parts.port, parts.path.rstrip("/")
 
 
 def server() -> str | None:

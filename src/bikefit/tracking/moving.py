@@ -100,7 +100,8 @@ def move(sweep: str, to: str) -> int:
         for run in _ordered(parent):
             moving.run(run)
     except MlflowException as error:
-        raise TrackingError(f"{masked(to)}: {error}; the same command goes on from here") from error
+        said = masked(f"{to}: {error}".splitlines()[0])
+        raise TrackingError(f"{said}; the same command goes on from here") from error
     return len(moving.ids)
 
 

@@ -32,6 +32,7 @@ class Rows(torch.nn.Module):
 
     def __init__(self, pool: Pool, folds: Sequence[Fold], fold_of: Sequence[int]) -> None:
         super().__init__()
+        self.pool, self.folds = pool, folds
         used = np.unique(np.concatenate([rows for f in folds for rows in (f.train, f.validation)]))
         # The pool itself where all of it is used: a copy would double a long table's memory.
         features = pool.features if len(used) == len(pool.target) else pool.features[used]

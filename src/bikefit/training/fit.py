@@ -204,19 +204,17 @@ def _final(
     return {name: values.cpu().numpy() for name, values in measured.items()}
 
 
-def _predictions(
-    members: Sequence[Member], module: StackModule
-) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+def _predictions(module: StackModule) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Return time, rentals and prediction of each member's validation rows, in time order."""
-    pool = read_pool(members[0].settings.data.path)
-    predicted = predictions(module).cpu().numpy()
-    folds, fold_index = _distinct([id(fold_of(m)) for m in members], [fold_of(m) for m in members])
+    of = module.rows
+    pool, predicted = of.pool, predictions(module).cpu().numpy()
     shared = []  # members of a fold have the same rows
-    for fold in folds:
+    for fold in of.folds:
         rows = fold.validation[np.argsort(pool.timestamps[fold.validation], kind="stable")]
-        shared.append((pool.timestamps[rows], pool.target[rows], module.rows.place[rows]))
+        shared.append((pool.timestamps[rows], pool.target[rows], of.place[rows]))
     return [
-        (shared[f][0], shared[f][1], predicted[m, shared[f][2]]) for m, f in enumerate(fold_index)
+        (shared[f][0], shared[f][1], predicted[m, shared[f][2]])
+        for m, f in enumerate(of.fold_of.tolist())
     ]
 
 
@@ -230,7 +228,7 @@ def _results(
     }  # (E, M) each
     state = {name: value.cpu().numpy() for name, value in selection.state.items()}
     counts = module.rows.counts.long().tolist()
-    predicted = _predictions(members, module)
+    predicted = _predictions(module)
     specs = layers(members[0].settings, module.rows.features.shape[1])
     return [
         MemberResult(

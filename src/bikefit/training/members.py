@@ -21,11 +21,13 @@ class Member:
         settings: what the job's config says.
         fold: number of its fold, or None with holdout validation.
         fingerprint: names its checkpoints; without one it keeps none.
+        version: data version that its table must have where it is trained; any, if empty.
     """
 
     settings: Settings
     fold: int | None = None
     fingerprint: str = ""
+    version: str = ""
 
 
 class Stopped(Exception):  # noqa: N818  (nothing went wrong)
