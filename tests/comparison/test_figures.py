@@ -114,6 +114,7 @@ def test_validation_below_train_is_drawn(run: Run) -> None:
     assert len(points(plane["plane"])) == 2
 
 
+@pytest.mark.slow
 def test_of_very_many_the_best_have_a_row(run: Run) -> None:
     figure = draw(pd.DataFrame([run(f"l2 λ={i}", val=7 + i / 100) for i in range(1, 71)]))
     assert len(panels(figure)["rows"].get_yticklabels()) == 60

@@ -119,6 +119,7 @@ def test_it_stands_alone_and_is_light(sweep: str) -> None:
     assert not list(Path("reports").glob(".*tmp"))
 
 
+@pytest.mark.slow
 def test_the_first_screen_names_the_winner_and_every_run_has_its_link(
     sweep: str, page: Page
 ) -> None:
@@ -132,6 +133,7 @@ def test_the_first_screen_names_the_winner_and_every_run_has_its_link(
         assert f"{ADDRESS}#/experiments/{experiment}/runs/{run}" in page.links
 
 
+@pytest.mark.slow
 def test_all_curves_are_there_with_words(page: Page) -> None:
     alts = "\n".join(page.alts)
     for words in (
@@ -152,6 +154,7 @@ def test_all_curves_are_there_with_words(page: Page) -> None:
     assert "data.fraction=0.1,0.2,0.4,0.7,1 seed=0,1,2 would" in page.text
 
 
+@pytest.mark.slow
 def test_what_comes_from_runs_is_escaped(sweep: str) -> None:
     html = Path("reports/report.html").read_text()
     assert HOSTILE not in html
@@ -165,6 +168,7 @@ def test_it_is_the_same_for_the_same_runs(sweep: str) -> None:
     assert render(sweep) == Path("reports/report.html").read_text()
 
 
+@pytest.mark.slow
 def test_verdicts_are_shown_with_their_reasons(sweep: str, page: Page) -> None:
     text = page.text
     runs = tracking.read_runs(sweep)  # with the verdicts that were given

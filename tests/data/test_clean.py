@@ -406,6 +406,7 @@ def test_stage_writes_nothing_after_an_error(
     assert not stage_clean.QUALITY_FILE.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("days", [1, 2, 8])
 def test_the_picture_needs_few_rows(tmp_path: Path, days: int) -> None:
     figure = look.draw(clean(read(tmp_path, raw_hours(days)), params()))

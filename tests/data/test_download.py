@@ -36,6 +36,7 @@ def no_pip(monkeypatch: pytest.MonkeyPatch) -> None:
 # The official archive
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["/good", "/fails-once"])
 def test_archive(host: str, tmp_path: Path, path: str) -> None:
     target = tmp_path / "data/raw/hour.csv"
@@ -45,6 +46,7 @@ def test_archive(host: str, tmp_path: Path, path: str) -> None:
     assert list(target.parent.iterdir()) == [target]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("path", "reason"),
     [
@@ -78,6 +80,7 @@ def test_bad_archives_leave_the_old_file(host: str, tmp_path: Path, path: str, r
     assert DIGEST in lines[3]
 
 
+@pytest.mark.slow
 def test_no_host_and_a_host_that_never_ends(host: str, tmp_path: Path) -> None:
     with pytest.raises(OSError, match="refused"):
         from_archive(params(), tmp_path / "hour.csv")

@@ -52,6 +52,7 @@ def test_a_cross_validated_sweep_with_the_squared_loss(
     assert champion is not None and champion["version"] == "3"
 
 
+@pytest.mark.slow
 def test_a_table_without_test_rows_is_refused(workplace: Path) -> None:
     with pytest.raises(DataError, match=r"table lecture has no test rows: set featurize.tables"):
         refit(swept("data=lecture"), Path("reports"), Options())

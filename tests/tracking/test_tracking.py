@@ -214,6 +214,7 @@ def test_an_answer_that_is_not_mlflows_is_named_and_loses_nothing(
         server.shutdown()
 
 
+@pytest.mark.slow
 def test_a_database_is_made_whole_or_not_at_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

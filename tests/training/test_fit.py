@@ -155,6 +155,7 @@ def test_a_gpu_changes_nothing(root: None, name: str) -> None:
         assert_equal(one, other)
 
 
+@pytest.mark.slow
 def test_folds_share_a_stack(root: None) -> None:
     members = folds_of_one()
     assert len({stack_key(member) for member in members}) == 1
