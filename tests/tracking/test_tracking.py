@@ -180,6 +180,7 @@ def test_a_server_that_is_away_is_waited_for_then_named(
     [
         (503, "503 Service Unavailable", True),
         (401, "401 Unauthorized; name and password are taken from MLFLOW_TRACKING_USERNAME", False),
+        (403, "403 Forbidden; may this user do that? The server's MLFLOW_SERVER_", False),
         (404, "404 Not Found; is an MLflow server there?", False),
     ],
 )

@@ -36,7 +36,7 @@ GONE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # such a run, or 
 STATUS = re.compile(r"(?:failed with error code|too many) (\d{3})")
 HINTS = {
     401: "; name and password are taken from MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
-    403: "; this user may not do that",
+    403: "; may this user do that? The server's MLFLOW_SERVER_ALLOWED_HOSTS must name this host",
     404: "; is an MLflow server there?",
 }
 
@@ -69,7 +69,7 @@ def in_words() -> Iterator[None]:
     try:
         yield
     except (RequestException, sqlite3.Error) as error:
-        if 400 <= (_status(error) or 500) < 500:
+        if _status(error) in HINTS:
             raise TrackingError(_unable(error)) from error
         raise AwayError(_unable(error)) from error
     except MlflowException as error:
