@@ -238,6 +238,7 @@ def test_a_cross_validated_sweep_shows_its_folds(store: None) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_a_sweep_without_folds_has_no_fold_table(store: None) -> None:
     with pytest.raises(tracking.TrackingError, match="no finished run with validation=kfold"):
         fold_table(tracking.read_runs(make_sweep()))

@@ -125,6 +125,7 @@ def test_what_cannot_be_moved_is_refused(
     assert "http://…@127.0.0.1:9: " in said and "hush" not in said
 
 
+@pytest.mark.slow
 def test_a_run_that_came_first_for_another_sweep_is_below_its_own_as_well(
     workplace: Path, other: str
 ) -> None:

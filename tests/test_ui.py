@@ -74,6 +74,7 @@ def test_it_says_where_the_views_are_and_serves_them(
     assert not doors.pages
 
 
+@pytest.mark.slow
 def test_another_database_is_served_where_training_writes_to_it(
     doors: Doors, port: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

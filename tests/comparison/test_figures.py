@@ -32,6 +32,7 @@ def points(axes: Axes) -> list[tuple[float, float]]:
     return sorted((float(x), float(y)) for c in bars for x, y in c[0].get_xydata())
 
 
+@pytest.mark.slow
 def test_every_configuration_is_a_row_with_both_losses(sweep: pd.DataFrame) -> None:
     rows = panels(draw(sweep))["rows"]
     ranking = rank(sweep)

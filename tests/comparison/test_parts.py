@@ -20,6 +20,7 @@ def trained(*configs: list[str]) -> pd.DataFrame:
     return tracking.read_runs(sweep)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["poisson", "mse"])
 def test_days_add_up_to_the_loss_and_are_those_of_the_predictions(
     workplace: Path, loss: str

@@ -17,6 +17,7 @@ def sweep() -> str:
     return tracking.start_sweep("full", "sweep", [])
 
 
+@pytest.mark.slow
 def test_the_winner_and_the_network_that_overfits_most(workplace: Path) -> None:
     parent = sweep()
     for seed in (0, 1):
@@ -45,6 +46,7 @@ def test_the_winners_network_stands_for_no_regularization(workplace: Path) -> No
     assert plain is not None and plain.configuration == "none · mlp 16"
 
 
+@pytest.mark.slow
 def test_the_runs_of_a_configuration_are_those_that_the_ranking_means(workplace: Path) -> None:
     """Names say what is not as in most runs, and runs on fewer rows change what most have."""
     parent = sweep()

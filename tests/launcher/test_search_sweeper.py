@@ -233,6 +233,7 @@ def test_whole_numbers() -> None:
     assert {job["x"] for batch in batches for job in batch} <= {0, 1, 2, 3}
 
 
+@pytest.mark.slow
 def test_it_comes_closer_than_random_search() -> None:
     late = {}
     for sampler in ("tpe", "random"):

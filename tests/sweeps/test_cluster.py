@@ -123,6 +123,7 @@ class DeadNodeError(BaseException):
     """What a stack meets whose machine dies: no handler of ours sees it."""
 
 
+@pytest.mark.slow
 def test_a_lost_stack_goes_on_at_its_checkpoint_where_the_folder_is_shared(
     workplace: Path, board: Board, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -40,6 +40,7 @@ def recorded(jobs: list[Job], sweep: str, *_: Any) -> list[float | Exception]:
     return [2.0, MemberError("disk on fire"), 2.0]
 
 
+@pytest.mark.slow
 def test_what_failed_is_counted_and_named(
     workplace: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -53,6 +54,7 @@ def test_what_failed_is_counted_and_named(
     assert json.loads(Path("sweep.json").read_text()) == {"runs": 3, "sweep": sweep}
 
 
+@pytest.mark.slow
 def test_a_stopped_sweep_counts_its_jobs_and_is_not_recorded(
     workplace: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -70,6 +72,7 @@ def test_a_stopped_sweep_counts_its_jobs_and_is_not_recorded(
     assert not Path("sweep.json").exists()
 
 
+@pytest.mark.slow
 def test_a_sweep_that_breaks_counts_what_was_trained_and_is_not_recorded(
     workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

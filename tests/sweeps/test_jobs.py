@@ -234,6 +234,7 @@ def test_a_finished_run_is_referred_to_and_not_trained_again(
     assert tracking.read_runs(second)["run_id"].tolist().count(new[0].run) == 1
 
 
+@pytest.mark.slow
 def test_a_plain_run_leaves_the_verdict_of_a_sweep(workplace: Path) -> None:
     sweep = tracking.start_sweep("full", "sweep", [])
     old = job("seed=0")

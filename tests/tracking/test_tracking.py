@@ -175,6 +175,7 @@ def test_a_server_that_is_away_is_waited_for_then_named(
     assert tracking.unsent() == ["1" * 32]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("status", "said", "later"),
     [

@@ -108,6 +108,7 @@ def assert_same(one: MemberResult, other: MemberResult) -> None:
     assert np.array_equal(one.predictions[2], other.predictions[2], equal_nan=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STACKS)
 def test_going_on_gives_the_same_bits(place: Path, name: str) -> None:
     members = stack(name)
@@ -138,6 +139,7 @@ def test_a_member_that_is_done_stays_as_it_was(place: Path) -> None:
         assert_same(one, other)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["adam", "dropout", "early_stopping", "folds", "proximal"])
 def test_some_members_go_on_with_their_slices(place: Path, name: str) -> None:
     members = stack(name)

@@ -34,6 +34,7 @@ def distance(one: MemberResult, other: MemberResult) -> float:
     return max(float(np.abs(one.state[k] - other.state[k]).max()) for k in one.state)
 
 
+@pytest.mark.slow
 def test_with_sgd_l2_equals_weight_decay_of_twice_the_strength() -> None:
     sgd = ["optimizer=sgd", "optimizer.lr=1e-4"]
     for epochs in (1, 2, 3):  # step by step: equal at every stage, not only in the end
