@@ -41,17 +41,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (DataError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    wrong = {row: text for row, text in enumerate(answers["error"]) if text}
     if options.input:
         _write(pd.concat([rows, answers], axis=1), options.output)
-    lines = _lines(options.input, len(rows)) if options.input else [1]
-    for line, text in zip(lines, answers["error"], strict=True):
-        if text:
-            print(f"error: {f'line {line}: ' if options.input else ''}{text}", file=sys.stderr)
-    wrong = int((answers["error"] != "").sum())
-    if not options.input and not wrong:
+        if wrong:
+            lines = _lines(options.input, len(rows))
+            for row, text in wrong.items():
+                print(f"error: line {lines[row]}: {text}", file=sys.stderr)
+            print(f"{len(rows) - len(wrong)} of {len(rows)} rows answered", file=sys.stderr)
+    elif wrong:
+        print(f"error: {wrong[0]}", file=sys.stderr)
+    else:
         print(_sentence(rows.iloc[0], answers.iloc[0]))
-    elif options.input and wrong:
-        print(f"{len(rows) - wrong} of {len(rows)} rows answered", file=sys.stderr)
     return 1 if wrong else 0
 
 

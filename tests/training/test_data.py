@@ -64,35 +64,37 @@ def test_the_pool_never_opens_the_test_rows(
     assert len(pool.target) == table.rows["train"] + table.rows["validation"]
 
 
-def test_a_table_that_changed_is_read_again(tmp_path: Path) -> None:
-    hours = pd.DataFrame({
-        "timestamp": pd.date_range("2011-01-01", periods=480, freq="h"),
-        "rentals": np.arange(480) % 50 + 1, "x": np.arange(480.0),
-    })  # fmt: skip
+HOURS = pd.DataFrame({
+    "timestamp": pd.date_range("2011-01-01", periods=480, freq="h"),
+    "rentals": np.arange(480) % 50 + 1, "x": np.arange(480.0),
+})  # fmt: skip
+
+
+def write(root: Path, hours: pd.DataFrame) -> None:
+    """Write the table `own`, or another in its place."""
     cut = Split(kind="days", seed=0, validation=0.2, test=0.2)
+    write_own_table(root / "own", hours, ["x"], [], cut)
+
+
+def test_a_table_that_changed_is_read_again(tmp_path: Path) -> None:
     settings = make_settings("data.name=own", f"data.root={tmp_path}")
-    write_own_table(tmp_path / "own", hours, ["x"], [], cut)
+    write(tmp_path, HOURS)
     assert len(read_pool(settings.data.path).target) == len(folds_of(settings)[0].train) + 96
-    write_own_table(tmp_path / "own", hours.assign(x=-hours["x"]).iloc[:240], ["x"], [], cut)
+    write(tmp_path, HOURS.assign(x=-HOURS["x"]).iloc[:240])
     pool, (fold,) = read_pool(settings.data.path), folds_of(settings)
     assert len(pool.target) == len(fold.train) + 48
     assert pool.features.max() == 0
 
 
 def test_a_table_that_changes_while_a_stack_trains_changes_no_result(tmp_path: Path) -> None:
-    hours = pd.DataFrame({
-        "timestamp": pd.date_range("2011-01-01", periods=480, freq="h"),
-        "rentals": np.arange(480) % 50 + 1, "x": np.arange(480.0),
-    })  # fmt: skip
-    cut = Split(kind="days", seed=0, validation=0.2, test=0.2)
-    write_own_table(tmp_path / "own", hours, ["x"], [], cut)
+    write(tmp_path, HOURS)
     member = Member(make_settings(
         "data.name=own", f"data.root={tmp_path}", "network.hidden=[4]", "training.epochs=2"
     ))  # fmt: skip
     (before,) = fit_stack([member])
 
     def change(_: int) -> None:
-        write_own_table(tmp_path / "own", hours.iloc[:240], ["x"], [], cut)
+        write(tmp_path, HOURS.iloc[:240])
 
     (after,) = fit_stack([member], change)
     assert (after.predictions[0] == before.predictions[0]).all()
