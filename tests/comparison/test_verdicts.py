@@ -18,6 +18,7 @@ from scipy.stats import t as student
 
 from bikefit.comparison.ranking import rank, verdict_sentence, winner_note
 from bikefit.comparison.verdicts import (
+    COME_DOWN,
     LESS_FLEXIBLE,
     MORE_DATA,
     MORE_FLEXIBLE,
@@ -134,6 +135,22 @@ def test_unfinished_training_is_no_underfitting(run: Run) -> None:
         "overfitting", "good fit",
     ]  # fmt: skip
     assert only(judge(runs, unfinished=0.21), "none · linear")[0] == "underfitting"
+
+
+def test_early_stopping_at_a_high_learning_rate_is_no_overfitting(run: Run) -> None:
+    runs = lecture(run)
+    for one in runs:
+        one |= {"unfinished/val": 0.09, "best/epoch": 8.0}
+    assert only(judge(runs), "none · mlp") == (
+        "undecided",
+        "training was not finished: early stopping ended it, but at a lower learning rate "
+        "validation loss 25.00 would still fall by 9%",
+        COME_DOWN.format(epochs=8),
+    )
+    assert "training.epochs=8 optimizer.schedule=one_cycle" in COME_DOWN.format(epochs=8)
+    assert only(judge(runs), "none · linear")[0] == "undecided"
+    assert only(judge(runs), "dropout")[0] == "good fit"
+    assert only(judge(runs, unfinished=0.1), "none · mlp")[0] == "overfitting"
 
 
 def test_a_run_that_more_epochs_make_better_was_not_finished(run: Run) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from bikefit.training.afterwards import unfinished
+from bikefit.training.afterwards import predictions, unfinished
 from bikefit.training.callbacks import Selection
 from bikefit.training.fit import _assemble, fit_stack, look_ahead, train
 from bikefit.training.members import Member
@@ -69,16 +69,46 @@ def test_it_is_the_lowest_train_loss_along_the_way_that_the_look_ahead_went() ->
 
 
 @pytest.mark.slow
-def test_nothing_is_asked_of_a_short_training_nor_of_who_stopped_early() -> None:
-    def keys(*overrides: str) -> list[bool]:
+def test_who_stopped_early_is_asked_for_the_validation_loss_and_a_short_training_nothing() -> None:
+    def keys(*overrides: str) -> list[list[str]]:
         configs = [[*overrides], [*overrides, "regularization.patience=1"]]
         results = fit_stack([member("network.hidden=[8]", *one) for one in configs])
         assert results[1].selected < len(results[0].metrics["val/loss"])
-        return ["unfinished" in r.final for r in results]
+        return [[key for key in r.final if key.startswith("unfinished")] for r in results]
 
-    assert keys("optimizer.lr=0.1", "training.epochs=20") == [True, False]
-    assert keys("optimizer.lr=0.1", "training.epochs=9") == [False, False]
-    assert keys("optimizer.lr=0.1", "training.epochs=20", "training.probe=0") == [False, False]
+    assert keys("optimizer.lr=0.1", "training.epochs=20") == [["unfinished"], ["unfinished/val"]]
+    assert keys("optimizer.lr=0.1", "training.epochs=9") == [[], []]
+    assert keys("optimizer.lr=0.1", "training.epochs=20", "training.probe=0") == [[], []]
+
+
+@pytest.mark.slow
+def test_what_a_high_learning_rate_keeps_from_who_stopped_early() -> None:
+    """Trained on from the selected epoch at a tenth of the rate, by torch alone."""
+    one = member("network=linear", "loss=mse", "optimizer=adam", "optimizer.lr=0.3",
+                 "optimizer.schedule=constant", "training.epochs=20",
+                 "regularization.patience=3")  # fmt: skip
+    module, data = _assemble([one])
+    selection = Selection([3])
+    train(module, data, one.settings, [selection])
+    assert selection.done == [True] and selection.selected[0] < 20
+    end, order = module.stack.state(), data.batches.state()
+    looked = look_ahead(module, data, one.settings, selection)
+    for name, value in module.stack.state().items():
+        torch.testing.assert_close(value, end[name], rtol=0, atol=0)
+    held_out = module.rows.masks[1, 0] > 0
+
+    def val() -> float:
+        wrong = predictions(module)[0, held_out] - module.rows.target[held_out]
+        return float((wrong.double() ** 2).mean())
+
+    data.batches.restore(order)
+    module.stack.load(selection.state)
+    high = val()
+    shared = module.optimizer_settings.model_copy(update={"schedule": "one_cycle"})
+    module.optimizer_settings, module.lr = shared, [0.03]
+    train(module.train(), data, one.settings, [], max_epochs=2, limit_val_batches=0)
+    assert looked["unfinished/val"].item() == pytest.approx(1 - val() / high, abs=1e-5)
+    assert 0.01 < looked["unfinished/val"].item() < 0.5
 
 
 def test_stopped_in_its_look_ahead_a_stack_is_not_finished() -> None:

@@ -31,6 +31,10 @@ THRESHOLDS = File("conf/verdicts.yaml")
 
 MORE_FLEXIBLE = "more flexible: a larger network, weaker regularization"
 TRAIN_ON = "train on: more epochs (training.epochs={epochs:.0f}) or a higher learning rate"
+COME_DOWN = (
+    "let the learning rate come down: as many epochs without early stopping "
+    "(training.epochs={epochs:.0f} optimizer.schedule=one_cycle), or a lower constant rate"
+)
 LESS_FLEXIBLE = "less flexible: stronger regularization, a smaller network; or more data"
 STOP_EARLIER = "fewer epochs or early stopping (regularization.patience)"
 STOP = "stop tuning"
@@ -93,7 +97,10 @@ class Case:
         sample: the validation loss with what tells its noise.
         evidence: what the paths say on which it lies.
         unfinished: share of the train loss by which training on would lower it, NaN if not known.
-        epochs: it trained, NaN if not known.
+        unfinished_val: the same of the validation loss, at a lower learning rate, where early
+            stopping ended training; else NaN.
+        epochs: it was to train, NaN if not known.
+        selected: epoch whose parameters count, NaN if not known.
         lowest: lowest validation loss of any epoch, NaN where it is not known.
         constant_train, constant_val: losses of a constant prediction, NaN where not known.
     """
@@ -103,7 +110,9 @@ class Case:
     sample: Sample
     evidence: tuple[Evidence, ...] = ()
     unfinished: float = math.nan
+    unfinished_val: float = math.nan
     epochs: float = math.nan
+    selected: float = math.nan
     lowest: float = math.nan
     constant_train: float = math.nan
     constant_val: float = math.nan
@@ -292,7 +301,8 @@ def _observe(runs: pd.DataFrame) -> pd.DataFrame:
     seen["place"] = np.arange(len(runs))
     seen["train"], seen["val"] = table[f"train_{name}"], table[f"val_{name}"]
     seen["lowest"] = column("lowest/val/loss") * scale
-    seen["unfinished"], seen["epochs"] = column("unfinished"), column("training.epochs")
+    seen["unfinished"], seen["unfinished_val"] = column("unfinished"), column("unfinished/val")
+    seen["epochs"], seen["selected"] = column("training.epochs"), column("best/epoch")
     for part in ("train", "val"):
         constant = column(f"constant/{part}/loss") * scale
         seen[f"constant_{part}"] = constant.fillna(
@@ -320,7 +330,10 @@ class Group:
     runs: Mapping[int, Case]
 
 
-MEASURED = ("train", "val", "unfinished", "epochs", "lowest", "constant_train", "constant_val")
+MEASURED = (
+    "train", "val", "unfinished", "unfinished_val", "epochs", "selected", "lowest",
+    "constant_train", "constant_val",
+)  # fmt: skip
 
 
 def _groups(seen: pd.DataFrame, runs: pd.DataFrame, t: Thresholds) -> Iterator[Group]:
@@ -433,7 +446,6 @@ def _not_finished(told: Evidence, reason: str) -> Verdict:
 
 
 def _far_from_best(case: Case, sweep: Sweep, t: Thresholds) -> Verdict | None:
-    """Where no path tells, the excess over the noise level is taken apart into bias and gap."""
     best, behind = sweep.best, sweep.behind(case)
     # Both sides of it have been tried, and neither is clearly better: it fits as its method can.
     asked = {e.side for e in case.evidence} == {-1, 1}
@@ -447,6 +459,19 @@ def _far_from_best(case: Case, sweep: Sweep, t: Thresholds) -> Verdict | None:
             return None
         reason = f"{above}, but within the noise of {number(limit, best.val)}"
         return Verdict(UNDECIDED, reason, "more seeds would decide (seed=0,1,2,3,4)")
+    return _bias_or_gap(case, sweep, t, above)
+
+
+def _bias_or_gap(case: Case, sweep: Sweep, t: Thresholds, above: str) -> Verdict:
+    """Where no path tells, the excess over the noise level is taken apart into bias and gap."""
+    like = sweep.best.val
+    if case.unfinished_val > t.unfinished:
+        reason = (
+            "training was not finished: early stopping ended it, but at a lower learning rate "
+            f"validation loss {number(case.val, like)} would still fall by "
+            f"{case.unfinished_val:.0%}"
+        )
+        return Verdict(UNDECIDED, reason, COME_DOWN.format(epochs=case.selected))
     bias = case.train - sweep.noise_level
     stiff = bias >= t.bias_share * (case.val - sweep.noise_level)
     if paths := case.against(+1 if stiff else -1, t.clear):
@@ -455,7 +480,7 @@ def _far_from_best(case: Case, sweep: Sweep, t: Thresholds) -> Verdict | None:
         return Verdict(UNDECIDED, reason, "another method, as the best configuration has it")
     if stiff:
         return _too_stiff(case, sweep, t)
-    reason = f"{above}, with train loss {number(case.train, best.val)}: the gap makes the excess"
+    reason = f"{above}, with train loss {number(case.train, like)}: the gap makes the excess"
     return Verdict(OVERFITTING, reason, LESS_FLEXIBLE)
 
 

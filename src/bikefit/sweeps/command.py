@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from bikefit import tracking
 from bikefit.comparison.conclude import conclude, conclude_run
@@ -24,25 +25,31 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class _Open:
-    """The sweep that is under way in this process."""
+    """The sweep that is under way in this process.
+
+    Args:
+        run: its parent run.
+        started: when, by the process's clock.
+        record: where it is noted once it is whole.
+        jobs: there were.
+        failures: of jobs, in words.
+        ended: how its last batch ended; until one has come back, as if it never would.
+    """
 
     run: str
     started: float
     record: Path | None
     jobs: int = 0
-    failures: list[str] | None = None
-    stopped: bool = False
-    broken: bool = False
+    failures: list[str] = field(default_factory=list)
+    ended: Literal["FINISHED", "FAILED", "KILLED"] = "FAILED"
 
     def status(self) -> str:
         """How the parent run ends."""
-        if self.stopped:
-            return "KILLED"
-        return "FINISHED" if self.failures == [] and not self.broken else "FAILED"
+        return "FAILED" if self.ended == "FINISHED" and self.failures else self.ended
 
     def counts(self) -> dict[str, float]:
         """How many jobs there were, and how many failed."""
-        return {"runs": float(self.jobs), "runs.failed": float(len(self.failures or []))}
+        return {"runs": float(self.jobs), "runs.failed": float(len(self.failures))}
 
 
 _open: _Open | None = None
@@ -89,17 +96,16 @@ def run_sweep(
         record = settings[0].tracking.record
         _open = _Open(run, time.perf_counter(), Path(record) if record else None)
     jobs = [Job(s, label) for s, label in zip(settings, labels, strict=True)]
+    _open.ended = "FAILED"
     try:
         results = train(jobs, _open.run, processes, stack_size, engine)
     except KeyboardInterrupt:
         _open.jobs += len(jobs)
-        _open.stopped = True
-        raise
-    except Exception:
-        _open.broken = True
+        _open.ended = "KILLED"
         raise
     _open.jobs += len(jobs)
-    _open.failures = [*(_open.failures or []), *_failures(jobs, results)]
+    _open.failures += _failures(jobs, results)
+    _open.ended = "FINISHED"
     return results
 
 
@@ -143,7 +149,7 @@ def close_sweep() -> int:
         f"{sweep.jobs} runs in {seconds:.1f} s under sweep {sweep.run}; see them with `make ui`"
     )
     log.info(tracking.view_lines(sweep.run))
-    for failure in sweep.failures or []:
+    for failure in sweep.failures:
         log.error(f"failed: {failure}")
     return int(sweep.status() == "FAILED")
 
@@ -154,6 +160,5 @@ def _conclude(sweep: _Open) -> None:
     views = [f"[{name}]({link})" for name, link in tracking.view_links(sweep.run).items()]
     note = f"{winner_note(ranking)}\n\nViews: {', '.join(views)}"
     tracking.finish_sweep(sweep.run, note, sweep.counts(), sweep.status())
-    whole = sweep.failures is not None and not sweep.stopped and not sweep.broken
-    if sweep.record is not None and whole:
+    if sweep.record is not None and sweep.ended == "FINISHED":
         write_json(sweep.record, {"sweep": sweep.run, "runs": sweep.jobs})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -67,9 +68,9 @@ def unfinished(module: StackModule, end: Mapping[str, Tensor]) -> Tensor:
         stack is left at the last step.
     """
     stack, there = module.stack, module.stack.state()
-    train = _train_losses(module, noisy=False)
+    train = losses(module, "train")
     stack.load(end)
-    here = _train_losses(module, noisy=False)
+    here = losses(module, "train")
     first = lowest = _objective(module)
     going = torch.ones_like(here, dtype=torch.bool)
     for step in AHEAD:
@@ -88,30 +89,32 @@ def unfinished(module: StackModule, end: Mapping[str, Tensor]) -> Tensor:
 
 def _objective(module: StackModule) -> Tensor:
     """What members train for, ``(M,)``; the noise of dropout is the same at every call."""
-    return _train_losses(module, noisy=True) + module.penalty_values()["train/penalty"]
+    return losses(module, "train", noisy=True) + module.penalty_values()["train/penalty"]
 
 
-def _train_losses(module: StackModule, noisy: bool) -> Tensor:
-    """Return the members' mean loss on their training rows, ``(M,)``.
+@torch.no_grad()
+def losses(module: StackModule, part: Literal["train", "val"], noisy: bool = False) -> Tensor:
+    """Return the members' mean loss on their training or validation rows, ``(M,)``.
 
     Args:
         module: of the members.
+        part: which rows.
         noisy: with units dropped, as dropout trains; else in evaluation mode.
     """
-    rows = module.rows
+    rows, which = module.rows, ("train", "val").index(part)
     loss = Loss(module.loss_name, rows.target_mean, rows.target_std)
     noise = _noise(module, purpose="unfinished") if noisy else None
     size = PIECE if noise is not None and noise.widths else CHUNK
-    total = torch.zeros_like(rows.counts[0])
+    total = torch.zeros_like(rows.counts[which])
     for start in range(0, len(rows.target), size):
         piece = slice(start, min(start + size, len(rows.target)))
-        target, mask = rows.target[piece], rows.masks[0][rows.fold_of, piece]
+        target, mask = rows.target[piece], rows.masks[which][rows.fold_of, piece]
         if not mask.any():
             continue
         drawn = noise.draw(len(target)) if noise is not None else None
         values = loss.rows(module.evaluate(piece, drawn), target)
         total += torch.where(mask > 0, values, 0.0).sum(-1, dtype=torch.float64)
-    return total / rows.counts[0]
+    return total / rows.counts[which]
 
 
 def _noise(module: StackModule, purpose: str) -> DropoutNoise:

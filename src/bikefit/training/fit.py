@@ -16,7 +16,13 @@ from bikefit.config import Settings
 from bikefit.nn.networks import parameter_count
 from bikefit.nn.randomness import derive
 from bikefit.nn.stacking import Stack
-from bikefit.training.afterwards import average, constant_losses, predictions, unfinished
+from bikefit.training.afterwards import (
+    average,
+    constant_losses,
+    losses,
+    predictions,
+    unfinished,
+)
 from bikefit.training.callbacks import Checkpoints, Progress, Selection, Telling
 from bikefit.training.checkpoints import Place
 from bikefit.training.data import Batches, Rows, StackData
@@ -149,39 +155,49 @@ def look_ahead(
 ) -> dict[str, torch.Tensor]:  # fmt: skip
     """Train on for a little while, to see whether training was finished.
 
-    One more cycle of the learning rate, a tenth as high, without measuring epochs. The stack is
-    given back as it was.
+    One more cycle of the learning rate, a tenth as high, from the selected epochs on and without
+    measuring epochs. The stack is given back as it was.
 
     Args:
         module: a stack at its last epoch.
         data: its rows.
         settings: what the members share; ``training.probe`` is for how many of its epochs.
-        selection: knows who has stopped early, of whom nothing can be said.
+        selection: knows the selected epochs, and who has failed or stopped early.
         stopping: asked after each step.
 
     Returns:
-        ``unfinished``, ``(M,)``, as :func:`bikefit.training.afterwards.unfinished` measures it, NaN
-        for members that were stopped early; nothing where no look is taken.
+        ``(M,)`` each, nothing where no look is taken. ``unfinished``, as
+        :func:`bikefit.training.afterwards.unfinished` measures it, of members that have trained to
+        the end. ``unfinished/val`` of those that stopped early, which says whether the turn of
+        their curve was one of the network or of the learning rate: the share by which the
+        validation loss falls. NaN for all others.
 
     Raises:
         Stopped: it was asked to stop.
     """
     epochs = settings.training.probe_epochs
-    if not epochs or all(selection.done):
+    failed = torch.tensor([failure is not None for failure in selection.failure])
+    if not epochs or failed.all():
         return {}
     end, shared, rates = module.stack.state(), module.optimizer_settings, module.lr
     module.optimizer_settings = shared.model_copy(update={"schedule": "one_cycle"})
     module.lr = [rate / SLOWER for rate in rates]
     try:
+        module.stack.load(selection.state)
+        val = losses(module, "val")
         watching: list[pl.Callback] = [Progress(lambda _: None, stopping)]
         module.train()  # measuring has left it in evaluation mode
         train(module, data, settings, watching, max_epochs=epochs, limit_val_batches=0)
-        share = unfinished(module, end)
+        turned = (1 - losses(module, "val") / val).clamp_min(0.0)
+        share = unfinished(module, selection.state)
     finally:
         module.stack.load(end)
         module.optimizer_settings, module.lr = shared, rates
-    stopped = torch.tensor(selection.done, device=share.device)
-    return {"unfinished": share.masked_fill(stopped, float("nan"))}
+    done, failed = torch.tensor(selection.done, device=share.device), failed.to(share.device)
+    return {
+        "unfinished": share.masked_fill(done, float("nan")),
+        "unfinished/val": turned.masked_fill(failed | ~done, float("nan")),
+    }
 
 
 def _expect_warnings() -> None:
