@@ -125,7 +125,7 @@ def pipeline(seed: int) -> pd.DataFrame:
 
 
 def told(kind: str, networks: int) -> dict[str, Any]:
-    """What our side of a draw was made with: a kept draw of other settings is measured again."""
+    """What our side of a draw was made with: of other settings, it is measured again."""
     if kind == "days":
         sweep = yaml.safe_load(EXPERIMENT.read_text(encoding="utf-8"))
         return {"sweep": sweep, "steps": [list(step) for step in STEPS]}
@@ -156,8 +156,10 @@ def measure(kind: str, seed: int, networks: int) -> dict[str, Any]:
     start, made, file = time.perf_counter(), told(kind, networks), KEPT / f"{kind}-{seed}.json"
     found = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     if found.get("told") != made:
-        models = ours(kind, seed, made.get("seeds", 1))
-        seconds = {"ours": time.perf_counter() - start, "trees": 0.0}
+        trees = {name: m for name, m in found.get("models", {}).items() if name in every(EVERY)}
+        models = ours(kind, seed, made.get("seeds", 1)) | trees
+        seconds = {"trees": 0.0} | found.get("seconds", {})
+        seconds["ours"] = time.perf_counter() - start
         found = {"told": made, "kind": kind, "seed": seed, "models": models, "seconds": seconds}
     parts = parts_of(kind, seed)
     for name, way in every(EVERY).items():

@@ -44,8 +44,10 @@ def sweep(workplace: Path) -> str:
 
 def content(sweep: str) -> tuple[pd.DataFrame, list[pd.DataFrame]]:
     """The runs of a sweep and of its cross-validations, without what differs by store."""
-    ids = ["run_id", "experiment_id", f"tags.{moving.MOVED}"]
-    runs = tracking.read_runs(sweep).drop(columns=ids, errors="ignore")
+    ids = ["run_id", "experiment_id", f"tags.{moving.MOVED}", f"tags.{tracking.SWEEP}"]
+    runs = tracking.read_runs(sweep)
+    assert (runs[f"tags.{tracking.SWEEP}"] == sweep).all()  # whichever it was trained for
+    runs = runs.drop(columns=ids, errors="ignore")
     below = [tracking.read_runs(run) for run in tracking.read_runs(sweep)["run_id"]]
     return runs.sort_index(axis=1), [
         table.drop(columns=ids, errors="ignore").sort_index(axis=1) for table in below if len(table)
@@ -141,3 +143,5 @@ def test_a_run_that_came_first_for_another_sweep_is_below_its_own_as_well(
     (copy,) = there.search_runs(experiments, f"tags.`{moving.MOVED}` = '{first}'")
     below = f"tags.`{tracking.PARENT}` = '{copy.info.run_id}'"
     assert len(there.search_runs(experiments, below)) == 2
+    mine = f"tags.`{tracking.SWEEP}` = '{copy.info.run_id}'"
+    assert len(there.search_runs(experiments, mine)) == 2

@@ -58,9 +58,9 @@ class Series:
     """A path with what was measured along it.
 
     ``table`` is the ranking of its configurations in the order of ``value``, with ``rows``, the
-    number of training rows, ``run_id``, a run of one seed, and ``side``: what the path says of the
-    configuration, "underfitting" where more flexible is clearly better, "overfitting" where less
-    is, else "".
+    number of training rows, ``run_id``, a run of one seed, and what
+    :func:`bikefit.comparison.verdicts.along` says of each: ``side``, ``difference_se`` and
+    ``within_noise``.
     """
 
     path: Path

@@ -207,8 +207,9 @@ def _flexibility(series: Sequence[curves.Series]) -> Section:
     shown = [one for one in series if one.key != FRACTION]
     lead = (
         "Step 6 of the recipe. Each curve changes one setting and leaves the others; the band is "
-        "± a standard deviation. Shaded: where a step to more flexibility (underfitting) or to "
-        "less (overfitting) lowers the validation loss beyond the noise; verdicts rest on the same."
+        "± a standard deviation. Shaded as verdicts are given: where more flexibility "
+        "(underfitting) or less (overfitting) lowers the validation loss beyond the noise, on the "
+        "curve or, where it does not tell, against the best of the sweep."
         if shown else "No setting has three values with all others equal, so there is no curve of "
         "flexibility: sweep one, such as regularization.l2=0,1e-4,1e-3,1e-2,1e-1 seed=0,1,2."
     )  # fmt: skip
@@ -224,7 +225,9 @@ def _data_size(series: Sequence[curves.Series]) -> Section:
             ["This sweep does not say: data.fraction=0.1,0.2,0.4,0.7,1 seed=0,1,2 would."],
         )
     pictures = [Picture(curves.data_size(one), one.path.fixed or BAND) for one in shown]
-    return Section("Would more data help?", [curves.more_data(one) for one in shown], pictures)
+    said = [(one.path.fixed, curves.more_data(one)) for one in shown]
+    told = [f"With {fixed}. {answer}" if fixed else answer for fixed, answer in said]
+    return Section("Would more data help?", told, pictures)
 
 
 def _learning(sweep: Sweep) -> Section:

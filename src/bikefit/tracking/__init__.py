@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         PARENT,
         PREDICTIONS,
         REUSED,
+        SWEEP,
         VERDICT,
     )
     from bikefit.tracking.outbox import UNSENT, keep, refused, send_epochs, send_unsent, unsent
@@ -82,6 +83,7 @@ __all__ = [
     "PATIENCE",
     "PREDICTIONS",
     "REUSED",
+    "SWEEP",
     "UNSENT",
     "VERDICT",
     "AwayError",

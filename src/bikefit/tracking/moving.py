@@ -16,7 +16,7 @@ from mlflow.exceptions import MlflowException
 from bikefit import tracking
 from bikefit.data.checks import masked
 from bikefit.data.files import write_json
-from bikefit.tracking import PARENT, REUSED, TrackingError
+from bikefit.tracking import PARENT, REUSED, SWEEP, TrackingError
 
 MOVED = "moved.from"  # tag: id of the run in the store that it comes from
 
@@ -45,7 +45,8 @@ class _Move:
                     self.there.set_tag(other.info.run_id, PARENT, parent)
                 return
             self.there.delete_run(other.info.run_id)  # broken off in the middle
-        tags = {k: v for k, v in run.data.tags.items() if k != PARENT} | {MOVED: run.info.run_id}
+        tags = {k: v for k, v in run.data.tags.items() if k not in (PARENT, SWEEP)}
+        tags[MOVED] = run.info.run_id
         created = self.there.create_run(
             experiment, run.info.start_time, tags | ({PARENT: parent} if parent else {}),
             run.info.run_name,
@@ -54,6 +55,11 @@ class _Move:
         self._files(run.info.run_id, created)
         self.there.set_terminated(created, run.info.status, run.info.end_time)
         self.ids[run.info.run_id] = created
+
+    def mark(self, sweep: str) -> None:
+        """Let the copy of a sweep have those of its runs in its views."""
+        for run in tracking.children(sweep):
+            self.there.set_tag(self.ids[run.info.run_id], SWEEP, self.ids[sweep])
 
     def _experiment(self, here: str) -> str:
         name = tracking.client().get_experiment(here).name
@@ -99,6 +105,7 @@ def move(sweep: str, to: str) -> int:
         moving = _Move(MlflowClient(to))
         for run in _ordered(parent):
             moving.run(run)
+        moving.mark(sweep)
     except MlflowException as error:
         said = masked(f"{to}: {error}".splitlines()[0])
         raise TrackingError(f"{said}; the same command goes on from here") from error

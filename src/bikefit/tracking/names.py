@@ -6,6 +6,7 @@ PREDICTIONS = ("timestamp", "rentals", "predicted")  # of the validation rows, b
 KIND = "bikefit.kind"  # tag: sweep | job | fold | refit
 REFIT = "refit"
 PARENT = "mlflow.parentRunId"
+SWEEP = "bikefit.sweep"  # tag: of a job, the latest sweep that counts it as its own
 OWNER = "bikefit.process"  # tag: host, number and start time of the process that writes the run
 FINGERPRINT = "fingerprint"
 REUSED = "reused.json"  # artifact: ids of the finished runs that a run refers to, instead of copies

@@ -17,14 +17,13 @@ from typing import Any
 from urllib.parse import urlencode
 
 from bikefit.tracking.connection import TrackingError, at_once, client, search, server
-from bikefit.tracking.names import CONFIGURATION, KIND, PARENT
-from bikefit.tracking.reading import children, referred
+from bikefit.tracking.names import CONFIGURATION, KIND, SWEEP
+from bikefit.tracking.reading import referred
 
 log = logging.getLogger(__name__)
 LOCAL = "http://127.0.0.1:5000"  # of `make ui`
 TAG = "mlflow.sharedViewState."
 KEY = "bikefit-"  # begins the keys of our views
-LONGEST = 5000  # characters that MLflow takes as the value of an experiment's tag
 TRAIN, VALIDATION = "best/train/loss", "best/val/loss"  # at the selected epoch
 EPOCHS = ("train/loss", "val/loss")  # at every epoch
 COMMON = {
@@ -170,23 +169,10 @@ def _tags(sweep: str | None) -> Iterator[tuple[str, str]]:
         yield f"{TAG}{_key(view, False)}", _envelope(view.name, view.state, jobs)
     if sweep is None:
         return
-    own, all_of_it = f"{jobs} AND tags.`{PARENT}` = '{sweep}'", _members(sweep)
+    latest = f"{jobs} AND tags.`{SWEEP}` = '{sweep}'"
     for view in VIEWS:
         name = f"{view.name} · latest sweep"
-        value = _envelope(name, view.state, all_of_it or own)
-        if len(value) > LONGEST:  # too many to name each of them
-            value = _envelope(name, view.state, own)
-        yield f"{TAG}{_key(view, True)}", value
-
-
-def _members(sweep: str) -> str:
-    """A condition for a sweep that counts earlier runs as its own, empty for another.
-
-    Those have another parent, and as MLflow knows no "or", all runs are named.
-    """
-    if not any(referred(sweep)):
-        return ""
-    return f"attributes.run_id IN ({', '.join(repr(run.info.run_id) for run in children(sweep))})"
+        yield f"{TAG}{_key(view, True)}", _envelope(name, view.state, latest)
 
 
 def _envelope(name: str, state: dict[str, Any], condition: str) -> str:

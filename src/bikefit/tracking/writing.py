@@ -42,6 +42,7 @@ from bikefit.tracking.names import (
     PREDICTIONS,
     REFIT,
     REUSED,
+    SWEEP,
     VERDICT,
 )  # fmt: skip
 from bikefit.tracking.outbox import send, to_send
@@ -76,7 +77,7 @@ def start_job(
         fingerprint: what determines its result.
         configuration: all that it shares with the jobs of other seeds, in words.
     """
-    more = {FINGERPRINT: fingerprint, CONFIGURATION: configuration}
+    more = {FINGERPRINT: fingerprint, CONFIGURATION: configuration, SWEEP: sweep}
     return _start(settings, sweep, data_version, "job", more)
 
 
@@ -156,13 +157,20 @@ def close_dead() -> int:
 
 
 def refer(run: str, to: Sequence[str]) -> None:
-    """Let a sweep or a cross-validated job count finished runs as its own, without copies."""
+    """Let a sweep or a cross-validated job count finished runs as its own, without copies.
+
+    Those of a sweep are marked, so that MLflow's pages can show them with its others: a run is in
+    the views of the latest sweep that counts it.
+    """
     known = {other.info.run_id for other in referred(run)}
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / REUSED
         write_json(file, sorted(known | set(to)))
         artifacts_of(run).log_artifact(str(file))
     client().set_tag(run, "runs.reused", str(len(known | set(to))))
+    if client().get_run(run).data.tags.get(KIND) == "sweep":
+        for other in to:
+            client().set_tag(other, SWEEP, run)
 
 
 def _log_dataset(run: str, dataset: DatasetInput) -> None:
