@@ -189,15 +189,24 @@ def score(rows: pd.DataFrame, predicted: np.ndarray) -> dict[str, float]:
 
 
 def mean_lead(ours: Sequence[float], theirs: Sequence[float]) -> str:
-    """By how many percent ours is lower, mean over draws ± its standard error."""
-    return with_error(100 * (1 - np.array(ours) / np.array(theirs)))
+    """By how many percent ours is lower, mean over draws ± its standard error.
+
+    Draws share rows: the variance is larger by what they share (Nadeau and Bengio 2003).
+    """
+    return with_error(100 * (1 - np.array(ours) / np.array(theirs)), HELD_OUT / (1 - HELD_OUT))
 
 
-def with_error(values: np.ndarray) -> str:
-    """Write the mean of values, one of a draw, ± its standard error if there are several."""
+def with_error(values: np.ndarray, shared: float = 0.0) -> str:
+    """Write the mean of values, one of a draw, ± its standard error if there are several.
+
+    Args:
+        values: to average.
+        shared: test rows over training rows, where training rows are shared.
+    """
     if len(values) == 1:
         return f"{values[0]:.1f}"
-    return f"{values.mean():.1f} ± {values.std(ddof=1) / np.sqrt(len(values)):.1f}"
+    error = values.std(ddof=1) * np.sqrt(1 / len(values) + shared)
+    return f"{values.mean():.1f} ± {error:.1f}"
 
 
 def section(results: Sequence[dict[str, Any]]) -> str:

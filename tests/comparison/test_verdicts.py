@@ -153,6 +153,31 @@ def test_early_stopping_at_a_high_learning_rate_is_no_overfitting(run: Run) -> N
     assert only(judge(runs, unfinished=0.1), "none · mlp")[0] == "overfitting"
 
 
+def test_the_best_on_some_of_the_rows_is_not_called_the_best_of_the_sweep(run: Run) -> None:
+    shares = [{**one, "data.fraction": 0.1} for one in lecture(run)]
+    for one in shares:
+        one["best/val/loss"] += 10
+    table = judge([*({**one, "data.fraction": 1.0} for one in lecture(run)), *shares])
+    best, few = table[table.index.str.startswith("dropout")]["reason"].sort_values()
+    assert best == "validation loss 17.90 is the best of this sweep, and its gap is 50% of it"
+    assert few.startswith("validation loss 27.90 is the best of those with the same rows")
+
+
+def test_only_what_was_tried_is_said_to_be_no_better(run: Run) -> None:
+    """The narrowest has nobody less flexible beside it, and the wider are better, if by little."""
+    few = {"tags.val_rows": 100}
+    runs = [*seeds(run, hidden="[4]", train=1.0, val=24.0, **few),
+            *seeds(run, hidden="[8]", train=0.9, val=23.0, **few),
+            *seeds(run, "dropout p=0.3", train=9.0, val=18.0, **few)]  # fmt: skip
+    above = "validation loss {} is above the best 18.00 of this sweep, but "
+    assert only(judge(runs), "none · mlp 4")[:2] == (
+        "undecided", above.format("24.00") + "more flexible is better along width",
+    )  # fmt: skip
+    assert only(judge(runs), "none · mlp 8")[:2] == (
+        "undecided", above.format("23.00") + "less flexible is no better along width",
+    )  # fmt: skip
+
+
 def test_a_run_that_more_epochs_make_better_was_not_finished(run: Run) -> None:
     runs = [
         one | {"training.epochs": epochs}

@@ -142,17 +142,17 @@ def test_the_comparison_is_sorted_and_shows_the_verdicts(
     # MLflow writes only the columns that are to be seen
     browser.ask("window/rect", width=2200, height=1000)
     browser.open(views["comparison"])
-    browser.sees("comparison · latest sweep", "3 matching runs", "verdict", "gap", "method", "seed")
+    browser.sees("comparison · latest sweep", "3 matching runs")
+    browser.sees("verdict", "gap", "configuration", "seed")
     losses = patiently(lambda: cells(browser, "metrics.`best/val/loss`"), browser.text)
     assert [float(loss) for loss in losses] == [5.0, 6.0, 7.0]
     assert [float(loss) for loss in cells(browser, "metrics.`best/train/loss`")] == [2.0] * 3
     assert [float(gap) for gap in cells(browser, "metrics.`gap`")] == [3.0, 4.0, 5.0]
-    assert cells(browser, "params.`method`") == ["dropout p=0.3", "none", "dropout p=0.5"]
-    assert cells(browser, "params.`network.hidden`") == ["[8]"] * 3
+    named = ["dropout p=0.3 · mlp 8", "none · mlp 8", "dropout p=0.5 · mlp 8"]
+    assert cells(browser, "tags.`configuration`") == named
     assert cells(browser, "params.`seed`") == ["4"] * 3
-    verdicts = tracking.read_runs(sweep).set_index("method")["tags.verdict"]
-    shown = zip(cells(browser, "params.`method`"), cells(browser, "tags.`verdict`"), strict=True)
-    assert all(verdict == verdicts[method] for method, verdict in shown)
+    runs = tracking.read_runs(sweep).set_index("tags.configuration")
+    assert cells(browser, "tags.`verdict`") == runs.loc[named, "tags.verdict"].tolist()
     assert "Prompts" not in browser.text()  # the sidebar of GenAI mode
 
 

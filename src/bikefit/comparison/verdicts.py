@@ -118,7 +118,7 @@ class Case:
     constant_val: float = math.nan
 
     def against(self, side: int, clear: float) -> list[str]:
-        """Name the paths that speak against more (+1) or less (-1) flexibility, noise or not.
+        """Say how paths speak against more (+1) or less (-1) flexibility, noise or not.
 
         Those on which it was tried and nobody there is better, and those on which somebody on the
         other side is better by more than a share of the loss; none where a path speaks for it.
@@ -127,7 +127,12 @@ class Case:
         if any(e.gain.value > 0 for e in tried):
             return []
         other = [e for e in self.evidence if e.side == -side and e.gain.value > clear * self.val]
-        return list(dict.fromkeys(e.path.label for e in (*tried, *other)))
+        words = {1: "more", -1: "less"}
+        vain = dict.fromkeys(f"{words[side]} flexible is no better along {e.path.label}"
+                             for e in tried)  # fmt: skip
+        open_to = dict.fromkeys(f"{words[-side]} flexible is better along {e.path.label}"
+                                for e in other)  # fmt: skip
+        return [*vain, *open_to]
 
 
 @dataclass(frozen=True)
@@ -139,11 +144,13 @@ class Sweep:
         trains: train loss of every configuration.
         saturated: whether networks with hidden layers of different sizes come close to the best,
             so that a larger one did no better.
+        name: what they are called where a sweep has others on other rows.
     """
 
     best: Case
     trains: tuple[float, ...]
     saturated: bool
+    name: str = "this sweep"
 
     @property
     def noise_level(self) -> float:
@@ -339,7 +346,8 @@ MEASURED = (
 def _groups(seen: pd.DataFrame, runs: pd.DataFrame, t: Thresholds) -> Iterator[Group]:
     """Give each group of comparable runs with what its paths say of every one."""
     paths = find_paths(runs.reset_index(drop=True))
-    for _, members in seen.dropna(subset=["train", "val"]).groupby("group", sort=False):
+    lowest = seen.dropna(subset=["val"]).sort_values("val")["group"].head(1).tolist()
+    for rows_of, members in seen.dropna(subset=["train", "val"]).groupby("group", sort=False):
         known, facts = samples(members.assign(loss=members["val"]), t.assumed_noise)
         by_name = members.groupby("configuration", sort=False)
         means = by_name[list(MEASURED)].mean()
@@ -357,7 +365,8 @@ def _groups(seen: pd.DataFrame, runs: pd.DataFrame, t: Thresholds) -> Iterator[G
         networks = members.loc[members["configuration"].isin(near), "network"]
         saturated = networks[networks != "linear"].nunique() > 1
         yield Group(
-            Sweep(cases[str(best.name)], tuple(means["train"]), saturated), cases,
+            Sweep(cases[str(best.name)], tuple(means["train"]), saturated,
+                  "this sweep" if rows_of in lowest else "those with the same rows"), cases,
             {
                 row["place"]: case(row, row["configuration"], sample)
                 for row, sample in zip(rows, facts, strict=True)
@@ -402,7 +411,7 @@ def _no_better_than_constant(case: Case, sweep: Sweep, t: Thresholds) -> Verdict
     if beaten:
         return Verdict(UNDERFITTING, f"{reason}, and train loss {train} neither", MORE_FLEXIBLE)
     decide = "more flexible networks or more epochs in the sweep, or better features, would decide"
-    return Verdict(UNDECIDED, f"{reason}, and no run of this sweep is", decide)
+    return Verdict(UNDECIDED, f"{reason}, and no run of {sweep.name} is", decide)
 
 
 def _clear(case: Case, t: Thresholds) -> list[Evidence]:
@@ -453,7 +462,7 @@ def _far_from_best(case: Case, sweep: Sweep, t: Thresholds) -> Verdict | None:
         return None
     limit = behind.limit(t.confidence)
     val, low = number(case.val, best.val), number(best.val, best.val)
-    above = f"validation loss {val} is above the best {low} of this sweep"
+    above = f"validation loss {val} is above the best {low} of {sweep.name}"
     if behind.value <= limit:
         if behind.value <= t.doubtful * best.val:
             return None
@@ -475,8 +484,7 @@ def _bias_or_gap(case: Case, sweep: Sweep, t: Thresholds, above: str) -> Verdict
     bias = case.train - sweep.noise_level
     stiff = bias >= t.bias_share * (case.val - sweep.noise_level)
     if paths := case.against(+1 if stiff else -1, t.clear):
-        side = "more" if stiff else "less"
-        reason = f"{above}, but {side} flexible is no better along {' and '.join(paths)}"
+        reason = f"{above}, but {' and '.join(paths)}"
         return Verdict(UNDECIDED, reason, "another method, as the best configuration has it")
     if stiff:
         return _too_stiff(case, sweep, t)
@@ -494,7 +502,7 @@ def _too_stiff(case: Case, sweep: Sweep, t: Thresholds) -> Verdict:
     like = sweep.best.val
     train, low = number(case.train, like), number(like, like)
     if case.train > like:
-        above = f"the best validation loss {low} of this sweep"
+        above = f"the best validation loss {low} of {sweep.name}"
     else:
         own = number(sweep.best.train, like)
         above = f"{number(sweep.noise_level, like)}, halfway between the best run's {own} and {low}"
@@ -551,8 +559,8 @@ def _reached(case: Case, sweep: Sweep) -> str:
     if len(sweep.trains) == 1:
         return f"validation loss {number(case.val, low)} has no other configuration beside it"
     if case.val <= low:
-        return f"validation loss {number(case.val, low)} is the best of this sweep"
-    near = f"{number(case.val, low)} is close to the best {number(low, low)} of this sweep"
+        return f"validation loss {number(case.val, low)} is the best of {sweep.name}"
+    near = f"{number(case.val, low)} is close to the best {number(low, low)} of {sweep.name}"
     return f"validation loss {near}"
 
 

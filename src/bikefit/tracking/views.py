@@ -33,11 +33,11 @@ COMMON = {
     "autoRefreshEnabled": True,  # every 30 s, so that curves grow
 }  # fmt: skip
 # Columns and their widths in pixels. A run's name says method, network and seed; so the losses and
-# the verdict come first, which then can be read on a narrow screen too.
+# the verdict come first, which then can be read on a narrow screen too. The configuration says what
+# else tells it from the others of its sweep.
 COLUMNS = {
     f"metrics.`{TRAIN}`": 95, f"metrics.`{VALIDATION}`": 95, "metrics.`gap`": 80,
-    "tags.`verdict`": 95, "params.`method`": 150, "params.`network.name`": 70,
-    "params.`network.hidden`": 90, "params.`seed`": 50,
+    "tags.`verdict`": 95, f"tags.`{CONFIGURATION}`": 310, "params.`seed`": 50,
 }  # fmt: skip
 # of a verdict, for a run in MLflow's charts and in the report
 COLOURS = {
