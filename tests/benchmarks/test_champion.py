@@ -73,8 +73,11 @@ def test_of_the_pipeline_all_that_is_ours_is_measured(
     monkeypatch.setattr(champion, "pipeline", lambda seed: rows.iloc[::-1])  # in any order
     found = champion.ours("days", 20, 1)
     assert {name: round(of["rmse"], 6) for name, of in found.items()} == {
-        "our model": 2, "our networks alone": 4,
+        "our model": 2, "our networks alone": 4, "the comparison's winner": 4,
     }  # fmt: skip
+    monkeypatch.setattr(champion, "pipeline", lambda seed: rows.drop(columns="our networks alone"))
+    without_trees = champion.ours("days", 20, 1)
+    assert {round(of["rmse"], 6) for of in without_trees.values()} == {2}
 
 
 def test_windows_of_the_future_expand(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
