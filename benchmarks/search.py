@@ -74,7 +74,8 @@ def _search(name: str, seed: int, seconds: float) -> list[str]:
 def _found(arguments: Sequence[str]) -> Found:
     """Sweep in an empty folder, then train the winner with fresh seeds."""
     with scratch() as folder:
-        measured = run(["-m", "bikefit.train", "-m", *arguments], folder)
+        # 1: at a random learning rate a training may diverge, which is no reason to stop
+        measured = run(["-m", "bikefit.train", "-m", *arguments], folder, statuses=(0, 1))
         with _inside(folder):
             return _result(measured.seconds)
 

@@ -8,7 +8,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,9 +46,16 @@ def scratch() -> Iterator[Path]:
 
 
 def run(
-    arguments: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None
-) -> Measured:
+    arguments: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None,
+    statuses: Container[int] = (0,),
+) -> Measured:  # fmt: skip
     """Run Python with arguments in a folder and measure it.
+
+    Args:
+        arguments: of the interpreter.
+        folder: to run it in.
+        environment: what is added to ours.
+        statuses: with which it may exit.
 
     Raises:
         RuntimeError: it failed; with the end of what it said.
@@ -64,7 +71,7 @@ def run(
         with _watched(process.pid) as seen:
             output, _ = process.communicate()
             seconds = time.perf_counter() - start
-        if process.returncode:
+        if process.returncode not in statuses:
             errors.seek(0)
             raise RuntimeError(f"{' '.join(arguments)} failed:\n{errors.read()[-3000:]}")
     return Measured(seconds, sum(seen.processor.values()), seen.memory, output)
