@@ -157,15 +157,16 @@ def ours(kind: str, seed: int, seeds: int) -> dict[str, dict[str, float]]:
 def measure(kind: str, seed: int, networks: int) -> dict[str, Any]:
     """Measure what is not yet known of a draw."""
     start, made, file = time.perf_counter(), told(kind, networks), KEPT / f"{kind}-{seed}.json"
+    ways = every(EVERY)
     found = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     if found.get("told") != made:
-        trees = {name: m for name, m in found.get("models", {}).items() if name in every(EVERY)}
+        trees = {name: m for name, m in found.get("models", {}).items() if name in ways}
         models = ours(kind, seed, made.get("seeds", 1)) | trees
         seconds = {"trees": 0.0} | found.get("seconds", {})
         seconds["ours"] = time.perf_counter() - start
         found = {"told": made, "kind": kind, "seed": seed, "models": models, "seconds": seconds}
     parts = parts_of(kind, seed)
-    for name, way in every(EVERY).items():
+    for name, way in ways.items():
         if name not in found["models"]:
             begun = time.perf_counter()
             found["models"][name] = score(parts[2], way(*parts))

@@ -83,7 +83,7 @@ def test_who_stopped_early_is_asked_for_the_validation_loss_and_a_short_training
 
 @pytest.mark.slow
 def test_what_a_high_learning_rate_keeps_from_who_stopped_early() -> None:
-    """Trained on from the selected epoch at a tenth of the rate, by torch alone."""
+    """Trained on from the selected epoch at a tenth of the rate, measured by its predictions."""
     one = member("network=linear", "loss=mse", "optimizer=adam", "optimizer.lr=0.3",
                  "optimizer.schedule=constant", "training.epochs=20",
                  "regularization.patience=3")  # fmt: skip
