@@ -2,7 +2,14 @@
 
 import pytest
 
-from bikefit.config import ConfigError, describe, flat, regularization_label
+from bikefit.config import (
+    ConfigError,
+    configuration_id,
+    describe,
+    flat,
+    regularization_kind,
+    regularization_label,
+)
 from conftest import make_settings
 
 
@@ -88,3 +95,34 @@ def test_flat_parameters_leave_out_what_cannot_change_a_result() -> None:
     assert values["regularization.layers.hidden1.l2"] == 0.5
     assert not [key for key in values if key.startswith(("trainer", "tracking"))]
     assert "regularization.patience" not in values
+
+
+def test_a_configuration_is_all_settings_but_the_seed() -> None:
+    first, other_seed = make_settings("seed=0"), make_settings("seed=1")
+    other_rate = make_settings("optimizer.lr=0.5")
+    assert configuration_id(first) == configuration_id(other_seed)
+    assert configuration_id(first) != configuration_id(other_rate)
+
+
+def test_networks_that_differ_in_one_dropout_layer_are_two_configurations() -> None:
+    first = "{name: hidden1, _target_: torch.nn.Linear, out_features: 4}"
+    dropout = "{name: hidden1.dropout, _target_: bikefit.nn.layers.Dropout, p: 0.5}"
+    last = "{name: output, _target_: torch.nn.Linear, out_features: 1}"
+    plain = make_settings("network=custom", f"network.layers=[{first},{last}]")
+    dropped = make_settings("network=custom", f"network.layers=[{first},{dropout},{last}]")
+    assert configuration_id(plain) != configuration_id(dropped)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "kind"),
+    [
+        ((), "none"),
+        (("regularization.l2=0.1",), "l2"),
+        (("regularization.l2=0.1", "regularization.dropout=0.3"), "l2 + dropout"),
+        (("regularization.layers={hidden1: {dropout: 0.3}}",), "dropout"),
+        (("regularization.batch_norm=before", "regularization.patience=5"),
+         "batch norm + early stopping"),
+    ],
+)  # fmt: skip
+def test_the_kind_of_regularization_has_no_strengths(overrides: tuple[str, ...], kind: str) -> None:
+    assert regularization_kind(make_settings(*overrides)) == kind

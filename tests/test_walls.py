@@ -10,13 +10,14 @@ PACKAGE = SOURCE / "bikefit"
 DOORS = {"train", "compare", "refit", "predict", "send", "move", "ui"}
 HEAVY = {"torch", "pytorch_lightning", "hydra", "omegaconf", "mlflow"}
 # the rooms from the lowest to the highest: each may import those before it
-ROOMS = ("data", "config", "nn", "training", "tracking", "comparison", "sweeps", "final")
+ROOMS = ("errors", "data", "config", "nn", "training", "tracking", "comparison", "sweeps", "final")
 # and what else a room must not import, anywhere in it
 WALLS = {
+    "errors.py": HEAVY | {"bikefit", "pandas"},
     "data": HEAVY,
     "config.py": HEAVY,
     "nn": {"pytorch_lightning", "hydra", "omegaconf", "mlflow", "pandas", "sklearn",
-           "bikefit.config", "bikefit.data"},
+           "bikefit.config", "bikefit.data", "bikefit.errors"},
     "training": {"hydra", "omegaconf", "mlflow"},
     "tracking": {"torch", "pytorch_lightning", "hydra", "omegaconf", "bikefit.nn"},
     # the file beneath MLflow, without MLflow

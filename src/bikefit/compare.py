@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bikefit.errors import BikefitError
+
 if TYPE_CHECKING:
     from bikefit.comparison.compared import Comparison
 
@@ -17,15 +19,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parse(arguments)
     # Loading the store takes a second, which --help need not wait for.
     from bikefit import tracking
-    from bikefit.config import ConfigError
-    from bikefit.data.stage import DataError
 
     try:
         sweeps = [tracking.recorded(options.record)] if options.record else options.sweep
         compared = _compare(sweeps or [tracking.latest_sweep()], options)
         if options.document:
             _renew(options.document, options.section, compared[0])
-    except (tracking.TrackingError, ConfigError, DataError, OSError) as error:
+    except (BikefitError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0

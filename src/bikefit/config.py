@@ -6,6 +6,8 @@ the key, the value and what is allowed. Nothing here is heavy to import.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,6 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from bikefit.data.checks import Section, explain
+from bikefit.errors import BikefitError
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Strength = Annotated[Finite, Field(ge=0)]
@@ -27,7 +30,7 @@ STRENGTHS: dict[str, tuple[str, int]] = {
 }  # fmt: skip
 
 
-class ConfigError(ValueError):
+class ConfigError(BikefitError):
     """A setting that training cannot start with."""
 
 
@@ -267,6 +270,42 @@ def flat(settings: Settings) -> dict[str, str | int | float | bool]:
     silent: Any = {"trainer": True, "tracking": True, "rerun": True, "network": {"lr"}}
     walk("", settings.model_dump(exclude=silent, by_alias=True))
     return pairs
+
+
+# Keys that change where a result is stored or how it is displayed, but not the result.
+NOT_DETERMINING: Any = {
+    "tracking": True, "rerun": True, "trainer": {"progress"}, "data": {"root"},
+    "network": {"name", "lr"}, "regularization": {"name"},
+}  # fmt: skip
+
+
+def configuration_id(settings: Settings) -> str:
+    """Return the id of a configuration: a hash of all settings except the seed, 12 hex digits.
+
+    Runs that differ only in seed or fold share it.
+    """
+    config = settings.model_dump(mode="json", by_alias=True, exclude=NOT_DETERMINING)
+    del config["seed"]
+    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def regularization_kind(settings: Settings) -> str:
+    """Return the regularization methods without their strengths: "l2 + dropout", or "none".
+
+    Methods of single layers count as the same method.
+    """
+    r = settings.regularization
+    names = {key: key.replace("_", " ") for key in STRENGTHS}
+    kinds = [
+        name
+        for key, name in names.items()
+        if getattr(r, key) or any(getattr(layer, key) for layer in r.layers.values())
+    ]
+    if r.batch_norm != "none":
+        kinds.append("batch norm")
+    if r.patience is not None:
+        kinds.append("early stopping")
+    return " + ".join(kinds) or "none"
 
 
 def describe(settings: Settings, fold: int | None = None) -> str:

@@ -8,20 +8,18 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bikefit.data.stage import DataError
+from bikefit.errors import BikefitError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Refit, or only renew a document's table; return the exit status."""
     options = _parse(arguments)
-    from bikefit.tracking import TrackingError
-
     try:
         if options.document:
             _document(options.document, options.reports)
         else:
             _refit(options)
-    except (TrackingError, DataError, ValueError, RuntimeError, OSError) as error:
+    except (BikefitError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0

@@ -22,12 +22,13 @@ from hydra.errors import CompactHydraException
 from omegaconf import DictConfig, OmegaConf
 
 from bikefit.data.stage import DataError
+from bikefit.errors import BikefitError
 
 if TYPE_CHECKING:
     from bikefit.config import Settings
 
 CONF = Path(__file__).parents[2] / "conf"
-EXPECTED = (ValueError, RuntimeError, DataError, OSError)  # their users can put them right
+EXPECTED = (BikefitError, OSError)  # what a user can put right
 STOPPED = 130  # exit status after Ctrl-C, as shells have it
 
 # Layers have names that only the network knows, so any may be set here; bikefit.config checks them.

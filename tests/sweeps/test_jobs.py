@@ -169,7 +169,7 @@ def test_a_wrong_layer_stops_everything_before_training(workplace: Path) -> None
     layers = "[{name:a.linear,_target_:torch.nn.Linear,in_features:3,out_features:1}]"
     wrong = Job(make_settings("network=custom", f"network.layers={layers}"), "wrong")
     expected = r"'a.linear'.*received shape \(B, 87\) and expects \(B, 3\)"
-    with pytest.raises(ValueError, match=expected):
+    with pytest.raises(ConfigError, match=expected):
         jobs.train([job(), wrong], None, processes=1)
     assert MlflowClient().get_experiment_by_name("full") is None  # no run was started
 

@@ -3,8 +3,10 @@
 import sys
 from collections.abc import Callable
 
+from bikefit.errors import BikefitError
 
-class DataError(Exception):
+
+class DataError(BikefitError):
     """Something the user can put right; the message says what was expected and what came."""
 
 
@@ -15,6 +17,6 @@ def run(main: Callable[[], None]) -> None:
     """
     try:
         main()
-    except (DataError, OSError) as error:
+    except (BikefitError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None

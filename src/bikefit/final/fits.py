@@ -15,6 +15,7 @@ from bikefit.data.features import Features
 from bikefit.data.featurize import Split, assemble, describe, write_table
 from bikefit.data.table import Table
 from bikefit.data.transformer import Transformer, load
+from bikefit.errors import BikefitError
 from bikefit.final.choice import Choice
 from bikefit.final.model import Ensemble, Networks
 from bikefit.final.trees import Boosters
@@ -22,6 +23,10 @@ from bikefit.training.fit import fit_stack
 from bikefit.training.members import Member, stack_key
 
 NAME = "fitted"
+
+
+class FitError(BikefitError):
+    """The training of a network on all rows failed."""
 
 
 def parts(table: Table, hours: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -37,7 +42,7 @@ def fit(choice: Choice, table: Table, hours: pd.DataFrame) -> Ensemble:
     """Fit the networks of a choice, and its trees, on all of the clean rows given.
 
     Raises:
-        RuntimeError: the training failed.
+        FitError: the training failed.
     """
     features = load(table.path / "transformer.json").features
     networks = fit_ensemble(choice.members, choice.weights, features, hours)
@@ -65,7 +70,7 @@ def fit_ensemble(
         hours: the rows.
 
     Raises:
-        RuntimeError: the training failed.
+        FitError: the training failed.
     """
     with tempfile.TemporaryDirectory() as root:
         transformer = _write(Path(root) / NAME, features, hours)
@@ -97,7 +102,7 @@ def _networks(members: Sequence[Member], hours: pd.DataFrame) -> Networks:
         if r.failure
     ]
     if failures:
-        raise RuntimeError(f"fitting again failed: {'; '.join(failures)}")
+        raise FitError(f"fitting again failed: {'; '.join(failures)}")
     state = {name: np.stack([r.state[name] for r in results]) for name in results[0].state}
     target = hours["rentals"].to_numpy(np.float64)
     mean, std = float(target.mean()), float(target.std() or 1.0)

@@ -28,6 +28,7 @@ from bikefit import tracking
 from bikefit.comparison.labels import configurations
 from bikefit.config import Settings, describe
 from bikefit.data.table import read_table
+from bikefit.errors import BikefitError
 from bikefit.sweeps import cluster, processes
 from bikefit.sweeps.cluster import Engine
 from bikefit.sweeps.fingerprints import family, fingerprint
@@ -50,7 +51,7 @@ FEWEST, MOST = 4, 128
 ON_GPU = 512  # a GPU wants large products; no GPU was at hand to measure how large
 
 
-class MemberError(RuntimeError):
+class MemberError(BikefitError):
     """A member without a result, with the reason."""
 
 

@@ -27,6 +27,7 @@ from sqlalchemy import create_engine, event
 
 from bikefit.data.checks import masked
 from bikefit.data.files import replacing
+from bikefit.errors import BikefitError
 from bikefit.tracking.store import relative_locations, write_ahead
 
 log = logging.getLogger(__name__)
@@ -41,7 +42,7 @@ HINTS = {
 }
 
 
-class TrackingError(RuntimeError):
+class TrackingError(BikefitError):
     """Something that the store does not hold or cannot do.
 
     Args:

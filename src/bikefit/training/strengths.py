@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bikefit.config import Settings
+from bikefit.config import ConfigError, Settings
 from bikefit.nn.networks import Network, build
 from bikefit.nn.penalties import PROXIMAL, LpPenalty
 from bikefit.nn.randomness import initialize
@@ -48,7 +48,7 @@ def check_networks(settings: Sequence[Settings]) -> list[str | None]:
         For each of the settings why its network cannot share a stack; None where it can.
 
     Raises:
-        ValueError: names the layer and both shapes.
+        ConfigError: A layer cannot be built; names the layer and both shapes.
     """
     found: dict[str, str | None] = {}
     keys = []
@@ -57,7 +57,11 @@ def check_networks(settings: Sequence[Settings]) -> list[str | None]:
         specs = layers(one, features)
         keys.append(key := f"{features} {specs}")
         if key not in found:
-            found[key] = _why_alone(build(specs, features), features)
+            try:
+                network = build(specs, features)
+            except ValueError as error:
+                raise ConfigError(str(error)) from error
+            found[key] = _why_alone(network, features)
     return [found[key] for key in keys]
 
 
