@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from bikefit.data.columns import WEATHER
-from bikefit.data.files import replacing
+from bikefit.data.files import atomic_write
 from bikefit.data.stage import DataError
 from bikefit.final.rows import OPTIONAL, REQUIRED
 from bikefit.tracking.names import MODEL as MODEL_FOLDER
@@ -138,7 +138,7 @@ def _write(table: pd.DataFrame, output: Path | None) -> None:
     if output is None:
         sys.stdout.write(text)
         return
-    with replacing(output) as temporary:
+    with atomic_write(output) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 

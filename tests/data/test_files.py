@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bikefit.data.files import clear_leftovers, remove_folder, replacing, replacing_folder
+from bikefit.data.files import atomic_folder, atomic_write, delete_temporary_files, remove_folder
 
 pytestmark = pytest.mark.process
 HERE = socket.gethostname().replace(".", "-")
@@ -40,7 +40,7 @@ def test_leftovers_of_dead_processes_alone_are_cleared(tmp_path: Path, dead: int
     }
     for name in kept:
         (tmp_path / name).write_text("mine")
-    clear_leftovers(tmp_path)
+    delete_temporary_files(tmp_path)
     assert names(tmp_path) == kept
 
 
@@ -49,7 +49,7 @@ def test_leftovers_of_another_machine_are_cleared_after_a_day(tmp_path: Path, de
         left = tmp_path / f".{name}.elsewhere.{dead}.tmp"
         left.write_text("half")
         os.utime(left, (time.time() - age * 3600,) * 2)
-    clear_leftovers(tmp_path)
+    delete_temporary_files(tmp_path)
     assert names(tmp_path) == {f".new.elsewhere.{dead}.tmp"}
 
 
@@ -61,7 +61,7 @@ def test_an_old_folder_whose_successor_never_came_gets_its_name_back(
         (tmp_path / f".{name}.{HERE}.{dead}.old/table").write_text("old")
     (tmp_path / "lecture").mkdir()
     (tmp_path / "lecture/table").write_text("new")
-    clear_leftovers(tmp_path)
+    delete_temporary_files(tmp_path)
     assert names(tmp_path) == {"full", "lecture"}
     assert (tmp_path / "full/table").read_text() == "old"
     assert (tmp_path / "lecture/table").read_text() == "new"
@@ -69,10 +69,10 @@ def test_an_old_folder_whose_successor_never_came_gets_its_name_back(
 
 def test_whoever_writes_next_clears(tmp_path: Path, dead: int) -> None:
     (tmp_path / f".a.{HERE}.{dead}.tmp").write_text("half")
-    with replacing(tmp_path / "b") as file:
+    with atomic_write(tmp_path / "b") as file:
         file.write_text("whole")
     (tmp_path / f".a.{HERE}.{dead}.tmp").write_text("half")
-    with replacing_folder(tmp_path / "c") as folder:
+    with atomic_folder(tmp_path / "c") as folder:
         (folder / "inner").mkdir()
         (folder / "inner/file").write_text("whole")
     assert names(tmp_path) == {"b", "c"}

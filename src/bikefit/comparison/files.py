@@ -13,7 +13,7 @@ from bikefit import tracking
 from bikefit.comparison.compared import Comparison
 from bikefit.comparison.ranking import measure, winner
 from bikefit.comparison.verdicts import counts
-from bikefit.data.files import replacing, write_json
+from bikefit.data.files import atomic_write, write_json
 
 WINNER = (
     "train_loss", "val_loss", "val_loss_std", "val_loss_se", "gap", "val_rmse", "val_deviance",
@@ -44,7 +44,7 @@ def write_reports(found: Comparison, folder: Path) -> None:
     write_csv(folder / "plots/learning_curves.csv", found.learning_curves)
     pictures = {"comparison.png": found.train_against_validation(), "curves.png": found.curves()}
     for name, figure in pictures.items():
-        with replacing(folder / name) as temporary:
+        with atomic_write(folder / name) as temporary:
             save(figure, temporary)
     written = ("comparison.csv", *pictures)
     tracking.log_files(found.sweep, [folder / name for name in written])
@@ -52,7 +52,7 @@ def write_reports(found: Comparison, folder: Path) -> None:
 
 def write_csv(path: Path, table: pd.DataFrame) -> None:
     """Write a table whole or not at all."""
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         table.to_csv(temporary, index=False, lineterminator="\n")
 
 

@@ -32,7 +32,7 @@ from bikefit.comparison.ranking import (
     winner,
     with_spread,
 )
-from bikefit.data.files import replacing
+from bikefit.data.files import atomic_write
 
 TOP = 12  # configurations in the table before it is folded up
 LAYERS = 6
@@ -109,7 +109,7 @@ def write_report(found: Comparison, file: Path, address: str | None = None) -> N
         file: the HTML file.
         address: where MLflow's pages are served, for the links; None for where they are now.
     """
-    with replacing(file) as temporary:
+    with atomic_write(file) as temporary:
         temporary.write_text(render(found, address), encoding="utf-8")
     tracking.log_files(found.sweep, [file])
 

@@ -19,7 +19,7 @@ from bikefit.data.faults import (
     mend,
     quality,
 )
-from bikefit.data.files import replacing, write_json
+from bikefit.data.files import atomic_write, write_json
 from bikefit.data.params import Section, read_section
 from bikefit.data.raw import read_raw
 from bikefit.data.schema import check_clean, check_raw
@@ -94,7 +94,7 @@ def main() -> None:
     report = quality(
         hours, params.humidity, params.feels_like, params.windspeed, params.weather.rare
     )
-    with replacing(CLEAN_FILE) as temporary:
+    with atomic_write(CLEAN_FILE) as temporary:
         hours.to_parquet(temporary, index=False, compression="zstd")
     write_json(QUALITY_FILE, report)
     print(f"clean: {len(hours):,} hours → {CLEAN_FILE}, {QUALITY_FILE}")

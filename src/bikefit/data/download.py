@@ -23,7 +23,7 @@ from pydantic import Field, StringConstraints
 
 from bikefit.data import stage
 from bikefit.data.checks import masked
-from bikefit.data.files import replacing, sha256
+from bikefit.data.files import atomic_write, sha256
 from bikefit.data.params import PARAMS, Section, read_section
 from bikefit.data.stage import DataError
 
@@ -223,7 +223,7 @@ def download(params: Download, path: Path) -> str:
     failures = []
     for name, fetch in _sources(params).items():
         try:
-            with replacing(path) as temporary:
+            with atomic_write(path) as temporary:
                 fetch(params, temporary)
                 _check_hash(temporary, params.sha256)
         except FAILURES as error:

@@ -18,7 +18,7 @@ from pydantic import Field, StringConstraints, model_validator
 from bikefit.data import stage
 from bikefit.data.columns import TARGET, UNITS
 from bikefit.data.features import Features
-from bikefit.data.files import replacing_folder, sha256, write_json
+from bikefit.data.files import atomic_folder, sha256, write_json
 from bikefit.data.params import Section, read_section
 from bikefit.data.splits import PARTS, Kind, split
 from bikefit.data.stage import DataError
@@ -135,7 +135,7 @@ def write_table(
     about: dict[str, Any],
 ) -> None:  # fmt: skip
     """Write a table's folder, whole or not at all."""
-    with replacing_folder(folder) as temporary:
+    with atomic_folder(folder) as temporary:
         for part, content in parts.items():
             pq.write_table(content, temporary / f"{part}.parquet", compression="zstd")
         if transformer is not None:

@@ -35,7 +35,7 @@ def _to_disk(file: Path) -> None:
         os.fsync(opened.fileno())
 
 
-def clear_leftovers(folder: Path) -> None:
+def delete_temporary_files(folder: Path) -> None:
     """Remove the temporary files of processes that were killed while they wrote in a folder.
 
     An old folder that had stepped aside, and whose successor never came, gets its name back.
@@ -74,13 +74,13 @@ def remove_folder(path: Path) -> None:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Give a temporary file name, and put that file at `path` if the block ends well.
 
     On an error the temporary file is removed and what was at `path` stays as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    clear_leftovers(path.parent)
+    delete_temporary_files(path.parent)
     temporary = _beside(path, "tmp")
     try:
         yield temporary
@@ -91,12 +91,12 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def replacing_folder(path: Path) -> Iterator[Path]:
+def atomic_folder(path: Path) -> Iterator[Path]:
     """Give a temporary empty folder, and put it at `path` if the block ends well.
 
     On an error the temporary folder is removed and what was at `path` stays as it was.
     """
-    clear_leftovers(path.parent)
+    delete_temporary_files(path.parent)
     temporary, old = _beside(path, "tmp"), _beside(path, "old")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
@@ -129,7 +129,7 @@ def to_json(value: Any) -> str:
 
 def write_json(path: Path, value: Any) -> None:
     """Write `to_json(value)` to `path`, whole or not at all."""
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(to_json(value), encoding="utf-8")
 
 
@@ -144,6 +144,6 @@ def renew(file: Path, section: str, text: str) -> None:
     begin, end = old.find(first), old.find(last)
     if not 0 <= begin < end:
         raise DataError(f"{file} has no lines {first!r} and {last!r}")
-    with replacing(file) as temporary:
+    with atomic_write(file) as temporary:
         new = f"{old[: begin + len(first)]}\n\n{text}\n\n{old[end:]}"
         temporary.write_text(new, encoding="utf-8")

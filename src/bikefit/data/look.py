@@ -18,7 +18,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from bikefit.data import stage
 from bikefit.data.columns import WEEKDAYS
 from bikefit.data.faults import gaps
-from bikefit.data.files import replacing
+from bikefit.data.files import atomic_write
 from bikefit.data.pictures import STYLE
 from bikefit.data.stage import DataError
 
@@ -154,7 +154,7 @@ def main() -> None:
     if not CLEAN_FILE.exists():
         raise DataError(f"{CLEAN_FILE} not found: run `dvc repro clean`")
     figure = draw(pd.read_parquet(CLEAN_FILE))
-    with replacing(FIGURE_FILE) as temporary:
+    with atomic_write(FIGURE_FILE) as temporary:
         # Without the version of the library in it, the file is the same wherever it is drawn.
         figure.savefig(temporary, format="png", metadata={"Software": None})
     print(f"look: {FIGURE_FILE}")

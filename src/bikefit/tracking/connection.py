@@ -26,7 +26,7 @@ from requests import RequestException
 from sqlalchemy import create_engine, event
 
 from bikefit.data.checks import masked
-from bikefit.data.files import replacing
+from bikefit.data.files import atomic_write
 from bikefit.errors import BikefitError
 from bikefit.tracking.store import relative_locations, write_ahead
 
@@ -179,7 +179,7 @@ def _make(database: Path) -> None:
 
     One that was killed half way is of no use to anybody: MLflow neither repairs nor replaces it.
     """
-    with replacing(database) as temporary:
+    with atomic_write(database) as temporary:
         engine = create_engine(f"sqlite:///{temporary}")
         # Nobody else knows this file yet, so it need not be safe before it has its name.
         for pragma in ("journal_mode=off", "synchronous=off"):

@@ -12,7 +12,7 @@ from pathlib import Path
 from filelock import FileLock
 from mlflow.entities import Metric
 
-from bikefit.data.files import clear_leftovers, remove_folder, replacing_folder
+from bikefit.data.files import atomic_folder, delete_temporary_files, remove_folder
 from bikefit.tracking.connection import (
     GONE,
     AwayError,
@@ -40,7 +40,7 @@ def to_send(
     Yields:
         The folder for the run's artifacts.
     """
-    with replacing_folder(UNSENT / run) as folder:
+    with atomic_folder(UNSENT / run) as folder:
         (folder / "artifacts").mkdir()
         yield folder / "artifacts"
         record = {
@@ -136,7 +136,7 @@ def send_unsent() -> int:
     global _pause_until
     waiting = unsent()
     if waiting:
-        clear_leftovers(UNSENT)
+        delete_temporary_files(UNSENT)
         try:
             client().search_experiments(max_results=1)  # waits for a server that is away
         except AwayError as error:

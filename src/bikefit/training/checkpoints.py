@@ -22,7 +22,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from bikefit.data.files import clear_leftovers, remove_folder, replacing
+from bikefit.data.files import atomic_write, delete_temporary_files, remove_folder
 
 log = logging.getLogger(__name__)
 STACK, STATE = "stack.json", "state.safetensors"
@@ -72,7 +72,7 @@ class Place:
         """Make the folder, and note in it who the members are, where that is not noted there."""
         note, file = json.dumps(self.marks).encode(), self.folder / STACK
         if not file.exists() or file.read_bytes() != note:
-            with replacing(file) as temporary:
+            with atomic_write(file) as temporary:
                 temporary.write_bytes(note)
 
     def save(self, checkpoint: Checkpoint) -> None:
@@ -82,7 +82,7 @@ class Place:
         del notes["values"]
         notes |= {"marks": self.marks, "sum": _sum(arrays)}
         written = save(arrays, {"notes": json.dumps(notes)})
-        with replacing(self.folder / STATE) as temporary:
+        with atomic_write(self.folder / STATE) as temporary:
             temporary.write_bytes(written)
 
     def load(self) -> Checkpoint | None:
@@ -149,7 +149,7 @@ def _sum(arrays: Mapping[str, np.ndarray]) -> int:
 
 def places(root: Path) -> list[Place]:
     """List the stacks that have a folder, those with the most epochs first."""
-    clear_leftovers(root)
+    delete_temporary_files(root)
     found = list(_read(root))
     return [place for _, _, place in sorted((-p.epoch(), str(p.folder), p) for p in found)]
 
