@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from bikefit.data.checks import Section, explain
+from bikefit.data.checks import StrictModel, explain
 from bikefit.errors import BikefitError
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -34,7 +34,7 @@ class ConfigError(BikefitError):
     """A setting that training cannot start with."""
 
 
-class Data(Section):
+class Data(StrictModel):
     """Which table, and how much of its training rows."""
 
     name: str
@@ -76,7 +76,7 @@ class Layer(BaseModel):
         return dict(self.model_extra or {})
 
 
-class NetworkSettings(Section):
+class NetworkSettings(StrictModel):
     """A list of layers, or its short form: a multilayer perceptron or a linear model.
 
     ``allow`` names packages whose functions and classes may be layers beside those of torch; ``lr``
@@ -111,7 +111,7 @@ class NetworkSettings(Section):
         return (*self.hidden, *(width for width in given[:-1] if isinstance(width, int)), 1)
 
 
-class LayerStrengths(Section):
+class LayerStrengths(StrictModel):
     """Strengths of one layer, which take the place of the general ones."""
 
     l1: Strength | None = None
@@ -121,7 +121,7 @@ class LayerStrengths(Section):
     dropout: Probability | None = None
 
 
-class Regularization(Section):
+class Regularization(StrictModel):
     """What keeps the network from fitting the noise; ``conf/regularization`` explains the keys."""
 
     name: str = "none"
@@ -145,7 +145,7 @@ class Regularization(Section):
         return float(getattr(self, key) if own is None else own)
 
 
-class Optimizer(Section):
+class Optimizer(StrictModel):
     """adam, adamw or sgd, with a learning rate of each member's own."""
 
     name: Literal["adam", "adamw", "sgd"]
@@ -154,7 +154,7 @@ class Optimizer(Section):
     schedule: Literal["constant", "one_cycle"] = "constant"
 
 
-class Training(Section):
+class Training(StrictModel):
     """How long and in what portions, and how long a look ahead goes on afterwards."""
 
     epochs: Count
@@ -167,7 +167,7 @@ class Training(Section):
         return int(self.probe * self.epochs)
 
 
-class Validation(Section):
+class Validation(StrictModel):
     """holdout: the validation rows of the table; kfold: cross-validation."""
 
     name: Literal["holdout", "kfold"]
@@ -180,14 +180,14 @@ class Validation(Section):
         return self
 
 
-class Trainer(Section):
+class Trainer(StrictModel):
     """What does not change a result (up to rounding): device and display."""
 
     accelerator: Literal["cpu", "gpu", "auto"] = "cpu"
     progress: bool = True
 
 
-class Tracking(Section):
+class Tracking(StrictModel):
     """Where and what MLflow keeps."""
 
     experiment: str
@@ -196,7 +196,7 @@ class Tracking(Section):
     record: str | None = None
 
 
-class Settings(Section):
+class Settings(StrictModel):
     """One job: everything that ``conf/`` says about a training."""
 
     data: Data

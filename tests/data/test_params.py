@@ -6,7 +6,7 @@ import yaml
 from bikefit.data.clean import Clean
 from bikefit.data.download import Download
 from bikefit.data.featurize import Featurize
-from bikefit.data.params import Section, check, read_section
+from bikefit.data.params import StrictModel, check, read_section
 from bikefit.data.stage import DataError
 
 ROOT = Path(__file__).parents[2]
@@ -80,7 +80,7 @@ def test_download_wants_a_sha256() -> None:
     assert check("download", Download, content | {"sha256": None}).sha256 is None
 
 
-class Small(Section):
+class Small(StrictModel):
     size: int
 
 

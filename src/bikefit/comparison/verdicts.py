@@ -21,7 +21,7 @@ from bikefit.comparison.noise import CONFIDENCE, Difference, Sample, difference,
 from bikefit.comparison.paths import Evidence, Path, evidence, find_paths
 from bikefit.comparison.ranking import comparison, details, measure, number
 from bikefit.config import ConfigError
-from bikefit.data.checks import Section, explain
+from bikefit.data.checks import StrictModel, explain
 
 UNDERFITTING, OVERFITTING, GOOD_FIT = "underfitting", "overfitting", "good fit"
 UNDECIDED = "undecided"
@@ -47,7 +47,7 @@ class ThresholdError(ConfigError):
     """A file of thresholds that verdicts cannot be given with."""
 
 
-class Thresholds(Section):
+class Thresholds(StrictModel):
     """What counts as noise, as close and as learned; ``conf/verdicts.yaml`` explains the keys."""
 
     confidence: Share = CONFIDENCE

@@ -7,13 +7,13 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 
-class Section(BaseModel):
+class StrictModel(BaseModel):
     """A group of keys that does not change and refuses keys it does not know."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-def explain(errors: ValidationError, model: type[Section], name: str = "") -> str:
+def explain(errors: ValidationError, model: type[StrictModel], name: str = "") -> str:
     """Turn what pydantic found into a line for each wrong key; `name` stands before the keys."""
     return "\n".join(dict.fromkeys(_line(name, model, error) for error in errors.errors()))
 
@@ -30,7 +30,7 @@ def masked(text: str) -> str:
     return re.sub(query, r"\1=…", re.sub(user, "…", text))
 
 
-def _line(name: str, model: type[Section], error: Any) -> str:
+def _line(name: str, model: type[StrictModel], error: Any) -> str:
     key = ".".join([*([name] if name else []), *(str(part) for part in error["loc"])])
     if error["type"] == "extra_forbidden":
         return f"{key}: unknown key; allowed: {', '.join(_keys(model, error['loc'][:-1]))}"

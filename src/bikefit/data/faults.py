@@ -9,21 +9,21 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from bikefit.data.params import Section
+from bikefit.data.params import StrictModel
 from bikefit.data.stage import DataError
 
 Action = Literal["repair", "flag"]
 HOUR = pd.Timedelta(hours=1)
 
 
-class Humidity(Section):
+class Humidity(StrictModel):
     """Air outdoors is never perfectly dry: such a value is a dead sensor."""
 
     action: Action
     above: float = Field(ge=0, lt=100)  # %
 
 
-class FeelsLike(Section):
+class FeelsLike(StrictModel):
     """A felt temperature that stands still while the temperature moves is a stuck value."""
 
     action: Action
@@ -31,13 +31,13 @@ class FeelsLike(Section):
     moves: float = Field(gt=0)  # °C between the lowest and highest temperature in them
 
 
-class Windspeed(Section):
+class Windspeed(StrictModel):
     """Below what the anemometer can measure it reports 0; such hours are calm, not faulty."""
 
     calm: float = Field(ge=0)  # km/h; at or below
 
 
-class Weather(Section):
+class Weather(StrictModel):
     """A category with few rows can hardly be learnt, and is worth a warning."""
 
     rare: int = Field(ge=0)  # rows; fewer are rare

@@ -15,7 +15,7 @@ from pydantic import Field, field_validator, model_validator
 from bikefit.data import columns
 from bikefit.data.columns import BOOLEANS, LEAKS, NO_YES
 from bikefit.data.occasions import OCCASIONS, commuting, occasion
-from bikefit.data.params import Section
+from bikefit.data.params import StrictModel
 from bikefit.data.stage import DataError
 
 NUMBERS: Final = (
@@ -91,7 +91,7 @@ def codes(name: str, hours: pd.DataFrame) -> np.ndarray:
 Names = tuple[str, ...]
 
 
-class Spline(Section):
+class Spline(StrictModel):
     """A number as hat functions: each is 1 at its knot and falls to 0 at the neighbouring knots.
 
     Their weighted sum bends at the knots alone (a spline of degree 1), so the knots say how fine
@@ -126,7 +126,7 @@ class Spline(Section):
         return [f"{self.of}~{self.every:g}/{knot:g}" for knot in self.knots]
 
 
-class Features(Section):
+class Features(StrictModel):
     """Which columns become features, and how."""
 
     one_hot: Names = ()

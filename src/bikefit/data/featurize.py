@@ -19,7 +19,7 @@ from bikefit.data import stage
 from bikefit.data.columns import TARGET, UNITS
 from bikefit.data.features import Features
 from bikefit.data.files import atomic_folder, sha256, write_json
-from bikefit.data.params import Section, read_section
+from bikefit.data.params import StrictModel, read_section
 from bikefit.data.splits import PARTS, Kind, split
 from bikefit.data.stage import DataError
 from bikefit.data.transformer import Transformer, apply, fit, save
@@ -28,7 +28,7 @@ CLEAN_FILE = Path("data/clean/hours.parquet")
 FOLDER = Path("data/features")
 
 
-class Split(Section):
+class Split(StrictModel):
     """How a table is split; fractions are of rows, or of days for the kind `days`."""
 
     kind: Kind
@@ -50,7 +50,7 @@ class TableParams(Features):
     split: Split | None = None
 
 
-class Featurize(Section):
+class Featurize(StrictModel):
     """The section `featurize` of `params.yaml`."""
 
     split: Split

@@ -6,13 +6,13 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import ValidationError
 
-from bikefit.data.checks import Section, explain
+from bikefit.data.checks import StrictModel, explain
 from bikefit.data.stage import DataError
 
 PARAMS = Path("params.yaml")
 
 
-S = TypeVar("S", bound=Section)
+S = TypeVar("S", bound=StrictModel)
 
 
 def read_section(name: str, model: type[S], path: Path = PARAMS) -> S:
