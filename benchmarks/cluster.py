@@ -44,8 +44,8 @@ ENGINES: dict[str, tuple[str, Cluster]] = {
 def losses(folder: Path) -> list[float]:
     """Read the validation losses of the latest sweep, in an order that all sweeps have."""
     code = """
-from bikefit import tracking
-runs = tracking.read_runs(tracking.latest_sweep())
+from bikefit.tracking import reading
+runs = reading.read_runs(reading.latest_sweep())
 print(runs.sort_values(["seed", "regularization.l2"])["best/val/loss"].tolist())
 """
     return list(json.loads(run(["-c", code], folder).output))

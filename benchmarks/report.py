@@ -64,16 +64,16 @@ def result(draw: np.random.Generator, hidden: list[int], epochs: int) -> Any:
 
 def fill(runs: int, epochs: int) -> str:
     """Write a sweep to the store of the current folder and return its id."""
-    from bikefit import tracking
+    from bikefit.tracking import writing
 
     draw = np.random.default_rng(0)
-    sweep = tracking.start_sweep("full", "benchmark", [])
+    sweep = writing.start_sweep("full", "benchmark", [])
     for i in range(runs):
         point, seed = GRID[i % len(GRID)], i // len(GRID)
         one = settings(point, seed)
-        run = tracking.start_job(one, sweep, "v1")
-        tracking.finish_member(run, result(draw, point["hidden"], epochs), one)
-    tracking.finish_sweep(sweep, "", {}, "FINISHED")
+        run = writing.start_job(one, sweep, "v1")
+        writing.finish_member(run, result(draw, point["hidden"], epochs), one)
+    writing.finish_sweep(sweep, "", {}, "FINISHED")
     return sweep
 
 

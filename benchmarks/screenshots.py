@@ -47,14 +47,14 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         subprocess.run([sys.executable, "-m", "bikefit.train", "-m", *SWEEP], check=True)
-        from bikefit import tracking
+        from bikefit.tracking import views
 
         served = (sys.executable, "-m", "bikefit.ui", "--no-browser", "--port={}")
         with (
             serving(*served, health="health", log=Path(folder) / "ui.log") as pages,
             browser(Path(folder)) as opened,
         ):
-            for name, link in tracking.latest_links(pages).items():
+            for name, link in views.latest_links(pages).items():
                 photograph(opened, link, PICTURES / f"{name}.png")
         os.chdir(ROOT)
     return 0

@@ -96,15 +96,15 @@ def _result(seconds: float) -> Found:
     """Find the winner of the sweep in the current folder and train it anew."""
     import yaml
 
-    from bikefit import tracking
     from bikefit.comparison.ranking import comparison, rank
     from bikefit.config import parse
     from bikefit.sweeps.jobs import Job, train
+    from bikefit.tracking import reading
 
-    runs = tracking.read_runs(tracking.latest_sweep())
+    runs = reading.read_runs(reading.latest_sweep())
     best = rank(runs).iloc[0]
     own = comparison(runs).query("configuration == @best.configuration")
-    settings = parse(yaml.safe_load(tracking.read_config(own["run_id"].iloc[0])))
+    settings = parse(yaml.safe_load(reading.read_config(own["run_id"].iloc[0])))
     jobs = [Job(settings.model_copy(update={"seed": seed}), f"seed {seed}") for seed in FRESH]
     fresh = [float(loss) for loss in train(jobs, sweep=None, processes=1)]  # type: ignore[arg-type]
     return Found(seconds, int(runs[LOSS].count()), float(best["val_loss"]), fresh)

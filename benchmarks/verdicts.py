@@ -212,7 +212,7 @@ def _by_row(module: StackModule) -> list[tuple[float, ...]]:
 
 
 def _record(member: Settings, module: StackModule, selection: Selection, m: int) -> dict[str, Any]:
-    """A run as `tracking.read_runs` would give it."""
+    """A run as `tracking.reading.read_runs` would give it."""
     at, last = selection.selected[m], selection.last[m]
     history = {
         name: [float(epoch[name][m]) for epoch in module.history[:last]]

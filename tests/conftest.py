@@ -21,9 +21,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 import bikefit.train  # noqa: F401  (registers what the config needs)
-from bikefit import tracking
 from bikefit.config import Settings, parse
 from bikefit.data import clean, featurize
+from bikefit.tracking import connection, writing
 from hydra_plugins.stack_launcher.composing import Composer
 from synthetic import raw_hours
 
@@ -90,7 +90,7 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("store")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
-        tracking.client().search_experiments()
+        connection.client().search_experiments()
     return folder / "mlflow.db"
 
 
@@ -155,9 +155,9 @@ def refit_folder(
         # so few rows leave it to chance what is selected, and whether it is used
         patch.setattr(selection, "greedy", lambda given, *_: np.array([2, 1, 0, 2][-len(given) :]))
         patch.setattr(selection, "judge", lambda *given: replace(judge(*given), lead=1.0))
-        sweep = tracking.start_sweep("full", "sweep of a test", [])
+        sweep = writing.start_sweep("full", "sweep of a test", [])
         train(jobs, sweep, processes=1)
-        tracking.finish_sweep(sweep, "", {}, "FINISHED")
+        writing.finish_sweep(sweep, "", {}, "FINISHED")
         write_json(folder / "sweep.json", {"sweep": sweep})
         asked = [
             "--record",

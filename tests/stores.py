@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bikefit import tracking
 from bikefit.config import Settings, parse
+from bikefit.tracking import writing
 from bikefit.training.members import Failure
 
 EPOCHS = 3
@@ -60,6 +60,6 @@ def result(train: float, val: float, failure: str | None = None, **more: Any) ->
 
 def add(sweep: str, one: Settings, outcome: Any) -> str:
     """Write a finished run below a sweep and return its id."""
-    run = tracking.start_job(one, sweep, "v1")
-    tracking.finish_member(run, outcome, one)
+    run = writing.start_job(one, sweep, "v1")
+    writing.finish_member(run, outcome, one)
     return run

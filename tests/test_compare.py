@@ -14,24 +14,25 @@ import pandas as pd
 import pytest
 from mlflow.artifacts import list_artifacts
 
-from bikefit import tracking
 from bikefit.compare import main
 from bikefit.comparison.conclude import _is_news, conclude_run
 from bikefit.comparison.folds import fold_table
 from bikefit.comparison.parts import with_folds
 from bikefit.comparison.ranking import rank, winner_note
 from bikefit.comparison.verdicts import verdicts, with_verdicts
+from bikefit.tracking import reading, writing
+from bikefit.tracking.connection import TrackingError
 from stores import add, result, settings
 
 
 def make_sweep(shift: float = 0.0) -> str:
     """Two configurations on two seeds, and a run that failed."""
-    sweep = tracking.start_sweep("full", "a sweep", ["seed=0,1"])
+    sweep = writing.start_sweep("full", "a sweep", ["seed=0,1"])
     for seed in (0, 1):
         add(sweep, settings(seed=seed), result(2.0, 6.0 + shift + seed))
         add(sweep, settings(dropout=0.3, seed=seed), result(3.0, 5.0 + shift + seed))
     add(sweep, settings(hidden=4), result(np.nan, np.nan, failure="loss is not finite"))
-    tracking.finish_sweep(sweep, "", {}, "FINISHED")
+    writing.finish_sweep(sweep, "", {}, "FINISHED")
     return sweep
 
 
@@ -116,13 +117,13 @@ def test_reports_written_twice_are_the_same(store: Path) -> None:
 
 @pytest.mark.slow
 def test_cross_validation_jobs_are_ranked_with_their_folds(store: Path) -> None:
-    sweep = tracking.start_sweep("full", "folds", [])
+    sweep = writing.start_sweep("full", "folds", [])
     one = settings(validation={"name": "kfold", "folds": 2})
-    job = tracking.start_job(one, sweep, "v1")
+    job = writing.start_job(one, sweep, "v1")
     outcomes = [result(2.0, 6.0), result(3.0, 8.0)]
     for fold, outcome in enumerate(outcomes):
-        tracking.finish_member(tracking.start_fold(one, job, "v1", fold), outcome, one)
-    tracking.finish_folds(job, [tracking.best(one) for one in outcomes])
+        writing.finish_member(writing.start_fold(one, job, "v1", fold), outcome, one)
+    writing.finish_folds(job, [writing.best(one) for one in outcomes])
     assert main(["--reports", "reports"]) == 0
     winner = json.loads(Path("reports/metrics.json").read_text())["winner"]
     assert (winner["val_loss"], winner["val_loss_se"]) == (7.0, pytest.approx(1.0))
@@ -143,7 +144,7 @@ def test_two_sweeps_are_compared(store: Path, capsys: pytest.CaptureFixture[str]
 def test_a_sweep_without_a_result_ends_with_its_reason(
     store: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    sweep = tracking.start_sweep("full", "failing", [])
+    sweep = writing.start_sweep("full", "failing", [])
     add(sweep, settings(), result(np.nan, np.nan, failure="loss is not finite"))
     assert main([]) == 0
     assert "No run finished (of 1)." in capsys.readouterr().out
@@ -208,7 +209,7 @@ def test_a_document_gets_the_table_between_its_markers(
     readme.write_text("before\n<!-- comparison -->\nold\n<!-- end of comparison -->\nafter\n")
     assert main([sweep, "--document", str(readme)]) == 0
     text = readme.read_text()
-    runs = tracking.read_runs(sweep)
+    runs = reading.read_runs(sweep)
     note = winner_note(with_verdicts(rank(runs), runs), top=2)
     assert text == (f"before\n<!-- comparison -->\n\n{note}\n\n<!-- end of comparison -->\nafter\n")
     assert main([sweep, "--document", str(readme)]) == 0
@@ -218,20 +219,20 @@ def test_a_document_gets_the_table_between_its_markers(
 
 
 def test_a_cross_validated_sweep_shows_its_folds(store: None) -> None:
-    sweep = tracking.start_sweep("full", "a sweep", [])
+    sweep = writing.start_sweep("full", "a sweep", [])
     validation = {"validation": {"name": "kfold", "folds": 2}}
     for seed, shift in ((0, 0.0), (1, 2.0)):
         one = settings(seed=seed, **validation)
-        job = tracking.start_job(one, sweep, "v1")
+        job = writing.start_job(one, sweep, "v1")
         outcomes = [result(1.0, 4.0 + shift), result(2.0, 6.0 + shift)]
         for fold, outcome in enumerate(outcomes):
-            tracking.finish_member(tracking.start_fold(one, job, "v1", fold), outcome, one)
-        tracking.finish_folds(job, [tracking.best(one) for one in outcomes])
-    runs = with_folds(tracking.read_runs(sweep))
+            writing.finish_member(writing.start_fold(one, job, "v1", fold), outcome, one)
+        writing.finish_folds(job, [writing.best(one) for one in outcomes])
+    runs = with_folds(reading.read_runs(sweep))
     assert runs["folds/best/val/loss"].tolist() == [(4.0, 6.0), (6.0, 8.0)]
     assert with_folds(runs) is runs
     # held-out deviances are twice the losses: 8 and 12 for seed 0, 12 and 16 for seed 1
-    assert fold_table(tracking.read_runs(sweep)).splitlines() == [
+    assert fold_table(reading.read_runs(sweep)).splitlines() == [
         "| configuration | table | seeds | mean | fold 1 | fold 2 | on training rows |",
         "|:--|:--|--:|--:|--:|--:|--:|",
         "| none · mlp 8 | full | 2 | **12.00** ± 2.83 | 10.00 | 14.00 | 3.00 |",
@@ -240,13 +241,13 @@ def test_a_cross_validated_sweep_shows_its_folds(store: None) -> None:
 
 @pytest.mark.slow
 def test_a_sweep_without_folds_has_no_fold_table(store: None) -> None:
-    with pytest.raises(tracking.TrackingError, match="no finished run with validation=kfold"):
-        fold_table(tracking.read_runs(make_sweep()))
+    with pytest.raises(TrackingError, match="no finished run with validation=kfold"):
+        fold_table(reading.read_runs(make_sweep()))
 
 
 def spread_sweep() -> str:
     """An underfitting, an overfitting and a well fitting configuration, and a run that failed."""
-    sweep = tracking.start_sweep("full", "a sweep", [])
+    sweep = writing.start_sweep("full", "a sweep", [])
     constant = {"constant/train/loss": 60.0, "constant/val/loss": 62.0}
     for dropout, train, val in ((0.9, 41.2, 42.0), (0.0, 1.1, 25.0), (0.3, 9.0, 17.9)):
         for seed in (0, 1):
@@ -261,7 +262,7 @@ def spread_sweep() -> str:
 def test_verdicts_become_tags_of_runs_and_counts_of_the_sweep(store: Path) -> None:
     sweep = spread_sweep()
     assert main(["--reports", "reports"]) == 0
-    runs = tracking.read_runs(sweep)
+    runs = reading.read_runs(sweep)
     assert runs["tags.verdict"].tolist()[:6:2] == ["underfitting", "overfitting", "good fit"]
     assert runs["tags.verdict"].isna().tolist() == [False] * 6 + [True]
     assert runs["tags.verdict.reason"][0] == (
@@ -269,7 +270,7 @@ def test_verdicts_become_tags_of_runs_and_counts_of_the_sweep(store: Path) -> No
     )
     assert runs["tags.verdict.next"][0].startswith("more flexible")
     assert runs["tags.verdict.reason"][6] == "loss is not finite"
-    (parent,) = tracking.read_run(sweep).to_dict("records")
+    (parent,) = reading.read_run(sweep).to_dict("records")
     assert {k: v for k, v in parent.items() if k.startswith("verdicts/")} == {
         "verdicts/good_fit": 2.0, "verdicts/underfitting": 2.0, "verdicts/overfitting": 2.0,
         "verdicts/undecided": 0.0,
@@ -293,15 +294,15 @@ def test_a_verdict_is_given_anew_with_other_thresholds(
     Path("conf").mkdir()
     Path("conf/verdicts.yaml").write_text("close: 0.5\nclear: 0.5")
     assert main([]) == 0
-    assert tracking.read_runs(sweep)["tags.verdict"].tolist()[2:4] == ["undecided"] * 2
+    assert reading.read_runs(sweep)["tags.verdict"].tolist()[2:4] == ["undecided"] * 2
     Path("conf/verdicts.yaml").write_text("close: near")
     assert main([]) == 1
     assert "conf/verdicts.yaml: close = 'near'" in capsys.readouterr().err
 
 
 def test_a_run_alone_gets_a_verdict(store: Path) -> None:
-    run = tracking.start_job(settings(), None, "v1")
-    tracking.finish_member(run, result(9.0, 17.9), settings())
+    run = writing.start_job(settings(), None, "v1")
+    writing.finish_member(run, result(9.0, 17.9), settings())
     said = conclude_run(run)
     assert said.startswith("undecided: validation loss 17.90 has no other configuration beside it")
-    assert tracking.read_run(run)["tags.verdict"].tolist() == ["undecided"]
+    assert reading.read_run(run)["tags.verdict"].tolist() == ["undecided"]

@@ -12,8 +12,9 @@ import pandas as pd
 import pytest
 
 import bikefit
-from bikefit import tracking
 from bikefit.data.stage import DataError
+from bikefit.tracking import reading
+from bikefit.tracking.connection import TrackingError
 from bikefit.train import TrainingError
 
 SMALL = [
@@ -39,7 +40,7 @@ def test_a_command_of_the_same_name_leaves_a_door_where_it_is(name: str) -> None
 @pytest.mark.slow
 def test_a_sweep_comes_back_compared(workplace: Path) -> None:
     found = bikefit.sweep([*SMALL, "regularization.dropout=0,0.1,0.3", "seed=0,1"])
-    assert found.sweep == tracking.latest_sweep()
+    assert found.sweep == reading.latest_sweep()
     assert found.runs["dropout"].tolist() == [0, 0, 0.1, 0.1, 0.3, 0.3]
     assert found.runs["val_loss"].notna().all()
     assert found.ranking["seeds"].tolist() == [2, 2, 2]
@@ -61,7 +62,7 @@ def test_a_sweep_comes_back_compared(workplace: Path) -> None:
 def test_a_wrong_setting_is_raised_in_the_words_of_the_shell(workplace: Path) -> None:
     with pytest.raises(TrainingError, match=r"regularization.dropout = 1.5: .* less than 1"):
         bikefit.sweep([*SMALL, "regularization.dropout=0,1.5"])
-    with pytest.raises(tracking.TrackingError, match="no sweep in"):
+    with pytest.raises(TrackingError, match="no sweep in"):
         bikefit.compare()
 
 

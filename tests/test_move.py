@@ -10,11 +10,13 @@ import pytest
 from mlflow import MlflowClient
 
 import stores
-from bikefit import move, tracking
+from bikefit import move
 from bikefit.config import Settings
 from bikefit.sweeps import jobs
 from bikefit.sweeps.jobs import Job
-from bikefit.tracking import TrackingError, moving
+from bikefit.tracking import connection, moving, reading, writing
+from bikefit.tracking.connection import TrackingError
+from bikefit.tracking.names import PARENT, SWEEP
 from conftest import make_settings
 
 SMALL = ("network.hidden=[4]", "training.epochs=2", "training.batch_size=64")
@@ -31,24 +33,24 @@ def other(workplace: Path, empty_store: Path) -> str:
 @pytest.fixture
 def sweep(workplace: Path) -> str:
     """A sweep of a run, a cross-validation, a failed run, and a run of an earlier sweep."""
-    first = tracking.start_sweep("full", "first", [])
+    first = writing.start_sweep("full", "first", [])
     settings = make_settings(*SMALL, "seed=1")
     jobs.train([Job(settings, "old")], first, processes=1)
-    second = tracking.start_sweep("full", "second", ["seed=0,1"])
+    second = writing.start_sweep("full", "second", ["seed=0,1"])
     folds = make_settings(*SMALL, "validation=kfold", "validation.folds=2")
     jobs.train([Job(settings, "old"), Job(folds, "folds")], second, processes=1)
     stores.add(second, stores.settings(seed=7), stores.result(1.0, 2.0, failure="disk on fire"))
-    tracking.finish_sweep(second, "it was so", {"runs": 3.0}, "FINISHED")
+    writing.finish_sweep(second, "it was so", {"runs": 3.0}, "FINISHED")
     return second
 
 
 def content(sweep: str) -> tuple[pd.DataFrame, list[pd.DataFrame]]:
     """The runs of a sweep and of its cross-validations, without what differs by store."""
-    ids = ["run_id", "experiment_id", f"tags.{moving.MOVED}", f"tags.{tracking.SWEEP}"]
-    runs = tracking.read_runs(sweep)
-    assert (runs[f"tags.{tracking.SWEEP}"] == sweep).all()  # whichever it was trained for
+    ids = ["run_id", "experiment_id", f"tags.{moving.MOVED}", f"tags.{SWEEP}"]
+    runs = reading.read_runs(sweep)
+    assert (runs[f"tags.{SWEEP}"] == sweep).all()  # whichever it was trained for
     runs = runs.drop(columns=ids, errors="ignore")
-    below = [tracking.read_runs(run) for run in tracking.read_runs(sweep)["run_id"]]
+    below = [reading.read_runs(run) for run in reading.read_runs(sweep)["run_id"]]
     return runs.sort_index(axis=1), [
         table.drop(columns=ids, errors="ignore").sort_index(axis=1) for table in below if len(table)
     ]
@@ -59,22 +61,22 @@ def test_all_that_a_sweep_has_is_there(
     sweep: str, other: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     runs, folds = content(sweep)
-    (first, *_) = tracking.read_runs(sweep)["run_id"]
-    history = tracking.read_history(first, "val/loss")
-    config, weights = tracking.read_config(first), tracking.read_weights(first)
+    (first, *_) = reading.read_runs(sweep)["run_id"]
+    history = reading.read_history(first, "val/loss")
+    config, weights = reading.read_config(first), reading.read_weights(first)
     assert move.main([sweep, "--to", other]) == 0
     assert f"6 runs of sweep {sweep} are in {other}" in capsys.readouterr().out
     monkeypatch.setenv("MLFLOW_TRACKING_URI", other)
-    moved = tracking.latest_sweep()
-    assert tracking.sweep_name(moved) == "second"
+    moved = reading.latest_sweep()
+    assert reading.sweep_name(moved) == "second"
     found, found_folds = content(moved)
     pd.testing.assert_frame_equal(found, runs)
     assert len(folds) == len(found_folds) == 1
     pd.testing.assert_frame_equal(found_folds[0], folds[0])
-    (first, *_) = tracking.read_runs(moved)["run_id"]
-    assert tracking.read_history(first, "val/loss") == history
-    assert tracking.read_config(first) == config
-    again = tracking.read_weights(first)
+    (first, *_) = reading.read_runs(moved)["run_id"]
+    assert reading.read_history(first, "val/loss") == history
+    assert reading.read_config(first) == config
+    again = reading.read_weights(first)
     assert weights is not None and again is not None
     assert {k: v.tolist() for k, v in again.items()} == {k: v.tolist() for k, v in weights.items()}
     tags = MlflowClient(other).get_run(moved).data.tags
@@ -109,15 +111,15 @@ def test_a_move_goes_on_where_it_was_broken_off(
 def test_what_cannot_be_moved_is_refused(
     workplace: Path, other: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    running = tracking.start_sweep("full", "running", [])
+    running = writing.start_sweep("full", "running", [])
     assert move.main([running, "--to", other]) == 1
     assert "is still running" in capsys.readouterr().err
     settings: Settings = stores.settings()
     run = stores.add(running, settings, stores.result(1.0, 2.0))
     assert move.main([run, "--to", other]) == 1
     assert "is not a sweep but job" in capsys.readouterr().err
-    tracking.finish_sweep(running, "", {}, "FINISHED")
-    for spelled in (tracking.address(), f"sqlite:///{workplace}/./mlflow.db"):
+    writing.finish_sweep(running, "", {}, "FINISHED")
+    for spelled in (connection.address(), f"sqlite:///{workplace}/./mlflow.db"):
         assert move.main([running, "--to", spelled]) == 1
         assert "in already" in capsys.readouterr().err
     assert move.main([running, "--to", "localhost:5000"]) == 1
@@ -131,17 +133,17 @@ def test_what_cannot_be_moved_is_refused(
 def test_a_run_that_came_first_for_another_sweep_is_below_its_own_as_well(
     workplace: Path, other: str
 ) -> None:
-    first, second = (tracking.start_sweep("full", name, []) for name in ("first", "second"))
+    first, second = (writing.start_sweep("full", name, []) for name in ("first", "second"))
     runs = [stores.add(first, stores.settings(seed=s), stores.result(1.0, 2.0)) for s in (0, 1)]
-    tracking.refer(second, runs[:1])
+    writing.refer(second, runs[:1])
     for one in (first, second):
-        tracking.finish_sweep(one, "", {}, "FINISHED")
+        writing.finish_sweep(one, "", {}, "FINISHED")
     assert move.move(second, other) == 2
     assert move.move(first, other) == 3
     there = MlflowClient(other)
     experiments = [e.experiment_id for e in there.search_experiments()]
     (copy,) = there.search_runs(experiments, f"tags.`{moving.MOVED}` = '{first}'")
-    below = f"tags.`{tracking.PARENT}` = '{copy.info.run_id}'"
+    below = f"tags.`{PARENT}` = '{copy.info.run_id}'"
     assert len(there.search_runs(experiments, below)) == 2
-    mine = f"tags.`{tracking.SWEEP}` = '{copy.info.run_id}'"
+    mine = f"tags.`{SWEEP}` = '{copy.info.run_id}'"
     assert len(there.search_runs(experiments, mine)) == 2

@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 import yaml
 
-from bikefit import refit, tracking
+from bikefit import refit
 from bikefit.data.table import read_table
 from bikefit.final.report import DELIVERED
-from bikefit.tracking import registry
+from bikefit.tracking import reading, registry
 
 pytestmark = pytest.mark.slow  # a sweep and its refit come first
 
@@ -56,16 +56,16 @@ def test_the_model_is_registered_with_all_that_belongs_to_it(refitted: Path) -> 
     assert champion["data.version"] == found["data_version"]
     winner = found["models"][DELIVERED]
     assert float(champion["test/rmse"]) == pytest.approx(winner["rmse"], rel=1e-5)
-    run = tracking.read_run(champion["run_id"]).iloc[0]
+    run = reading.read_run(champion["run_id"]).iloc[0]
     assert run["status"] == "FINISHED"
     assert run["test/deviance"] == pytest.approx(winner["deviance"])
-    networks = yaml.safe_load(tracking.read_config(champion["run_id"]))["networks"]
+    networks = yaml.safe_load(reading.read_config(champion["run_id"]))["networks"]
     assert len(networks) == found["networks"]
     assert [one["weight"] for one in networks] == [2, 1, 2]
     assert {one["training"]["epochs"] for one in networks} == {4}
     assert [one["network"]["hidden"] for one in networks] == [[8], [8], [6]]
     assert [one["seed"] for one in networks] == [0, 1, 1]
-    predictions = tracking.read_artifact(champion["run_id"], "test_predictions.parquet")
+    predictions = reading.read_artifact(champion["run_id"], "test_predictions.parquet")
     assert predictions is not None
     folder = registry.model_folder("models:/bikefit@champion")
     files = sorted(file.name for file in folder.iterdir())
@@ -81,7 +81,7 @@ def test_the_model_is_registered_with_all_that_belongs_to_it(refitted: Path) -> 
 
 def test_a_refit_is_no_run_of_its_sweep(refitted: Path) -> None:
     sweep = json.loads((refitted / "sweep.json").read_text())["sweep"]
-    assert len(tracking.read_runs(sweep)) == 4
+    assert len(reading.read_runs(sweep)) == 4
 
 
 def test_the_document_gets_the_table(refitted: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -132,7 +132,7 @@ def test_steps_that_make_no_sense_are_refused(
 def test_predictions_of_test_rows_are_kept_in_time_order(refitted: Path) -> None:
     champion = registry.champion("bikefit")
     assert champion is not None
-    content = tracking.read_artifact(champion["run_id"], "test_predictions.parquet")
+    content = reading.read_artifact(champion["run_id"], "test_predictions.parquet")
     (refitted / "kept.parquet").write_bytes(content or b"")
     kept = pd.read_parquet(refitted / "kept.parquet")
     part = read_table(Path("data/features/full")).read("test")

@@ -12,11 +12,11 @@ import pytest
 import yaml
 
 import stores
-from bikefit import tracking
 from bikefit.config import ConfigError
 from bikefit.data.checks import masked
 from bikefit.nn.networks import build
 from bikefit.nn.specs import LayerSpec
+from bikefit.tracking import connection, writing
 from bikefit.train import _settings
 from conftest import ROOT, compose_config
 
@@ -166,12 +166,13 @@ def test_an_address_with_a_password_is_never_told(tmp_path: Path) -> None:
 
 def test_no_secret_reaches_the_store(workplace: Path) -> None:
     address = "http://me:secret@host/x"
-    sweep = tracking.start_sweep("full", "s", [f"tracking.experiment={address}"])
+    sweep = writing.start_sweep("full", "s", [f"tracking.experiment={address}"])
     layer = {"name": "a.x", "_target_": "torch.sin", "source": address}
     one = stores.settings(network={"name": "custom", "layers": [layer]})
-    run = tracking.start_job(one, sweep, "v1")
-    tags = tracking.client().get_run(sweep).data.tags
+    run = writing.start_job(one, sweep, "v1")
+    tags = connection.client().get_run(sweep).data.tags
     assert tags["overrides"] == "tracking.experiment=http://…@host/x"
     assert (
-        tracking.client().get_run(run).data.params["network.layers.a.x.source"] == "http://…@host/x"
+        connection.client().get_run(run).data.params["network.layers.a.x.source"]
+        == "http://…@host/x"
     )

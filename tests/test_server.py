@@ -15,20 +15,21 @@ from mlflow import MlflowClient
 import commands
 import servers
 import stores
-from bikefit import move, tracking
+from bikefit import move
+from bikefit.tracking import reading, writing
 from conftest import ROOT
 
 WRITERS, RUNS = 16, 3
 WRITE = """
 import multiprocessing, sys, stores
-from bikefit import tracking
+from bikefit.tracking import reading, writing
 
 def write(number):
-    sweep = tracking.start_sweep("full", f"sweep {number}", [])
+    sweep = writing.start_sweep("full", f"sweep {number}", [])
     for seed in range(int(sys.argv[2])):
         run = stores.add(sweep, stores.settings(seed=seed), stores.result(1.0, 2.0))
         print("wrote", run, flush=True)
-    tracking.finish_sweep(sweep, "", {}, "FINISHED")
+    writing.finish_sweep(sweep, "", {}, "FINISHED")
 
 # Copies of one process that has loaded all: loading it 16 times takes longer than to write.
 fork = multiprocessing.get_context("fork")
@@ -90,12 +91,12 @@ def test_sixteen_processes_log_at_once(server: str, tmp_path: Path) -> None:
 def test_a_sweep_moves_to_the_server(
     server: str, workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sweep = tracking.start_sweep("full", "of a laptop", [])
+    sweep = writing.start_sweep("full", "of a laptop", [])
     runs = [stores.add(sweep, stores.settings(seed=s), stores.result(1.0, 2.0 + s)) for s in (0, 1)]
-    tracking.finish_sweep(sweep, "", {}, "FINISHED")
-    before = tracking.read_config(runs[0])
+    writing.finish_sweep(sweep, "", {}, "FINISHED")
+    before = reading.read_config(runs[0])
     assert move.move(sweep, server) == 3
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
-    found = tracking.read_runs(tracking.latest_sweep())
+    found = reading.read_runs(reading.latest_sweep())
     assert found["best/val/loss"].tolist() == [2.0, 3.0]
-    assert tracking.read_config(found["run_id"][0]) == before
+    assert reading.read_config(found["run_id"][0]) == before

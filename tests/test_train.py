@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 import commands
-from bikefit import tracking
+from bikefit.tracking import reading
+from bikefit.tracking.connection import TrackingError
 
 pytestmark = pytest.mark.process
 
@@ -66,8 +67,8 @@ def test_an_impossible_value_stops_a_whole_sweep_before_training(workplace: Path
     assert done.returncode == 1
     assert "regularization.dropout = 1.5: input should be less than 1" in done.stderr
     assert "Traceback" not in done.stderr
-    with pytest.raises(tracking.TrackingError, match="no sweep"):
-        tracking.latest_sweep()
+    with pytest.raises(TrackingError, match="no sweep"):
+        reading.latest_sweep()
 
 
 def test_a_missing_table_says_what_to_do(tmp_path: Path) -> None:
@@ -91,7 +92,7 @@ def test_a_plain_run_leaves_to_its_worker_what_training_loads(workplace: Path) -
     )
     assert done.stdout.splitlines()[-1] == "['mlflow']"
     (run,) = re.findall(r"\(run (\w+)\)", done.stderr)
-    assert len(tracking.read_history(run, "val/loss")) == 2
+    assert len(reading.read_history(run, "val/loss")) == 2
 
 
 @pytest.mark.slow
@@ -102,9 +103,9 @@ def test_a_sweep_from_the_shell(workplace: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "has the lowest validation loss" in done.stdout
-    sweep = tracking.latest_sweep()
+    sweep = reading.latest_sweep()
     assert yaml.safe_load((workplace / "out/sweep.json").read_text()) == {"runs": 4, "sweep": sweep}
-    assert tracking.read_runs(sweep)["status"].tolist() == ["FINISHED"] * 4
+    assert reading.read_runs(sweep)["status"].tolist() == ["FINISHED"] * 4
     assert sorted(p.name for p in next((workplace / "multirun").iterdir()).iterdir()) == [
         "0", "1", "2", "3", "multirun.yaml",
     ]  # fmt: skip
@@ -120,5 +121,5 @@ def test_a_failed_job_is_reported_and_the_others_go_on(workplace: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 1
     assert "FAILED optimizer.lr=1e+20: " in done.stderr
-    runs = tracking.read_runs(tracking.latest_sweep())
+    runs = reading.read_runs(reading.latest_sweep())
     assert runs["status"].tolist() == ["FAILED", "FINISHED"]

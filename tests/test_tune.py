@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import commands
-from bikefit import tracking
+from bikefit.tracking import reading
 
 SMALL = (
     "+experiment=tune", "network.hidden=[4],[8]", "training.epochs=4", "training.batch_size=64",
@@ -32,7 +32,7 @@ def trials() -> list[dict[str, str]]:
 
 
 def latest_runs() -> list[dict[str, object]]:
-    return tracking.read_runs(tracking.latest_sweep()).to_dict("records")
+    return reading.read_runs(reading.latest_sweep()).to_dict("records")
 
 
 @pytest.mark.slow

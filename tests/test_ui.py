@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from bikefit import tracking, ui
+from bikefit import ui
+from bikefit.tracking import views, writing
 from ports import free_port
 from stores import add, result, settings
 
@@ -50,7 +51,7 @@ def doors(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Doors:
 
 @pytest.fixture
 def sweep(workplace: Path) -> str:
-    found = tracking.start_sweep("full", "a sweep", [])
+    found = writing.start_sweep("full", "a sweep", [])
     add(found, settings(), result(2.0, 6.0))
     return found
 
@@ -64,7 +65,7 @@ def test_it_says_where_the_views_are_and_serves_them(
     doors: Doors, sweep: str, port: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert ui.main(["--port", port, "--no-browser"]) == 0
-    links = tracking.view_links(sweep, f"http://127.0.0.1:{port}")
+    links = views.view_links(sweep, f"http://127.0.0.1:{port}")
     assert capsys.readouterr().out.splitlines() == [f"{k}: {v}" for k, v in links.items()]
     assert list(links) == ["comparison", "curves", "plane"]
     assert doors.commands == [
@@ -86,7 +87,7 @@ def test_another_database_is_served_where_training_writes_to_it(
 def test_without_a_sweep_it_leads_to_all_runs(
     doors: Doors, port: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    tracking.start_job(settings(), None, "v1")
+    writing.start_job(settings(), None, "v1")
     assert ui.main(["--port", port, "--no-browser"]) == 0
     printed = capsys.readouterr().out
     assert "viewStateShareKey=bikefit-comparison&" in printed
@@ -166,7 +167,7 @@ def test_a_tracking_server_serves_its_pages_itself(
     doors: Doors, sweep: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     links = {"comparison": "http://far:5000/mlflow/#/experiments/1/runs?…"}
-    monkeypatch.setattr(tracking, "latest_links", {"http://far:5000/mlflow": links}.get)
+    monkeypatch.setattr(views, "latest_links", {"http://far:5000/mlflow": links}.get)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://far:5000/mlflow/")
     assert ui.main([]) == 0
     assert not doors.commands

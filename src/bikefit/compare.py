@@ -18,11 +18,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Print the ranking of one or two sweeps, write reports if asked, return the exit status."""
     options = _parse(arguments)
     # Loading the store takes a second, which --help need not wait for.
-    from bikefit import tracking
+    from bikefit.tracking import reading
 
     try:
-        sweeps = [tracking.recorded(options.record)] if options.record else options.sweep
-        compared = _compare(sweeps or [tracking.latest_sweep()], options)
+        sweeps = [reading.recorded(options.record)] if options.record else options.sweep
+        compared = _compare(sweeps or [reading.latest_sweep()], options)
         if options.document:
             _renew(options.document, options.section, compared[0])
     except (BikefitError, OSError) as error:

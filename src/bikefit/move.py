@@ -12,8 +12,8 @@ from __future__ import annotations
 import argparse
 import sys
 
-from bikefit import tracking
-from bikefit.tracking import TrackingError
+from bikefit.tracking import reading
+from bikefit.tracking.connection import TrackingError
 from bikefit.tracking.moving import move
 
 
@@ -24,7 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--to", required=True, help="address of the other store")
     given = parser.parse_args(arguments)
     try:
-        sweep = given.sweep or tracking.latest_sweep()
+        sweep = given.sweep or reading.latest_sweep()
         count = move(sweep, given.to)
     except TrackingError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -124,7 +124,7 @@ def _kept(name: str) -> Path | None:
 
 
 def _fetched(name: str) -> Path:
-    from bikefit.tracking import TrackingError
+    from bikefit.tracking.connection import TrackingError
     from bikefit.tracking.registry import model_folder
 
     try:

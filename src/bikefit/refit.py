@@ -74,13 +74,13 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _refit(options: argparse.Namespace) -> None:
-    from bikefit import tracking
     from bikefit.final.report import table
     from bikefit.final.run import Options, refit
+    from bikefit.tracking import reading
 
-    sweep = tracking.recorded(options.record) if options.record else options.sweep
-    sweep = sweep or tracking.latest_sweep()
-    print(f"{tracking.sweep_name(sweep)} ({sweep})\n")
+    sweep = reading.recorded(options.record) if options.record else options.sweep
+    sweep = sweep or reading.latest_sweep()
+    print(f"{reading.sweep_name(sweep)} ({sweep})\n")
     chosen = Options(
         one_standard_error=options.one_standard_error, seeds=options.seeds,
         ensemble=options.ensemble, trees=options.trees, name=options.name,

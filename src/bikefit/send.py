@@ -5,21 +5,23 @@ python -m bikefit.send
 
 import sys
 
-from bikefit import tracking
+from bikefit.tracking import connection, outbox
+from bikefit.tracking.connection import TrackingError
+from bikefit.tracking.outbox import UNSENT
 
 
 def main() -> int:
     """Send what lies in the folder of unsent results; return the exit status."""
-    waiting = tracking.unsent()
+    waiting = outbox.unsent()
     try:
-        left = tracking.send_unsent()
-    except (tracking.TrackingError, OSError) as error:
+        left = outbox.send_unsent()
+    except (TrackingError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
-    refused = len(tracking.refused(waiting))
-    print(f"{len(waiting) - left - refused} runs sent to {tracking.address()}, {left} left")
+    refused = len(outbox.refused(waiting))
+    print(f"{len(waiting) - left - refused} runs sent to {connection.address()}, {left} left")
     if refused:
-        print(f"{refused} runs are not known there: see {tracking.UNSENT}/", file=sys.stderr)
+        print(f"{refused} runs are not known there: see {UNSENT}/", file=sys.stderr)
     return int(left > 0 or refused > 0)
 
 

@@ -29,17 +29,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--port", type=int, default=5000, help=f"of {HOST}")
     parser.add_argument("--no-browser", action="store_true", help="print the addresses alone")
     options = parser.parse_args(arguments)
-    from bikefit import tracking
+    from bikefit.tracking import connection, views
+    from bikefit.tracking.connection import TrackingError
 
-    server = tracking.server()
+    server = connection.server()
     pages = server or f"http://{HOST}:{options.port}"
     if server is None and _is_taken(options.port):
         print(f"error: something answers on {pages} already, `make ui` perhaps; "
               "`python -m bikefit.ui --port …` takes another port", file=sys.stderr)  # fmt: skip
         return 1
     try:
-        first = _print_views(tracking.latest_links(pages), pages)
-    except tracking.TrackingError as error:
+        first = _print_views(views.latest_links(pages), pages)
+    except TrackingError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     seen = not options.no_browser and _has_screen()

@@ -1,4 +1,4 @@
-"""Made-up runs in the shape that `tracking.read_runs` gives them."""
+"""Made-up runs in the shape that `tracking.reading.read_runs` gives them."""
 
 from __future__ import annotations
 

@@ -5,19 +5,19 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from bikefit import tracking
 from bikefit.comparison.parts import with_days, with_parts
 from bikefit.sweeps.jobs import Job, train
+from bikefit.tracking import reading, writing
 from conftest import make_settings
 
 SMALL = ["network.hidden=[4]", "training.epochs=2", "training.batch_size=64"]
 
 
 def trained(*configs: list[str]) -> pd.DataFrame:
-    sweep = tracking.start_sweep("full", "sweep of a test", [])
+    sweep = writing.start_sweep("full", "sweep of a test", [])
     train([Job(make_settings(*SMALL, *one), str(i)) for i, one in enumerate(configs)], sweep,
           processes=1)  # fmt: skip
-    return tracking.read_runs(sweep)
+    return reading.read_runs(sweep)
 
 
 @pytest.mark.slow
@@ -30,7 +30,7 @@ def test_days_add_up_to_the_loss_and_are_those_of_the_predictions(
     days, none = runs["days/best/val/loss"]
     assert none == ()
     assert sum(days) == pytest.approx(runs["best/val/loss"][0], rel=1e-4)
-    predictions = tracking.read_predictions(runs["run_id"][0])
+    predictions = reading.read_predictions(runs["run_id"][0])
     assert predictions is not None
     assert len(days) == predictions["timestamp"].dt.date.nunique() > 1
     if loss == "mse":

@@ -14,10 +14,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bikefit import tracking
 from bikefit.compare import main
 from bikefit.comparison import report
 from bikefit.comparison.compared import compare
+from bikefit.tracking import connection, reading, writing
 from stores import add, result, settings, visiting
 
 HOSTILE = "<script>alert('bikes')</script>"
@@ -84,7 +84,7 @@ def written(project: Path, empty_store: Path, tmp_path_factory: pytest.TempPathF
 def sweep(written: Path) -> Iterator[str]:
     """The sweep in its folder."""
     with visiting(written):
-        yield tracking.latest_sweep()
+        yield reading.latest_sweep()
 
 
 @pytest.fixture
@@ -95,12 +95,12 @@ def page(written: Path) -> Page:
 
 def make_sweep() -> str:
     """Five dropouts on two seeds, one run that failed, and one with a hostile name."""
-    sweep = tracking.start_sweep("full", f"a sweep {HOSTILE}", [])
+    sweep = writing.start_sweep("full", f"a sweep {HOSTILE}", [])
     for seed in (0, 1):
         for dropout in (0.0, 0.1, 0.3, 0.5, 0.9):
             add(sweep, *member(dropout, seed))
     failed = add(sweep, settings(hidden=4), result(np.nan, np.nan, failure=HOSTILE))
-    tracking.client().update_run(failed, name=HOSTILE)
+    connection.client().update_run(failed, name=HOSTILE)
     return sweep
 
 
@@ -115,7 +115,7 @@ def test_it_stands_alone_and_is_light(sweep: str) -> None:
     assert "link" not in page.tags
     assert not re.search(r"url\(|@import", html)
     assert all(link.startswith(("#s", "#runs", f"{ADDRESS}#/")) for link in page.links)
-    assert tracking.read_artifact(sweep, "report.html") == html.encode()
+    assert reading.read_artifact(sweep, "report.html") == html.encode()
     assert not list(Path("reports").glob(".*tmp"))
 
 
@@ -127,8 +127,8 @@ def test_the_first_screen_names_the_winner_and_every_run_has_its_link(
     assert "5.005 ± 0.007" in page.text
     assert "All others are behind by more than the noise" in page.text
     assert "1 of 11 runs failed" in page.text
-    experiment = tracking.experiment_id("full")
-    for run in tracking.read_runs(sweep)["run_id"]:
+    experiment = connection.experiment_id("full")
+    for run in reading.read_runs(sweep)["run_id"]:
         assert run in page.text
         assert f"{ADDRESS}#/experiments/{experiment}/runs/{run}" in page.links
 
@@ -171,7 +171,7 @@ def test_it_is_the_same_for_the_same_runs(sweep: str) -> None:
 @pytest.mark.slow
 def test_verdicts_are_shown_with_their_reasons(sweep: str, page: Page) -> None:
     text = page.text
-    runs = tracking.read_runs(sweep)  # with the verdicts that were given
+    runs = reading.read_runs(sweep)  # with the verdicts that were given
     for verdict, count in runs["tags.verdict"].value_counts().items():
         assert f"{verdict} {count}" in text
     for reason in runs["tags.verdict.reason"]:
@@ -180,7 +180,7 @@ def test_verdicts_are_shown_with_their_reasons(sweep: str, page: Page) -> None:
 
 @pytest.mark.slow
 def test_missing_artifacts_are_said(workplace: Path) -> None:
-    sweep = tracking.start_sweep("full", "bare", [])
+    sweep = writing.start_sweep("full", "bare", [])
     add(sweep, settings(), result(2.0, 6.0))
     page = Page(render(sweep))
     assert "kept no predictions of their validation rows" in page.text
@@ -191,19 +191,19 @@ def test_missing_artifacts_are_said(workplace: Path) -> None:
 
 @pytest.mark.slow
 def test_folds_stand_for_a_cross_validated_run(workplace: Path) -> None:
-    sweep = tracking.start_sweep("full", "folds", [])
+    sweep = writing.start_sweep("full", "folds", [])
     one, outcome = member(0.3, 0)
     one = one.model_copy(update={
         "validation": one.validation.model_copy(update={"name": "kfold", "folds": 2}),
     })  # fmt: skip
-    job = tracking.start_job(one, sweep, "v1")
+    job = writing.start_job(one, sweep, "v1")
     for fold in range(2):
-        tracking.finish_member(tracking.start_fold(one, job, "v1", fold), outcome, one)
-    tracking.finish_folds(job, [tracking.best(outcome)] * 2)
-    predictions = tracking.read_predictions(job)
+        writing.finish_member(writing.start_fold(one, job, "v1", fold), outcome, one)
+    writing.finish_folds(job, [writing.best(outcome)] * 2)
+    predictions = reading.read_predictions(job)
     assert predictions is not None
     assert len(predictions) == 2 * 336
-    weights = tracking.read_weights(job)
+    weights = reading.read_weights(job)
     assert weights is not None
     assert set(weights) == set(outcome.state)
     page = Page(render(sweep))

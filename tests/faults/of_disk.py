@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 import stores
-from bikefit import tracking
+from bikefit.tracking import writing
 from faults import fault
 from faults.places import ROOT, files_of, fill, project, python, small_disk, some
 
@@ -40,12 +40,12 @@ def full_for_a_table(folder: Path, draw: random.Random) -> int:
 
 
 def _sweep(folder: Path) -> str:
-    sweep = tracking.start_sweep("full", "s", [])
+    sweep = writing.start_sweep("full", "s", [])
     for seed in range(2):
         for dropout in (0.0, 0.3):
             one = stores.settings(dropout=dropout, seed=seed)
             stores.add(sweep, one, stores.result(1 + dropout, 2 - dropout + 0.01 * seed))
-    tracking.finish_sweep(sweep, "", {}, "FINISHED")
+    writing.finish_sweep(sweep, "", {}, "FINISHED")
     return sweep
 
 
@@ -72,9 +72,9 @@ def full_for_a_report(folder: Path, draw: random.Random) -> int:
 
 WRITE = """
 import stores
-from bikefit import tracking
-tracking.send_unsent()  # as a sweep does first: what the full disk let be kept, but not sent
-sweep = tracking.start_sweep("full", "s", [])
+from bikefit.tracking import outbox, writing
+outbox.send_unsent()  # as a sweep does first: what the full disk let be kept, but not sent
+sweep = writing.start_sweep("full", "s", [])
 for seed in range(200):
     print(stores.add(sweep, stores.settings(seed=seed), stores.result(1.0, 2.0)), flush=True)
 """

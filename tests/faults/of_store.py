@@ -13,10 +13,10 @@ from faults.places import python
 ATTACH = """
 import stores
 from pathlib import Path
-from bikefit import tracking
-run = stores.add(tracking.start_sweep("full", "s", []), stores.settings(), stores.result(1.0, 2.0))
+from bikefit.tracking import reading, writing
+run = stores.add(writing.start_sweep("full", "s", []), stores.settings(), stores.result(1.0, 2.0))
 Path("note.txt").write_text("hello")
-tracking.log_files(run, [Path("note.txt")])
+writing.log_files(run, [Path("note.txt")])
 print(run)
 """
 READ = """
@@ -26,9 +26,9 @@ if sys.argv[2] == "plain":
     store = MlflowClient("sqlite:///mlflow.db")
     print(open(store.download_artifacts(sys.argv[1], "note.txt")).read())
 else:
-    from bikefit import tracking
-    tracking.latest_sweep()
-    print(tracking.read_artifact(sys.argv[1], "note.txt").decode())
+    from bikefit.tracking import reading
+    reading.latest_sweep()
+    print(reading.read_artifact(sys.argv[1], "note.txt").decode())
 """
 
 

@@ -23,7 +23,7 @@ import mlflow.server
 import psutil
 
 import commands
-from bikefit import tracking
+from bikefit.tracking import reading
 from faults import fault
 from faults.places import environment, fill, project, python, shared, small_disk, some
 from ports import free_port
@@ -130,9 +130,9 @@ def states(folder: Path) -> Counter[str]:
 def results(folder: Path) -> dict[str, Metrics]:
     """All metrics of all epochs of the latest sweep's runs and their folds, by fingerprint."""
     with chdir(folder):
-        jobs = tracking.read_runs(tracking.latest_sweep())
+        jobs = reading.read_runs(reading.latest_sweep())
         crossed = jobs.loc[jobs["validation.name"] == "kfold", "run_id"]
-        runs = [*jobs["run_id"], *(r for job in crossed for r in tracking.read_runs(job)["run_id"])]
+        runs = [*jobs["run_id"], *(r for job in crossed for r in reading.read_runs(job)["run_id"])]
     found: dict[str, Metrics] = {}
     with closing(sqlite3.connect(folder / "mlflow.db")) as connection:
         for run in runs:
@@ -372,7 +372,7 @@ SERVED = [TWO, SMALL, "training.epochs=60", "seed=0,1,2,3", "hydra.launcher.stac
 def server_away(folder: Path, draw: random.Random) -> int:
     """Training goes on; what was measured is sent when the server is back, or by a command."""
     project(folder)
-    made = python(folder, "-c", "from bikefit import tracking; tracking.client()")
+    made = python(folder, "-c", "from bikefit.tracking import connection; connection.client()")
     assert made.returncode == 0, made.stderr
     kind = draw.choice(KINDS)
     port = free_port()

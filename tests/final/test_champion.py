@@ -11,9 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bikefit import tracking
 from bikefit.final.champion import decide
-from bikefit.tracking import registry
+from bikefit.tracking import reading, registry
 
 TIME = np.arange("2012-01-01", "2012-03-01", dtype="datetime64[h]")
 RATE = np.exp(np.random.default_rng(0).uniform(2, 5, len(TIME)))
@@ -33,7 +32,7 @@ def champion(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     found: dict[str, Any] = {"version": "1", "run_id": "r", "data.version": "v"}
     monkeypatch.setattr(registry, "champion", lambda name: found or None)
     found["artifact"] = buffer.getvalue()
-    monkeypatch.setattr(tracking, "read_artifact", lambda run, name: found["artifact"])
+    monkeypatch.setattr(reading, "read_artifact", lambda run, name: found["artifact"])
     return found
 
 
@@ -81,7 +80,7 @@ def test_without_its_predictions_nothing_can_be_said(champion: dict[str, Any]) -
 def test_a_model_is_no_better_than_itself(refitted: Path) -> None:
     present = registry.champion("bikefit")
     assert present is not None
-    content = tracking.read_artifact(present["run_id"], "test_predictions.parquet")
+    content = reading.read_artifact(present["run_id"], "test_predictions.parquet")
     same = pd.read_parquet(io.BytesIO(content or b""))
     better, said = decide("bikefit", 2, same, present["data.version"])
     assert not better and "0.000 bikes/hour" in said

@@ -7,14 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bikefit import tracking
 from bikefit.final.choice import choose, held_out, mix, select
 from bikefit.final.trees import SAME, LightGBM, Tuned
+from bikefit.tracking import writing
+from bikefit.tracking.connection import TrackingError
 from stores import add, result, settings
 
 
 def sweep() -> str:
-    return tracking.start_sweep("full", "sweep", [])
+    return writing.start_sweep("full", "sweep", [])
 
 
 @pytest.mark.slow
@@ -91,10 +92,10 @@ def test_one_standard_error_chooses_the_less_flexible(workplace: Path) -> None:
 
 def test_a_sweep_without_results_has_no_winner(workplace: Path) -> None:
     parent = sweep()
-    with pytest.raises(tracking.TrackingError, match="no run finished"):
+    with pytest.raises(TrackingError, match="no run finished"):
         choose(parent, 1)
     add(parent, settings(), result(1.0, 2.0, failure="training loss became nan in epoch 1"))
-    with pytest.raises(tracking.TrackingError, match="no run finished"):
+    with pytest.raises(TrackingError, match="no run finished"):
         choose(parent, 1)
 
 
@@ -149,10 +150,10 @@ def test_what_cannot_be_selected_from_is_refused(workplace: Path) -> None:
     parent = sweep()
     predicting(parent, 4.0, 1.2)
     alone, _ = choose(parent, 1)
-    with pytest.raises(tracking.TrackingError, match="has a single run: there is nothing to"):
+    with pytest.raises(TrackingError, match="has a single run: there is nothing to"):
         select(alone, 25)
     add(parent, settings(seed=1), result(1.0, 4.0))
-    with pytest.raises(tracking.TrackingError, match=r"train with tracking.predictions=true"):
+    with pytest.raises(TrackingError, match=r"train with tracking.predictions=true"):
         select(alone, 25)
 
 
@@ -160,7 +161,7 @@ def test_networks_of_several_tables_are_refused(workplace: Path) -> None:
     parent = sweep()
     predicting(parent, 4.0, 1.2)
     predicting(parent, 4.0, 1.1, data={"name": "rich"})
-    with pytest.raises(tracking.TrackingError, match=r"several tables \(full, rich\): networks"):
+    with pytest.raises(TrackingError, match=r"several tables \(full, rich\): networks"):
         select(choose(parent, 1)[0], 25)
 
 
@@ -169,7 +170,7 @@ def test_runs_on_other_rows_are_refused(workplace: Path) -> None:
     predicting(parent, 4.0, 1.2)
     other = (TIME + 1, RATE, RATE)
     add(parent, settings(seed=1, tracking=KEPT), result(1.0, 4.0, predictions=other))
-    with pytest.raises(tracking.TrackingError, match="was validated on other rows"):
+    with pytest.raises(TrackingError, match="was validated on other rows"):
         select(choose(parent, 1)[0], 25)
 
 
@@ -178,7 +179,7 @@ def test_a_single_day_cannot_judge(workplace: Path) -> None:
     for seed in (0, 1):
         day = (TIME[:24], RATE[:24], RATE[:24])
         add(parent, settings(seed=seed, tracking=KEPT), result(1.0, 4.0, predictions=day))
-    with pytest.raises(tracking.TrackingError, match="validated on 2012-01-01 alone"):
+    with pytest.raises(TrackingError, match="validated on 2012-01-01 alone"):
         select(choose(parent, 1)[0], 25)
 
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from bikefit import tracking
 from bikefit.data.stage import DataError
 from bikefit.final import trees
 from bikefit.final.run import Options, refit
 from bikefit.sweeps.jobs import Job, train
-from bikefit.tracking import registry
+from bikefit.tracking import registry, writing
+from bikefit.tracking.connection import TrackingError
 from conftest import make_settings
 
 SMALL = ("network.hidden=[4]", "training.epochs=2", "training.batch_size=64")
@@ -20,7 +20,7 @@ SMALL = ("network.hidden=[4]", "training.epochs=2", "training.batch_size=64")
 
 def swept(*overrides: str) -> str:
     """A sweep of two seeds."""
-    sweep = tracking.start_sweep("full", "sweep", [])
+    sweep = writing.start_sweep("full", "sweep", [])
     jobs = [Job(make_settings(*SMALL, *overrides, f"seed={seed}"), str(seed)) for seed in (0, 1)]
     train(jobs, sweep, processes=1)
     return sweep
@@ -61,7 +61,7 @@ def test_a_table_without_test_rows_is_refused(workplace: Path) -> None:
 @pytest.mark.slow
 def test_runs_that_kept_no_predictions_are_refused_before_any_fit(workplace: Path) -> None:
     sweep = swept("tracking.predictions=false")
-    with pytest.raises(tracking.TrackingError, match=r"train with tracking.predictions=true"):
+    with pytest.raises(TrackingError, match=r"train with tracking.predictions=true"):
         refit(sweep, Path("reports"), Options())
 
 

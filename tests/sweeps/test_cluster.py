@@ -19,7 +19,6 @@ from hydra import compose, initialize_config_dir
 
 import clusters
 import commands
-from bikefit import tracking
 from bikefit.config import ConfigError
 from bikefit.data.files import write_json
 from bikefit.data.table import read_table
@@ -28,6 +27,7 @@ from bikefit.sweeps.cluster import BACKENDS, Engine, Order, _order, _ray_slots, 
 from bikefit.sweeps.jobs import Job, MemberError
 from bikefit.sweeps.live import Live
 from bikefit.sweeps.processes import Board
+from bikefit.tracking import reading
 from bikefit.training import callbacks, fit
 from bikefit.training.checkpoints import Place, places
 from bikefit.training.epochs import Folders
@@ -372,5 +372,5 @@ def test_the_command_runs_a_sweep_on_another_engine(workplace: Path) -> None:
         "hydra.launcher.address=local", "hydra.launcher.options.mem_gb=2",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    runs = tracking.read_runs(tracking.latest_sweep())
+    runs = reading.read_runs(reading.latest_sweep())
     assert runs["status"].tolist() == ["FINISHED", "FINISHED"]

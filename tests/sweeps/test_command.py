@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 import stores
-from bikefit import tracking
 from bikefit.sweeps import command
 from bikefit.sweeps.jobs import Job, MemberError
+from bikefit.tracking import connection, outbox
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +48,7 @@ def test_what_failed_is_counted_and_named(
     sweep = begin(monkeypatch, recorded)
     assert command.close_sweep() == 1
     assert "failed: seed=1: disk on fire" in caplog.text
-    run = tracking.client().get_run(sweep)
+    run = connection.client().get_run(sweep)
     assert run.info.status == "FAILED"
     assert run.data.metrics["runs"] == 3 and run.data.metrics["runs.failed"] == 1
     assert json.loads(Path("sweep.json").read_text()) == {"runs": 3, "sweep": sweep}
@@ -66,7 +66,7 @@ def test_a_stopped_sweep_counts_its_jobs_and_is_not_recorded(
     sweep = begin(monkeypatch, stopped)
     command.close_sweep()
     assert re.search(f"3 runs in .* s under sweep {sweep}", caplog.text)
-    run = tracking.client().get_run(sweep)
+    run = connection.client().get_run(sweep)
     assert run.info.status == "KILLED"
     assert run.data.metrics["runs"] == 3
     assert not Path("sweep.json").exists()
@@ -83,7 +83,7 @@ def test_a_sweep_that_breaks_counts_what_was_trained_and_is_not_recorded(
     with pytest.raises(ValueError, match="the table is gone"):
         begin(monkeypatch, broken)
     assert command.close_sweep() == 1
-    run = tracking.client().get_run(sweep)
+    run = connection.client().get_run(sweep)
     assert run.info.status == "FAILED"
     assert run.data.metrics["runs"] == 3
     assert not Path("sweep.json").exists()
@@ -94,12 +94,12 @@ def test_results_that_are_left_are_said_and_the_sweep_is_kept_with_them(
 ) -> None:
     sweep = begin(monkeypatch, recorded)
     with monkeypatch.context() as away:
-        away.setattr(tracking, "send_unsent", lambda: 1)
+        away.setattr(outbox, "send_unsent", lambda: 1)
         assert command.close_sweep() == 1
     assert "1 runs are kept in unsent/: `python -m bikefit.send` sends them" in caplog.text
-    assert tracking.unsent() == [sweep]
-    assert tracking.send_unsent() == 0
-    assert tracking.client().get_run(sweep).info.status == "FAILED"
+    assert outbox.unsent() == [sweep]
+    assert outbox.send_unsent() == 0
+    assert connection.client().get_run(sweep).info.status == "FAILED"
 
 
 def test_without_a_sweep_there_is_nothing_to_close(workplace: Path) -> None:

@@ -16,13 +16,14 @@ import psutil
 import pytest
 from mlflow import MlflowClient
 
-from bikefit import tracking
 from bikefit.comparison.conclude import conclude_run
 from bikefit.comparison.ranking import comparison
 from bikefit.config import ConfigError
 from bikefit.sweeps import jobs, processes
 from bikefit.sweeps.command import run_sweep
 from bikefit.sweeps.jobs import Job, MemberError, Task, make_stacks
+from bikefit.tracking import connection, reading, writing
+from bikefit.tracking.names import OWNER
 from bikefit.training import fit
 from conftest import make_settings
 
@@ -124,15 +125,15 @@ def test_folds_are_members(workplace: Path) -> None:
 
 @pytest.mark.slow
 def test_training_records_every_run(workplace: Path) -> None:
-    sweep = tracking.start_sweep("full", "sweep", [])
+    sweep = writing.start_sweep("full", "sweep", [])
     found = [job("seed=0"), job("regularization.l1=0.1"), job("network.hidden=[3]")]
     results = jobs.train(found, sweep, processes=1)
-    runs = tracking.read_runs(sweep).set_index("run_id")
+    runs = reading.read_runs(sweep).set_index("run_id")
     assert runs["status"].tolist() == ["FINISHED"] * 3
     for one, value in zip(found, results, strict=True):
         assert value == pytest.approx(runs.loc[one.run, "best/val/loss"])
-        assert len(tracking.read_history(one.run, "val/loss")) == 2
-        assert len(tracking.read_history(one.run, "train/loss")) == 2
+        assert len(reading.read_history(one.run, "val/loss")) == 2
+        assert len(reading.read_history(one.run, "train/loss")) == 2
     assert runs.loc[found[1].run, "train/penalty"] > 0
 
 
@@ -140,9 +141,9 @@ def test_training_records_every_run(workplace: Path) -> None:
 def test_runs_say_from_the_start_what_the_ranking_will_call_them(workplace: Path) -> None:
     many = [job(f"optimizer.lr={lr}", "data.fraction=0.5", f"seed={s}")
             for lr in (0.1, 1e-05) for s in (0, 1)]  # fmt: skip
-    sweep = tracking.start_sweep("full", "a sweep", [])
+    sweep = writing.start_sweep("full", "a sweep", [])
     jobs.train([*many, job("network.hidden=[5]")], sweep, processes=1)
-    runs = tracking.read_runs(sweep)
+    runs = reading.read_runs(sweep)
     assert runs["tags.configuration"].tolist() == [
         *2 * ["none · mlp 4 · optimizer.lr=0.1"], *2 * ["none · mlp 4 · optimizer.lr=1e-05"],
         "none · mlp 5",
@@ -198,7 +199,7 @@ def test_folds_are_averaged(workplace: Path, caplog: pytest.LogCaptureFixture) -
     one = job("validation=kfold", "validation.folds=3")
     (result,) = jobs.train([one], None, processes=1)
     assert "halves" not in caplog.text
-    children = tracking.read_runs(one.run)
+    children = reading.read_runs(one.run)
     assert len(children) == 3
     assert result == pytest.approx(children["best/val/loss"].mean())
     assert MlflowClient().get_run(one.run).data.metrics["best/val/loss"] == pytest.approx(result)
@@ -217,45 +218,45 @@ def test_a_finished_run_is_referred_to_and_not_trained_again(
     workplace: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
-    first = tracking.start_sweep("full", "first", [])
+    first = writing.start_sweep("full", "first", [])
     old = [job("seed=0"), job("seed=1")]
     values = jobs.train(old, first, processes=1)
-    second = tracking.start_sweep("full", "second", [])
+    second = writing.start_sweep("full", "second", [])
     new = [job("seed=2"), job("seed=1", "trainer.progress=false"), job("seed=0")]
     again = jobs.train(new, second, processes=1)
     assert [again[2], again[1]] == pytest.approx(values)
     assert "2 of 3 runs are finished already" in caplog.text
     assert [new[1].run, new[2].run] == [old[1].run, old[0].run]
     # the new sweep counts them as its own
-    assert set(tracking.read_runs(second)["run_id"]) == {one.run for one in new}
+    assert set(reading.read_runs(second)["run_id"]) == {one.run for one in new}
     jobs.train([job("seed=0", "rerun=true")], second, processes=1)
-    assert len(tracking.read_runs(second)) == 4
+    assert len(reading.read_runs(second)) == 4
     jobs.train([job("seed=2")], second, processes=1)  # as a later batch of the same command
-    assert tracking.read_runs(second)["run_id"].tolist().count(new[0].run) == 1
+    assert reading.read_runs(second)["run_id"].tolist().count(new[0].run) == 1
 
 
 @pytest.mark.slow
 def test_a_plain_run_leaves_the_verdict_of_a_sweep(workplace: Path) -> None:
-    sweep = tracking.start_sweep("full", "sweep", [])
+    sweep = writing.start_sweep("full", "sweep", [])
     old = job("seed=0")
     jobs.train([old], sweep, processes=1)
     kept = {"configuration": "none", "verdict": "overfitting", "reason": "so it is", "next": "less"}
-    tracking.tag_verdicts(pd.DataFrame([{"run_id": old.run, **kept}]))
+    writing.tag_verdicts(pd.DataFrame([{"run_id": old.run, **kept}]))
     assert conclude_run(old.run) == "overfitting: so it is. Next: less"
-    assert tracking.client().get_run(old.run).data.tags["verdict"] == "overfitting"
+    assert connection.client().get_run(old.run).data.tags["verdict"] == "overfitting"
     alone = job("seed=1")
     jobs.train([alone], None, processes=1)
     assert conclude_run(alone.run).startswith("undecided: ")
-    assert tracking.client().get_run(alone.run).data.tags["verdict"] == "undecided"
+    assert connection.client().get_run(alone.run).data.tags["verdict"] == "undecided"
 
 
 def test_equal_jobs_of_a_sweep_are_trained_once(workplace: Path) -> None:
-    sweep = tracking.start_sweep("full", "sweep", [])
+    sweep = writing.start_sweep("full", "sweep", [])
     twice = [job("seed=0"), job("network.name=another")]
     results = jobs.train(twice, sweep, processes=1)
     assert results[0] == results[1]
     assert twice[0].run == twice[1].run
-    assert len(tracking.read_runs(sweep)) == 1
+    assert len(reading.read_runs(sweep)) == 1
 
 
 @pytest.mark.slow
@@ -282,7 +283,7 @@ def test_a_cross_validation_goes_on_with_the_folds_it_has(
     (resumed,) = jobs.train([one], None, processes=1)
     assert trained == [2]
     assert resumed == pytest.approx(undisturbed)
-    folds = tracking.read_runs(one.run)
+    folds = reading.read_runs(one.run)
     assert sorted(folds["fold"]) == [0, 1, 2]
     metrics = MlflowClient().get_run(one.run).data.metrics
     assert metrics == pytest.approx(measured, rel=1e-4, abs=1e-4)
@@ -303,19 +304,19 @@ def test_stopping_keeps_what_was_measured(workplace: Path, monkeypatch: pytest.M
     first, second = (MlflowClient().get_run(one.run) for one in stopped)
     assert first.info.status == second.info.status == "KILLED"
     assert first.data.tags["failure"] == "stopped after 2 epochs"
-    assert len(tracking.read_history(stopped[0].run, "val/loss")) == 2
+    assert len(reading.read_history(stopped[0].run, "val/loss")) == 2
     assert "best/val/loss" not in first.data.metrics
     assert second.data.tags["failure"] == "stopped before the end of the first epoch"
 
 
 def test_runs_of_a_process_that_is_gone_are_closed(workplace: Path) -> None:
-    alive, dead = (tracking.start_sweep("full", name, []) for name in ("alive", "dead"))
-    host, number, _ = MlflowClient().get_run(dead).data.tags[tracking.OWNER].split()
+    alive, dead = (writing.start_sweep("full", name, []) for name in ("alive", "dead"))
+    host, number, _ = MlflowClient().get_run(dead).data.tags[OWNER].split()
     # the number was given to another process since
-    MlflowClient().set_tag(dead, tracking.OWNER, f"{host} {number} 1000000000")
-    elsewhere = tracking.start_sweep("full", "elsewhere", [])
-    MlflowClient().set_tag(elsewhere, tracking.OWNER, f"not-{host} {number} 1000000000")
-    assert tracking.close_dead() == 1
+    MlflowClient().set_tag(dead, OWNER, f"{host} {number} 1000000000")
+    elsewhere = writing.start_sweep("full", "elsewhere", [])
+    MlflowClient().set_tag(elsewhere, OWNER, f"not-{host} {number} 1000000000")
+    assert writing.close_dead() == 1
     states = [MlflowClient().get_run(run).info.status for run in (alive, dead, elsewhere)]
     assert states == ["RUNNING", "KILLED", "RUNNING"]
 

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 
-from bikefit import tracking
 from bikefit.sweeps import jobs, live
 from bikefit.sweeps.jobs import Job
 from bikefit.sweeps.live import Live
-from bikefit.tracking import outbox
+from bikefit.tracking import connection, outbox, reading
+from bikefit.tracking.connection import AwayError
 from bikefit.training import callbacks, fit
 from bikefit.training.epochs import Writer
 from conftest import make_settings
@@ -30,7 +30,7 @@ def found(*overrides: str) -> Job:
 
 
 def steps(run: str, metric: str = "val/loss") -> list[tuple[int, float]]:
-    return [(m.step, m.value) for m in tracking.client().get_metric_history(run, metric)]
+    return [(m.step, m.value) for m in connection.client().get_metric_history(run, metric)]
 
 
 @pytest.fixture(autouse=True)
@@ -108,7 +108,7 @@ def test_early_stopping_and_folds_grow_as_far_as_they_go(workplace: Path) -> Non
     patch = after_epoch(2, lambda: time.sleep(0.3))
     jobs.train([one], None, processes=1)
     patch.undo()
-    for fold in tracking.read_runs(one.run).to_dict("records"):
+    for fold in reading.read_runs(one.run).to_dict("records"):
         assert_whole(fold["run_id"], min(12, int(fold["best/epoch"]) + 1))
 
 
@@ -122,7 +122,7 @@ def test_a_store_that_is_away_holds_nothing_up_and_loses_nothing(
         calls.append(len(metrics))
         if len(calls) % 2:
             real(run, metrics, tags)  # taken, but the answer is lost on the way
-            raise tracking.AwayError("does not answer")
+            raise AwayError("does not answer")
         real(run, metrics, tags)
 
     monkeypatch.setattr(outbox, "log_batch", away)
@@ -130,7 +130,7 @@ def test_a_store_that_is_away_holds_nothing_up_and_loses_nothing(
     patch = after_epoch(3, lambda: wait(lambda: len(calls) > 1))
     jobs.train([one], None, processes=1)
     patch.undo()
-    assert tracking.send_unsent() == 0
+    assert outbox.send_unsent() == 0
     assert_whole(one.run, 6)
 
 
@@ -175,7 +175,7 @@ def test_a_run_alone_shows_epochs_and_losses(
     patch = after_epoch(4, lambda: wait(lambda: any("epoch 4/6" in text for text in shown)))
     jobs.train([one], None, processes=1)
     patch.undo()
-    history = [tracking.read_history(one.run, name)[3] for name in ("train/loss", "val/loss")]
+    history = [reading.read_history(one.run, name)[3] for name in ("train/loss", "val/loss")]
     train, val = (f"{value:.4g}" for value in history)
     assert f"epoch 4/6 · train loss {train} · validation loss {val}" in shown
 

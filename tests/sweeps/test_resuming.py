@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bikefit import tracking
 from bikefit.sweeps import halving, jobs
 from bikefit.sweeps.jobs import Job
 from bikefit.sweeps.resuming import CHECKPOINTS, Kept, left_behind
+from bikefit.tracking import connection
 from bikefit.training import callbacks, fit
 from bikefit.training.checkpoints import Checkpoint, Place, places
 from bikefit.training.epochs import Folders
@@ -123,7 +123,7 @@ def kill_in_epoch(epoch: int) -> pytest.MonkeyPatch:
 
 def history(job: Job) -> dict[str, list[tuple[int, float]]]:
     return {
-        name: [(m.step, m.value) for m in tracking.client().get_metric_history(job.run, name)]
+        name: [(m.step, m.value) for m in connection.client().get_metric_history(job.run, name)]
         for name in ("train/loss", "val/loss", "best/val/loss")
     }
 

@@ -17,10 +17,12 @@ import pytest
 
 import browsers
 import commands
-from bikefit import tracking, ui
+from bikefit import ui
 from bikefit.compare import main
 from bikefit.comparison.conclude import conclude
+from bikefit.tracking import connection, reading, writing
 from bikefit.tracking import views as prepared
+from bikefit.tracking.names import PARENT
 from browsers import Browser, patiently, serving
 from stores import add, result, settings
 
@@ -70,16 +72,16 @@ def of(experiment: str, seed: int = 0, **more: Any) -> Any:
 
 
 def test_mlflow_shows_runs_tags_and_the_report(site: str, browser: Browser) -> None:
-    sweep = tracking.start_sweep("full", "a small sweep", ["regularization.dropout=0,0.3"])
+    sweep = writing.start_sweep("full", "a small sweep", ["regularization.dropout=0,0.3"])
     for seed in (0, 1):
         add(sweep, of("full", seed), result(2.0, 6.0 + seed))
         add(sweep, of("full", seed, dropout=0.3), result(3.0, 5.0 + seed))
     add(sweep, of("full", hidden=4), result(np.nan, np.nan, failure="loss is not finite"))
-    link = tracking.view_links(sweep)["curves"]
-    tracking.finish_sweep(sweep, f"**dropout p=0.3** wins\n\n[its curves]({link})", {}, "FINISHED")
+    link = views.view_links(sweep)["curves"]
+    writing.finish_sweep(sweep, f"**dropout p=0.3** wins\n\n[its curves]({link})", {}, "FINISHED")
     assert main(["--reports", "reports"]) == 0
-    runs = f"{site}/#/experiments/{tracking.experiment_id('full')}/runs"
-    child = tracking.read_runs(sweep).iloc[0]
+    runs = f"{site}/#/experiments/{connection.experiment_id('full')}/runs"
+    child = reading.read_runs(sweep).iloc[0]
 
     browser.open(runs)
     browser.sees("a small sweep", "6 matching runs")
@@ -99,7 +101,7 @@ def test_mlflow_shows_runs_tags_and_the_report(site: str, browser: Browser) -> N
     browser.open(f"{runs}/{sweep}/artifacts/report.html")
     browser.sees("comparison.csv", "report.html")
     patiently(lambda: browser.enter("iframe") is None, lambda: "the report is not shown")
-    same = (tracking.read_runs(sweep)["tags.verdict"] == child["tags.verdict"]).sum()
+    same = (reading.read_runs(sweep)["tags.verdict"] == child["tags.verdict"]).sum()
     browser.sees(
         "dropout p=0.3 · mlp 8 wins", "Within the noise of it", f"{child['tags.verdict']} {same}"
     )
@@ -113,19 +115,19 @@ def sweep(site: str, request: pytest.FixtureRequest) -> str:
     """A sweep after another one, written to the database or, over HTTP, to the server."""
     name = request.param
     with using(site if name == "server" else None):
-        add(tracking.start_sweep(name, "another", []), of(name, 7), result(9.0, 9.0))
-        latest = tracking.start_sweep(name, "the latest", [])
+        add(writing.start_sweep(name, "another", []), of(name, 7), result(9.0, 9.0))
+        latest = writing.start_sweep(name, "the latest", [])
         for dropout, val in ((0.5, 7.0), (0.0, 6.0), (0.3, 5.0)):
             add(latest, of(name, 4, dropout=dropout), result(2.0, val))
-        conclude(latest, tracking.read_runs(latest))
-        tracking.finish_sweep(latest, "it is over", {}, "FINISHED")
+        conclude(latest, reading.read_runs(latest))
+        writing.finish_sweep(latest, "it is over", {}, "FINISHED")
     return latest
 
 
 @pytest.fixture(scope="module")
 def views(site: str, sweep: str) -> dict[str, str]:
     """Addresses of its views; the run of the sweep before is not in them."""
-    return tracking.view_links(sweep, site)
+    return prepared.view_links(sweep, site)
 
 
 def cells(browser: Browser, column: str) -> list[str]:
@@ -151,7 +153,7 @@ def test_the_comparison_is_sorted_and_shows_the_verdicts(
     named = ["dropout p=0.3 · mlp 8", "none · mlp 8", "dropout p=0.5 · mlp 8"]
     assert cells(browser, "tags.`configuration`") == named
     assert cells(browser, "params.`seed`") == ["4"] * 3
-    runs = tracking.read_runs(sweep).set_index("tags.configuration")
+    runs = reading.read_runs(sweep).set_index("tags.configuration")
     assert cells(browser, "tags.`verdict`") == runs.loc[named, "tags.verdict"].tolist()
     assert "Prompts" not in browser.text()  # the sidebar of GenAI mode
 
@@ -191,11 +193,11 @@ def test_the_views_are_in_the_menu(views: dict[str, str], browser: Browser) -> N
 def test_a_view_of_another_format_opens_the_plain_page(
     site: str, browser: Browser, content: str
 ) -> None:
-    sweep = tracking.start_sweep("another format", "a sweep as it is", [])
+    sweep = writing.start_sweep("another format", "a sweep as it is", [])
     run = add(sweep, of("another format"), result(1, 2))
-    experiment = tracking.client().get_run(run).info.experiment_id
+    experiment = connection.client().get_run(run).info.experiment_id
     tag = f"{prepared.TAG}{prepared._key(prepared.VIEWS[0], latest=True)}"
-    tracking.client().set_experiment_tag(experiment, tag, content)
+    connection.client().set_experiment_tag(experiment, tag, content)
     browser.open(prepared.links(experiment, pages=site)["comparison"])
     browser.sees("a sweep as it is", "matching runs")
     assert "Prompts" not in browser.text()  # model training still
@@ -207,7 +209,7 @@ def test_the_door_leads_to_the_server_that_runs_are_sent_to(
     with using(site):
         assert ui.main(["--no-browser"]) == 0  # and no server of its own
     printed = dict(line.split(": ", 1) for line in capsys.readouterr().out.splitlines())
-    assert printed == tracking.latest_links(site)
+    assert printed == views.latest_links(site)
     assert printed["plane"].startswith(f"{site}/#/experiments/")
 
 
@@ -223,11 +225,11 @@ def test_points_appear_while_the_run_is_running(site: str, browser: Browser) -> 
         training = commands.start(command)
         try:
             sweep = patiently(_live_sweep, lambda: "no sweep has begun")
-            browser.open(tracking.view_links(sweep, site)["curves"])
+            browser.open(views.view_links(sweep, site)["curves"])
             browser.sees("curves · latest sweep", "2 matching runs")
             patiently(lambda: browser.run(furthest) > 1, browser.text)
-            assert tracking.read_runs(sweep)["status"].tolist() == ["RUNNING", "RUNNING"]
-            browser.open(tracking.view_links(sweep, site)["comparison"])
+            assert reading.read_runs(sweep)["status"].tolist() == ["RUNNING", "RUNNING"]
+            browser.open(views.view_links(sweep, site)["comparison"])
             browser.sees("comparison · latest sweep", "2 matching runs")
             assert training.poll() is None
         finally:
@@ -236,8 +238,8 @@ def test_points_appear_while_the_run_is_running(site: str, browser: Browser) -> 
 
 
 def _live_sweep() -> str | None:
-    found = tracking.client().get_experiment_by_name("live")
+    found = connection.client().get_experiment_by_name("live")
     if found is None:
         return None
-    runs = tracking.client().search_runs([found.experiment_id], "tags.`bikefit.kind` = 'job'")
-    return str(runs[0].data.tags[tracking.PARENT]) if len(runs) == 2 else None
+    runs = connection.client().search_runs([found.experiment_id], "tags.`bikefit.kind` = 'job'")
+    return str(runs[0].data.tags[PARENT]) if len(runs) == 2 else None

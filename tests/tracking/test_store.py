@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 
 import stores
-from bikefit import tracking
+from bikefit.tracking import reading, writing
 from bikefit.tracking.store import _relative, relative_locations
 
 ABSOLUTE = "UPDATE {0} SET {1} = '{2}/' || {1}"
@@ -26,7 +26,7 @@ def go(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def attach(run: str, text: str, folder: Path) -> None:
     file = folder / "note.txt"
     file.write_text(text)
-    tracking.log_files(run, [file])
+    writing.log_files(run, [file])
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def original(empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def one_run(folder: Path) -> str:
-    run = stores.add(tracking.start_sweep("full", "s", []), stores.settings(), stores.result(1, 2))
+    run = stores.add(writing.start_sweep("full", "s", []), stores.settings(), stores.result(1, 2))
     attach(run, "first", folder)
     return run
 
@@ -65,10 +65,10 @@ def test_artifacts_follow_their_folder(
     found = download_artifacts(run_id=run, artifact_path="note.txt", tracking_uri=store)
     assert Path(found).read_text() == "first"
     go(copy, monkeypatch)
-    assert tracking.read_artifact(run, "note.txt") == b"first"
-    assert tracking.latest_sweep()
+    assert reading.read_artifact(run, "note.txt") == b"first"
+    assert reading.latest_sweep()
     attach(run, "second", copy)
-    assert tracking.read_artifact(run, "note.txt") == b"second"
+    assert reading.read_artifact(run, "note.txt") == b"second"
     if way == "copied":
         assert artifact.read_text() == "changed since"
     else:
@@ -85,7 +85,7 @@ def test_a_store_with_absolute_paths_is_mended(
     connection.close()
     copy = original.rename(original.with_name("moved"))
     go(copy, monkeypatch)
-    assert tracking.read_artifact(run, "note.txt") == b"first"
+    assert reading.read_artifact(run, "note.txt") == b"first"
     assert MlflowClient().get_run(run).info.artifact_uri.startswith("mlruns/")
     assert relative_locations(copy / "mlflow.db") == 0
 
@@ -96,11 +96,11 @@ def test_a_store_is_used_from_another_folder(
     run = one_run(original)
     go(tmp_path, monkeypatch)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{original}/mlflow.db")
-    assert tracking.read_artifact(run, "note.txt") == b"first"
+    assert reading.read_artifact(run, "note.txt") == b"first"
     attach(run, "second", tmp_path)
     assert not (tmp_path / "mlruns").exists()
     go(original, monkeypatch)
-    assert tracking.read_artifact(run, "note.txt") == b"second"
+    assert reading.read_artifact(run, "note.txt") == b"second"
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,9 @@ import pytest
 from mlflow import MlflowClient
 from safetensors.numpy import load_file
 
-from bikefit import send, tracking
-from bikefit.tracking import connection, outbox
+from bikefit import send
+from bikefit.tracking import connection, outbox, reading, writing
+from bikefit.tracking.connection import AwayError, TrackingError
 from bikefit.training.members import Failure, MemberResult
 from conftest import make_settings
 
@@ -35,11 +36,11 @@ def result(scale: float = 1.0, failure: str | None = None) -> MemberResult:
 
 
 def test_a_sweep_with_its_jobs(workplace: Path) -> None:
-    sweep = tracking.start_sweep("full", "sweep · seed=0,1", ["seed=0,1"])
+    sweep = writing.start_sweep("full", "sweep · seed=0,1", ["seed=0,1"])
     settings = make_settings("regularization.dropout=0.3", "seed=1")
-    run = tracking.start_job(settings, sweep, "abc123")
-    tracking.finish_member(run, result(), settings)
-    tracking.finish_sweep(sweep, "**dropout** won", {"runs": 1.0}, "FINISHED")
+    run = writing.start_job(settings, sweep, "abc123")
+    writing.finish_member(run, result(), settings)
+    writing.finish_sweep(sweep, "**dropout** won", {"runs": 1.0}, "FINISHED")
 
     client = MlflowClient()
     kept = client.get_run(run)
@@ -53,7 +54,7 @@ def test_a_sweep_with_its_jobs(workplace: Path) -> None:
     assert kept.data.metrics["best/train/loss"] == 2.0
     assert kept.data.metrics["gap"] == 1.0
     assert kept.data.metrics["best/epoch"] == 2.0
-    assert tracking.read_history(run, "train/loss") == [4.0, 2.0, 1.0]
+    assert reading.read_history(run, "train/loss") == [4.0, 2.0, 1.0]
     (dataset,) = kept.inputs.dataset_inputs
     assert (dataset.dataset.name, dataset.dataset.digest) == ("full", "abc123")
     artifacts = workplace / "mlruns" / kept.info.experiment_id / run / "artifacts"
@@ -66,9 +67,9 @@ def test_a_sweep_with_its_jobs(workplace: Path) -> None:
     parent = client.get_run(sweep)
     assert parent.data.tags["mlflow.note.content"] == "**dropout** won"
     assert parent.info.status == "FINISHED"
-    assert tracking.latest_sweep() == sweep
-    assert tracking.sweep_name(sweep) == "sweep · seed=0,1"
-    (row,) = tracking.read_runs(sweep).to_dict("records")
+    assert reading.latest_sweep() == sweep
+    assert reading.sweep_name(sweep) == "sweep · seed=0,1"
+    (row,) = reading.read_runs(sweep).to_dict("records")
     assert row["run_id"] == run
     assert row["status"] == "FINISHED"
     assert (row["seed"], row["regularization.dropout"], row["best/val/loss"]) == (1, 0.3, 3.0)
@@ -77,25 +78,25 @@ def test_a_sweep_with_its_jobs(workplace: Path) -> None:
 
 def test_folds_carry_mean_and_standard_error(workplace: Path) -> None:
     settings = make_settings("validation=kfold", "validation.folds=2")
-    job = tracking.start_job(settings, None, "abc123")
+    job = writing.start_job(settings, None, "abc123")
     results = [result(1.0), result(3.0)]
     for fold, one in enumerate(results):
-        run = tracking.start_fold(settings, job, "abc123", fold)
-        tracking.finish_member(run, one, settings)
-    tracking.finish_folds(job, [tracking.best(one) for one in results])
+        run = writing.start_fold(settings, job, "abc123", fold)
+        writing.finish_member(run, one, settings)
+    writing.finish_folds(job, [writing.best(one) for one in results])
     metrics = MlflowClient().get_run(job).data.metrics
     assert metrics["best/val/loss"] == pytest.approx((3 + 9) / 2)
     # deviations ±3, variance 18 (n - 1), over √2 folds
     assert metrics["best/val/loss/standard_error"] == pytest.approx(18**0.5 / 2**0.5)
     history = MlflowClient().get_metric_history(job, "folds/best/val/loss")
     assert [(m.step, m.value) for m in history] == [(0, 3.0), (1, 9.0)]
-    assert tracking.read_runs(job)["fold"].tolist() == [0, 1]
+    assert reading.read_runs(job)["fold"].tolist() == [0, 1]
 
 
 def test_a_failed_member_keeps_its_metrics_and_says_why(workplace: Path) -> None:
     settings = make_settings()
-    run = tracking.start_job(settings, None, "abc123")
-    tracking.finish_member(run, result(failure="validation loss became nan in epoch 4"), settings)
+    run = writing.start_job(settings, None, "abc123")
+    writing.finish_member(run, result(failure="validation loss became nan in epoch 4"), settings)
     kept = MlflowClient().get_run(run)
     assert kept.info.status == "FAILED"
     assert kept.data.tags["failure"] == "validation loss became nan in epoch 4"
@@ -104,58 +105,58 @@ def test_a_failed_member_keeps_its_metrics_and_says_why(workplace: Path) -> None
 
 
 def test_what_is_not_there_is_said(workplace: Path) -> None:
-    with pytest.raises(tracking.TrackingError, match="no sweep in sqlite"):
-        tracking.latest_sweep()
-    with pytest.raises(tracking.TrackingError, match="no run abc"):
-        tracking.sweep_name("abc")
-    run = tracking.start_job(make_settings(), None, "v")
-    with pytest.raises(tracking.TrackingError, match="is not a sweep but job"):
-        tracking.sweep_name(run)
+    with pytest.raises(TrackingError, match="no sweep in sqlite"):
+        reading.latest_sweep()
+    with pytest.raises(TrackingError, match="no run abc"):
+        reading.sweep_name("abc")
+    run = writing.start_job(make_settings(), None, "v")
+    with pytest.raises(TrackingError, match="is not a sweep but job"):
+        reading.sweep_name(run)
 
 
 def test_another_address_is_another_store(
     workplace: Path, empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sweep = tracking.start_sweep("full", "here", [])
+    sweep = writing.start_sweep("full", "here", [])
     shutil.copy(empty_store, tmp_path / "other.db")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/other.db")
-    with pytest.raises(tracking.TrackingError, match=f"no run {sweep} in .*other.db"):
-        tracking.sweep_name(sweep)
-    there = tracking.start_sweep("full", "there", [])
+    with pytest.raises(TrackingError, match=f"no run {sweep} in .*other.db"):
+        reading.sweep_name(sweep)
+    there = writing.start_sweep("full", "there", [])
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
-    assert tracking.sweep_name(sweep) == "here"
-    with pytest.raises(tracking.TrackingError, match=f"no run {there}"):
-        tracking.sweep_name(there)
+    assert reading.sweep_name(sweep) == "here"
+    with pytest.raises(TrackingError, match=f"no run {there}"):
+        reading.sweep_name(there)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")  # of whichever folder
-    assert tracking.sweep_name(sweep) == "here"
+    assert reading.sweep_name(sweep) == "here"
     (tmp_path / "elsewhere").mkdir()
     shutil.copy(empty_store, tmp_path / "elsewhere/mlflow.db")
     monkeypatch.chdir(tmp_path / "elsewhere")
-    with pytest.raises(tracking.TrackingError, match=f"no run {sweep}"):
-        tracking.sweep_name(sweep)
+    with pytest.raises(TrackingError, match=f"no run {sweep}"):
+        reading.sweep_name(sweep)
 
 
 def test_a_deleted_experiment_is_named(workplace: Path) -> None:
-    found = tracking.experiment_id("full")
-    assert tracking.experiment_id("full") == found
+    found = connection.experiment_id("full")
+    assert connection.experiment_id("full") == found
     MlflowClient().delete_experiment(found)
     connection._experiment_id.cache_clear()  # another command
-    with pytest.raises(tracking.TrackingError, match=f"restore -x {found}"):
-        tracking.experiment_id("full")
+    with pytest.raises(TrackingError, match=f"restore -x {found}"):
+        connection.experiment_id("full")
 
 
 def test_runs_that_the_store_does_not_know_are_set_aside(
     workplace: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings = make_settings()
-    run = tracking.start_job(settings, None, "v")
-    tracking.keep("0" * 32, {"runs": 1.0}, "FINISHED")
-    tracking.keep(run, {"runs": 1.0}, "FINISHED")
+    run = writing.start_job(settings, None, "v")
+    outbox.keep("0" * 32, {"runs": 1.0}, "FINISHED")
+    outbox.keep(run, {"runs": 1.0}, "FINISHED")
     assert send.main() == 1
     said = capsys.readouterr()
     assert said.out.startswith("1 runs sent to sqlite:///") and said.out.endswith(", 0 left\n")
     assert "1 runs are not known there: see unsent/\n" in said.err
-    assert tracking.unsent() == []
+    assert outbox.unsent() == []
     assert MlflowClient().get_run(run).info.status == "FINISHED"
     assert MlflowClient().get_run(run).data.metrics == {"runs": 1.0}
     assert (workplace / "unsent/refused" / ("0" * 32) / "record.json").exists()
@@ -167,12 +168,12 @@ def test_a_server_that_is_away_is_waited_for_then_named(
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:hush@127.0.0.1:9")
     monkeypatch.setenv("BIKEFIT_PATIENCE", "0.2")
-    with pytest.raises(tracking.AwayError, match=r"^http://…@127\.0\.0\.1:9 does not answer$"):
-        tracking.latest_sweep()
+    with pytest.raises(AwayError, match=r"^http://…@127\.0\.0\.1:9 does not answer$"):
+        reading.latest_sweep()
     assert "waiting up to 0 s" in caplog.text
-    tracking.keep("1" * 32, {}, "FINISHED")
-    assert tracking.send_unsent() == 1
-    assert tracking.unsent() == ["1" * 32]
+    outbox.keep("1" * 32, {}, "FINISHED")
+    assert outbox.send_unsent() == 1
+    assert outbox.unsent() == ["1" * 32]
 
 
 @pytest.mark.slow
@@ -205,14 +206,12 @@ def test_an_answer_that_is_not_mlflows_is_named_and_loses_nothing(
         )
         monkeypatch.setenv("BIKEFIT_PATIENCE", "0")
         monkeypatch.setattr(outbox, "_pause_until", 0.0)
-        with pytest.raises(
-            tracking.TrackingError, match=re.escape(f"{address} answers {said}")
-        ) as e:
-            tracking.sweep_name("1" * 32)
-        assert isinstance(e.value, tracking.AwayError) == later
-        tracking.keep("1" * 32, {"runs": 1.0}, "FINISHED")
+        with pytest.raises(TrackingError, match=re.escape(f"{address} answers {said}")) as e:
+            reading.sweep_name("1" * 32)
+        assert isinstance(e.value, AwayError) == later
+        outbox.keep("1" * 32, {"runs": 1.0}, "FINISHED")
         assert not outbox.send("1" * 32)
-        assert tracking.unsent() == ["1" * 32]
+        assert outbox.unsent() == ["1" * 32]
         server.shutdown()
 
 
@@ -226,7 +225,7 @@ def test_a_database_is_made_whole_or_not_at_all(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(connection, "_initialize_tables", die)
-        tracking.client()
+        connection.client()
     assert {path.name for path in tmp_path.iterdir()} <= {"mlflow.db.lock"}
     (tmp_path / "mlflow.db").touch()  # as others leave it that were killed
-    assert len(tracking.client().search_experiments()) == 1
+    assert len(connection.client().search_experiments()) == 1

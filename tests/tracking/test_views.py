@@ -10,15 +10,15 @@ from urllib.parse import parse_qs, urlsplit
 import pandas as pd
 import pytest
 
-from bikefit import tracking
-from bikefit.tracking import views
+from bikefit.tracking import connection, views, writing
+from bikefit.tracking.connection import TrackingError
 from stores import add, result, settings
 
 NAMES = ["comparison", "curves", "plane"]
 
 
 def tags(experiment: str) -> dict[str, str]:
-    return dict(tracking.client().get_experiment(experiment).tags)
+    return dict(connection.client().get_experiment(experiment).tags)
 
 
 def state(experiment: str, key: str) -> dict[str, Any]:
@@ -29,14 +29,14 @@ def state(experiment: str, key: str) -> dict[str, Any]:
 
 
 def sweep_of(*seeds: int) -> tuple[str, str, list[str]]:
-    sweep = tracking.start_sweep("full", "a sweep", [])
+    sweep = writing.start_sweep("full", "a sweep", [])
     runs = [add(sweep, settings(seed=seed), result(2.0, 6.0)) for seed in seeds]
-    return sweep, tracking.experiment_id("full"), runs
+    return sweep, connection.experiment_id("full"), runs
 
 
 def test_an_experiment_has_its_views_from_its_first_run(workplace: Path) -> None:
-    tracking.start_job(settings(), None, "v1")
-    experiment = tracking.experiment_id("full")
+    writing.start_job(settings(), None, "v1")
+    experiment = connection.experiment_id("full")
     assert [state(experiment, name)["name"] for name in NAMES] == NAMES
     assert state(experiment, "curves")["searchFilter"] == "tags.`bikefit.kind` = 'job'"
     assert not [key for key in tags(experiment) if key.endswith("-latest")]
@@ -57,30 +57,30 @@ def test_those_of_the_latest_sweep_follow_it_while_it_still_runs(workplace: Path
 def test_runs_of_earlier_sweeps_that_a_sweep_counts_are_in_its_views(workplace: Path) -> None:
     _, _, (earlier,) = sweep_of(0)
     sweep, experiment, (own,) = sweep_of(1)
-    tracking.refer(sweep, [earlier])
-    tracking.finish_sweep(sweep, "note", {}, "FINISHED")
+    writing.refer(sweep, [earlier])
+    writing.finish_sweep(sweep, "note", {}, "FINISHED")
     condition = state(experiment, "plane-latest")["searchFilter"]
-    found = tracking.client().search_runs([experiment], condition)
+    found = connection.client().search_runs([experiment], condition)
     assert {run.info.run_id for run in found} == {earlier, own}
 
 
 def test_the_views_of_a_sweep_that_trained_nothing_itself_show_all_of_it(workplace: Path) -> None:
     _, _, earlier = sweep_of(*range(3))
     sweep, experiment, _ = sweep_of()
-    tracking.refer(sweep, earlier[:2])
-    tracking.refer(sweep, earlier[2:])  # of a later batch
-    tracking.finish_sweep(sweep, "note", {}, "FINISHED")
+    writing.refer(sweep, earlier[:2])
+    writing.refer(sweep, earlier[2:])  # of a later batch
+    writing.finish_sweep(sweep, "note", {}, "FINISHED")
     condition = state(experiment, "comparison-latest")["searchFilter"]
-    found = tracking.client().search_runs([experiment], condition)
+    found = connection.client().search_runs([experiment], condition)
     assert {run.info.run_id for run in found} == set(earlier)
 
 
 def test_views_of_users_are_left_alone(workplace: Path) -> None:
-    tracking.start_job(settings(), None, "v1")
-    experiment, key = tracking.experiment_id("full"), f"{views.TAG}mine"
-    tracking.client().set_experiment_tag(experiment, key, "as I left it")
+    writing.start_job(settings(), None, "v1")
+    experiment, key = connection.experiment_id("full"), f"{views.TAG}mine"
+    connection.client().set_experiment_tag(experiment, key, "as I left it")
     sweep, _, _ = sweep_of(0)
-    tracking.finish_sweep(sweep, "note", {}, "FINISHED")
+    writing.finish_sweep(sweep, "note", {}, "FINISHED")
     assert tags(experiment)[key] == "as I left it"
 
 
@@ -92,10 +92,10 @@ def test_a_store_that_takes_no_views_is_worth_a_warning(
     workplace: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def refuse(*_: object) -> None:
-        raise tracking.TrackingError("no tags today")
+        raise TrackingError("no tags today")
 
-    monkeypatch.setattr(tracking.client().of, "set_experiment_tag", refuse)
-    tracking.start_job(settings(), None, "v1")
+    monkeypatch.setattr(connection.client().of, "set_experiment_tag", refuse)
+    writing.start_job(settings(), None, "v1")
     assert "no tags today" in caplog.text
 
 
@@ -103,8 +103,8 @@ def given(*runs: str, verdict: str | None) -> list[str | None]:
     """Give runs a verdict and return their colours."""
     rows = {"run_id": list(runs), "configuration": "none · mlp 8", "verdict": verdict,
             "reason": "so it is", "next": None}  # fmt: skip
-    tracking.tag_verdicts(pd.DataFrame(rows))
-    found = [tracking.client().get_run(run).data.tags for run in runs]
+    writing.tag_verdicts(pd.DataFrame(rows))
+    found = [connection.client().get_run(run).data.tags for run in runs]
     assert {tags["configuration"] for tags in found} == {"none · mlp 8"}
     assert {tags["verdict.reason"] for tags in found} == {"so it is"}
     return [tags.get("mlflow.runColor") for tags in found]
@@ -115,7 +115,7 @@ def test_runs_show_their_verdict_as_a_colour_unless_a_user_chose_another(workpla
     _, _, (one, other) = sweep_of(3, 4)
     assert given(one, other, verdict=None) == [None, None]
     assert given(one, other, verdict="overfitting") == [views.COLOURS["overfitting"]] * 2
-    tracking.client().set_tag(other, "mlflow.runColor", "#123456")
+    connection.client().set_tag(other, "mlflow.runColor", "#123456")
     assert given(one, other, verdict="good fit") == [views.COLOURS["good fit"], "#123456"]
 
 

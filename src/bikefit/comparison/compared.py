@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from bikefit import tracking
 from bikefit.comparison.conclude import conclude
 from bikefit.comparison.histories import learning_curves
 from bikefit.comparison.parts import with_parts
 from bikefit.comparison.ranking import FRACTION, comparison, story, winner_note
 from bikefit.comparison.verdicts import read_thresholds
+from bikefit.tracking import reading
 
 if TYPE_CHECKING:  # pictures take a second to load, which a ranking need not wait for
     from matplotlib.figure import Figure
@@ -90,7 +90,7 @@ class Comparison:
 
 def compare(sweep: str | None = None) -> Comparison:
     """Read a sweep, None for the latest, and conclude it."""
-    sweep = sweep or tracking.latest_sweep()
-    name = tracking.sweep_name(sweep)
-    runs = with_parts(tracking.read_runs(sweep))
+    sweep = sweep or reading.latest_sweep()
+    name = reading.sweep_name(sweep)
+    runs = with_parts(reading.read_runs(sweep))
     return Comparison(sweep, name, runs, *conclude(sweep, runs))

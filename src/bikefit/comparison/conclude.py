@@ -6,10 +6,11 @@ from typing import Any
 
 import pandas as pd
 
-from bikefit import tracking
 from bikefit.comparison.parts import with_parts
 from bikefit.comparison.ranking import rank, whole
 from bikefit.comparison.verdicts import counts, read_thresholds, verdicts, with_verdicts
+from bikefit.tracking import connection, reading, writing
+from bikefit.tracking.names import PARENT, VERDICT
 
 
 def conclude(sweep: str, runs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -17,7 +18,7 @@ def conclude(sweep: str, runs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame
 
     Args:
         sweep: id of the sweep's run.
-        runs: as :func:`bikefit.tracking.read_runs` gives them.
+        runs: as :func:`bikefit.tracking.reading.read_runs` gives them.
 
     Returns:
         The ranking with the columns ``verdict``, ``reason`` and ``next``, and the verdicts on
@@ -31,16 +32,16 @@ def conclude(sweep: str, runs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame
     ranking = with_verdicts(rank(whole(runs), thresholds.confidence), runs, thresholds)
     table = verdicts(runs, thresholds)
     if len(runs):
-        tracking.tag_verdicts(table[_is_news(table, runs)])
-        tracking.log_counts(sweep, counts(table))
+        writing.tag_verdicts(table[_is_news(table, runs)])
+        writing.log_counts(sweep, counts(table))
     return ranking, table
 
 
 def _is_news(table: pd.DataFrame, runs: pd.DataFrame) -> pd.Series:
     """Say which runs lack what comes with a verdict as tags: writing takes 5 ms a run."""
-    tags = [f"tags.{tag}" for tag in tracking.VERDICT.values()]
+    tags = [f"tags.{tag}" for tag in VERDICT.values()]
     old = runs.reindex(columns=tags).reset_index(drop=True).astype(object)
-    new = table[list(tracking.VERDICT)].set_axis(tags, axis=1)
+    new = table[list(VERDICT)].set_axis(tags, axis=1)
     return (old.where(old.notna(), "") != new.where(new.notna(), "")).any(axis=1)
 
 
@@ -49,11 +50,11 @@ def conclude_run(run: str) -> str:
 
     One that a sweep has trained keeps the verdict that it has there.
     """
-    tags = tracking.client().get_run(run).data.tags
-    if tracking.PARENT in tags and tracking.VERDICT["verdict"] in tags:
-        said: dict[Any, Any] = {name: tags.get(tag) for name, tag in tracking.VERDICT.items()}
+    tags = connection.client().get_run(run).data.tags
+    if PARENT in tags and VERDICT["verdict"] in tags:
+        said: dict[Any, Any] = {name: tags.get(tag) for name, tag in VERDICT.items()}
     else:
-        table = verdicts(tracking.read_run(run), read_thresholds())
-        tracking.tag_verdicts(table)
+        table = verdicts(reading.read_run(run), read_thresholds())
+        writing.tag_verdicts(table)
         said = table.iloc[0].to_dict()
     return f"{said['verdict']}: {said['reason']}. Next: {said['next']}"

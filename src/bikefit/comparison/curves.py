@@ -158,7 +158,7 @@ def find_series(runs: pd.DataFrame, thresholds: Thresholds | None = None) -> lis
     """Find the curves of every setting: all other settings equal, at most two of a setting.
 
     Args:
-        runs: as :func:`bikefit.tracking.read_runs` gives them.
+        runs: as :func:`bikefit.tracking.reading.read_runs` gives them.
         thresholds: of the verdicts, whose evidence the curves show; the defaults if None.
     """
     kept: list[Path] = []

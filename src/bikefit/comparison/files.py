@@ -9,11 +9,12 @@ from typing import Any
 
 import pandas as pd
 
-from bikefit import tracking
 from bikefit.comparison.compared import Comparison
 from bikefit.comparison.ranking import measure, winner
 from bikefit.comparison.verdicts import counts
 from bikefit.data.files import atomic_write, write_json
+from bikefit.tracking import writing
+from bikefit.tracking.connection import TrackingError
 
 WINNER = (
     "train_loss", "val_loss", "val_loss_std", "val_loss_se", "gap", "val_rmse", "val_deviance",
@@ -35,7 +36,7 @@ def write_reports(found: Comparison, folder: Path) -> None:
     table, ranking = found.runs, found.ranking
     if winner(ranking) is None:
         reasons = "; ".join(table["failure"].dropna().astype(str).head(3)) or "none is recorded"
-        raise tracking.TrackingError(
+        raise TrackingError(
             f"sweep {found.sweep}: no run has a result; reasons: {reasons}"
         )  # fmt: skip
     write_csv(folder / "comparison.csv", table)
@@ -47,7 +48,7 @@ def write_reports(found: Comparison, folder: Path) -> None:
         with atomic_write(folder / name) as temporary:
             save(figure, temporary)
     written = ("comparison.csv", *pictures)
-    tracking.log_files(found.sweep, [folder / name for name in written])
+    writing.log_files(found.sweep, [folder / name for name in written])
 
 
 def write_csv(path: Path, table: pd.DataFrame) -> None:

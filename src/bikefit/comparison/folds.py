@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import pandas as pd
 
-from bikefit import tracking
 from bikefit.comparison.parts import FOLDS
 from bikefit.comparison.ranking import comparison
+from bikefit.tracking import reading
+from bikefit.tracking.connection import TrackingError
 
 
 def fold_deviances(runs: pd.DataFrame) -> pd.DataFrame:
     """Read the held-out deviance of every fold of every job of a cross-validated sweep.
 
     Args:
-        runs: as :func:`bikefit.tracking.read_runs` gives them.
+        runs: as :func:`bikefit.tracking.reading.read_runs` gives them.
 
     Returns:
         A row a job with ``configuration``, ``table``, ``seed``, ``train`` (mean deviance on the
@@ -25,9 +26,9 @@ def fold_deviances(runs: pd.DataFrame) -> pd.DataFrame:
     table = comparison(runs)
     table = table[(table["status"] == "FINISHED") & (table["folds"] > 1)]
     if table.empty:
-        raise tracking.TrackingError("no finished run with validation=kfold in this sweep")
+        raise TrackingError("no finished run with validation=kfold in this sweep")
     folds = pd.DataFrame(
-        [tracking.read_steps(run, FOLDS.format("deviance")) for run in table["run_id"]],
+        [reading.read_steps(run, FOLDS.format("deviance")) for run in table["run_id"]],
         index=table.index,
     )
     kept = table[["configuration", "table", "seed"]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from bikefit import tracking
+from bikefit.tracking import reading
 
 PARTS = {"train": "train", "val": "validation"}
 
@@ -37,10 +37,10 @@ def learning_curves(table: pd.DataFrame, ranking: pd.DataFrame) -> pd.DataFrame:
 
 def history(run: str, metric: str) -> list[float]:
     """A run's loss by epoch; of a run that only holds folds, the mean of what they all reached."""
-    own = tracking.read_history(run, metric)
+    own = reading.read_history(run, metric)
     if own:
         return own
     folds = [
-        tracking.read_history(fold, metric) for fold in tracking.read_runs(run).get("run_id", [])
+        reading.read_history(fold, metric) for fold in reading.read_runs(run).get("run_id", [])
     ]
     return [sum(values) / len(values) for values in zip(*folds, strict=False)]

@@ -7,7 +7,7 @@ import pandas as pd
 
 from bikefit.config import PLAIN
 
-# What settings are called in MLflow; all other columns of `tracking.read_runs` were measured.
+# What settings are called in MLflow; all other columns of `read_runs` were measured.
 GROUPS = ("data.", "network.", "regularization.", "optimizer.", "training.", "validation.")
 FRACTION = "data.fraction"
 
@@ -16,7 +16,7 @@ def configurations(runs: pd.DataFrame) -> pd.Series:
     """Name what each run shares with those of other seeds: "l2 λ=0.1 · mlp 8 · optimizer.lr=0.01".
 
     Args:
-        runs: with their settings, under the names that :func:`bikefit.tracking.read_runs` gives.
+        runs: with their settings, under the names that `read_runs` gives.
     """
     label = methods(runs) + " · " + networks(runs)
     return label + _apart(runs, label)

@@ -24,7 +24,7 @@ def with_conditions(predictions: pd.DataFrame, hours: Path = HOURS) -> pd.DataFr
     """Add hour and weekday from the timestamp, and weather and working day where they are known.
 
     Args:
-        predictions: of :func:`bikefit.tracking.read_predictions`.
+        predictions: of :func:`bikefit.tracking.reading.read_predictions`.
         hours: the clean table; without the file its columns are absent.
     """
     time = predictions["timestamp"]

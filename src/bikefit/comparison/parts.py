@@ -8,8 +8,8 @@ from multiprocessing.pool import ThreadPool
 import numpy as np
 import pandas as pd
 
-from bikefit import tracking
 from bikefit.comparison.ranking import comparison, measure
+from bikefit.tracking import connection, reading
 
 FOLDS, DAYS = "folds/best/val/{}", "days/best/val/{}"
 READERS = 8  # files that are read at once: a server answers each after a while
@@ -25,7 +25,7 @@ def with_folds(runs: pd.DataFrame) -> pd.DataFrame:
     """Give runs the losses of all their folds as tuples, so that folds can be paired.
 
     Args:
-        runs: as :func:`bikefit.tracking.read_runs` gives them, with the last fold alone.
+        runs: as :func:`bikefit.tracking.reading.read_runs` gives them, with the last fold alone.
 
     Returns:
         The same with ``folds/best/val/loss`` or, where kinds of loss are mixed,
@@ -36,7 +36,7 @@ def with_folds(runs: pd.DataFrame) -> pd.DataFrame:
     name = FOLDS.format(measure(comparison(runs)))
     if name in runs and any(isinstance(value, tuple) for value in runs[name]):
         return runs  # they have them
-    values = [tuple(tracking.read_steps(run, name).values()) for run in runs["run_id"]]
+    values = [tuple(reading.read_steps(run, name).values()) for run in runs["run_id"]]
     return runs.assign(**{name: pd.Series(values, index=runs.index, dtype=object)})
 
 
@@ -44,7 +44,7 @@ def with_days(runs: pd.DataFrame) -> pd.DataFrame:
     """Give runs what each validation day adds to their loss, so that days can be paired.
 
     Args:
-        runs: as :func:`bikefit.tracking.read_runs` gives them.
+        runs: as :func:`bikefit.tracking.reading.read_runs` gives them.
 
     Returns:
         The same with ``days/best/val/loss`` or, where kinds of loss are mixed,
@@ -62,7 +62,7 @@ def with_days(runs: pd.DataFrame) -> pd.DataFrame:
          float(row[f"val_{name}"])) if row["folds"] == 1 and row[f"val_{name}"] > 0 else None
         for row in table.to_dict("records")
     ]  # fmt: skip
-    tracking.client()  # opened once, before several threads ask for it
+    connection.client()  # opened once, before several threads ask for it
     with ThreadPool(READERS) as pool:
         found = pool.map(lambda one: _by_day(*one) if one else (), asked)
     return runs.assign(**{DAYS.format(name): pd.Series(found, index=runs.index, dtype=object)})
@@ -71,7 +71,7 @@ def with_days(runs: pd.DataFrame) -> pd.DataFrame:
 @lru_cache(maxsize=10_000)
 def _by_day(run: str, loss: str, mean: float) -> tuple[float, ...]:
     """What each day adds to the loss of a run; `loss` is mse, poisson or deviance."""
-    predictions = tracking.read_predictions(run)
+    predictions = reading.read_predictions(run)
     if predictions is None:
         return ()
     true, predicted = predictions["rentals"].to_numpy(), predictions["predicted"].to_numpy()

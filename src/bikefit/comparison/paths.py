@@ -142,7 +142,7 @@ def find_paths(runs: pd.DataFrame) -> list[Path]:
     Widths and depths are read from networks whose layers are equally wide.
 
     Args:
-        runs: as :func:`bikefit.tracking.read_runs` gives them.
+        runs: as :func:`bikefit.tracking.reading.read_runs` gives them.
 
     Returns:
         Those that reach the lowest validation loss first, key by key.

@@ -46,7 +46,7 @@ def comparison(runs: pd.DataFrame) -> pd.DataFrame:
     """List the runs of a sweep, one row a run, with what was set and what came out.
 
     Args:
-        runs: as :func:`bikefit.tracking.read_runs` gives them.
+        runs: as :func:`bikefit.tracking.reading.read_runs` gives them.
 
     Returns:
         In the order of `runs`; losses in the unit of :func:`unit`, RMSE in bikes/hour, deviances
@@ -122,7 +122,7 @@ def rank(runs: pd.DataFrame, confidence: float = CONFIDENCE) -> pd.DataFrame:
     """Rank the configurations of a sweep by their mean validation loss.
 
     Args:
-        runs: as :func:`bikefit.tracking.read_runs` gives them, better still with what
+        runs: as :func:`bikefit.tracking.reading.read_runs` gives them, better still with what
             :func:`bikefit.comparison.parts.with_parts` adds.
         confidence: with which a lead must be told from noise.
 

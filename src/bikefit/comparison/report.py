@@ -17,7 +17,6 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
-from bikefit import tracking
 from bikefit.comparison import curves, mistakes, weights
 from bikefit.comparison.compared import Comparison
 from bikefit.comparison.figures import plane, svg
@@ -33,6 +32,8 @@ from bikefit.comparison.ranking import (
     with_spread,
 )
 from bikefit.data.files import atomic_write
+from bikefit.tracking import reading, views, writing
+from bikefit.tracking.views import COLOURS
 
 TOP = 12  # configurations in the table before it is folded up
 LAYERS = 6
@@ -111,12 +112,12 @@ def write_report(found: Comparison, file: Path, address: str | None = None) -> N
     """
     with atomic_write(file) as temporary:
         temporary.write_text(render(found, address), encoding="utf-8")
-    tracking.log_files(found.sweep, [file])
+    writing.log_files(found.sweep, [file])
 
 
 def render(found: Comparison, address: str | None = None) -> str:
     """Return the HTML of :func:`write_report`, the same for the same runs."""
-    address = address or tracking.pages()
+    address = address or views.pages()
     ranking, experiments = found.ranking, found.tracked.set_index("run_id")["experiment_id"]
     table = found.whole.assign(experiment_id=found.whole["run_id"].map(experiments))
     known = Sweep(table, ranking, found.series, curves.cast(table, ranking), address)
@@ -127,7 +128,7 @@ def render(found: Comparison, address: str | None = None) -> str:
     return environment.get_template("report.html.j2").render(
         name=found.name, sweep=found.sweep, address=address, top=TOP,
         link=address_of(address, experiments.iloc[0], found.sweep),
-        views=tracking.view_links(found.sweep, address), colours=tracking.COLOURS,
+        views=views.view_links(found.sweep, address), colours=COLOURS,
         sections=[section for section in _sections(known) if section.pictures or section.lead],
         runs=_runs(known), ranking=_ranking(known), unit=unit(ranking), **_first_screen(known),
     )  # fmt: skip
@@ -271,7 +272,7 @@ def _curve(run: pd.Series, role: str | None) -> curves.Learning:
 
 
 def _mistakes(sweep: Sweep) -> Section:
-    found = {role: tracking.read_predictions(run["run_id"]) for role, run in sweep.cast.items()}
+    found = {role: reading.read_predictions(run["run_id"]) for role, run in sweep.cast.items()}
     known = {r: mistakes.with_conditions(p) for r, p in found.items() if p is not None}
     if not known:
         return Section(
@@ -304,7 +305,7 @@ def _left_out(known: Mapping[str, pd.DataFrame], shown: Sequence[str]) -> list[s
 
 
 def _weights(sweep: Sweep) -> Section:
-    found = {role: tracking.read_weights(run["run_id"]) for role, run in sweep.cast.items()}
+    found = {role: reading.read_weights(run["run_id"]) for role, run in sweep.cast.items()}
     known = {role: weights.matrices(w) for role, w in found.items() if w is not None}
     if not known:
         return Section(
@@ -326,7 +327,7 @@ def _path(series: curves.Series) -> Picture | None:
     """The path of the weights along a strength; None where a network of it is not kept."""
     places, logarithmic = curves.positions(series)
     chosen = np.unique(np.linspace(0, len(places) - 1, min(len(places), STEPS)).astype(int))
-    found = [tracking.read_weights(run) for run in series.table["run_id"].iloc[chosen]]
+    found = [reading.read_weights(run) for run in series.table["run_id"].iloc[chosen]]
     networks = [network for network in found if network is not None]
     if len(networks) < len(chosen):
         return None

@@ -175,7 +175,7 @@ def verdicts(runs: pd.DataFrame, thresholds: Thresholds | None = None) -> pd.Dat
     """Give every run of a sweep its verdict.
 
     Args:
-        runs: as :func:`bikefit.tracking.read_runs` gives them.
+        runs: as :func:`bikefit.tracking.reading.read_runs` gives them.
         thresholds: the defaults if None.
 
     Returns:

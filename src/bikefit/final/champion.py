@@ -7,9 +7,8 @@ import io
 import numpy as np
 import pandas as pd
 
-from bikefit import tracking
 from bikefit.final.scores import day_sums, lead
-from bikefit.tracking import registry
+from bikefit.tracking import reading, registry
 
 PREDICTIONS = "test_predictions.parquet"
 """Artifact of a refit: timestamp, rentals and predicted (bikes/hour) of the test rows."""
@@ -42,7 +41,7 @@ def decide(
             f"{stays}: {who}, was tested on other data ({present.get('data.version')}, now "
             f"{data_version}), so nothing can be said; --promote moves the alias all the same."
         )
-    content = tracking.read_artifact(present["run_id"], PREDICTIONS)
+    content = reading.read_artifact(present["run_id"], PREDICTIONS)
     if content is None:
         return False, f"{stays}: {who}, has no {PREDICTIONS}; --promote moves the alias."
     old = pd.read_parquet(io.BytesIO(content))

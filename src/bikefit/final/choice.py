@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from bikefit import tracking
 from bikefit.comparison.labels import settings as set_in
 from bikefit.comparison.ranking import (
     choice_sentence,
@@ -25,6 +24,8 @@ from bikefit.final import selection
 from bikefit.final.model import average
 from bikefit.final.trees import Tuned
 from bikefit.nn.losses import SMALLEST_RATE
+from bikefit.tracking import reading
+from bikefit.tracking.connection import TrackingError
 
 SHARES = 20  # steps in which the share of trees is found
 
@@ -101,11 +102,11 @@ def choose(
     Raises:
         TrackingError: nothing finished, or a run does not hold what is needed.
     """
-    runs = tracking.read_runs(sweep)
+    runs = reading.read_runs(sweep)
     ranking = rank(whole(runs)) if len(runs) else pd.DataFrame()
     best = winner(ranking)
     if best is None:
-        raise tracking.TrackingError(f"sweep {sweep}: no run finished, so there is no winner")
+        raise TrackingError(f"sweep {sweep}: no run finished, so there is no winner")
     why = winner_sentence(ranking)
     if one_standard_error:
         found = least_flexible(ranking)
@@ -150,7 +151,7 @@ def _finished(runs: pd.DataFrame) -> pd.DataFrame:
 def _again(runs: pd.DataFrame) -> Settings:
     """Settings of a configuration for a fit on all rows, from its runs."""
     epochs = max(1, round(runs["best_epoch"].mean()))
-    old = parse(yaml.safe_load(tracking.read_config(runs["run_id"].iloc[0])))
+    old = parse(yaml.safe_load(reading.read_config(runs["run_id"].iloc[0])))
     return old.model_copy(
         update={
             "data": old.data.model_copy(update={"fraction": 1.0}),
@@ -261,11 +262,11 @@ def _average(best: Choice, runs: pd.DataFrame, told: str) -> Choice:
 
 
 def _candidates(sweep: str) -> pd.DataFrame:
-    runs = _finished(whole(tracking.read_runs(sweep)))
+    runs = _finished(whole(reading.read_runs(sweep)))
     if len(runs) < 2:
-        raise tracking.TrackingError(f"sweep {sweep} has a single run: there is nothing to select")
+        raise TrackingError(f"sweep {sweep} has a single run: there is nothing to select")
     if runs["table"].nunique() > 1:
-        raise tracking.TrackingError(
+        raise TrackingError(
             f"sweep {sweep} has runs of several tables ({', '.join(runs['table'].unique())}): "
             "networks are averaged that see the same columns; sweep over one table"
         )
@@ -280,7 +281,7 @@ def _days(rows: pd.DataFrame) -> np.ndarray:
     """
     days = rows["timestamp"].dt.normalize()
     if days.nunique() < 2:
-        raise tracking.TrackingError(
+        raise TrackingError(
             f"all runs were validated on {days.iloc[0]:%Y-%m-%d} alone: a selection has to be "
             "judged on days that it has not seen"
         )
@@ -294,15 +295,15 @@ def _predictions(runs: Sequence[str] | pd.Series) -> tuple[np.ndarray, pd.DataFr
     """
     tables = []
     for run in runs:
-        one = tracking.read_predictions(run)
+        one = reading.read_predictions(run)
         if one is None:
-            raise tracking.TrackingError(
+            raise TrackingError(
                 f"run {run} kept no predictions, by which its average is judged and its interval "
                 "calibrated: train with tracking.predictions=true"
             )
         tables.append(one.sort_values("timestamp", ignore_index=True))
     for run, one in zip(runs, tables, strict=True):
         if not one["timestamp"].equals(tables[0]["timestamp"]):
-            raise tracking.TrackingError(f"run {run} was validated on other rows than the first")
+            raise TrackingError(f"run {run} was validated on other rows than the first")
     predicted = np.stack([one["predicted"].to_numpy(np.float64) for one in tables])
     return np.maximum(predicted, SMALLEST_RATE), tables[0]

@@ -12,14 +12,13 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from bikefit import tracking
 from bikefit.data.files import to_json
 from bikefit.final import champion
 from bikefit.final.choice import Choice
 from bikefit.final.model import Model
 from bikefit.final.report import DELIVERED
 from bikefit.final.rows import OPTIONAL
-from bikefit.tracking import registry
+from bikefit.tracking import registry, writing
 from bikefit.training.members import Failure
 
 REPORT = "test.json"
@@ -64,14 +63,14 @@ def publish(choice: Choice, model: Model, test: Tested, name: str, promote: bool
         What was decided and why, in words.
     """
     data_version = test.report["data_version"]
-    run = tracking.start_refit(choice.members[0], choice.sweep, data_version, choice.configuration)
+    run = writing.start_refit(choice.members[0], choice.sweep, data_version, choice.configuration)
     try:
         number = _register(run, choice, model, test, name)
         better, said = champion.decide(name, number, test.predictions, data_version)
         if better or promote:
             registry.promote(name, number)
     except BaseException as error:
-        tracking.fail(run, Failure(repr(error)))
+        writing.fail(run, Failure(repr(error)))
         raise
     return f"{said} It was promoted on request." if promote and not better else said
 
@@ -99,7 +98,7 @@ def _register(run: str, choice: Choice, model: Model, test: Tested, name: str) -
             requirements(PACKAGES), tags,
         )  # fmt: skip
         files = [folder / file for file in (champion.PREDICTIONS, REPORT, "config.yaml")]
-        tracking.finish_refit(run, figures, choice.why, files)
+        writing.finish_refit(run, figures, choice.why, files)
     return number
 
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from bikefit import tracking
 from bikefit.comparison.conclude import conclude, conclude_run
 from bikefit.comparison.ranking import winner_note
 from bikefit.comparison.terminal import print_ranking
@@ -18,6 +17,8 @@ from bikefit.config import Settings, describe
 from bikefit.data.files import write_json
 from bikefit.sweeps.cluster import Engine
 from bikefit.sweeps.jobs import Job, train
+from bikefit.tracking import outbox, reading, views, writing
+from bikefit.tracking.outbox import UNSENT
 from bikefit.training.devices import gpus
 
 log = logging.getLogger(__name__)
@@ -66,7 +67,7 @@ def run_one(settings: Settings) -> float:
     if isinstance(result, Exception):
         raise result
     log.info(f"{job.label}: validation loss {result:.4g} (run {job.run})")
-    if not tracking.unsent():
+    if not outbox.unsent():
         log.info(conclude_run(job.run))
     return result
 
@@ -92,7 +93,7 @@ def run_sweep(
     if _open is None:
         read_thresholds()  # a wrong file must not be found out after the training
         name = f"sweep {time.strftime('%Y-%m-%d %H:%M')} · {' '.join(command)}"
-        run = tracking.start_sweep(settings[0].tracking.experiment, name[:250], command)
+        run = writing.start_sweep(settings[0].tracking.experiment, name[:250], command)
         record = settings[0].tracking.record
         _open = _Open(run, time.perf_counter(), Path(record) if record else None)
     jobs = [Job(s, label) for s, label in zip(settings, labels, strict=True)]
@@ -133,11 +134,11 @@ def close_sweep() -> int:
     """
     global _open
     sweep, _open = _open, None
-    if tracking.send_unsent():
+    if outbox.send_unsent():
         if sweep is not None:
-            tracking.keep(sweep.run, sweep.counts(), sweep.status())
+            outbox.keep(sweep.run, sweep.counts(), sweep.status())
         log.error(
-            f"{len(tracking.unsent())} runs are kept in {tracking.UNSENT}/: "
+            f"{len(outbox.unsent())} runs are kept in {UNSENT}/: "
             "`python -m bikefit.send` sends them once the store takes them"
         )
         return 1
@@ -148,17 +149,17 @@ def close_sweep() -> int:
     log.info(
         f"{sweep.jobs} runs in {seconds:.1f} s under sweep {sweep.run}; see them with `make ui`"
     )
-    log.info(tracking.view_lines(sweep.run))
+    log.info(views.view_lines(sweep.run))
     for failure in sweep.failures:
         log.error(f"failed: {failure}")
     return int(sweep.status() == "FAILED")
 
 
 def _conclude(sweep: _Open) -> None:
-    ranking, _ = conclude(sweep.run, tracking.read_runs(sweep.run))
+    ranking, _ = conclude(sweep.run, reading.read_runs(sweep.run))
     print_ranking(ranking)
-    views = [f"[{name}]({link})" for name, link in tracking.view_links(sweep.run).items()]
-    note = f"{winner_note(ranking)}\n\nViews: {', '.join(views)}"
-    tracking.finish_sweep(sweep.run, note, sweep.counts(), sweep.status())
+    links = [f"[{name}]({link})" for name, link in views.view_links(sweep.run).items()]
+    note = f"{winner_note(ranking)}\n\nViews: {', '.join(links)}"
+    writing.finish_sweep(sweep.run, note, sweep.counts(), sweep.status())
     if sweep.record is not None and sweep.ended == "FINISHED":
         write_json(sweep.record, {"sweep": sweep.run, "runs": sweep.jobs})

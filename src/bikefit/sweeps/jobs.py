@@ -24,7 +24,6 @@ import pandas as pd
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from bikefit import tracking
 from bikefit.comparison.labels import configurations
 from bikefit.config import Settings, describe
 from bikefit.data.table import read_table
@@ -35,7 +34,8 @@ from bikefit.sweeps.fingerprints import family, fingerprint
 from bikefit.sweeps.live import Live
 from bikefit.sweeps.processes import Board, Interrupt
 from bikefit.sweeps.resuming import CHECKPOINTS, Kept, left_behind
-from bikefit.tracking import Finished
+from bikefit.tracking import outbox, reading, writing
+from bikefit.tracking.reading import Finished
 from bikefit.training.devices import gpus
 from bikefit.training.epochs import Folders
 from bikefit.training.members import Failure, Member, MemberResult, stack_key
@@ -152,7 +152,7 @@ def _name(jobs: Sequence[Job]) -> None:
     """Name configurations as the ranking will, as far as these jobs are all of its runs."""
     if not jobs:
         return
-    settings = [tracking.as_read(tracking.parameters(job.settings)) for job in jobs]
+    settings = [reading.as_read(writing.parameters(job.settings)) for job in jobs]
     for job, name in zip(jobs, configurations(pd.DataFrame(settings)), strict=True):
         job.configuration = name
 
@@ -172,13 +172,13 @@ def _check_networks(jobs: Sequence[Job]) -> None:
 
 def _reuse(jobs: dict[str, Job], sweep: str | None) -> dict[str, Finished]:
     """Find the jobs, by fingerprint, that have a finished run, and let the sweep refer to it."""
-    tracking.send_unsent()  # of a sweep that was killed before it could send
-    dead = tracking.close_dead()
+    outbox.send_unsent()  # of a sweep that was killed before it could send
+    dead = writing.close_dead()
     if dead:
         log.info(f"{dead} runs of processes that are gone are closed as killed")
     known: dict[str, Finished] = {}
     for version in {job.data_version for job in jobs.values()}:
-        known |= tracking.find_finished(family(version))
+        known |= reading.find_finished(family(version))
     found = {
         mark: known[mark] for mark, job in jobs.items() if mark in known and not job.settings.rerun
     }
@@ -196,7 +196,7 @@ def _reuse(jobs: dict[str, Job], sweep: str | None) -> dict[str, Finished]:
         # What an earlier batch of this sweep has trained is below it already.
         others = [finished.run for finished in found.values() if finished.parent != sweep]
         if sweep is not None and others:
-            tracking.refer(sweep, others)
+            writing.refer(sweep, others)
     return found
 
 
@@ -341,15 +341,15 @@ def _differs(key: dict[str, Any], others: Sequence[dict[str, Any]]) -> str:
 
 def _start_runs(job: Job, sweep: str | None) -> None:
     version = job.data_version
-    job.run = tracking.start_job(job.settings, sweep, version, job.fingerprint(), job.configuration)
+    job.run = writing.start_job(job.settings, sweep, version, job.fingerprint(), job.configuration)
     if not job.crossed:
         return
     known = {i: r.run for i, r in job.results.items() if isinstance(r, Finished)}
     if known:
-        tracking.refer(job.run, list(known.values()))
+        writing.refer(job.run, list(known.values()))
     job.fold_runs = [
         known.get(fold)
-        or tracking.start_fold(job.settings, job.run, version, fold, job.fingerprint(fold))
+        or writing.start_fold(job.settings, job.run, version, fold, job.fingerprint(fold))
         for fold in range(job.settings.validation.folds)
     ]
 
@@ -374,15 +374,15 @@ def _record(job: Job, live: Live) -> float | Exception:
     for run, member, result in zip(runs, job.members(), results, strict=True):
         sent = live.leave(member.fingerprint)
         if isinstance(result, Failure):
-            tracking.fail(run, result)
+            writing.fail(run, result)
         elif isinstance(result, MemberResult):
-            tracking.finish_member(run, result, job.settings, sent)
+            writing.finish_member(run, result, job.settings, sent)
     failures = [failure for failure in map(_failure, results) if failure is not None]
     if failures:
         return _fail(job, failures)
     measured = [_best(result) for result in results]
     if job.crossed:
-        tracking.finish_folds(job.run, measured)
+        writing.finish_folds(job.run, measured)
     return fmean(metrics["best/val/loss"] for metrics in measured)
 
 
@@ -390,7 +390,7 @@ def _fail(job: Job, failures: Sequence[Failure]) -> MemberError:
     # A job whose members were stopped in part has failed if any of them did.
     worst = min(failures, key=lambda failure: failure.killed)
     if job.crossed:
-        tracking.fail(job.run, worst)
+        writing.fail(job.run, worst)
     word = "stopped" if worst.killed else "FAILED"
     log.error(f"{word} {job.label}: {worst.reason.splitlines()[-1]}")
     log.debug(worst.reason)
@@ -406,7 +406,7 @@ def _failure(result: MemberResult | Failure | Finished) -> Failure | None:
 def _best(result: MemberResult | Failure | Finished) -> dict[str, float]:
     """Return what was measured at the selected epoch, of a member trained now or earlier."""
     if isinstance(result, MemberResult):
-        return tracking.best(result)
+        return writing.best(result)
     assert isinstance(result, Finished)
     return result.best
 

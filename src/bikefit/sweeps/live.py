@@ -18,8 +18,8 @@ from pathlib import Path
 
 import psutil
 
-from bikefit import tracking
-from bikefit.tracking import Sent
+from bikefit.tracking import outbox
+from bikefit.tracking.writing import Sent
 from bikefit.training.epochs import Epoch, Part, Reader
 
 log = logging.getLogger(__name__)
@@ -145,7 +145,7 @@ class Live:
                 run = self.runs.get(mark)
                 if run is None or not run.waiting:
                     continue
-                if not tracking.send_epochs(run.run, run.written, run.waiting, run.stamps):
+                if not outbox.send_epochs(run.run, run.written, run.waiting, run.stamps):
                     return
                 run.written += len(run.waiting)
                 run.waiting = []

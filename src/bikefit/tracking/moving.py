@@ -13,10 +13,11 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
 
-from bikefit import tracking
 from bikefit.data.checks import masked
 from bikefit.data.files import write_json
-from bikefit.tracking import PARENT, REUSED, SWEEP, TrackingError
+from bikefit.tracking import connection, reading
+from bikefit.tracking.connection import TrackingError
+from bikefit.tracking.names import PARENT, REUSED, SWEEP
 
 MOVED = "moved.from"  # tag: id of the run in the store that it comes from
 
@@ -58,11 +59,11 @@ class _Move:
 
     def mark(self, sweep: str) -> None:
         """Let the copy of a sweep have those of its runs in its views."""
-        for run in tracking.children(sweep):
+        for run in reading.children(sweep):
             self.there.set_tag(self.ids[run.info.run_id], SWEEP, self.ids[sweep])
 
     def _experiment(self, here: str) -> str:
-        name = tracking.client().get_experiment(here).name
+        name = connection.client().get_experiment(here).name
         found = self.there.get_experiment_by_name(name)
         return str(found.experiment_id if found else self.there.create_experiment(name))
 
@@ -71,7 +72,7 @@ class _Move:
         metrics = [
             Metric(m.key, m.value, m.timestamp, m.step)
             for key in run.data.metrics
-            for m in tracking.client().get_metric_history(run.info.run_id, key)
+            for m in connection.client().get_metric_history(run.info.run_id, key)
         ]
         self.there.log_batch(created, metrics=metrics, params=params)
         if run.inputs.dataset_inputs:
@@ -79,7 +80,7 @@ class _Move:
 
     def _files(self, here: str, created: str) -> None:
         with tempfile.TemporaryDirectory() as folder:
-            tracking.download(here, Path(folder))
+            reading.download(here, Path(folder))
             referring = Path(folder) / REUSED
             if referring.exists():  # the runs that it counts as its own have been copied before
                 ids = json.loads(referring.read_text())
@@ -95,11 +96,11 @@ def move(sweep: str, to: str) -> int:
         TrackingError: it is not a sweep, it is still running, or the other store is this one or
             does not answer.
     """
-    tracking.sweep_name(sweep)
-    parent = tracking.client().get_run(sweep)
+    reading.sweep_name(sweep)
+    parent = connection.client().get_run(sweep)
     if parent.info.status == "RUNNING":
         raise TrackingError(f"sweep {sweep} is still running: move it once it has ended")
-    if tracking.in_use(to):
+    if connection.in_use(to):
         raise TrackingError(f"--to {masked(to)} is the store that the sweep is in already")
     try:
         moving = _Move(MlflowClient(to))
@@ -118,7 +119,7 @@ def _ordered(run: Any) -> Iterator[Any]:
     A run that is referred to belongs to another sweep, so it may come first; one of its own needs
     the parent's new id.
     """
-    children = list(tracking.children(run.info.run_id))
+    children = list(reading.children(run.info.run_id))
     own = [child for child in children if child.data.tags.get(PARENT) == run.info.run_id]
     for child in children:
         if child not in own:

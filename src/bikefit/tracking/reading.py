@@ -41,7 +41,7 @@ class Finished:
 
     @property
     def best(self) -> dict[str, float]:
-        """What :func:`bikefit.tracking.best` gave: all but what was measured at every epoch."""
+        """What :func:`best` gave: all but what was measured at every epoch."""
         return {k: v for k, v in self.metrics.items() if f"best/{k}" not in self.metrics}
 
 

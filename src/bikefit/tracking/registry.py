@@ -16,7 +16,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature, infer_signature
 from mlflow.types import ColSpec, Schema, TensorSpec
 
-from bikefit import tracking
+from bikefit.tracking import connection
+from bikefit.tracking.connection import GONE, TrackingError
 from bikefit.tracking.names import MODEL
 
 CHAMPION = "champion"  # alias of the version in use
@@ -41,12 +42,12 @@ def register(
     Returns:
         The number of the version.
     """
-    tracking.client()  # opens the store safely
+    connection.client()  # opens the store safely
     source = Path(__file__).parents[1]  # the package
     with (
         tempfile.TemporaryDirectory() as place,
         warnings.catch_warnings(),
-        tracking.in_words(),
+        connection.in_words(),
         mlflow.start_run(run_id=run),
     ):
         # MLflow on its own type hints, and on ours, in place of which there is a signature.
@@ -72,16 +73,16 @@ def register(
         )
     version = int(logged.registered_model_version)
     for key, value in tags.items():
-        tracking.client().set_model_version_tag(name, str(version), key, value)
+        connection.client().set_model_version_tag(name, str(version), key, value)
     return version
 
 
 def champion(name: str) -> dict[str, str] | None:
     """Return ``version``, ``run_id`` and the tags of the champion; None where there is none."""
     try:
-        found = tracking.client().get_model_version_by_alias(name, CHAMPION)
-    except tracking.TrackingError as error:
-        if error.code in tracking.GONE:
+        found = connection.client().get_model_version_by_alias(name, CHAMPION)
+    except TrackingError as error:
+        if error.code in GONE:
             return None
         raise
     return {**found.tags, "version": str(found.version), "run_id": str(found.run_id)}
@@ -89,7 +90,7 @@ def champion(name: str) -> dict[str, str] | None:
 
 def promote(name: str, version: int) -> None:
     """Make a version the champion."""
-    tracking.client().set_registered_model_alias(name, CHAMPION, str(version))
+    connection.client().set_registered_model_alias(name, CHAMPION, str(version))
 
 
 def model_folder(uri: str) -> Path:
@@ -98,10 +99,10 @@ def model_folder(uri: str) -> Path:
     Raises:
         TrackingError: there is no such model.
     """
-    tracking.client()
+    connection.client()
     try:
         return Path(artifacts.download_artifacts(uri)) / "artifacts" / MODEL
     except (MlflowException, OSError) as error:
-        raise tracking.TrackingError(
-            f"no model {uri} in {tracking.address()}: run `python -m bikefit.refit` first"
+        raise TrackingError(
+            f"no model {uri} in {connection.address()}: run `python -m bikefit.refit` first"
         ) from error
