@@ -1,13 +1,15 @@
-# `make help` says what there is. Everything runs in .venv, which the first command makes.
+# `make help` lists the targets. Everything runs in .venv, which the first target makes.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Named after the folder: an environment that was moved or copied would still use the old one.
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+# The marker files are named after the folder: a moved or copied environment would still use the old one.
 INSTALLED := $(VENV)/.installed.$(firstword $(shell pwd | cksum))
+INSTALLED_DEV := $(INSTALLED).dev
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro check lint test test-all readme case-study bench bench-scaling bench-search bench-report \
+.PHONY: help setup setup-dev repro check lint test test-all readme case-study bench bench-scaling bench-search bench-report \
 	bench-verdicts bench-convergence bench-champion bench-ablation \
 	faults audit ui screenshots clean
 
@@ -19,26 +21,32 @@ $(INSTALLED): pyproject.toml constraints.txt
 		{ echo "bikefit needs Python 3.11 or newer, $(PYTHON) is $$($(PYTHON) -V): make PYTHON=python3.12 …"; exit 1; }
 	@[ -e $@ ] || rm -rf $(VENV)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	$(PIP) -e .
 	@touch $@
 
-setup: $(INSTALLED) ## make .venv with exactly pinned packages
-	@# DVC refuses to work outside git unless it is told that there is none (an unpacked archive).
+$(INSTALLED_DEV): $(INSTALLED)
+	$(PIP) -e ".[dev]"
+	@touch $@
+
+setup: $(INSTALLED) ## make .venv with exactly pinned packages for running
+	@# DVC refuses to work outside git unless `no_scm` is set (an unpacked archive).
 	@if [ -e .git ]; then rm -f .dvc/config.local; \
 	else printf '[core]\n    no_scm = true\n' > .dvc/config.local; fi
+
+setup-dev: setup $(INSTALLED_DEV) ## add the packages for tests, clusters and servers
 
 repro: setup ## run the whole pipeline: download, clean, featurize, sweep, compare, refit
 	dvc repro
 
-check: setup ## the quick part of the tests, while writing: no process, no server
+check: setup-dev ## the quick tests: no process, no server
 	pytest -n auto --dist loadfile -m "not slow and not process"
 
-lint: setup ## the linters, and types
+lint: setup-dev ## linters and types
 	ruff check .
 	ruff format --check .
 	mypy
 
-test: lint ## lint, and all tests but the long ones
+test: lint ## lint, and all tests except the long ones
 	pytest -n auto --dist loadfile --no-loadscope-reorder -m "not long"
 
 test-all: lint ## lint, and all tests (clusters, browsers, faults, the whole pipeline), as CI does
@@ -80,7 +88,7 @@ bench-convergence: setup ## is training finished? every network, then trained tw
 	python benchmarks/convergence.py --write
 
 bench-champion: setup ## is our model better than boosted trees? 15 draws of the split
-	pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench]"
+	$(PIP) -e ".[bench]"
 	dvc repro clean
 	python -m benchmarks.champion --write
 
@@ -88,16 +96,16 @@ bench-ablation: setup ## what is each part of our model worth? on validation row
 	dvc repro clean
 	python -m benchmarks.ablation --write
 
-faults: setup ## inject every fault many times and count what is lost (must be nothing)
+faults: setup-dev ## inject every fault many times and count what is lost (must be nothing)
 	python benchmarks/faults.py
 
-audit: setup ## look the pinned packages up among known vulnerabilities
+audit: setup-dev ## look the pinned packages up among known vulnerabilities
 	.ci/audit
 
 ui: setup ## look at the runs in MLflow, opened on the comparison, on http://127.0.0.1:5000
 	python -m bikefit.ui
 
-screenshots: setup ## renew the pictures of MLflow's views in docs/pictures (needs chromium)
+screenshots: setup-dev ## renew the pictures of MLflow's views in docs/pictures (needs chromium)
 	python -m benchmarks.screenshots
 
 clean: ## remove .venv and caches; data, runs and reports stay

@@ -14,7 +14,6 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parents[1] / "tests")]
 
-import commands  # noqa: E402
 from faults import registered, tally  # noqa: E402
 
 
@@ -25,7 +24,6 @@ def main() -> int:
     parser.add_argument("--times", type=int, help="how often each; default: as the table says")
     parser.add_argument("--seed", type=int, default=int(time.time()))
     options = parser.parse_args()
-    commands.forking = False  # as users start them
     chosen = [one for one in registered() if options.word in one.name]
     width = max((len(one.name) for one in chosen), default=0)
     bad = not chosen

@@ -32,7 +32,7 @@ def photograph(by: Browser, address: str, picture: Path) -> None:
     """Open a page and keep what it shows."""
     by.open(address)
     time.sleep(LOADING)
-    with Image.open(BytesIO(by.picture())) as image:
+    with Image.open(BytesIO(by.get_screenshot_as_png())) as image:
         # pages have few colours; this method keeps those of which there is little
         small = image.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE)
     small.save(picture, optimize=True)

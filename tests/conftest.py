@@ -45,6 +45,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: -seconds[item.path])
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     """Tests of processes and servers wait for them a quarter of the time: one more than cores."""
     return None if "not process" in config.option.markexpr else joblib.cpu_count() + 1

@@ -23,7 +23,7 @@ from bikefit.comparison.conclude import conclude
 from bikefit.tracking import connection, reading, writing
 from bikefit.tracking import views as prepared
 from bikefit.tracking.names import PARENT
-from browsers import Browser, patiently, serving
+from browsers import Browser, serving, wait_for
 from stores import add, result, settings
 
 pytestmark = [
@@ -95,12 +95,12 @@ def test_mlflow_shows_runs_tags_and_the_report(site: str, browser: Browser) -> N
     clicked = """const found = [...document.querySelectorAll('a')]
         .find(a => a.innerText == 'its curves'); found.target = ''; found.click()
         return found.href"""
-    assert browser.run(clicked) == f"{site}/{link}"
+    assert browser.execute_script(clicked) == f"{site}/{link}"
     browser.sees("curves · latest sweep")
 
     browser.open(f"{runs}/{sweep}/artifacts/report.html")
     browser.sees("comparison.csv", "report.html")
-    patiently(lambda: browser.enter("iframe") is None, lambda: "the report is not shown")
+    wait_for(lambda: browser.enter("iframe") is None, lambda: "the report is not shown")
     same = (reading.read_runs(sweep)["tags.verdict"] == child["tags.verdict"]).sum()
     browser.sees(
         "dropout p=0.3 · mlp 8 wins", "Within the noise of it", f"{child['tags.verdict']} {same}"
@@ -135,18 +135,18 @@ def cells(browser: Browser, column: str) -> list[str]:
     script = """return [...document.querySelectorAll('.ag-center-cols-container .ag-row')]
         .sort((a, b) => a.getAttribute('row-index') - b.getAttribute('row-index'))
         .map(row => row.querySelector(`[col-id="${arguments[0]}"]`)?.innerText.trim() ?? '')"""
-    return list(browser.run(script, column))
+    return list(browser.execute_script(script, column))
 
 
 def test_the_comparison_is_sorted_and_shows_the_verdicts(
     views: dict[str, str], sweep: str, browser: Browser
 ) -> None:
     # MLflow writes only the columns that are to be seen
-    browser.ask("window/rect", width=2200, height=1000)
+    browser.set_window_rect(width=2200, height=1000)
     browser.open(views["comparison"])
     browser.sees("comparison · latest sweep", "3 matching runs")
     browser.sees("verdict", "gap", "configuration", "seed")
-    losses = patiently(lambda: cells(browser, "metrics.`best/val/loss`"), browser.text)
+    losses = wait_for(lambda: cells(browser, "metrics.`best/val/loss`"), browser.text)
     assert [float(loss) for loss in losses] == [5.0, 6.0, 7.0]
     assert [float(loss) for loss in cells(browser, "metrics.`best/train/loss`")] == [2.0] * 3
     assert [float(gap) for gap in cells(browser, "metrics.`gap`")] == [3.0, 4.0, 5.0]
@@ -166,7 +166,7 @@ def test_the_curves_are_drawn_for_each_configuration(
         "curves · latest sweep", "3 matching runs", "Group by: configuration", "train/loss",
         "val/loss", "dropout p=0.3 · mlp 8 (val/loss)", "none · mlp 8 (train/loss)",
     )  # fmt: skip
-    patiently(lambda: browser.count(LINES) >= 6, lambda: f"{browser.count(LINES)} lines")
+    wait_for(lambda: browser.count(LINES) >= 6, lambda: f"{browser.count(LINES)} lines")
     assert browser.count(".js-plotly-plot") == 2
 
 
@@ -176,14 +176,14 @@ def test_the_plane_has_a_point_for_each_run(views: dict[str, str], browser: Brow
         "plane · latest sweep", "3 matching runs", "Group by: verdict",
         "best/train/loss vs. best/val/loss",
     )  # fmt: skip
-    patiently(lambda: browser.count(POINTS) == 3, lambda: f"{browser.count(POINTS)} points")
+    wait_for(lambda: browser.count(POINTS) == 3, lambda: f"{browser.count(POINTS)} points")
     assert browser.count(".js-plotly-plot") == 1
 
 
 def test_the_views_are_in_the_menu(views: dict[str, str], browser: Browser) -> None:
     browser.open(views["comparison"])
     browser.sees("comparison · latest sweep", "3 matching runs")
-    browser.run("""[...document.querySelectorAll('button')]
+    browser.execute_script("""[...document.querySelectorAll('button')]
         .find(b => b.innerText.includes('latest sweep'))
         .dispatchEvent(new PointerEvent('pointerdown', {bubbles: true, button: 0}))""")
     browser.sees("curves\n", "plane\n", "curves · latest sweep", "plane · latest sweep")
@@ -224,10 +224,10 @@ def test_points_appear_while_the_run_is_running(site: str, browser: Browser) -> 
     with using(site):
         training = commands.start(command)
         try:
-            sweep = patiently(_live_sweep, lambda: "no sweep has begun")
+            sweep = wait_for(_live_sweep, lambda: "no sweep has begun")
             browser.open(views.view_links(sweep, site)["curves"])
             browser.sees("curves · latest sweep", "2 matching runs")
-            patiently(lambda: browser.run(furthest) > 1, browser.text)
+            wait_for(lambda: browser.execute_script(furthest) > 1, browser.text)
             assert reading.read_runs(sweep)["status"].tolist() == ["RUNNING", "RUNNING"]
             browser.open(views.view_links(sweep, site)["comparison"])
             browser.sees("comparison · latest sweep", "2 matching runs")
