@@ -1,8 +1,8 @@
 """What engines and servers cost: `python -m benchmarks.cluster [--write]`.
 
 The same sweep on two processes of this machine, on two workers of Dask, Ray, submitit and Slurm,
-and with an MLflow server instead of a file; then what it takes to move its runs there. All of it
-is on this machine: what further machines bring is not measured, only what the way to them costs.
+and with an MLflow server instead of a file. All workers run on this machine, so the benchmark
+measures the overhead of an engine and not the gain from more machines.
 """
 
 from __future__ import annotations
@@ -72,15 +72,13 @@ def engines() -> pd.DataFrame:
 
 
 def stores() -> pd.DataFrame:
-    """Run the sweep with a file as store and with a server, and move it from one to the other."""
+    """Run the sweep with a file as store and with a server."""
     rows = []
     with servers.postgresql() as address, scratch() as folder:
         server = {"MLFLOW_TRACKING_URI": address}
         for name, given in {"a file": {}, "the server": server}.items():
             seconds = [run(SWEEP, folder, given).seconds for _ in range(TIMES)]
             rows.append([f"the sweep, its runs written to {name}", spread(seconds)])
-        moved = run(["-m", "bikefit.move", "--to", address], folder)
-        rows.append([f"`bikefit.move`: {moved.output.split(' of ')[0]}", f"{moved.seconds:.1f}"])
     return pd.DataFrame(rows, columns=["", "wall time, s"])
 
 

@@ -1,4 +1,4 @@
-"""deploy/: a server with PostgreSQL, many writers at once, and a sweep moved to it."""
+"""deploy/: a server with PostgreSQL, and many writers at once."""
 
 from __future__ import annotations
 
@@ -14,9 +14,6 @@ from mlflow import MlflowClient
 
 import commands
 import servers
-import stores
-from bikefit import move
-from bikefit.tracking import reading, writing
 from conftest import ROOT
 
 WRITERS, RUNS = 16, 3
@@ -85,18 +82,3 @@ def test_sixteen_processes_log_at_once(server: str, tmp_path: Path) -> None:
     status, page = servers.get(server)
     assert status == 200
     assert b"<title>MLflow</title>" in page
-
-
-@pytest.mark.slow
-def test_a_sweep_moves_to_the_server(
-    server: str, workplace: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sweep = writing.start_sweep("full", "of a laptop", [])
-    runs = [stores.add(sweep, stores.settings(seed=s), stores.result(1.0, 2.0 + s)) for s in (0, 1)]
-    writing.finish_sweep(sweep, "", {}, "FINISHED")
-    before = reading.read_config(runs[0])
-    assert move.move(sweep, server) == 3
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
-    found = reading.read_runs(reading.latest_sweep())
-    assert found["best/val/loss"].tolist() == [2.0, 3.0]
-    assert reading.read_config(found["run_id"][0]) == before

@@ -7,7 +7,7 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src"
 PACKAGE = SOURCE / "bikefit"
-DOORS = {"train", "compare", "refit", "predict", "send", "move", "ui"}
+DOORS = {"train", "compare", "refit", "predict", "send", "ui"}
 HEAVY = {"torch", "pytorch_lightning", "hydra", "omegaconf", "mlflow"}
 # the rooms from the lowest to the highest: each may import those before it
 ROOMS = ("errors", "data", "config", "nn", "training", "tracking", "comparison", "sweeps", "final")

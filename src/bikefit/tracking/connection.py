@@ -14,7 +14,7 @@ from functools import cache, partial
 from http.client import responses
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from filelock import FileLock
 from mlflow import MlflowClient, get_tracking_uri, is_tracking_uri_set
@@ -191,19 +191,6 @@ def _make(database: Path) -> None:
 def address() -> str:
     """Return the address of the store, without a password."""
     return masked(_uri())
-
-
-def in_use(other: str) -> bool:
-    """Say whether an address, however it is spelled, is that of the store."""
-    return _place(_uri()) == _place(other)
-
-
-def _place(uri: str) -> Path | tuple[str, str | None, int | None, str]:
-    """Where a store is, whatever name and password lead there."""
-    file, parts = _file(uri), urlsplit(uri)
-    if file is not None:
-        return file.resolve()
-    return parts.scheme, parts.hostname, parts.port, parts.path.rstrip("/")
 
 
 def server() -> str | None:

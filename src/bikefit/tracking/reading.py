@@ -230,9 +230,3 @@ def read_artifact(run: str, name: str) -> bytes | None:
         return None
     with tempfile.TemporaryDirectory() as folder:
         return Path(artifacts.download_artifacts(name, folder)).read_bytes()
-
-
-def download(run: str, folder: Path) -> None:
-    """Copy all files that are attached to a run."""
-    if artifacts_of(run).list_artifacts():
-        artifacts_of(run).download_artifacts("", str(folder))
