@@ -5,28 +5,21 @@ import json
 import os
 import re
 import shutil
-import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from bikefit.data.stage import DataError
+from bikefit.processes import is_running, process_id
 
 ABANDONED = 24 * 3600  # s after which another machine's temporary file is nobody's
 
 
 def _beside(path: Path, kind: str) -> Path:
     """A hidden name in the same folder, so that the last step is a rename within one disk."""
-    return path.with_name(f".{path.name}.{_machine()}.{os.getpid()}.{kind}")
-
-
-def _machine() -> str:
-    """Machines that share a folder do not know one another's processes."""
-    return socket.gethostname().replace(".", "-")
+    return path.with_name(f".{path.name}.{process_id()}.{kind}")
 
 
 def _to_disk(file: Path) -> None:
@@ -40,20 +33,21 @@ def delete_temporary_files(folder: Path) -> None:
 
     An old folder that had stepped aside, and whose successor never came, gets its name back.
     """
-    for left in folder.glob(".*.*.*.*"):
-        found = re.fullmatch(r"\.(.+)\.([^.]+)\.(\d+)\.(tmp|old)", left.name)
-        if found is None or _is_used(left, found[2], int(found[3])):
+    for left in folder.glob(".*.*.*.*.*"):
+        found = re.fullmatch(r"\.(.+)\.([^.]+\.\d+\.\d+)\.(tmp|old)", left.name)
+        if found is None or _is_used(left, found[2]):
             continue
         with suppress(OSError):  # somebody else was quicker
-            if found[4] == "old" and not (folder / found[1]).exists():
+            if found[3] == "old" and not (folder / found[1]).exists():
                 left.replace(folder / found[1])
         _remove(left)
 
 
-def _is_used(left: Path, machine: str, process: int) -> bool:
-    """Whether its process may go on writing; of other machines, only the age tells."""
-    if machine == _machine():
-        return psutil.pid_exists(process)
+def _is_used(left: Path, process: str) -> bool:
+    """Return whether a process may still write a file; on another host, only its age tells."""
+    running = is_running(process)
+    if running is not None:
+        return running
     with suppress(FileNotFoundError):
         return time.time() - left.stat().st_mtime < ABANDONED
     return False

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import socket
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -14,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
-import psutil
 import yaml
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
 from mlflow.tracking.context.registry import resolve_tags
@@ -23,6 +21,7 @@ from safetensors.numpy import save_file
 from bikefit.config import Settings, describe, flat, regularization_label
 from bikefit.data.checks import masked
 from bikefit.data.files import write_json
+from bikefit.processes import is_running, process_id
 from bikefit.tracking.connection import (
     AwayError,
     TrackingError,
@@ -124,33 +123,15 @@ def parameters(settings: Settings) -> dict[str, str]:
 
 def _create(experiment: str, name: str, tags: Mapping[str, str]) -> str:
     run = client().create_run(
-        experiment_id(experiment), run_name=name, tags={**tags, OWNER: _process()}
+        experiment_id(experiment), run_name=name, tags={**tags, OWNER: process_id()}
     )
     return str(run.info.run_id)
-
-
-@cache
-def _process() -> str:
-    own = psutil.Process()
-    return f"{socket.gethostname()} {own.pid} {own.create_time():.0f}"
-
-
-def _is_dead(process: str) -> bool:
-    """Say whether a process of this host is gone; of another host nobody here can tell."""
-    host, _, rest = process.partition(" ")
-    if host != socket.gethostname():
-        return False
-    number, started = rest.split()
-    try:
-        return abs(psutil.Process(int(number)).create_time() - float(started)) > 2
-    except psutil.NoSuchProcess:
-        return True
 
 
 def close_dead() -> int:
     """Close runs that say "running" although their process is gone, as killed; count them."""
     running = search(f"tags.`{KIND}` != '' AND attributes.status = 'RUNNING'")
-    dead = [run for run in running if _is_dead(run.data.tags.get(OWNER, ""))]
+    dead = [run for run in running if is_running(run.data.tags.get(OWNER, "")) is False]
     for run in dead:
         client().set_terminated(run.info.run_id, "KILLED")
     return len(dead)
