@@ -77,7 +77,7 @@ def test_mlflow_shows_runs_tags_and_the_report(site: str, browser: Browser) -> N
         add(sweep, of("full", seed), result(2.0, 6.0 + seed))
         add(sweep, of("full", seed, dropout=0.3), result(3.0, 5.0 + seed))
     add(sweep, of("full", hidden=4), result(np.nan, np.nan, failure="loss is not finite"))
-    link = views.view_links(sweep)["curves"]
+    link = prepared.view_links(sweep)["curves"]
     writing.finish_sweep(sweep, f"**dropout p=0.3** wins\n\n[its curves]({link})", {}, "FINISHED")
     assert main(["--reports", "reports"]) == 0
     runs = f"{site}/#/experiments/{connection.experiment_id('full')}/runs"
@@ -209,7 +209,7 @@ def test_the_door_leads_to_the_server_that_runs_are_sent_to(
     with using(site):
         assert ui.main(["--no-browser"]) == 0  # and no server of its own
     printed = dict(line.split(": ", 1) for line in capsys.readouterr().out.splitlines())
-    assert printed == views.latest_links(site)
+    assert printed == prepared.latest_links(site)
     assert printed["plane"].startswith(f"{site}/#/experiments/")
 
 
@@ -225,11 +225,11 @@ def test_points_appear_while_the_run_is_running(site: str, browser: Browser) -> 
         training = commands.start(command)
         try:
             sweep = wait_for(_live_sweep, lambda: "no sweep has begun")
-            browser.open(views.view_links(sweep, site)["curves"])
+            browser.open(prepared.view_links(sweep, site)["curves"])
             browser.sees("curves · latest sweep", "2 matching runs")
             wait_for(lambda: browser.execute_script(furthest) > 1, browser.text)
             assert reading.read_runs(sweep)["status"].tolist() == ["RUNNING", "RUNNING"]
-            browser.open(views.view_links(sweep, site)["comparison"])
+            browser.open(prepared.view_links(sweep, site)["comparison"])
             browser.sees("comparison · latest sweep", "2 matching runs")
             assert training.poll() is None
         finally:
