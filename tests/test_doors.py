@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 import bikefit
-from bikefit.data.stage import DataError
+from bikefit.errors import DataError
 from bikefit.tracking import reading
 from bikefit.tracking.connection import TrackingError
 from bikefit.train import TrainingError

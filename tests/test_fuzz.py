@@ -25,7 +25,7 @@ from bikefit.data.download import Download
 from bikefit.data.featurize import Featurize
 from bikefit.data.params import read_section
 from bikefit.data.raw import FRACTIONS, read_raw
-from bikefit.data.stage import DataError
+from bikefit.errors import DataError
 from bikefit.nn.networks import build
 from bikefit.nn.specs import LayerSpec
 from conftest import ROOT

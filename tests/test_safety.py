@@ -13,7 +13,7 @@ import yaml
 
 import stores
 from bikefit.config import ConfigError
-from bikefit.data.checks import masked
+from bikefit.errors import hide_secrets
 from bikefit.nn.networks import build
 from bikefit.nn.specs import LayerSpec
 from bikefit.tracking import connection, writing
@@ -147,7 +147,7 @@ def test_malicious_versions_are_excluded(name: str) -> None:
     ],
 )
 def test_passwords_in_addresses_are_masked(text: str, shown: str) -> None:
-    assert masked(text) == shown
+    assert hide_secrets(text) == shown
 
 
 @pytest.mark.process

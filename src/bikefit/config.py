@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from bikefit.data.checks import StrictModel, explain
+from bikefit.data.params import StrictModel, explain
 from bikefit.errors import BikefitError
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]

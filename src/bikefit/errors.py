@@ -1,4 +1,6 @@
-"""The base class of errors that a user can put right."""
+"""Errors that a user can correct, and masking of passwords in messages."""
+
+import re
 
 
 class BikefitError(Exception):
@@ -7,3 +9,21 @@ class BikefitError(Exception):
     Commands print the message without a traceback. Every other exception, except a failure of the
     operating system (:class:`OSError`), is a bug and keeps its traceback.
     """
+
+
+class DataError(BikefitError):
+    """A parameter, a file or a row of the data is wrong."""
+
+
+SECRET_KEYS = "password|passwd|pwd|token|secret|key|signature|sig"
+SECRETS = {
+    r"(?<=://)[^/\s]+(?=@)": "…",  # user and password before the host
+    rf"(?i)(?<=[?&;])(\w*(?:{SECRET_KEYS}))=[^&;\s'\"]+": r"\1=…",
+}
+
+
+def hide_secrets(text: str) -> str:
+    """Return text for messages, logs and records with the passwords in its addresses masked."""
+    for pattern, mask in SECRETS.items():
+        text = re.sub(pattern, mask, text)
+    return text

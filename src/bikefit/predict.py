@@ -21,7 +21,7 @@ import pandas as pd
 
 from bikefit.data.columns import WEATHER
 from bikefit.data.files import atomic_write
-from bikefit.data.stage import DataError
+from bikefit.errors import DataError
 from bikefit.final.rows import OPTIONAL, REQUIRED
 from bikefit.tracking.names import MODEL as MODEL_FOLDER
 from bikefit.tracking.store import model_files

@@ -21,8 +21,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException
 from omegaconf import DictConfig, OmegaConf
 
-from bikefit.data.stage import DataError
-from bikefit.errors import BikefitError
+from bikefit.errors import BikefitError, DataError
 
 if TYPE_CHECKING:
     from bikefit.config import Settings

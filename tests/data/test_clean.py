@@ -15,7 +15,7 @@ from bikefit.data.faults import feels_like_suspect, gaps, interpolate, quality
 from bikefit.data.params import check
 from bikefit.data.raw import read_raw
 from bikefit.data.schema import check_clean, check_raw
-from bikefit.data.stage import DataError
+from bikefit.errors import DataError
 from synthetic import raw_hours
 
 ROOT = Path(__file__).parents[2]
@@ -225,7 +225,7 @@ def test_a_table_of_other_years_is_as_good(tmp_path: Path) -> None:
 def test_decoding_by_hand(tmp_path: Path) -> None:
     raw = raw_hours(3)
     raw.loc[0, ["temp", "atemp", "hum", "windspeed"]] = [0.24, 0.2879, 0.81, 0.1]
-    first = decode(read(tmp_path, raw)).iloc[0]
+    first = decode(read(tmp_path, raw), 0).iloc[0]
     assert first["timestamp"] == pd.Timestamp("2011-01-01 00:00")
     assert first["temperature"] == pytest.approx(3.28)  # 0.24 · 47 − 8
     assert first["feels_like"] == pytest.approx(3.0014)  # 0.2879 · 66 − 16
@@ -233,7 +233,7 @@ def test_decoding_by_hand(tmp_path: Path) -> None:
     assert first["windspeed"] == pytest.approx(6.7)
     assert (first["season"], first["weekday"], first["year"]) == ("winter", "saturday", 2011)
     assert not first["working_day"]
-    monday = decode(read(tmp_path, raw)).iloc[71]
+    monday = decode(read(tmp_path, raw), 0).iloc[71]
     assert (monday["weekday"], monday["hour"], bool(monday["holiday"])) == ("monday", 23, True)
 
 

@@ -11,7 +11,7 @@ import yaml
 
 from bikefit.data import download as stage_download
 from bikefit.data.download import download, from_archive, from_sdist
-from bikefit.data.stage import DataError
+from bikefit.errors import DataError
 from faults.hosts import DIGEST, TABLE, params, pinned, sdist, serving
 
 

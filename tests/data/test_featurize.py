@@ -14,9 +14,9 @@ from bikefit.data.clean import Clean, clean
 from bikefit.data.features import Features
 from bikefit.data.featurize import Split, build, data_version, first_rows
 from bikefit.data.params import check, read_section
-from bikefit.data.stage import DataError
 from bikefit.data.table import read_table
 from bikefit.data.transformer import apply, fit, load, save
+from bikefit.errors import DataError
 from synthetic import raw_hours
 
 ROOT = Path(__file__).parents[2]

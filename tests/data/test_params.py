@@ -7,7 +7,7 @@ from bikefit.data.clean import Clean
 from bikefit.data.download import Download
 from bikefit.data.featurize import Featurize
 from bikefit.data.params import StrictModel, check, read_section
-from bikefit.data.stage import DataError
+from bikefit.errors import DataError
 
 ROOT = Path(__file__).parents[2]
 

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bikefit.data.splits import PARTS, folds, split
-from bikefit.data.stage import DataError
+from bikefit.errors import DataError
 
 KINDS = ("random", "days", "chronological")
 HOURS = np.datetime64("2011-01-01T00", "us") + np.arange(24 * 30) * np.timedelta64(1, "h")

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bikefit.data.stage import DataError
 from bikefit.data.table import read_table
+from bikefit.errors import DataError
 
 
 @pytest.fixture

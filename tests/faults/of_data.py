@@ -16,7 +16,7 @@ import pandas as pd
 from bikefit.data import clean
 from bikefit.data.download import download
 from bikefit.data.raw import read_raw
-from bikefit.data.stage import DataError
+from bikefit.errors import DataError
 from copies import copy_parts
 from faults import fault
 from faults.hosts import TABLE, params, pinned, sdist, serving

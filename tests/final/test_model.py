@@ -15,10 +15,10 @@ import torch
 
 from bikefit.data import transformer
 from bikefit.data.features import Features
-from bikefit.data.stage import DataError
+from bikefit.errors import DataError
 from bikefit.final.interval import Interval
 from bikefit.final.model import Ensemble, Model, Networks, average, load
-from bikefit.final.rows import Habits
+from bikefit.final.rows import InputStatistics
 from bikefit.final.trees import Boosters
 from bikefit.nn.networks import build
 from bikefit.nn.specs import mlp
@@ -60,8 +60,8 @@ def make_model(loss: str = "poisson", members: int = 3, batch_norm: str = "befor
         make_networks(width, loss, 1, "none", hidden=5),
     ]
     ensemble = Ensemble(fitted, stacks, [1.0] * members + [2.0])
-    habits = Habits("2011-01-01", "2012-12-31", 0.0, (0.0, 1.0, 0.0, 0.0))
-    return Model(ensemble, Interval(0.05, 2.0, 0.05, 0.95), habits)
+    statistics = InputStatistics("2011-01-01", "2012-12-31", 0.0, (0.0, 1.0, 0.0, 0.0))
+    return Model(ensemble, Interval(0.05, 2.0, 0.05, 0.95), statistics)
 
 
 def test_average_is_weighted() -> None:

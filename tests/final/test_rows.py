@@ -1,65 +1,63 @@
-"""Rows as people write them."""
+"""Rows that users write become clean rows or errors."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from bikefit.data.columns import CLEAN, LEAKS
-from bikefit.final.rows import Habits, learn, read
+from bikefit.final.rows import InputStatistics, input_statistics, parse_rows
 
-HABITS = Habits("2011-01-01", "2012-12-31", calm=0.0, feels_like=(1.0, 1.0, 0.1, -0.5))
+STATISTICS = InputStatistics("2011-01-01", "2012-12-31", calm=0.0, feels_like=(1.0, 1.0, 0.1, -0.5))
 ROW = {"at": "2012-10-05T17:00", "temp": 21, "humidity": 60, "windspeed": 12, "weather": "clear"}
 
 
-def error_of(**changed: Any) -> str:
-    clean, errors = read(pd.DataFrame([ROW | changed]), HABITS)
-    assert clean.empty == bool(errors[0])
-    return str(errors[0])
+def parse(*changes: dict[str, Any]) -> tuple[pd.DataFrame, list[str]]:
+    clean, errors = parse_rows(pd.DataFrame([ROW | change for change in changes]), STATISTICS)
+    assert clean.index.tolist() == errors.index[errors == ""].tolist()
+    return clean, errors.tolist()
 
 
 def test_a_row_becomes_a_clean_row() -> None:
-    clean, errors = read(pd.DataFrame([ROW]), HABITS)
-    assert errors.tolist() == [""]
+    clean, errors = parse({}, {key: f" {value} " for key, value in ROW.items()})
+    assert errors == ["", ""]
     assert set(clean) == set(CLEAN) - set(LEAKS)
-    found = clean.iloc[0]
-    assert found["timestamp"] == pd.Timestamp("2012-10-05 17:00")
-    assert (found["season"], found["weekday"], found["hour"]) == ("autumn", "friday", 17)
-    assert (found["year"], found["month"]) == (2012, 10)
-    assert found["working_day"] and not found["holiday"] and not found["windspeed_calm"]
-    assert found["feels_like"] == pytest.approx(1 + 21 + 6 - 6)
+    pd.testing.assert_frame_equal(clean.iloc[[0]], clean.iloc[[1]].set_axis([0]))
+    row = clean.iloc[0]
+    assert row["timestamp"] == pd.Timestamp("2012-10-05 17:00")
+    assert (row["season"], row["weekday"], row["hour"]) == ("autumn", "friday", 17)
+    assert (row["year"], row["month"]) == (2012, 10)
+    assert row["working_day"] and not row["holiday"] and not row["windspeed_calm"]
+    assert row["feels_like"] == pytest.approx(1 + 21 + 6 - 6)
 
 
-def test_what_is_given_is_not_filled() -> None:
-    rows = pd.DataFrame([ROW | {"feels_like": -3.5, "holiday": "yes"}])
-    found = read(rows, HABITS)[0].iloc[0]
-    assert found["feels_like"] == -3.5
-    assert found["holiday"] and not found["working_day"]
+def test_given_values_are_not_replaced() -> None:
+    thanksgiving = {"at": "2012-11-22 08:00"}
+    clean, _ = parse({"feels_like": -3.5, "holiday": "yes"}, thanksgiving,
+                     thanksgiving | {"holiday": "no"})  # fmt: skip
+    assert clean["feels_like"].iloc[0] == -3.5
+    assert clean["holiday"].tolist() == [True, True, False]
+    assert clean["working_day"].tolist() == [False, False, True]
 
 
-def test_the_calendar_knows_thanksgiving_unless_told_otherwise() -> None:
-    day = ROW | {"at": "2012-11-22 08:00"}
-    rows = pd.DataFrame([day, day | {"holiday": "no"}])
-    clean = read(rows, HABITS)[0]
+@pytest.mark.parametrize("values", [(1, None), (1.0, np.nan), ("yes", ""), (True, None)])
+def test_a_column_of_holidays_may_have_missing_values(values: tuple[Any, Any]) -> None:
+    rows = pd.DataFrame([ROW, ROW]).assign(holiday=list(values))
+    clean, errors = parse_rows(rows, STATISTICS)
+    assert errors.tolist() == ["", ""]
     assert clean["holiday"].tolist() == [True, False]
-    assert clean["working_day"].tolist() == [False, True]
 
 
-def test_text_and_numbers_mean_the_same() -> None:
-    text = {key: f" {value} " for key, value in ROW.items()}
-    one, other = (read(pd.DataFrame([row]), HABITS)[0] for row in (ROW, text))
-    pd.testing.assert_frame_equal(one, other)
-
-
-def test_calm_is_what_the_anemometer_called_calm() -> None:
-    rows = pd.DataFrame([ROW | {"windspeed": wind} for wind in (0, 0.1)])
-    assert read(rows, HABITS)[0]["windspeed_calm"].tolist() == [True, False]
+def test_calm_wind() -> None:
+    clean, _ = parse({"windspeed": 0}, {"windspeed": 0.1})
+    assert clean["windspeed_calm"].tolist() == [True, False]
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("change", "message"),
     [
         ({"temp": 60}, "temp = 60: must be a number from -8 to 39 °C"),
         ({"temp": "hot"}, "temp = hot: must be a number from -8 to 39 °C"),
@@ -70,6 +68,8 @@ def test_calm_is_what_the_anemometer_called_calm() -> None:
         ({"windspeed": -1}, "windspeed = -1: must be a number from 0 to 67 km/h"),
         ({"feels_like": 99}, "feels_like = 99: must be a number from -16 to 50 °C"),
         ({"holiday": "maybe"}, "holiday = maybe: must be one of yes, true, 1, no, false, 0"),
+        ({"holiday": 2}, "holiday = 2: must be one of yes, true, 1, no, false, 0"),
+        ({"weather": "sunny"}, "weather = sunny: must be one of clear, mist, light_precipitation"),
         ({"at": "17:00"}, "at = 17:00: must be a local time like 2012-10-05T17:00"),
         ({"at": "2012-02-30T17:00"}, "at = 2012-02-30T17:00: must be a local time like"),
         ({"at": "2012-10-05T17:00Z"}, "at = 2012-10-05T17:00Z: must be a local time like"),
@@ -77,53 +77,40 @@ def test_calm_is_what_the_anemometer_called_calm() -> None:
         ({"at": "2010-12-31T23:00"}, "must be from 2011-01-01 to 2014-01-01: the data end on"),
         ({"at": "2026-01-01T00:00"}, "must be from 2011-01-01 to 2014-01-01: the data end on"),
     ],
-)  # fmt: skip
-def test_a_wrong_value_is_named(changed: dict[str, Any], said: str) -> None:
-    assert said in error_of(**changed)
+)
+def test_errors_name_column_value_and_what_is_allowed(change: dict, message: str) -> None:
+    _, (error,) = parse(change)
+    assert message in error
+    assert ";" not in error
 
 
-def test_an_unknown_weather_names_those_that_are_known() -> None:
-    assert error_of(weather="sunny") == (
-        "weather = sunny: must be one of clear, mist, light_precipitation, heavy_precipitation"
-    )
-
-
-def test_all_that_is_wrong_in_a_row_is_said() -> None:
-    assert error_of(temp=60, weather="sunny").count(": must be") == 2
-
-
-def test_an_absent_column_is_missing_in_every_row() -> None:
+def test_errors_name_every_wrong_column() -> None:
+    _, errors = parse({}, {"temp": 60, "weather": "sunny"}, {})
+    assert errors[1].count(": must be") == 2
+    assert errors[0] == errors[2] == ""
     rows = pd.DataFrame([ROW, ROW]).drop(columns="temp")
-    clean, errors = read(rows, HABITS)
-    assert clean.empty
-    assert errors.str.startswith("temp: missing").all()
-
-
-def test_right_rows_are_served_beside_wrong_ones() -> None:
-    rows = pd.DataFrame([ROW, ROW | {"temp": 60}, ROW], index=[5, 6, 7])
-    clean, errors = read(rows, HABITS)
-    assert clean.index.tolist() == [5, 7]
-    assert (errors != "").tolist() == [False, True, False]
+    assert parse_rows(rows, STATISTICS)[1].str.startswith("temp: missing").all()
 
 
 def test_no_rows() -> None:
-    clean, errors = read(pd.DataFrame([ROW]).iloc[:0], HABITS)
+    clean, errors = parse_rows(pd.DataFrame([ROW]).iloc[:0], STATISTICS)
     assert clean.empty and errors.empty
 
 
-def test_habits_are_measured() -> None:
+def test_input_statistics() -> None:
+    steps = np.arange(40)
     hours = pd.DataFrame(
         {
             "timestamp": pd.date_range("2011-01-01", periods=40, freq="h"),
-            "temperature": [t % 7 for t in range(40)],
-            "humidity": [50.0 + t % 5 for t in range(40)],
-            "windspeed": [t % 3 * 6.0 for t in range(40)],
+            "temperature": steps % 7,
+            "humidity": 50.0 + steps % 5,
+            "windspeed": steps % 3 * 6.0,
         }
     )
     hours["feels_like"] = 2 + 1.5 * hours["temperature"] - 0.25 * hours["windspeed"]
     hours["feels_like_suspect"] = False
     hours.loc[3, ["feels_like", "feels_like_suspect"]] = [40.0, True]
     hours["windspeed_calm"] = hours["windspeed"] <= 0
-    found = learn(hours)
-    assert (found.first, found.last, found.calm) == ("2011-01-01", "2011-01-02", 0.0)
-    assert found.feels_like == pytest.approx((2, 1.5, 0, -0.25), abs=1e-9)
+    statistics = input_statistics(hours)
+    assert (statistics.first, statistics.last, statistics.calm) == ("2011-01-01", "2011-01-02", 0)
+    assert statistics.feels_like == pytest.approx((2, 1.5, 0, -0.25), abs=1e-9)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bikefit.data.stage import DataError
+from bikefit.errors import DataError
 from bikefit.final import trees
 from bikefit.final.run import Options, refit
 from bikefit.sweeps.jobs import Job, train

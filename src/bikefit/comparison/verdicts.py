@@ -21,7 +21,7 @@ from bikefit.comparison.noise import CONFIDENCE, Difference, Sample, difference,
 from bikefit.comparison.paths import Evidence, Path, evidence, find_paths
 from bikefit.comparison.ranking import comparison, details, measure, number
 from bikefit.config import ConfigError
-from bikefit.data.checks import StrictModel, explain
+from bikefit.data.params import StrictModel, explain
 
 UNDERFITTING, OVERFITTING, GOOD_FIT = "underfitting", "overfitting", "good fit"
 UNDECIDED = "undecided"

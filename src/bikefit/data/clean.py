@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from bikefit.data import stage
-from bikefit.data.columns import CLEAN, SCALES, SEASONS, WEATHER, WEEKDAYS
+from bikefit.data.columns import CLEAN, SCALES, SEASONS, WEATHER, complete_rows
 from bikefit.data.faults import (
     FeelsLike,
     Humidity,
@@ -20,7 +19,7 @@ from bikefit.data.faults import (
     quality,
 )
 from bikefit.data.files import atomic_write, write_json
-from bikefit.data.params import StrictModel, read_section
+from bikefit.data.params import StrictModel, read_section, run_stage
 from bikefit.data.raw import read_raw
 from bikefit.data.schema import check_clean, check_raw
 
@@ -38,32 +37,24 @@ class Clean(StrictModel):
     weather: Weather
 
 
-def decode(raw: pd.DataFrame) -> pd.DataFrame:
-    """Turn codes into words and scaled numbers into °C, %, km/h; rows in time order.
-
-    Takes a raw table that `check_raw` accepts; gives all clean columns but the flags.
-    """
+def decode(raw: pd.DataFrame, calm: float) -> pd.DataFrame:
+    """Convert a checked raw table to clean rows in time order, not yet flagged as suspect."""
     scaled = {
         name: low + raw[column] * (high - low) for name, (column, low, high) in SCALES.items()
     }
     hours = pd.DataFrame(
         {
             "timestamp": raw["dteday"] + pd.to_timedelta(raw["hr"], unit="h").astype("m8[us]"),
-            "season": _words(raw["season"].map(SEASONS), tuple(SEASONS.values())),
-            "year": raw["dteday"].dt.year.astype("int64"),
-            "month": raw["mnth"],
-            "hour": raw["hr"],
-            # The raw week begins with sunday = 0, ours with monday.
-            "weekday": _words(raw["weekday"].map(lambda code: WEEKDAYS[code - 1]), WEEKDAYS),
+            "season": raw["season"].map(SEASONS),
             "holiday": raw["holiday"] == 1,
-            "working_day": raw["workingday"] == 1,
-            "weather": _words(raw["weathersit"].map(WEATHER), tuple(WEATHER.values())),
+            "weather": raw["weathersit"].map(WEATHER),
             **scaled,
             "casual": raw["casual"],
             "registered": raw["registered"],
             "rentals": raw["cnt"],
         }
     )
+    hours = complete_rows(hours, calm)
     return hours.sort_values("timestamp", kind="stable", ignore_index=True)
 
 
@@ -74,17 +65,12 @@ def clean(raw: pd.DataFrame, params: Clean, source: str = "raw table") -> pd.Dat
         DataError: if rows are out of range or contradict themselves (`source` names the table).
     """
     check_raw(raw, source)
-    hours = decode(raw)
+    hours = decode(raw, params.windspeed.calm)
     hours["humidity_suspect"] = humidity_suspect(hours["humidity"], params.humidity)
     hours["feels_like_suspect"] = feels_like_suspect(hours, params.feels_like)
-    hours["windspeed_calm"] = hours["windspeed"] <= params.windspeed.calm
     hours = mend(hours, params.humidity, params.feels_like)[list(CLEAN)]
     check_clean(hours, "cleaned table")
     return hours
-
-
-def _words(values: pd.Series, words: tuple[str, ...]) -> pd.Series:
-    return values.astype(pd.CategoricalDtype(list(words)))
 
 
 def main() -> None:
@@ -103,4 +89,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    stage.run(main)
+    run_stage(main)

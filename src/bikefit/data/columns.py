@@ -7,6 +7,8 @@ temperatures are scaled between their lowest and highest possible value.
 
 from typing import Final
 
+import pandas as pd
+
 RAW: Final = (
     "instant", "dteday", "season", "yr", "mnth", "hr", "holiday", "weekday", "workingday",
     "weathersit", "temp", "atemp", "hum", "windspeed", "casual", "registered", "cnt",
@@ -68,3 +70,33 @@ CLEAN: Final = (
 TARGET: Final = "rentals"
 LEAKS: Final = ("casual", "registered", TARGET)
 """The target and its two parts: known only when the hour is over."""
+
+
+def complete_rows(hours: pd.DataFrame, calm: float) -> pd.DataFrame:
+    """Add the columns of a clean row that follow from its other columns.
+
+    Args:
+        hours: Columns `timestamp`, `season`, `holiday`, `weather`, `temperature`, `feels_like`,
+            `humidity` and `windspeed`, in the units of the clean table; others are kept.
+        calm: Largest wind speed (km/h) that the anemometer does not measure.
+
+    Returns:
+        The rows, not yet flagged as suspect.
+    """
+    time = hours["timestamp"].dt
+    return hours.assign(
+        season=_categorical(hours["season"], "season"),
+        year=time.year.astype("int64"),
+        month=time.month.astype("int64"),
+        hour=time.hour.astype("int64"),
+        weekday=_categorical(time.day_of_week.map(dict(enumerate(WEEKDAYS))), "weekday"),
+        working_day=(time.day_of_week < 5) & ~hours["holiday"],
+        weather=_categorical(hours["weather"], "weather"),
+        humidity_suspect=False,
+        feels_like_suspect=False,
+        windspeed_calm=hours["windspeed"] <= calm,
+    )
+
+
+def _categorical(values: pd.Series, name: str) -> pd.Series:
+    return values.astype(pd.CategoricalDtype(list(CATEGORIES[name])))

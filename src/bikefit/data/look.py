@@ -15,12 +15,12 @@ from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from bikefit.data import stage
 from bikefit.data.columns import WEEKDAYS
 from bikefit.data.faults import gaps
 from bikefit.data.files import atomic_write
+from bikefit.data.params import run_stage
 from bikefit.data.pictures import STYLE
-from bikefit.data.stage import DataError
+from bikefit.errors import DataError
 
 CLEAN_FILE = Path("data/clean/hours.parquet")
 FIGURE_FILE = Path("reports/raw_data.png")
@@ -161,4 +161,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    stage.run(main)
+    run_stage(main)

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from bikefit.data.columns import RAW
-from bikefit.data.stage import DataError
+from bikefit.errors import DataError
 
 FRACTIONS = ("temp", "atemp", "hum", "windspeed")
 SHOWN = 8

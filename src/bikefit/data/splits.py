@@ -9,7 +9,7 @@ from typing import Final, Literal, get_args
 
 import numpy as np
 
-from bikefit.data.stage import DataError
+from bikefit.errors import DataError
 
 Kind = Literal["random", "days", "chronological"]
 PARTS: Final = ("train", "validation", "test")

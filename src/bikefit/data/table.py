@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 import pyarrow.parquet as pq
 
-from bikefit.data.stage import DataError
+from bikefit.errors import DataError
 
 PartName = Literal["train", "validation", "test"]
 

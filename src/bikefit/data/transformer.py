@@ -18,7 +18,7 @@ import pandas as pd
 from bikefit.data.features import CATEGORIES, PERIODS, Features, Spline, codes, number, sources
 from bikefit.data.files import write_json
 from bikefit.data.params import check
-from bikefit.data.stage import DataError
+from bikefit.errors import DataError
 
 FORMAT = "bikefit transformer 1"
 BLOCK = 20_000

@@ -20,9 +20,9 @@ from safetensors.numpy import load_file, save_file
 
 from bikefit.data import transformer as features
 from bikefit.data.files import write_json
-from bikefit.data.stage import DataError
+from bikefit.errors import DataError
 from bikefit.final.interval import Interval
-from bikefit.final.rows import Habits, read
+from bikefit.final.rows import InputStatistics, parse_rows
 from bikefit.final.trees import Boosters
 from bikefit.nn.losses import SMALLEST_RATE, Loss, LossName
 from bikefit.nn.networks import LayerSpec, build
@@ -110,7 +110,7 @@ class Model:
 
     ensemble: Ensemble
     interval: Interval
-    habits: Habits
+    statistics: InputStatistics
 
     def predict(self, rows: pd.DataFrame) -> pd.DataFrame:
         """Predict rows in the columns of :mod:`bikefit.final.rows`.
@@ -119,7 +119,7 @@ class Model:
             A row for each, with its index: ``expected``, ``low`` and ``high`` (bikes/hour), and
             ``error``, a text where the row is wrong (its numbers are NaN), else empty.
         """
-        hours, errors = read(rows, self.habits)
+        hours, errors = parse_rows(rows, self.statistics)
         found = pd.DataFrame(np.nan, index=rows.index, columns=["expected", "low", "high"])
         right = (errors == "").to_numpy()
         if right.any():
@@ -145,7 +145,7 @@ class Model:
         ]
         about = {
             "format": FORMAT, "stacks": stacks, "weights": list(one.weights),
-            "interval": asdict(self.interval), "habits": asdict(self.habits),
+            "interval": asdict(self.interval), "habits": asdict(self.statistics),
         }  # fmt: skip
         if one.trees is not None:
             (folder / "trees.txt").write_text(one.trees.text, encoding="utf-8")
@@ -163,7 +163,7 @@ def load(folder: Path) -> Model:
         about = json.loads((folder / "model.json").read_text(encoding="utf-8"))
         if about["format"] != FORMAT:
             raise ValueError(f"its format is {about['format']!r}, this version reads {FORMAT!r}")
-        habits = about["habits"] | {"feels_like": tuple(about["habits"]["feels_like"])}
+        statistics = about["habits"] | {"feels_like": tuple(about["habits"]["feels_like"])}
         states: list[dict[str, np.ndarray]] = [{} for _ in about["stacks"]]
         for key, value in load_file(folder / "weights.safetensors").items():
             place, name = key.split("/", 1)
@@ -178,7 +178,7 @@ def load(folder: Path) -> Model:
             text = (folder / "trees.txt").read_text(encoding="utf-8")
             trees = Boosters(text, **about["trees"])
         ensemble = Ensemble(transformer, stacks, about["weights"], trees)
-        return Model(ensemble, Interval(**about["interval"]), Habits(**habits))
+        return Model(ensemble, Interval(**about["interval"]), InputStatistics(**statistics))
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise DataError(f"{folder} is not a model of bikefit: {error}") from None
 

@@ -10,17 +10,18 @@ import joblib
 import numpy as np
 import pandas as pd
 
+from bikefit.data import calendar
 from bikefit.data.files import write_json
-from bikefit.data.stage import DataError
 from bikefit.data.table import Table, read_table
 from bikefit.data.transformer import load
-from bikefit.final import baselines, calendar, fits
+from bikefit.errors import DataError
+from bikefit.final import baselines, fits
 from bikefit.final.choice import Choice, HeldOut, choose, held_out, mix, select
 from bikefit.final.interval import Interval, calibrate
 from bikefit.final.model import Ensemble, Model
 from bikefit.final.publish import REPORT, Tested, publish
 from bikefit.final.report import DELIVERED, NETWORKS, UNREGULARIZED, WINNER, measure
-from bikefit.final.rows import learn
+from bikefit.final.rows import input_statistics
 from bikefit.final.trees import SAME, LightGBM, Tuned, tune
 
 CLEAN_FILE = Path("data/clean/hours.parquet")
@@ -74,7 +75,7 @@ def refit(sweep: str, reports: Path, options: Options) -> dict[str, Any]:
     test = _test(compared, table, parts, tested, interval, tuned)
     test.report["calendar_disagreements"] = calendar.disagreements(every)
     write_json(reports / REPORT, test.report)
-    print(publish(choice, Model(final, interval, learn(every)), test, options.name,
+    print(publish(choice, Model(final, interval, input_statistics(every)), test, options.name,
                   options.promote))  # fmt: skip
     return test.report
 

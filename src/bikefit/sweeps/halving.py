@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from bikefit.data.stage import DataError
 from bikefit.data.table import read_table
+from bikefit.errors import DataError
 from bikefit.training.checkpoints import Place
 from bikefit.training.epochs import Folders, Part, Writer
 from bikefit.training.members import Failure, Member, MemberResult, Stopped

@@ -25,9 +25,8 @@ from mlflow.store.db.utils import _initialize_tables
 from requests import RequestException
 from sqlalchemy import create_engine, event
 
-from bikefit.data.checks import masked
 from bikefit.data.files import atomic_write
-from bikefit.errors import BikefitError
+from bikefit.errors import BikefitError, hide_secrets
 from bikefit.tracking.store import relative_locations, write_ahead
 
 log = logging.getLogger(__name__)
@@ -98,7 +97,7 @@ def _unable(error: Exception) -> str:
         return f"{address()} answers {words}{HINTS.get(status, '')}"
     if _database() is None and ("failed with" in said or isinstance(error, RequestException)):
         return f"{address()} does not answer"
-    return f"{address()}: {masked(said)}"
+    return f"{address()}: {hide_secrets(said)}"
 
 
 _waits: ContextVar[bool] = ContextVar("waits", default=True)
@@ -190,7 +189,7 @@ def _make(database: Path) -> None:
 
 def address() -> str:
     """Return the address of the store, without a password."""
-    return masked(_uri())
+    return hide_secrets(_uri())
 
 
 def server() -> str | None:

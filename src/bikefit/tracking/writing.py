@@ -19,8 +19,8 @@ from mlflow.tracking.context.registry import resolve_tags
 from safetensors.numpy import save_file
 
 from bikefit.config import Settings, describe, flat, regularization_label
-from bikefit.data.checks import masked
 from bikefit.data.files import write_json
+from bikefit.errors import hide_secrets
 from bikefit.processes import is_running, process_id
 from bikefit.tracking.connection import (
     AwayError,
@@ -54,12 +54,12 @@ if TYPE_CHECKING:
 
 @cache
 def _context_tags() -> dict[str, str]:
-    return {key: masked(str(value)) for key, value in resolve_tags().items()}
+    return {key: hide_secrets(str(value)) for key, value in resolve_tags().items()}
 
 
 def start_sweep(experiment: str, name: str, overrides: Sequence[str]) -> str:
     """Start the parent run of a ``-m`` command and return its id."""
-    tags = {**_context_tags(), KIND: "sweep", "overrides": masked(" ".join(overrides))}
+    tags = {**_context_tags(), KIND: "sweep", "overrides": hide_secrets(" ".join(overrides))}
     return _create(experiment, name, tags)
 
 
@@ -118,7 +118,7 @@ def _start(
 def parameters(settings: Settings) -> dict[str, str]:
     """Return what MLflow is told of the settings of a run, by name."""
     values = {**flat(settings), "method": regularization_label(settings)}
-    return {key: masked(str(value)) for key, value in values.items()}
+    return {key: hide_secrets(str(value)) for key, value in values.items()}
 
 
 def _create(experiment: str, name: str, tags: Mapping[str, str]) -> str:
