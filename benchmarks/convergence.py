@@ -23,6 +23,7 @@ import bikefit.train  # noqa: F401  (registers what the config needs)
 from bikefit.comparison.verdicts import Thresholds, read_thresholds
 from bikefit.config import Settings, parse, regularization_label
 from bikefit.training.fit import fit_stack
+from bikefit.training.folds import read_pool
 from bikefit.training.members import Member
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -52,7 +53,7 @@ def measure(table: str, case: tuple[str, ...], factor: int) -> dict[str, np.ndar
     members = [
         Member(base.model_copy(update={"training": longer, "seed": seed})) for seed in SEEDS
     ]  # fmt: skip
-    results = fit_stack(members)
+    results = fit_stack(members, read_pool(base.data.path))
     last = {name: [r.metrics[name][-1] for r in results] for name in ("train/loss", "val/loss")}
     found = last | {"unfinished": [r.final["unfinished"] for r in results]}
     return {name: np.array(values) for name, values in found.items()}

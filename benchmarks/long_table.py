@@ -32,12 +32,14 @@ from omegaconf import OmegaConf
 import bikefit.train
 from bikefit.config import parse
 from bikefit.training.fit import fit_stack
+from bikefit.training.folds import read_pool
 from bikefit.training.members import Member
 with initialize_config_dir(sys.argv[1], version_base="1.3"):
     found = [compose("train", ["network.hidden=[8]", "training.epochs=1",
              "training.batch_size=4096", f"regularization.l2={1e-6 * m}"])
              for m in range(int(sys.argv[2]))]
-fit_stack([Member(parse(OmegaConf.to_container(one, resolve=True))) for one in found])
+members = [Member(parse(OmegaConf.to_container(one, resolve=True))) for one in found]
+fit_stack(members, read_pool(members[0].settings.data.path))
 """
 
 

@@ -32,7 +32,6 @@ from bikefit.comparison.verdicts import (
     verdicts,
 )
 from bikefit.config import Settings, flat, parse, regularization_label
-from bikefit.data.table import Table
 from bikefit.nn.stacking import Stack
 from bikefit.training.afterwards import constant_losses
 from bikefit.training.callbacks import Selection
@@ -157,16 +156,8 @@ def pool_of(problem: Problem) -> Pool:
     count = problem.train_rows + problem.val_rows
     features = problem.features(3, count)
     target = problem.target(problem.mean(features), 4)
-    names = tuple(f"x{i}" for i in range(problem.inputs))
-    table = Table(
-        name=f"problem {problem.seed}", path=Path(), feature_names=names, standardized=(),
-        rows={"train": problem.train_rows, "validation": problem.val_rows}, split_kind="random",
-        split_seed=0, data_version="",
-    )  # fmt: skip
-    return Pool(
-        table, features.astype(np.float32), target.astype(np.float32),
-        np.arange(count).astype("M8[h]"), problem.train_rows,
-    )  # fmt: skip
+    times = np.arange(count).astype("M8[h]")
+    return Pool(features.astype(np.float32), target.astype(np.float32), times, problem.train_rows)
 
 
 def fit(problem: Problem, members: Sequence[Settings]) -> list[dict[str, Any]]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import joblib
 import numpy as np
@@ -26,6 +26,9 @@ from bikefit.data import clean, featurize
 from bikefit.tracking import connection, writing
 from hydra_plugins.stack_launcher.composing import Composer
 from synthetic import raw_hours
+
+if TYPE_CHECKING:
+    from bikefit.training.members import Member, MemberResult
 
 ROOT = Path(__file__).parents[1]
 LONG = 7  # s from which a test is left out by `make test`
@@ -111,6 +114,14 @@ def make_settings(*overrides: str) -> Settings:
     """Compose a config as the shell does, and check it."""
     config: Any = OmegaConf.to_container(compose_config(*overrides), resolve=True)
     return parse(config)
+
+
+def train_stack(members: Sequence[Member], *watch: Any, **options: Any) -> list[MemberResult]:
+    """Train members as a stack on the rows of their table."""
+    from bikefit.training.fit import fit_stack
+    from bikefit.training.folds import read_pool
+
+    return fit_stack(members, read_pool(members[0].settings.data.path), *watch, **options)
 
 
 def compose_config(*overrides: str) -> DictConfig:

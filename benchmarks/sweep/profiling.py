@@ -63,11 +63,13 @@ def _by_process(found: Sampled) -> str:
 
 def _by_operation(epochs: int) -> str:
     from bikefit.training.fit import fit_stack
+    from bikefit.training.folds import read_pool
 
     members = reference.members(STACK, f"training.epochs={epochs}")
-    fit_stack(reference.members(STACK, "training.epochs=1"))  # first use of everything
+    pool = read_pool(members[0].settings.data.path)
+    fit_stack(reference.members(STACK, "training.epochs=1"), pool)  # first use of everything
     start = time.perf_counter()
-    fit_stack(members)
+    fit_stack(members, pool)
     seconds = time.perf_counter() - start
     profiled, kinds = _profile(members)
     phases = ("forward", "backward", "evaluation", "rest")
@@ -91,11 +93,13 @@ def _profile(members: list[Any]) -> tuple[float, dict[str, Counter[str]]]:
     import torch
 
     from bikefit.training.fit import fit_stack
+    from bikefit.training.folds import read_pool
 
     activities = [torch.profiler.ProfilerActivity.CPU]
+    pool = read_pool(members[0].settings.data.path)
     with _named(), torch.profiler.profile(activities=activities) as profile:
         start = time.perf_counter()
-        fit_stack(members)
+        fit_stack(members, pool)
         seconds = time.perf_counter() - start
     kinds: dict[str, Counter[str]] = {}
     for event in profile.events():

@@ -93,11 +93,13 @@ def _apart(function: Callable[..., T], *arguments: Any) -> T:
 
 def _train(point: Point) -> Cost:
     from bikefit.training.fit import fit_stack
+    from bikefit.training.folds import read_pool
 
     members = reference.members(point.members, *point.overrides(epochs=2))
     ends = [0.0]
     start = time.perf_counter()
-    fit_stack(members, lambda _: ends.append(time.perf_counter()))
+    pool = read_pool(members[0].settings.data.path)
+    fit_stack(members, pool, lambda _: ends.append(time.perf_counter()))
     seconds = time.perf_counter() - start
     epoch = ends[-1] - ends[-2]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3  # kB on Linux

@@ -41,9 +41,9 @@ def test_every_row_given_is_trained_on_and_no_other(
 ) -> None:
     seen = []
 
-    def spy(members: list[training.Member]) -> list[training.MemberResult]:
+    def spy(members: list[training.Member], pool: training.Pool) -> list[training.MemberResult]:
         seen.extend(members)
-        results = training.fit_stack(members)
+        results = training.fit_stack(members, pool)
         seen.append(results[0])
         return results
 
@@ -67,7 +67,7 @@ def test_the_ensemble_predicts_what_its_members_predicted_in_training(
 ) -> None:
     results: list[training.MemberResult] = []
     monkeypatch.setattr(
-        fits, "fit_stack", lambda members: results.extend(training.fit_stack(members)) or results
+        fits, "fit_stack", lambda *given: results.extend(training.fit_stack(*given)) or results
     )
     table = read_table(Path("data/features/full"))
     choice = make_choice(f"loss={loss}", "regularization.batch_norm=before", seeds=2)

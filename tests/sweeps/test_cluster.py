@@ -32,7 +32,7 @@ from bikefit.training import callbacks, fit
 from bikefit.training.checkpoints import Place, places
 from bikefit.training.epochs import Folders
 from bikefit.training.members import Failure, Member
-from conftest import ROOT, make_settings
+from conftest import ROOT, make_settings, train_stack
 
 QUICK = ["network.hidden=[4]", "training.epochs=2", "training.batch_size=64"]
 PRESETS = sorted((ROOT / "conf/hydra/launcher").glob("*.yaml"))
@@ -130,7 +130,7 @@ def test_a_lost_stack_goes_on_at_its_checkpoint_where_the_folder_is_shared(
     monkeypatch.setenv(callbacks.EVERY, "0")
     stack = [replace(member(f"seed={seed}", "training.epochs=5"), fingerprint=f"f-{seed}")
              for seed in range(4)]  # fmt: skip
-    undisturbed = fit.fit_stack(stack)
+    undisturbed = train_stack(stack)
     place = Place(workplace / "checkpoints", [m.fingerprint for m in stack])
     place.open()
     told, real = [], fit.Progress.on_validation_end

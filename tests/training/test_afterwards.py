@@ -6,9 +6,10 @@ import torch
 
 from bikefit.training.afterwards import predictions, unfinished
 from bikefit.training.callbacks import Selection
-from bikefit.training.fit import _assemble, fit_stack, look_ahead, train
+from bikefit.training.fit import _assemble, look_ahead, train
+from bikefit.training.folds import read_pool
 from bikefit.training.members import Member
-from conftest import make_settings
+from conftest import make_settings, train_stack
 
 QUICK = ["training.batch_size=64", "training.epochs=10"]
 
@@ -23,7 +24,7 @@ def member(*overrides: str) -> Member:
 
 
 def measured(*configs: list[str]) -> list[float]:
-    return [r.final["unfinished"] for r in fit_stack([member(*one) for one in configs])]
+    return [r.final["unfinished"] for r in train_stack([member(*one) for one in configs])]
 
 
 def test_far_too_low_a_learning_rate_is_unfinished_and_convergence_is_not() -> None:
@@ -41,7 +42,7 @@ def test_far_too_low_a_learning_rate_is_unfinished_and_convergence_is_not() -> N
 )  # fmt: skip
 def test_a_look_ahead_leaves_the_stack_as_it_was(more: list[str]) -> None:
     one = member("network.hidden=[8]", *more)
-    module, data = _assemble([one])
+    module, data = _assemble([one], read_pool(one.settings.data.path))
     selection = Selection([None])
     train(module, data, one.settings, [selection])
     before, epochs = module.stack.state(), len(module.history)
@@ -59,7 +60,7 @@ def test_a_look_ahead_leaves_the_stack_as_it_was(more: list[str]) -> None:
 def test_it_is_the_lowest_train_loss_along_the_way_that_the_look_ahead_went() -> None:
     """On 1 + shift², from 2.5 to 1.5: two steps lead to 0.5, four past the lowest to -1.5."""
     one = member("network=linear", "loss=mse")
-    module, data = _assemble([one])
+    module, data = _assemble([one], read_pool(one.settings.data.path))
     train(module, data, one.settings, [], max_epochs=1)
     zero = {name: torch.zeros_like(value) for name, value in module.stack.state().items()}
     (bias,) = (name for name in zero if name.endswith("bias"))
@@ -72,7 +73,7 @@ def test_it_is_the_lowest_train_loss_along_the_way_that_the_look_ahead_went() ->
 def test_who_stopped_early_is_asked_for_the_validation_loss_and_a_short_training_nothing() -> None:
     def keys(*overrides: str) -> list[list[str]]:
         configs = [[*overrides], [*overrides, "regularization.patience=1"]]
-        results = fit_stack([member("network.hidden=[8]", *one) for one in configs])
+        results = train_stack([member("network.hidden=[8]", *one) for one in configs])
         assert results[1].selected < len(results[0].metrics["val/loss"])
         return [[key for key in r.final if key.startswith("unfinished")] for r in results]
 
@@ -87,7 +88,7 @@ def test_what_a_high_learning_rate_keeps_from_who_stopped_early() -> None:
     one = member("network=linear", "loss=mse", "optimizer=adam", "optimizer.lr=0.3",
                  "optimizer.schedule=constant", "training.epochs=20",
                  "regularization.patience=3")  # fmt: skip
-    module, data = _assemble([one])
+    module, data = _assemble([one], read_pool(one.settings.data.path))
     selection = Selection([3])
     train(module, data, one.settings, [selection])
     assert selection.done == [True] and selection.selected[0] < 20
@@ -113,7 +114,7 @@ def test_what_a_high_learning_rate_keeps_from_who_stopped_early() -> None:
 
 def test_stopped_in_its_look_ahead_a_stack_is_not_finished() -> None:
     done: list[int] = []
-    with_stop = fit_stack([member("network=linear")], done.append, lambda: len(done) == 10)
+    with_stop = train_stack([member("network=linear")], done.append, lambda: len(done) == 10)
     (failure,) = [result.failure for result in with_stop]
     assert failure is not None and failure.killed
     assert "unfinished" not in with_stop[0].final

@@ -6,10 +6,9 @@ import pytest
 from sklearn.linear_model import PoissonRegressor
 from sklearn.metrics import mean_poisson_deviance
 
-from bikefit.training.fit import fit_stack
-from bikefit.training.folds import folds_of, read_pool
+from bikefit.training.folds import read_pool
 from bikefit.training.members import Member
-from conftest import make_settings
+from conftest import make_settings, train_stack
 
 
 @pytest.mark.slow
@@ -24,9 +23,9 @@ def test_the_linear_model_is_scikit_learns_poisson_regression(
         "optimizer.schedule=one_cycle", "regularization.on=weights",
         f"regularization.l2={alpha / 2}",
     )  # fmt: skip
-    pool, folds = read_pool(settings.data.path), folds_of(settings)
-    results = fit_stack([Member(settings, fold) for fold in range(4)])
-    for fold, result in zip(folds, results, strict=True):
+    pool = read_pool(settings.data.path)
+    results = train_stack([Member(settings, fold) for fold in range(4)])
+    for fold, result in zip(pool.folds(settings), results, strict=True):
         model = PoissonRegressor(alpha=alpha, solver="newton-cholesky", max_iter=1000)
         model.fit(pool.features[fold.train], pool.target[fold.train])
         for part, rows in (("train", fold.train), ("val", fold.validation)):

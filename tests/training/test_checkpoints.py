@@ -17,9 +17,8 @@ import torch
 import pretended
 from bikefit.training import callbacks
 from bikefit.training.checkpoints import STACK, STATE, Checkpoint, Place, places
-from bikefit.training.fit import fit_stack
 from bikefit.training.members import Member, MemberResult
-from conftest import make_settings
+from conftest import make_settings, train_stack
 
 SMALL = ["network.hidden=[8,6]", "training.epochs=6", "training.batch_size=32", "data=lecture"]
 STACKS = {
@@ -91,7 +90,7 @@ def interrupt(members: Sequence[Member], at: Place, epochs: int) -> None:
     at.open()
     report, stopping = killed_after(epochs)
     with pytest.raises(Killed):
-        fit_stack(members, report, stopping, at)
+        train_stack(members, report, stopping, at)
 
 
 def assert_same(one: MemberResult, other: MemberResult) -> None:
@@ -112,14 +111,14 @@ def assert_same(one: MemberResult, other: MemberResult) -> None:
 @pytest.mark.parametrize("name", STACKS)
 def test_going_on_gives_the_same_bits(place: Path, name: str) -> None:
     members = stack(name)
-    undisturbed = fit_stack(members)
+    undisturbed = train_stack(members)
     at = Place(place, marks(members))
     interrupt(members, at, epochs=1)
     assert at.epoch() == 1
     interrupt(members, at, epochs=3)  # the first call tells of the epoch that is known
     assert at.epoch() == 3
     told: list[int] = []
-    resumed = fit_stack(members, told.append, place=at)
+    resumed = train_stack(members, told.append, place=at)
     assert told[0] == 3 * len(members)
     for one, other in zip(resumed, undisturbed, strict=True):
         assert_same(one, other)
@@ -127,7 +126,7 @@ def test_going_on_gives_the_same_bits(place: Path, name: str) -> None:
 
 def test_a_member_that_is_done_stays_as_it_was(place: Path) -> None:
     members = stack("early_stopping")
-    undisturbed = fit_stack(members)
+    undisturbed = train_stack(members)
     epochs = [len(result.metrics["val/loss"]) for result in undisturbed]
     assert min(epochs) < max(epochs)
     at = Place(place, marks(members))
@@ -135,7 +134,7 @@ def test_a_member_that_is_done_stays_as_it_was(place: Path) -> None:
     kept = at.load()
     assert kept is not None
     assert 0 < kept.values["selection/done"].sum() < len(members)
-    for one, other in zip(fit_stack(members, place=at), undisturbed, strict=True):
+    for one, other in zip(train_stack(members, place=at), undisturbed, strict=True):
         assert_same(one, other)
 
 
@@ -143,14 +142,14 @@ def test_a_member_that_is_done_stays_as_it_was(place: Path) -> None:
 @pytest.mark.parametrize("name", ["adam", "dropout", "early_stopping", "folds", "proximal"])
 def test_some_members_go_on_with_their_slices(place: Path, name: str) -> None:
     members = stack(name)
-    undisturbed = fit_stack(members)
+    undisturbed = train_stack(members)
     whole = Place(place, marks(members))
     interrupt(members, whole, epochs=2)
     for chosen in ([len(members) - 1], list(range(1, len(members)))):
         part = whole.part(chosen)
         assert part.epoch() == 2
         told: list[int] = []
-        resumed = fit_stack([members[m] for m in chosen], told.append, place=part)
+        resumed = train_stack([members[m] for m in chosen], told.append, place=part)
         assert told[0] == 2 * len(chosen)
         for m, one in zip(chosen, resumed, strict=True):
             other = undisturbed[m]
@@ -165,7 +164,7 @@ def test_a_stack_that_ends_before_its_first_checkpoint_writes_none(workplace: Pa
     members = stack("adam")
     at = Place(workplace / "checkpoints", marks(members))
     at.open()
-    fit_stack(members, place=at)
+    train_stack(members, place=at)
     assert [file.name for file in at.folder.iterdir()] == [STACK]
 
 
@@ -183,7 +182,7 @@ def test_checkpoints_cost_no_more_than_their_share(
     settings = member.settings.model_copy(
         update={"training": member.settings.training.model_copy(update={"epochs": 60})}
     )
-    fit_stack([Member(settings)], place=Place(place, ["mark"]))
+    train_stack([Member(settings)], place=Place(place, ["mark"]))
     # a write takes a second of this clock, so 50 pass, one an epoch, before the next
     assert written == [1, 51]
 
@@ -192,13 +191,15 @@ def test_a_full_disk_stops_no_training(
     place: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     members = stack("adam")
-    undisturbed = fit_stack(members)
+    undisturbed = train_stack(members)
 
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Place, "save", full)
-    for one, other in zip(fit_stack(members, place=Place(place, ["a"])), undisturbed, strict=True):
+    for one, other in zip(
+        train_stack(members, place=Place(place, ["a"])), undisturbed, strict=True
+    ):
         assert_same(one, other)
     assert "no checkpoint could be written, training goes on" in caplog.text
 
@@ -335,8 +336,8 @@ def test_another_device_goes_on_too(
     at = Place(place, marks(members))
     monkeypatch.setattr(pl, "Trainer", partial(elsewhere, pl.Trainer))
     with pretended.Pretended():
-        undisturbed = fit_stack(members)
+        undisturbed = train_stack(members)
         interrupt(members, at, epochs=2)
-        resumed = fit_stack(members, place=at)
+        resumed = train_stack(members, place=at)
     for one, other in zip(resumed, undisturbed, strict=True):
         assert_same(one, other)

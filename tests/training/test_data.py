@@ -16,10 +16,9 @@ from bikefit.data.table import read_table
 from bikefit.sweeps.halving import fit
 from bikefit.training import folds as folds_module
 from bikefit.training.data import Batches, Rows
-from bikefit.training.fit import fit_stack
-from bikefit.training.folds import folds_of, read_pool
+from bikefit.training.folds import read_pool
 from bikefit.training.members import Failure, Member
-from conftest import make_settings
+from conftest import make_settings, train_stack
 
 
 def test_a_last_batch_of_fewer_rows_waits_for_the_next_epoch() -> None:
@@ -79,10 +78,10 @@ def write(root: Path, hours: pd.DataFrame) -> None:
 def test_a_table_that_changed_is_read_again(tmp_path: Path) -> None:
     settings = make_settings("data.name=own", f"data.root={tmp_path}")
     write(tmp_path, HOURS)
-    assert len(read_pool(settings.data.path).target) == len(folds_of(settings)[0].train) + 96
+    assert len(read_pool(settings.data.path).target) == 384
     write(tmp_path, HOURS.assign(x=-HOURS["x"]).iloc[:240])
-    pool, (fold,) = read_pool(settings.data.path), folds_of(settings)
-    assert len(pool.target) == len(fold.train) + 48
+    pool = read_pool(settings.data.path)
+    assert (len(pool.target), pool.train_rows) == (192, 144)
     assert pool.features.max() == 0
 
 
@@ -91,12 +90,12 @@ def test_a_table_that_changes_while_a_stack_trains_changes_no_result(tmp_path: P
     member = Member(make_settings(
         "data.name=own", f"data.root={tmp_path}", "network.hidden=[4]", "training.epochs=2"
     ))  # fmt: skip
-    (before,) = fit_stack([member])
+    (before,) = train_stack([member])
 
     def change(_: int) -> None:
         write(tmp_path, HOURS.iloc[:240])
 
-    (after,) = fit_stack([member], change)
+    (after,) = train_stack([member], change)
     assert (after.predictions[0] == before.predictions[0]).all()
     assert (after.predictions[2] == before.predictions[2]).all()
     version = read_table(tmp_path / "own").data_version
@@ -108,9 +107,9 @@ def test_a_table_that_changes_while_a_stack_trains_changes_no_result(tmp_path: P
 def test_folds_cover_the_pool_once(workplace: Path) -> None:
     settings = make_settings("validation=kfold", "validation.folds=4")
     pool = read_pool(settings.data.path)
-    held_out = np.concatenate([fold.validation for fold in folds_of(settings)])
+    held_out = np.concatenate([fold.validation for fold in pool.folds(settings)])
     assert sorted(held_out) == [*range(len(pool.target))]
-    for fold in folds_of(settings):
+    for fold in pool.folds(settings):
         days = [
             set(pool.timestamps[rows].astype("M8[D]")) for rows in (fold.train, fold.validation)
         ]
@@ -118,7 +117,8 @@ def test_folds_cover_the_pool_once(workplace: Path) -> None:
 
 
 def test_a_fraction_takes_from_the_training_rows_alone(workplace: Path) -> None:
-    whole, half = (folds_of(make_settings(f"data.fraction={f}"))[0] for f in (1.0, 0.5))
+    pool = read_pool(Path("data/features/full"))
+    whole, half = (pool.folds(make_settings(f"data.fraction={f}"))[0] for f in (1.0, 0.5))
     assert set(half.train) < set(whole.train)
     assert len(half.train) == pytest.approx(len(whole.train) / 2, abs=24)  # whole days
     assert np.array_equal(half.validation, whole.validation)
@@ -127,20 +127,21 @@ def test_a_fraction_takes_from_the_training_rows_alone(workplace: Path) -> None:
 def test_too_small_a_fraction_is_refused(workplace: Path) -> None:
     settings = make_settings("data=lecture", "data.fraction=0.001")
     with pytest.raises(ConfigError, match=r"1 training and 48 validation rows \(data.fraction"):
-        folds_of(settings)
+        read_pool(settings.data.path).folds(settings)
 
 
 def test_statistics_are_fitted_on_the_training_rows_of_the_fold(workplace: Path) -> None:
     settings = make_settings("validation=kfold", "validation.folds=3")
-    pool, folds = read_pool(settings.data.path), folds_of(settings)
+    pool = read_pool(settings.data.path)
+    folds = pool.folds(settings)
     rows = Rows(pool, folds, fold_of=[0, 1, 2])
-    column = pool.table.standardized[0]
+    column = pool.standardized[0]
     for m, fold in enumerate(folds):
         values = rows.standardized(torch.from_numpy(pool.features)[None], torch.tensor([m]))[0]
         train = values[fold.train, column].double()
         assert train.mean().item() == pytest.approx(0, abs=1e-5)
         assert train.std(correction=0).item() == pytest.approx(1, abs=1e-5)
-        untouched = [c for c in range(values.shape[1]) if c not in pool.table.standardized]
+        untouched = [c for c in range(values.shape[1]) if c not in pool.standardized]
         assert torch.equal(values[:, untouched], torch.from_numpy(pool.features[:, untouched]))
         target = pool.target[fold.train]
         assert rows.target_mean[m].item() == pytest.approx(target.mean(), rel=1e-5)

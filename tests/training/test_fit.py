@@ -16,11 +16,10 @@ from torch.nn import functional
 import pretended
 from bikefit.config import Regularization, Settings
 from bikefit.nn.randomness import derive, generator
-from bikefit.training.fit import fit_stack
-from bikefit.training.folds import Pool, folds_of, read_pool
+from bikefit.training.folds import Pool, read_pool
 from bikefit.training.members import Member, MemberResult, stack_key
 from bikefit.training.strengths import make_network
-from conftest import make_settings
+from conftest import make_settings, train_stack
 
 SMALL = [
     "network.hidden=[8,6]", "training.epochs=4", "training.batch_size=32",
@@ -35,6 +34,10 @@ def root(workplace: object) -> None:
 
 def settings(*overrides: str) -> Settings:
     return make_settings(*SMALL, *overrides)
+
+
+def key_of(member: Member) -> str:
+    return stack_key(member, read_pool(member.settings.data.path))
 
 
 def assert_equal(one: MemberResult, other: MemberResult) -> None:
@@ -88,10 +91,10 @@ STACKS = {
 @pytest.mark.parametrize("name", STACKS)
 def test_a_stack_of_many_equals_singles(root: None, name: str) -> None:
     members = [Member(settings(*overrides)) for overrides in STACKS[name]]
-    assert len({stack_key(member) for member in members}) == 1
-    together = fit_stack(members)
+    assert len({key_of(member) for member in members}) == 1
+    together = train_stack(members)
     for member, result in zip(members, together, strict=True):
-        (alone,) = fit_stack([member])
+        (alone,) = train_stack([member])
         assert_equal(result, alone)
     assert len({float(r.metrics["val/loss"][-1]) for r in together}) == len(members)
 
@@ -122,10 +125,10 @@ def test_another_device_changes_nothing(
     root: None, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     members = moved(name)
-    here = fit_stack(members)
+    here = train_stack(members)
     monkeypatch.setattr(pl, "Trainer", partial(there, pl.Trainer))
     with pretended.Pretended():
-        elsewhere = fit_stack(members)
+        elsewhere = train_stack(members)
     for one, other in zip(elsewhere, here, strict=True):
         assert_equal(one, other)
         # what is left of a difference of two nearly equal losses
@@ -151,32 +154,32 @@ def test_a_gpu_changes_nothing(root: None, name: str) -> None:
     there = [
         replace(m, settings=m.settings.model_copy(update={"trainer": on_gpu})) for m in members
     ]
-    for one, other in zip(fit_stack(there), fit_stack(members), strict=True):
+    for one, other in zip(train_stack(there), train_stack(members), strict=True):
         assert_equal(one, other)
 
 
 @pytest.mark.slow
 def test_folds_share_a_stack(root: None) -> None:
     members = folds_of_one()
-    assert len({stack_key(member) for member in members}) == 1
-    for member, result in zip(members, fit_stack(members), strict=True):
-        assert_equal(result, fit_stack([member])[0])
+    assert len({key_of(member) for member in members}) == 1
+    for member, result in zip(members, train_stack(members), strict=True):
+        assert_equal(result, train_stack([member])[0])
         assert (result.train_rows, result.val_rows) == (180, 60)
 
 
 def test_folds_of_unequal_size_share_a_stack_too(root: None) -> None:
     folds = settings("validation=kfold", "validation.folds=3", "training.batch_size=200")
     members = [Member(folds, fold) for fold in range(3)]
-    assert len({stack_key(member) for member in members}) == 1
-    results = fit_stack(members)
+    assert len({key_of(member) for member in members}) == 1
+    results = train_stack(members)
     assert len({result.train_rows for result in results}) > 1
     for member, result in zip(members, results, strict=True):
-        assert_equal(result, fit_stack([member])[0])
+        assert_equal(result, train_stack([member])[0])
 
 
 def test_early_stopping_stops_members_at_different_epochs(root: None) -> None:
     members = [Member(settings(*overrides)) for overrides in STACKS["early_stopping"]]
-    results = fit_stack(members)
+    results = train_stack(members)
     for member, result in zip(members, results, strict=True):
         losses = result.metrics["val/loss"]
         patience = member.settings.regularization.patience
@@ -186,24 +189,24 @@ def test_early_stopping_stops_members_at_different_epochs(root: None) -> None:
 
 
 def test_without_patience_the_last_epoch_is_selected(root: None) -> None:
-    (result,) = fit_stack([Member(settings("optimizer.lr=0.05", "training.epochs=12"))])
+    (result,) = train_stack([Member(settings("optimizer.lr=0.05", "training.epochs=12"))])
     assert result.selected == 12 != int(np.argmin(result.metrics["val/loss"])) + 1
 
 
 def test_a_member_that_diverges_fails_alone(root: None) -> None:
     wild = Member(settings("optimizer=sgd", "optimizer.lr=1e10"))
     tame = Member(settings("optimizer=sgd", "optimizer.lr=1e-5"))
-    results = fit_stack([wild, tame])
+    results = train_stack([wild, tame])
     assert "in epoch 1" in str(results[0].failure)
     assert results[1].failure is None
-    assert_equal(results[1], fit_stack([tame])[0])
+    assert_equal(results[1], train_stack([tame])[0])
 
 
 def test_predictions_and_the_constant_belong_to_the_members_own_rows(root: None) -> None:
     folds = settings("data=lecture", "validation=kfold", "validation.folds=3")
     pool = read_pool(folds.data.path)
-    results = fit_stack([Member(folds, fold) for fold in range(3)])
-    for fold, result in zip(folds_of(folds), results, strict=True):
+    results = train_stack([Member(folds, fold) for fold in range(3)])
+    for fold, result in zip(pool.folds(folds), results, strict=True):
         times, rentals, predicted = result.predictions
         order = np.argsort(pool.timestamps[fold.validation])
         assert np.array_equal(times, pool.timestamps[fold.validation][order])
@@ -217,14 +220,14 @@ def test_predictions_and_the_constant_belong_to_the_members_own_rows(root: None)
 
 def test_the_same_command_gives_the_same_numbers(root: None) -> None:
     member = Member(settings("regularization.dropout=0.3"))
-    (one,), (two,) = fit_stack([member]), fit_stack([member])
+    (one,), (two,) = train_stack([member]), train_stack([member])
     for name, values in one.metrics.items():
         assert np.array_equal(values, two.metrics[name])
 
 
 def plain_loop(chosen: Settings, pool: Pool) -> dict[str, torch.Tensor]:
     """Train the same network in float64 with nothing but torch's functions and optimizers."""
-    fold = folds_of(chosen)[0]
+    (fold,) = pool.folds(chosen)
     x, y = torch.from_numpy(pool.features).double(), torch.from_numpy(pool.target).double()
     train = torch.from_numpy(fold.train)
     network = make_network(chosen, x.shape[1]).double()
@@ -323,7 +326,7 @@ def plain_penalty(p: dict[str, torch.Tensor], r: Regularization) -> torch.Tensor
 def test_a_stack_equals_a_plain_loop(root: None, overrides: list[str]) -> None:
     chosen = settings(*overrides, "network.hidden=[4,3]", "training.epochs=2")
     other = settings(*overrides, "network.hidden=[4,3]", "training.epochs=2", "seed=5")
-    result = fit_stack([Member(other), Member(chosen)])[1]
+    result = train_stack([Member(other), Member(chosen)])[1]
     pool = read_pool(chosen.data.path)
     for name, value in plain_loop(chosen, pool).items():
         np.testing.assert_allclose(result.state[name], value, rtol=2e-3, atol=5e-5, err_msg=name)

@@ -9,9 +9,8 @@ import torch
 from bikefit.nn.networks import build
 from bikefit.nn.specs import mlp
 from bikefit.nn.stacking import Stack
-from bikefit.training.fit import fit_stack
 from bikefit.training.members import Member, MemberResult
-from conftest import make_settings
+from conftest import make_settings, train_stack
 
 QUICK = ["training.epochs=3", "training.batch_size=32"]
 SMALL = [*QUICK, "network.hidden=[8,6]"]
@@ -23,11 +22,11 @@ def root(workplace: object) -> None:
 
 
 def train(*configs: list[str]) -> list[MemberResult]:
-    return fit_stack([Member(make_settings(*SMALL, *overrides)) for overrides in configs])
+    return train_stack([Member(make_settings(*SMALL, *overrides)) for overrides in configs])
 
 
 def train_as_written(*configs: list[str]) -> list[MemberResult]:
-    return fit_stack([Member(make_settings(*QUICK, *overrides)) for overrides in configs])
+    return train_stack([Member(make_settings(*QUICK, *overrides)) for overrides in configs])
 
 
 def distance(one: MemberResult, other: MemberResult) -> float:

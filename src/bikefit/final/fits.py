@@ -20,6 +20,7 @@ from bikefit.final.choice import Choice
 from bikefit.final.model import Ensemble, Networks
 from bikefit.final.trees import Boosters
 from bikefit.training.fit import fit_stack
+from bikefit.training.folds import Pool, read_pool
 from bikefit.training.members import Member, stack_key
 
 NAME = "fitted"
@@ -74,13 +75,14 @@ def fit_ensemble(
     """
     with tempfile.TemporaryDirectory() as root:
         transformer = _write(Path(root) / NAME, features, hours)
+        pool = read_pool(Path(root) / NAME)
         stacks: dict[str, list[tuple[Member, float]]] = {}
         for settings, weight in zip(members, weights, strict=True):
             data = settings.data.model_copy(update={"name": NAME, "root": root})
             training = settings.training.model_copy(update={"probe": 0.0})  # nobody would read it
             member = Member(settings.model_copy(update={"data": data, "training": training}))
-            stacks.setdefault(stack_key(member), []).append((member, weight))
-        fitted = [_networks([member for member, _ in stack], hours) for stack in stacks.values()]
+            stacks.setdefault(stack_key(member, pool), []).append((member, weight))
+        fitted = [_networks([member for member, _ in s], pool, hours) for s in stacks.values()]
         ordered = [weight for stack in stacks.values() for _, weight in stack]
         return Ensemble(transformer, fitted, ordered)
 
@@ -94,8 +96,8 @@ def _write(folder: Path, features: Features, hours: pd.DataFrame) -> Transformer
     return transformer
 
 
-def _networks(members: Sequence[Member], hours: pd.DataFrame) -> Networks:
-    results = fit_stack(members)
+def _networks(members: Sequence[Member], pool: Pool, hours: pd.DataFrame) -> Networks:
+    results = fit_stack(members, pool)
     failures = [
         f"seed {m.settings.seed}: {r.failure}"
         for m, r in zip(members, results, strict=True)

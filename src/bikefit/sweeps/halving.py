@@ -37,15 +37,16 @@ def fit(
         put: takes epochs where their folder is not there.
     """
     from bikefit.training.fit import fit_stack
+    from bikefit.training.folds import read_pool
 
     if changed := _changed(members[0]):
         return [Failure(changed)] * len(members)
     try:
         if stopping():
             raise Stopped
-        return fit_stack(
-            members, report, stopping, place_of(members, folders), _writer(members, folders, put)
-        )
+        pool = read_pool(members[0].settings.data.path)
+        place, told = place_of(members, folders), _writer(members, folders, put)
+        return fit_stack(members, pool, report, stopping, place, told)
     except Stopped:
         return [Failure("stopped before the end of the first epoch", killed=True)] * len(members)
     except Exception as error:

@@ -38,6 +38,7 @@ from bikefit.tracking import outbox, reading, writing
 from bikefit.tracking.reading import Finished
 from bikefit.training.devices import gpus
 from bikefit.training.epochs import Folders
+from bikefit.training.folds import Pool, read_pool
 from bikefit.training.members import Failure, Member, MemberResult, stack_key
 
 log = logging.getLogger(__name__)
@@ -79,6 +80,11 @@ class Job:
     def data_version(self) -> str:
         """The version of its table."""
         return read_table(self.settings.data.path).data_version
+
+    @property
+    def pool(self) -> Pool:
+        """The rows of its table."""
+        return read_pool(self.settings.data.path)
 
     @property
     def crossed(self) -> bool:
@@ -164,7 +170,9 @@ def _check_networks(jobs: Sequence[Job]) -> None:
         return
     from bikefit.training.strengths import check_networks
 
-    for job, why in zip(written, check_networks([j.settings for j in written]), strict=True):
+    columns = [job.pool.features.shape[1] for job in written]
+    reasons = check_networks([job.settings for job in written], columns)
+    for job, why in zip(written, reasons, strict=True):
         job.alone = why is not None
         if why is not None and len(jobs) > 1:
             log.info(f"trains alone, since it cannot be stacked: {job.label} ({why})")
@@ -286,7 +294,7 @@ def make_stacks(
     groups: dict[str, list[Task]] = {}
     for task in tasks:
         own = f" {task.job} {task.index}" if task.alone else ""
-        groups.setdefault(stack_key(task.member) + own, []).append(task)
+        groups.setdefault(_stack_key(task) + own, []).append(task)
     stacks = []
     total = sum(map(_cost, groups.values()))
     for group in groups.values():
@@ -296,6 +304,10 @@ def make_stacks(
         count = min(len(group), max(shares, -(-len(group) // size)))
         stacks += [list(part) for part in np.array_split(np.array(group, dtype=object), count)]
     return sorted(stacks, key=_cost, reverse=True)  # the longest first: processes end together
+
+
+def _stack_key(task: Task) -> str:
+    return stack_key(task.member, read_pool(task.member.settings.data.path))
 
 
 def _slots(jobs: Sequence[Job], count: int | None) -> int:
@@ -325,7 +337,7 @@ def _announce(stacks: Sequence[Sequence[Task]], jobs: Sequence[Job], count: int 
         sizes = ", ".join(str(len(stack)) for stack in stacks)
         where = f" on {min(count, len(stacks))} processes" if count else ""
         log.info(f"{members} members in {len(stacks)} stacks (of {sizes}){where}")
-    keys = [json.loads(stack_key(stack[0].member)) for stack in stacks]
+    keys = [json.loads(_stack_key(stack[0])) for stack in stacks]
     for stack, key in zip(stacks, keys, strict=True):
         others = [other for other in keys if other != key]
         if len(stack) == 1 and len(others) == len(stacks) - 1 and others:

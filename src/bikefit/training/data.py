@@ -92,7 +92,7 @@ class Rows(torch.nn.Module):
 
 def _statistics(pool: Pool, folds: Sequence[Fold]) -> tuple[Tensor, Tensor]:
     """Mean and deviation of the standardized columns on each fold's training rows, ``(F, D)``."""
-    columns = np.array(pool.table.standardized, dtype=np.intp)
+    columns = np.array(pool.standardized, dtype=np.intp)
     shift = np.zeros((len(folds), pool.features.shape[1]))
     scale = np.ones_like(shift)
     for i, fold in enumerate(folds):

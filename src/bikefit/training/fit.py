@@ -28,14 +28,14 @@ from bikefit.training.checkpoints import Place
 from bikefit.training.data import Batches, Rows, StackData
 from bikefit.training.devices import place
 from bikefit.training.epochs import Writer
-from bikefit.training.folds import read_pool
-from bikefit.training.members import Member, MemberResult, Stopped, fold_of, layers
+from bikefit.training.folds import Pool
+from bikefit.training.members import Member, MemberResult, Stopped, layers
 from bikefit.training.module import StackModule
 from bikefit.training.strengths import make_network, strengths
 
 
 def fit_stack(
-    members: Sequence[Member], report: Callable[[int], Any] = lambda _: None,
+    members: Sequence[Member], pool: Pool, report: Callable[[int], Any] = lambda _: None,
     stopping: Callable[[], bool] = lambda: False, place: Place | None = None,
     told: Writer | None = None,
 ) -> list[MemberResult]:  # fmt: skip
@@ -43,6 +43,7 @@ def fit_stack(
 
     Args:
         members: M members with equal :func:`stack_key`.
+        pool: Rows that their folds divide.
         report: called after each epoch with the number of member-epochs done.
         stopping: asked after each step; once it says yes, members end with what they have.
         place: where checkpoints are kept, and training goes on where there is one.
@@ -57,7 +58,7 @@ def fit_stack(
     settings = members[0].settings
     torch.manual_seed(derive(settings.seed, "layers that draw for themselves"))
     torch.set_num_threads(1)  # parallel work is done by processes; also makes results repeatable
-    module, data = _assemble(members)
+    module, data = _assemble(members, pool)
     selection = Selection([m.settings.regularization.patience for m in members])
     keeping = [Checkpoints(place, selection)] if place is not None else []
     telling = [Telling(told, selection)] if told is not None else []
@@ -74,11 +75,10 @@ def fit_stack(
     return _results(members, module, selection, final)
 
 
-def _assemble(members: Sequence[Member]) -> tuple[StackModule, StackData]:
+def _assemble(members: Sequence[Member], pool: Pool) -> tuple[StackModule, StackData]:
     settings = members[0].settings
-    pool = read_pool(settings.data.path)
     features = pool.features.shape[1]
-    every = [fold_of(member) for member in members]
+    every = [pool.folds(member.settings)[member.fold or 0] for member in members]
     folds, fold_index = _distinct([id(fold) for fold in every], every)
     rows = Rows(pool, folds, fold_index)
     seeds = [m.settings.seed for m in members]

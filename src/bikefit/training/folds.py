@@ -1,44 +1,77 @@
-"""The rows that members may read, and the folds that say what each trains on.
+"""The rows that members may read, and the folds that divide them.
 
-A pool holds the training and validation rows of a table; a fold says which of them a member
-trains on. Test rows are never read here.
+A pool holds the training and validation rows of a table. A fold states which of them a member
+trains on and which it is validated on. Test rows are never read here.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
 from bikefit.config import ConfigError, Settings, Validation
-from bikefit.data.splits import folds as cut_folds
-from bikefit.data.splits import subset
-from bikefit.data.table import Table, read_table
+from bikefit.data.splits import Kind, folds, subset
+from bikefit.data.table import read_table
+
+
+@dataclass(frozen=True, eq=False)
+class Fold:
+    """Positions in the pool of the rows to train on and to validate on.
+
+    Args:
+        train: Positions of the training rows.
+        validation: Positions of the validation rows.
+        refit: Whether the columns are standardized again with the statistics of these training
+            rows, because they are not all training rows of the table.
+    """
+
+    train: np.ndarray
+    validation: np.ndarray
+    refit: bool
 
 
 @dataclass(frozen=True, eq=False)
 class Pool:
-    """Training rows of a table, then its validation rows.
+    """Training rows, followed by validation rows.
 
     Args:
-        table: what featurize wrote of them.
         features: ``(N, D)`` float32.
         target: ``(N,)`` float32, bikes/hour.
-        timestamps: ``(N,)``.
-        train_rows: how many of the N rows are training rows.
+        timestamps: ``(N,)`` datetime64.
+        train_rows: Number of training rows.
+        standardized: Positions of the standardized columns.
+        split_kind: Kind of the table's split, which is also that of folds.
+        split_seed: Seed of the table's split.
+        name: Name of the table, for messages.
     """
 
-    table: Table
     features: np.ndarray
     target: np.ndarray
     timestamps: np.ndarray
     train_rows: int
+    standardized: tuple[int, ...] = ()
+    split_kind: Kind = "days"
+    split_seed: int = 0
+    name: str = ""
+    _folds: dict[tuple[float, Validation], list[Fold]] = field(default_factory=dict, init=False)
+
+    def folds(self, settings: Settings) -> list[Fold]:
+        """Return the folds of a configuration; equal settings share them.
+
+        Raises:
+            ConfigError: A fold has fewer than 2 training rows or no validation row.
+        """
+        key = settings.data.fraction, settings.validation
+        if key not in self._folds:
+            self._folds[key] = make_folds(self, *key)
+        return self._folds[key]
 
 
 def read_pool(path: Path) -> Pool:
-    """Read the pool of a table, once in each process as long as the table stays as it is."""
+    """Read the pool of a table; a process reads it again only if the table has changed."""
     return _pool(path, read_table(path).data_version)
 
 
@@ -49,57 +82,45 @@ def _pool(path: Path, version: str) -> Pool:
     features = np.empty((count + held_out, len(table.feature_names)), dtype=np.float32)
     parts = table.read("train", features[:count]), table.read("validation", features[count:])
     return Pool(
-        table,
         features,
         np.concatenate([part.target for part in parts]),
         np.concatenate([part.timestamps for part in parts]),
         count,
+        table.standardized,
+        table.split_kind,
+        table.split_seed,
+        table.name,
     )
 
 
-@dataclass(frozen=True, eq=False)
-class Fold:
-    """Positions in the pool of the rows to train on and to validate on."""
+def make_folds(pool: Pool, fraction: float, validation: Validation) -> list[Fold]:
+    """Divide a pool into folds.
 
-    train: np.ndarray
-    validation: np.ndarray
-    refit: bool  # whether the columns' statistics must be fitted anew on the training rows
-
-
-def cut(path: Path, fraction: float, validation: Validation) -> tuple[Fold, ...]:
-    """Cut the pool of a table into folds; a fraction is taken of the training rows alone.
+    Args:
+        pool: Rows to divide.
+        fraction: Fraction of the training rows of each fold that is trained on.
+        validation: Kind of validation and number of folds.
 
     Raises:
-        ConfigError: a fold has fewer than 2 training rows or no validation row.
+        ConfigError: A fold has fewer than 2 training rows or no validation row.
     """
-    return _cut(path, read_table(path).data_version, fraction, validation)
-
-
-@lru_cache(maxsize=32)
-def _cut(path: Path, version: str, fraction: float, validation: Validation) -> tuple[Fold, ...]:
-    pool = _pool(path, version)
-    table = pool.table
+    kind, seed = pool.split_kind, pool.split_seed
     if validation.name == "holdout":
         rows = np.arange(len(pool.target))
-        cuts = [(rows[: pool.train_rows], rows[pool.train_rows :])]
+        pairs = [(rows[: pool.train_rows], rows[pool.train_rows :])]
     else:
-        cuts = cut_folds(pool.timestamps, table.split_kind, validation.folds, table.split_seed)
-    found = []
-    for train, held_out in cuts:
-        kept = train
-        if fraction < 1:
-            chosen = subset(pool.timestamps[train], table.split_kind, fraction, table.split_seed)
-            kept = train[chosen]
-        if len(kept) < 2 or not len(held_out):
+        pairs = folds(pool.timestamps, kind, validation.folds, seed)
+    if fraction < 1:
+        pairs = [
+            (train[subset(pool.timestamps[train], kind, fraction, seed)], held_out)
+            for train, held_out in pairs
+        ]
+    for train, held_out in pairs:
+        if len(train) < 2 or not len(held_out):
             raise ConfigError(
-                f"table {table.name}: {len(kept)} training and {len(held_out)} validation rows "
+                f"table {pool.name}: {len(train)} training and {len(held_out)} validation rows "
                 f"(data.fraction={fraction}, validation={validation.name}); at least 2 and 1 are "
                 "needed"
             )
-        found.append(Fold(kept, held_out, refit=fraction < 1 or len(cuts) > 1))
-    return tuple(found)
-
-
-def folds_of(settings: Settings) -> tuple[Fold, ...]:
-    """Return the folds that the settings ask for."""
-    return cut(settings.data.path, settings.data.fraction, settings.validation)
+    refit = fraction < 1 or len(pairs) > 1
+    return [Fold(train, held_out, refit) for train, held_out in pairs]

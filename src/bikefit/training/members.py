@@ -10,7 +10,7 @@ import numpy as np
 
 from bikefit.config import Settings
 from bikefit.nn.specs import LayerSpec, mlp
-from bikefit.training.folds import Fold, folds_of, read_pool
+from bikefit.training.folds import Pool
 
 
 @dataclass(frozen=True)
@@ -77,11 +77,6 @@ class MemberResult:
     val_rows: int
 
 
-def fold_of(member: Member) -> Fold:
-    """Return the rows that a member trains on and is validated on."""
-    return folds_of(member.settings)[member.fold or 0]
-
-
 def layers(settings: Settings, features: int) -> list[LayerSpec]:
     """Write the network that the settings describe as a list of layers."""
     network = settings.network
@@ -98,11 +93,11 @@ def layers(settings: Settings, features: int) -> list[LayerSpec]:
     )
 
 
-def stack_key(member: Member) -> str:
-    """Say what members must have in common to share a stack, as a text that can be compared."""
+def stack_key(member: Member, pool: Pool) -> str:
+    """Return as text what members of a stack must have in common; ``pool`` holds its rows."""
     settings = member.settings
-    fold = fold_of(member)
-    features = read_pool(settings.data.path).features.shape[1]
+    fold = pool.folds(settings)[member.fold or 0]
+    features = pool.features.shape[1]
     shared = {
         "table": str(settings.data.path),
         "layers": [str(spec) for spec in layers(settings, features)],

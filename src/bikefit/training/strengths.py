@@ -13,7 +13,6 @@ from bikefit.nn.networks import Network, build
 from bikefit.nn.penalties import PROXIMAL, LpPenalty
 from bikefit.nn.randomness import initialize
 from bikefit.nn.stacking import Stack, dropout_widths
-from bikefit.training.folds import read_pool
 from bikefit.training.members import layers
 
 
@@ -41,27 +40,30 @@ class Strengths:
         return not metric.startswith(prefix) or metric.removeprefix(prefix) in blocks
 
 
-def check_networks(settings: Sequence[Settings]) -> list[str | None]:
-    """Build every distinct network once, so that a wrong layer stops a sweep before it trains.
+def check_networks(settings: Sequence[Settings], features: Sequence[int]) -> list[str | None]:
+    """Build each distinct network once, so that a wrong layer stops a sweep before it trains.
+
+    Args:
+        settings: Settings of each member.
+        features: Number of feature columns of each member's table.
 
     Returns:
-        For each of the settings why its network cannot share a stack; None where it can.
+        Reason why the network of each member cannot share a stack; None if it can.
 
     Raises:
         ConfigError: A layer cannot be built; names the layer and both shapes.
     """
     found: dict[str, str | None] = {}
     keys = []
-    for one in settings:
-        features = read_pool(one.data.path).features.shape[1]
-        specs = layers(one, features)
-        keys.append(key := f"{features} {specs}")
+    for member, columns in zip(settings, features, strict=True):
+        specs = layers(member, columns)
+        keys.append(key := f"{columns} {specs}")
         if key not in found:
             try:
-                network = build(specs, features)
+                network = build(specs, columns)
             except ValueError as error:
                 raise ConfigError(str(error)) from error
-            found[key] = _why_alone(network, features)
+            found[key] = _why_alone(network, columns)
     return [found[key] for key in keys]
 
 
