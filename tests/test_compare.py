@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from mlflow.artifacts import list_artifacts
 
-from bikefit.compare import main
+from bikefit.comparison.compare import main
 from bikefit.comparison.conclude import _is_news, conclude_run
 from bikefit.comparison.folds import fold_table
 from bikefit.comparison.parts import with_folds
@@ -191,7 +191,7 @@ def test_arguments_that_exclude_each_other(
 @pytest.mark.process
 def test_help_loads_nothing_heavy() -> None:
     code = (
-        "import sys\nfrom bikefit.compare import main\n"
+        "import sys\nfrom bikefit.comparison.compare import main\n"
         "try: main(['--help'])\n"
         "except SystemExit: pass\n"
         "print(sorted({'mlflow', 'pandas', 'matplotlib', 'torch'} & set(sys.modules)))"

@@ -12,7 +12,7 @@ import pytest
 
 import bikefit
 from bikefit.final.model import load
-from bikefit.predict import MODEL, main
+from bikefit.final.predict import MODEL, main
 from bikefit.tracking import registry
 from bikefit.tracking.store import model_files
 
@@ -45,7 +45,7 @@ def test_a_store_on_this_machine_is_asked_without_mlflow(
     refitted: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code = (
-        "import sys; from bikefit.predict import main\n"
+        "import sys; from bikefit.final.predict import main\n"
         "from bikefit.final import model\n"
         "print({'sklearn', 'scipy.stats', 'lightgbm'} & set(sys.modules))\n"
         "main(sys.argv[1:])\n"  # boosted trees in the average bring what they need

@@ -7,7 +7,7 @@ import shlex
 
 import pytest
 
-from bikefit.predict import _parse
+from bikefit.final.predict import _parse
 from conftest import ROOT, make_settings
 
 README = (ROOT / "README.md").read_text()

@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bikefit.compare import main
 from bikefit.comparison import report
+from bikefit.comparison.compare import main
 from bikefit.comparison.compared import compare
 from bikefit.tracking import connection, reading, writing
 from stores import add, result, settings, visiting

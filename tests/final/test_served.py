@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 
 from bikefit.final.model import load
-from bikefit.predict import MODEL
+from bikefit.final.predict import MODEL
 from bikefit.tracking import registry
 from ports import free_port
 

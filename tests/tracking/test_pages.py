@@ -18,7 +18,7 @@ import pytest
 import browsers
 import commands
 from bikefit import ui
-from bikefit.compare import main
+from bikefit.comparison.compare import main
 from bikefit.comparison.conclude import conclude
 from bikefit.tracking import connection, reading, writing
 from bikefit.tracking import views as prepared

@@ -1,12 +1,10 @@
-"""The doors for Python are those of the shell."""
+"""The functions of the package do what the commands do."""
 
 from __future__ import annotations
 
-import importlib
 import subprocess
 import sys
 from pathlib import Path
-from types import FunctionType
 
 import pandas as pd
 import pytest
@@ -30,11 +28,15 @@ def test_the_package_loads_nothing() -> None:
     assert not done.stdout.strip()
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("name", ["compare", "predict"])
-def test_a_command_of_the_same_name_leaves_a_door_where_it_is(name: str) -> None:
-    module = importlib.import_module(f"bikefit.{name}")
-    assert callable(module.main)
-    assert isinstance(getattr(bikefit, name), FunctionType)
+@pytest.mark.parametrize(
+    "imports", ["import bikefit, bikefit.{0}", "import bikefit.{0}", "from bikefit import {0}"]
+)
+def test_a_function_is_not_hidden_by_the_command_of_the_same_name(name: str, imports: str) -> None:
+    code = f"{imports.format(name)}\nimport bikefit, sys\nprint(bikefit.{name}.__module__)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "bikefit.api\n"
 
 
 @pytest.mark.slow
