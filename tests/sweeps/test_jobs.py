@@ -23,7 +23,7 @@ from bikefit.sweeps import jobs, processes
 from bikefit.sweeps.command import run_sweep
 from bikefit.sweeps.jobs import Job, MemberError, Task, make_stacks
 from bikefit.tracking import connection, reading, writing
-from bikefit.tracking.names import OWNER
+from bikefit.tracking.names import PROCESS
 from bikefit.training import fit
 from conftest import make_settings
 
@@ -311,11 +311,11 @@ def test_stopping_keeps_what_was_measured(workplace: Path, monkeypatch: pytest.M
 
 def test_runs_of_a_process_that_is_gone_are_closed(workplace: Path) -> None:
     alive, dead = (writing.start_sweep("full", name, []) for name in ("alive", "dead"))
-    host, number, _ = MlflowClient().get_run(dead).data.tags[OWNER].split(".")
+    host, number, _ = MlflowClient().get_run(dead).data.tags[PROCESS].split(".")
     # the number was given to another process since
-    MlflowClient().set_tag(dead, OWNER, f"{host}.{number}.1000000000")
+    MlflowClient().set_tag(dead, PROCESS, f"{host}.{number}.1000000000")
     elsewhere = writing.start_sweep("full", "elsewhere", [])
-    MlflowClient().set_tag(elsewhere, OWNER, f"not-{host}.{number}.1000000000")
+    MlflowClient().set_tag(elsewhere, PROCESS, f"not-{host}.{number}.1000000000")
     assert writing.close_dead() == 1
     states = [MlflowClient().get_run(run).info.status for run in (alive, dead, elsewhere)]
     assert states == ["RUNNING", "KILLED", "RUNNING"]

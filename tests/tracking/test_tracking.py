@@ -14,6 +14,7 @@ from mlflow import MlflowClient
 from safetensors.numpy import load_file
 
 from bikefit import send
+from bikefit.config import configuration_id
 from bikefit.tracking import connection, outbox, reading, writing
 from bikefit.tracking.connection import AwayError, TrackingError
 from bikefit.training.members import Failure, MemberResult
@@ -49,7 +50,11 @@ def test_a_sweep_with_its_jobs(workplace: Path) -> None:
     assert kept.data.params["regularization.dropout"] == "0.3"
     assert kept.data.params["network.hidden"] == "[256,256]"
     assert kept.data.tags["mlflow.parentRunId"] == sweep
+    assert kept.data.tags[f"bikefit.member_of.{sweep}"] == "true"
     assert kept.data.tags["data.version"] == "abc123"
+    assert kept.data.tags["configuration.id"] == configuration_id(settings)
+    assert kept.data.tags["method.kind"] == "dropout"
+    assert kept.data.tags["network.label"] == "mlp 256×256"
     assert kept.data.metrics["best/val/loss"] == 3.0
     assert kept.data.metrics["best/train/loss"] == 2.0
     assert kept.data.metrics["gap"] == 1.0

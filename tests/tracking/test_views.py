@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 import pandas as pd
 import pytest
 
-from bikefit.tracking import connection, views, writing
+from bikefit.tracking import connection, reading, views, writing
 from bikefit.tracking.connection import TrackingError
 from stores import add, result, settings
 
@@ -51,28 +51,21 @@ def test_those_of_the_latest_sweep_follow_it_while_it_still_runs(workplace: Path
         for name in NAMES:
             seen = state(experiment, f"{name}-latest")
             assert seen["name"] == f"{name} · latest sweep"
-            assert seen["searchFilter"].endswith(f"tags.`bikefit.sweep` = '{sweep}'")
+            assert seen["searchFilter"] == f"tags.`bikefit.member_of.{sweep}` = 'true'"
 
 
-def test_runs_of_earlier_sweeps_that_a_sweep_counts_are_in_its_views(workplace: Path) -> None:
-    _, _, (earlier,) = sweep_of(0)
-    sweep, experiment, (own,) = sweep_of(1)
-    writing.refer(sweep, [earlier])
+@pytest.mark.parametrize("seeds", [(), (2,)], ids=["reused alone", "reused and trained"])
+def test_reused_runs_are_in_the_views_of_the_sweep(workplace: Path, seeds: tuple[int]) -> None:
+    _, _, earlier = sweep_of(0, 1)
+    sweep, experiment, trained = sweep_of(*seeds)
+    writing.add_reused_runs(sweep, earlier[:1])
+    writing.add_reused_runs(sweep, earlier)  # of a later batch of the same command
     writing.finish_sweep(sweep, "note", {}, "FINISHED")
-    condition = state(experiment, "plane-latest")["searchFilter"]
-    found = connection.client().search_runs([experiment], condition)
-    assert {run.info.run_id for run in found} == {earlier, own}
-
-
-def test_the_views_of_a_sweep_that_trained_nothing_itself_show_all_of_it(workplace: Path) -> None:
-    _, _, earlier = sweep_of(*range(3))
-    sweep, experiment, _ = sweep_of()
-    writing.refer(sweep, earlier[:2])
-    writing.refer(sweep, earlier[2:])  # of a later batch
-    writing.finish_sweep(sweep, "note", {}, "FINISHED")
-    condition = state(experiment, "comparison-latest")["searchFilter"]
-    found = connection.client().search_runs([experiment], condition)
-    assert {run.info.run_id for run in found} == set(earlier)
+    assert reading.read_runs(sweep)["run_id"].tolist() == [*earlier, *trained]
+    for name in ("comparison", "plane"):
+        condition = state(experiment, f"{name}-latest")["searchFilter"]
+        shown = connection.client().search_runs([experiment], condition)
+        assert {run.info.run_id for run in shown} == {*earlier, *trained}
 
 
 def test_views_of_users_are_left_alone(workplace: Path) -> None:
@@ -111,12 +104,11 @@ def given(*runs: str, verdict: str | None) -> list[str | None]:
 
 
 @pytest.mark.slow
-def test_runs_show_their_verdict_as_a_colour_unless_a_user_chose_another(workplace: Path) -> None:
-    _, _, (one, other) = sweep_of(3, 4)
-    assert given(one, other, verdict=None) == [None, None]
-    assert given(one, other, verdict="overfitting") == [views.COLOURS["overfitting"]] * 2
-    connection.client().set_tag(other, "mlflow.runColor", "#123456")
-    assert given(one, other, verdict="good fit") == [views.COLOURS["good fit"], "#123456"]
+def test_runs_have_the_colour_of_their_verdict(workplace: Path) -> None:
+    _, _, (first, second) = sweep_of(3, 4)
+    assert given(first, second, verdict=None) == [None, None]
+    assert given(first, second, verdict="overfitting") == [views.COLOURS["overfitting"]] * 2
+    assert given(second, verdict="good fit") == [views.COLOURS["good fit"]]
 
 
 def test_links_open_in_model_training_mode() -> None:

@@ -201,10 +201,8 @@ def _reuse(jobs: dict[str, Job], sweep: str | None) -> dict[str, Finished]:
             f"{len(found)} of {len(jobs)} runs are finished already and not trained again "
             "(rerun=true trains them)"
         )
-        # What an earlier batch of this sweep has trained is below it already.
-        others = [finished.run for finished in found.values() if finished.parent != sweep]
-        if sweep is not None and others:
-            writing.refer(sweep, others)
+        if sweep is not None:
+            writing.add_reused_runs(sweep, [finished.run for finished in found.values()])
     return found
 
 
@@ -357,8 +355,7 @@ def _start_runs(job: Job, sweep: str | None) -> None:
     if not job.crossed:
         return
     known = {i: r.run for i, r in job.results.items() if isinstance(r, Finished)}
-    if known:
-        writing.refer(job.run, list(known.values()))
+    writing.add_reused_runs(job.run, list(known.values()))
     job.fold_runs = [
         known.get(fold)
         or writing.start_fold(job.settings, job.run, version, fold, job.fingerprint(fold))

@@ -1,20 +1,28 @@
-"""What things are called in MLflow: tags, artifacts, columns."""
+"""Names of tags, artifacts and columns in MLflow."""
 
 from __future__ import annotations
 
 PREDICTIONS = ("timestamp", "rentals", "predicted")  # of the validation rows, bikes/hour
 KIND = "bikefit.kind"  # tag: sweep | job | fold | refit
 REFIT = "refit"
-PARENT = "mlflow.parentRunId"
-SWEEP = "bikefit.sweep"  # tag: of a job, the latest sweep that counts it as its own
-OWNER = "bikefit.process"  # tag: process_id of the process that writes the run
-FINGERPRINT = "fingerprint"
-REUSED = "reused.json"  # artifact: ids of the finished runs that a run refers to, instead of copies
-CONFIGURATION = "configuration"  # tag: all that a run shares with those of other seeds, in words
+PARENT = "mlflow.parentRunId"  # tag: MLflow's page nests runs by it
+PROCESS = "bikefit.process"  # tag: process_id of the process that writes the run
+FINGERPRINT = "fingerprint"  # tag: hash of everything that determines the result
+CONFIGURATION_ID = "configuration.id"  # tag: equal for runs that differ in seed or fold only
+CONFIGURATION = "configuration"  # tag: label of a configuration in the ranking of its sweep
+METHOD = "method.kind"  # tag: regularization methods without their strengths
+NETWORK = "network.label"  # tag: kind, sizes and activation of the network
 MODEL = "model"  # name of the logged model, and of the folder of its files
-# tags that a run gets with its verdict, by the columns of the verdicts' table
+# Tags of a verdict, by the columns of the table of verdicts
 VERDICT = {
-    "configuration": CONFIGURATION, "verdict": "verdict", "reason": "verdict.reason",
+    "configuration": CONFIGURATION,
+    "verdict": "verdict",
+    "reason": "verdict.reason",
     "next": "verdict.next",
-}  # fmt: skip
-COLOUR = "mlflow.runColor"  # tag: of a run in MLflow's charts
+}
+COLOUR = "mlflow.runColor"  # tag: colour of a run in MLflow's charts
+
+
+def member_of(parent: str) -> str:
+    """Return the tag of the runs that belong to a sweep or a cross-validated job."""
+    return f"bikefit.member_of.{parent}"

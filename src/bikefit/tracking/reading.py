@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from bikefit.tracking.connection import (
     client,
     search,
 )
-from bikefit.tracking.names import FINGERPRINT, KIND, PARENT, REUSED
+from bikefit.tracking.names import FINGERPRINT, KIND, member_of
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,10 @@ class Finished:
     Args:
         run: its id.
         metrics: the last value of each, those of the selected epoch under ``best/``.
-        parent: id of the sweep (or cross-validated job) that it belongs to, if any.
     """
 
     run: str
     metrics: dict[str, float]
-    parent: str | None
 
     @property
     def best(self) -> dict[str, float]:
@@ -52,9 +50,7 @@ def find_finished(family: str) -> dict[str, Finished]:
         order="attributes.start_time ASC",
     )
     return {
-        run.data.tags[FINGERPRINT]: Finished(
-            run.info.run_id, dict(run.data.metrics), run.data.tags.get(PARENT)
-        )
+        run.data.tags[FINGERPRINT]: Finished(run.info.run_id, dict(run.data.metrics))
         for run in runs
     }
 
@@ -151,23 +147,9 @@ def _number(text: str) -> str | float | int | bool:
 
 
 def children(parent: str) -> Iterator[Any]:
-    """Give the runs below a sweep or a k-fold job, with those of earlier sweeps it refers to."""
-    yield from referred(parent)
-    yield from search(f"tags.`{PARENT}` = '{parent}'", order="attributes.start_time ASC")
-
-
-def referred(parent: str) -> Iterator[Any]:
-    """The finished runs of earlier sweeps that a run counts as its own."""
-    if "runs.reused" not in client().get_run(parent).data.tags:
-        return
-    yield from by_id(json.loads(read_artifact(parent, REUSED) or b"[]"))
-
-
-def by_id(ids: Sequence[str]) -> Iterator[Any]:
-    """Give runs by their ids, a hundred in a request."""
-    for start in range(0, len(ids), 100):
-        listed = ", ".join(f"'{run}'" for run in ids[start : start + 100])
-        yield from search(f"attributes.run_id IN ({listed})", order="attributes.start_time ASC")
+    """Yield the runs of a sweep or of a cross-validated job, including runs that it reuses."""
+    condition = f"tags.`{member_of(parent)}` = 'true'"
+    return search(condition, order="attributes.start_time ASC")
 
 
 def read_history(run: str, metric: str) -> list[float]:

@@ -17,8 +17,8 @@ from typing import Any
 from urllib.parse import urlencode
 
 from bikefit.tracking.connection import TrackingError, at_once, client, search, server
-from bikefit.tracking.names import CONFIGURATION, KIND, SWEEP
-from bikefit.tracking.reading import referred
+from bikefit.tracking.names import CONFIGURATION, KIND, member_of
+from bikefit.tracking.reading import children
 
 log = logging.getLogger(__name__)
 LOCAL = "http://127.0.0.1:5000"  # of `make ui`
@@ -157,7 +157,7 @@ def renew(experiment: str, sweep: str | None = None) -> None:
 def renew_all(sweep: str) -> None:
     """Renew the views wherever a sweep has runs, those of earlier sweeps that it counts too."""
     experiments = {str(client().get_run(sweep).info.experiment_id)}
-    experiments |= {str(run.info.experiment_id) for run in referred(sweep)}
+    experiments |= {str(run.info.experiment_id) for run in children(sweep)}
     for experiment in experiments:
         renew(experiment, sweep)
 
@@ -169,7 +169,7 @@ def _tags(sweep: str | None) -> Iterator[tuple[str, str]]:
         yield f"{TAG}{_key(view, False)}", _envelope(view.name, view.state, jobs)
     if sweep is None:
         return
-    latest = f"{jobs} AND tags.`{SWEEP}` = '{sweep}'"
+    latest = f"tags.`{member_of(sweep)}` = 'true'"
     for view in VIEWS:
         name = f"{view.name} · latest sweep"
         yield f"{TAG}{_key(view, True)}", _envelope(name, view.state, latest)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,8 +17,15 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
 from mlflow.tracking.context.registry import resolve_tags
 from safetensors.numpy import save_file
 
-from bikefit.config import Settings, describe, flat, regularization_label
-from bikefit.data.files import write_json
+from bikefit.config import (
+    Settings,
+    configuration_id,
+    describe,
+    flat,
+    network_label,
+    regularization_kind,
+    regularization_label,
+)
 from bikefit.errors import hide_secrets
 from bikefit.processes import is_running, process_id
 from bikefit.tracking.connection import (
@@ -34,18 +40,19 @@ from bikefit.tracking.connection import (
 from bikefit.tracking.names import (
     COLOUR,
     CONFIGURATION,
+    CONFIGURATION_ID,
     FINGERPRINT,
     KIND,
-    OWNER,
+    METHOD,
+    NETWORK,
     PARENT,
     PREDICTIONS,
+    PROCESS,
     REFIT,
-    REUSED,
-    SWEEP,
     VERDICT,
+    member_of,
 )  # fmt: skip
 from bikefit.tracking.outbox import send, to_send
-from bikefit.tracking.reading import by_id, referred
 from bikefit.tracking.views import COLOURS, prepare, renew_all
 
 if TYPE_CHECKING:
@@ -76,7 +83,7 @@ def start_job(
         fingerprint: what determines its result.
         configuration: all that it shares with the jobs of other seeds, in words.
     """
-    more = {FINGERPRINT: fingerprint, CONFIGURATION: configuration, SWEEP: sweep}
+    more = {FINGERPRINT: fingerprint, CONFIGURATION: configuration}
     return _start(settings, sweep, data_version, "job", more)
 
 
@@ -103,8 +110,13 @@ def _start(
     tags = {**_context_tags(), KIND: kind, "data.version": data_version}
     tags |= {tag: value for tag, value in more.items() if value is not None}
     prepare(experiment_id(settings.tracking.experiment), parent if kind == "job" else None)
+    tags |= {
+        CONFIGURATION_ID: configuration_id(settings),
+        METHOD: regularization_kind(settings),
+        NETWORK: network_label(settings.network),
+    }
     if parent is not None:
-        tags[PARENT] = parent
+        tags |= {PARENT: parent, member_of(parent): "true"}
     run = _create(settings.tracking.experiment, describe(settings, fold), tags)
     values = parameters(settings) | ({"fold": str(fold)} if fold is not None else {})
     client().log_batch(run, params=[Param(k, v) for k, v in values.items()])
@@ -123,7 +135,7 @@ def parameters(settings: Settings) -> dict[str, str]:
 
 def _create(experiment: str, name: str, tags: Mapping[str, str]) -> str:
     run = client().create_run(
-        experiment_id(experiment), run_name=name, tags={**tags, OWNER: process_id()}
+        experiment_id(experiment), run_name=name, tags={**tags, PROCESS: process_id()}
     )
     return str(run.info.run_id)
 
@@ -131,27 +143,16 @@ def _create(experiment: str, name: str, tags: Mapping[str, str]) -> str:
 def close_dead() -> int:
     """Close runs that say "running" although their process is gone, as killed; count them."""
     running = search(f"tags.`{KIND}` != '' AND attributes.status = 'RUNNING'")
-    dead = [run for run in running if is_running(run.data.tags.get(OWNER, "")) is False]
+    dead = [run for run in running if is_running(run.data.tags.get(PROCESS, "")) is False]
     for run in dead:
         client().set_terminated(run.info.run_id, "KILLED")
     return len(dead)
 
 
-def refer(run: str, to: Sequence[str]) -> None:
-    """Let a sweep or a cross-validated job count finished runs as its own, without copies.
-
-    Those of a sweep are marked, so that MLflow's pages can show them with its others: a run is in
-    the views of the latest sweep that counts it.
-    """
-    known = {other.info.run_id for other in referred(run)}
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / REUSED
-        write_json(file, sorted(known | set(to)))
-        artifacts_of(run).log_artifact(str(file))
-    client().set_tag(run, "runs.reused", str(len(known | set(to))))
-    if client().get_run(run).data.tags.get(KIND) == "sweep":
-        for other in to:
-            client().set_tag(other, SWEEP, run)
+def add_reused_runs(parent: str, runs: Sequence[str]) -> None:
+    """Add finished runs to a sweep or a cross-validated job instead of training them again."""
+    for run in runs:
+        client().set_tag(run, member_of(parent), "true")
 
 
 def _log_dataset(run: str, dataset: DatasetInput) -> None:
@@ -287,18 +288,16 @@ def finish_refit(run: str, metrics: Mapping[str, float], note: str, files: Seque
 def tag_verdicts(table: pd.DataFrame) -> None:
     """Write verdicts to their runs: the tags ``configuration`` and ``verdict`` with its parts.
 
-    A run gets the colour of its verdict too, unless somebody has given it another one.
+    A run also gets the colour of its verdict in MLflow's charts.
 
     Args:
         table: of :func:`bikefit.comparison.verdicts.verdicts`; a run without a result gets a reason
             and no verdict.
     """
-    runs = by_id(table["run_id"].tolist())
-    given = {run.info.run_id: run.data.tags.get(COLOUR) for run in runs}
     for row in table.to_dict("records"):
         tags = {tag: row[key][:5000] for key, tag in VERDICT.items() if row[key]}
-        if given.get(row["run_id"]) in (None, *COLOURS.values()):
-            tags |= {COLOUR: COLOURS[row["verdict"]]} if row["verdict"] else {}
+        if row["verdict"]:
+            tags[COLOUR] = COLOURS[row["verdict"]]
         log_batch(row["run_id"], [], tags)
 
 
