@@ -23,7 +23,7 @@ from bikefit.data.files import renew
 from bikefit.final import selection
 from bikefit.final.choice import SHARES
 from bikefit.final.fits import fit_ensemble
-from bikefit.final.trees import SAME, LightGBM, tree_features, tune
+from bikefit.final.trees import SAME, tune
 
 VARIANTS = Path(__file__).with_suffix(".yaml")
 DRAWS = (0, 1, 2, 3, 4)  # seeds of the split; those of which choices were made, and two more
@@ -78,9 +78,8 @@ def mixed(networks: np.ndarray, draw: int) -> np.ndarray:
         draw: seed of the split.
     """
     train, validation, _ = parts_of("days", draw)
-    trees = tune(LightGBM(), SAME, train, validation)
-    fitted, start = trees.fit(train)
-    both = np.stack([networks, fitted.predict(tree_features(validation, start, trees.names))])
+    trees = tune(SAME, train, validation).fit(train)
+    both = np.stack([networks, trees.predict(validation)])
     days = validation["timestamp"].dt.normalize().to_numpy()
     target = validation[TARGET].to_numpy(np.float64)
     return selection.judge(both, target, days, np.array([1.0, 0.0]), SHARES).mean

@@ -26,7 +26,7 @@ import numpy as np
 import pandas as pd
 import yaml
 from benchmarks.sweep.document import machine, table
-from benchmarks.trees import EVERY
+from benchmarks.trees import every
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
@@ -41,7 +41,6 @@ from bikefit.final.champion import PREDICTIONS
 from bikefit.final.fits import fit_ensemble
 from bikefit.final.report import WINNER
 from bikefit.final.scores import MEASURES, day_sums, figures
-from bikefit.final.trees import every
 from bikefit.nn.losses import SMALLEST_RATE
 from bikefit.train import CONF
 
@@ -157,7 +156,7 @@ def ours(kind: str, seed: int, seeds: int) -> dict[str, dict[str, float]]:
 def measure(kind: str, seed: int, networks: int) -> dict[str, Any]:
     """Measure what is not yet known of a draw."""
     start, made, file = time.perf_counter(), told(kind, networks), KEPT / f"{kind}-{seed}.json"
-    ways = every(EVERY)
+    ways = every()
     found = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     if found.get("told") != made:
         trees = {name: m for name, m in found.get("models", {}).items() if name in ways}

@@ -100,7 +100,7 @@ def test_a_stopped_benchmark_goes_on(workplace: Path, monkeypatch: pytest.Monkey
         return np.full(len(rows), train["rentals"].mean())
 
     monkeypatch.setattr(champion, "recipes", lambda kind: [small, small])
-    monkeypatch.setattr(champion, "every", lambda _: {"a tree": tree})
+    monkeypatch.setattr(champion, "every", lambda: {"a tree": tree})
     first: dict[str, Any] = champion.measure("chronological", 0, 4)
     assert set(first["models"]) == {"a tree", "our model"}
     assert champion.measure("chronological", 0, 4) == first
@@ -109,7 +109,7 @@ def test_a_stopped_benchmark_goes_on(workplace: Path, monkeypatch: pytest.Monkey
     assert fewer["models"]["our model"] != first["models"]["our model"]
     assert asked == [192]
     # trees that came later are added to a kept draw
-    monkeypatch.setattr(champion, "every", lambda _: {"a tree": tree, "another": tree})
+    monkeypatch.setattr(champion, "every", lambda: {"a tree": tree, "another": tree})
     assert set(champion.measure("chronological", 0, 2)["models"]) == {
         "a tree", "another", "our model",
     }  # fmt: skip

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bikefit.final.choice import choose, held_out, mix, select
-from bikefit.final.trees import SAME, LightGBM, Tuned
+from bikefit.final.trees import SAME, TunedTrees
 from bikefit.tracking import writing
 from bikefit.tracking.connection import TrackingError
 from stores import add, result, settings
@@ -183,7 +183,7 @@ def test_a_single_day_cannot_judge(workplace: Path) -> None:
         select(choose(parent, 1)[0], 25)
 
 
-TREES = Tuned(LightGBM(), SAME, size=15, count=7)
+TREES = TunedTrees(SAME, leaves=15, count=7)
 
 
 def test_trees_are_mixed_in_where_that_helps(workplace: Path) -> None:

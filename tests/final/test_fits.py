@@ -50,7 +50,7 @@ def test_every_row_given_is_trained_on_and_no_other(
     monkeypatch.setattr(fits, "fit_stack", spy)
     table = read_table(Path("data/features/full"))
     given = fits.parts(table, clean_hours)["test"]
-    ensemble = fits.fit(make_choice(seeds=3), table, given)
+    ensemble = fits.fit(make_choice(seeds=3), table, given)[0]
     *members, first = seen
     assert [m.settings.seed for m in members] == [0, 1, 2]
     assert (first.train_rows, first.selected, len(first.metrics["val/loss"])) == (len(given), 2, 2)
@@ -71,7 +71,7 @@ def test_the_ensemble_predicts_what_its_members_predicted_in_training(
     )
     table = read_table(Path("data/features/full"))
     choice = make_choice(f"loss={loss}", "regularization.batch_norm=before", seeds=2)
-    ensemble = fits.fit(choice, table, clean_hours)
+    ensemble = fits.fit(choice, table, clean_hours)[0]
     day = clean_hours[clean_hours["timestamp"].isin(results[0].predictions[0])]
     for result, predicted in zip(results, ensemble.members(day), strict=True):
         wanted = result.predictions[2] if loss == "poisson" else result.predictions[2].clip(1)
@@ -85,12 +85,12 @@ def test_networks_of_several_shapes_keep_their_weights(clean_hours: pd.DataFrame
     wide, narrow = make_choice("network.hidden=[6]"), make_choice(seeds=2)
     first, second = narrow.members
     mixed = replace(narrow, members=(first, *wide.members, second), weights=(1.0, 5.0, 2.0))
-    found = fits.fit(mixed, table, clean_hours)
+    found = fits.fit(mixed, table, clean_hours)[0]
     # those of equal layers stand together, and their weights with them
     assert [len(stack.state["output.linear.bias"]) for stack in found.stacks] == [2, 1]
     assert found.weights == [1, 2, 5]
     day = clean_hours.iloc[:24]
-    alone = [fits.fit(one, table, clean_hours).members(day) for one in (narrow, wide)]
+    alone = [fits.fit(one, table, clean_hours)[0].members(day) for one in (narrow, wide)]
     assert found.members(day) == pytest.approx(np.concatenate(alone))
     mean = (alone[0][0] + 2 * alone[0][1] + 5 * alone[1][0]) / 8
     assert found.predict(day)[0] == pytest.approx(mean)

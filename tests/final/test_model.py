@@ -19,7 +19,7 @@ from bikefit.errors import DataError
 from bikefit.final.interval import Interval
 from bikefit.final.model import Ensemble, Model, Networks, average, load
 from bikefit.final.rows import InputStatistics
-from bikefit.final.trees import Boosters
+from bikefit.final.trees import FittedTrees
 from bikefit.nn.networks import build
 from bikefit.nn.specs import mlp
 from bikefit.nn.stacking import Stack
@@ -115,9 +115,8 @@ def test_trees_are_kept_beside_the_networks(tmp_path: Path) -> None:
     hour = np.arange(48) % 24
     stump = lightgbm.LGBMRegressor(n_estimators=1, num_leaves=2, verbose=-1)
     stump.fit(pd.DataFrame({"hour": hour}), np.where(hour < 12, 100.0, 300.0))
-    boosters = Boosters(stump.booster_.model_to_string(), ["hour"], "2011-01-01")
-    weights = [*given.ensemble.weights, 5.0]
-    model = replace(given, ensemble=replace(given.ensemble, weights=weights, trees=boosters))
+    fitted = FittedTrees(stump.booster_.model_to_string(), ["hour"], "2011-01-01")
+    model = replace(given, ensemble=given.ensemble.with_trees(fitted, 0.5))
     model.save(tmp_path)
     found = load(tmp_path)
     answer = found.predict(ROWS)

@@ -1,14 +1,8 @@
-"""What a network has to beat, from a constant to boosted trees; each is told nothing of the test.
-
-Every baseline is fitted on training and validation rows, as our model is. Trees choose their number
-and their size by the validation rows, and are then fitted on both.
-"""
+"""Baselines, from a constant to boosted trees, fitted on training and validation rows."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -16,7 +10,7 @@ from sklearn.linear_model import PoissonRegressor
 
 from bikefit.data import transformer
 from bikefit.data.features import Features
-from bikefit.final.trees import LIBRARIES, Tuned, every
+from bikefit.final.trees import TunedTrees
 
 LINEAR_PENALTY = 1e-4  # PoissonRegressor's alpha; without any, unseen columns have no solution
 
@@ -43,32 +37,23 @@ def linear_poisson(rows: pd.DataFrame, asked: pd.DataFrame, features: Features) 
 
 
 def predict_all(
-    parts: dict[str, pd.DataFrame], features: Features, tuned: Tuned | None = None
+    parts: dict[str, pd.DataFrame], features: Features, trees: Mapping[str, TunedTrees]
 ) -> dict[str, np.ndarray]:
     """Predict the test rows with every baseline.
 
     Args:
-        parts: clean rows by ``train``, ``validation`` and ``test``.
-        features: of the network's table.
-        tuned: trees that were tuned on these rows already, if any.
+        parts: Clean rows by ``train``, ``validation`` and ``test``.
+        features: Features of the networks' table.
+        trees: Boosted trees by name.
 
     Returns:
-        Expected rentals of the test rows by the name of the baseline, ``(N,)`` bikes/hour. One
-        that this machine cannot run is left out with a warning.
+        Expected rentals of the test rows by the name of the baseline, ``(N,)`` bikes/hour.
     """
-    train, validation, test = (parts[name] for name in ("train", "validation", "test"))
-    both = pd.concat([train, validation], ignore_index=True)
-    ways: dict[str, Callable[[], np.ndarray]] = {
-        "constant": lambda: constant(both, test),
-        "hourly mean by working day": lambda: hourly_mean(both, test),
-        "linear Poisson regression": lambda: linear_poisson(both, test, features),
+    rows = pd.concat([parts["train"], parts["validation"]], ignore_index=True)
+    test = parts["test"]
+    return {
+        "constant": constant(rows, test),
+        "hourly mean by working day": hourly_mean(rows, test),
+        "linear Poisson regression": linear_poisson(rows, test, features),
+        **{name: tuned.fit(rows).predict(test) for name, tuned in trees.items()},
     }
-    for name, way in every(LIBRARIES).items():
-        ways[name] = partial(way, train, validation, test, tuned)
-    found = {}
-    for name, predict in ways.items():
-        try:
-            found[name] = predict()
-        except OSError as error:
-            warnings.warn(f"{name} is left out: {error}", stacklevel=2)
-    return found

@@ -22,7 +22,7 @@ from bikefit.comparison.ranking import (
 from bikefit.config import Settings, Validation, parse
 from bikefit.final import selection
 from bikefit.final.model import average
-from bikefit.final.trees import Tuned
+from bikefit.final.trees import TunedTrees
 from bikefit.nn.losses import SMALLEST_RATE
 from bikefit.tracking import reading
 from bikefit.tracking.connection import TrackingError
@@ -52,7 +52,7 @@ class Choice:
     weights: tuple[float, ...]
     runs: tuple[str, ...]
     why: str
-    trees: Tuned | None = None
+    trees: TunedTrees | None = None
     share: float = 0.0
 
     @property
@@ -209,7 +209,7 @@ def select(best: Choice, steps: int) -> tuple[Choice, HeldOut]:
 
 
 def mix(
-    choice: Choice, held: HeldOut, trees: Tuned, predicted: np.ndarray
+    choice: Choice, held: HeldOut, trees: TunedTrees, predicted: np.ndarray
 ) -> tuple[Choice, HeldOut]:
     """Average the networks of a choice with boosted trees, if that is better.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,7 @@ from bikefit.data.transformer import Transformer, load
 from bikefit.errors import BikefitError
 from bikefit.final.choice import Choice
 from bikefit.final.model import Ensemble, Networks
-from bikefit.final.trees import Boosters
+from bikefit.final.trees import FittedTrees
 from bikefit.training.fit import fit_stack
 from bikefit.training.folds import Pool, read_pool
 from bikefit.training.members import Member, stack_key
@@ -39,20 +38,15 @@ def parts(table: Table, hours: pd.DataFrame) -> dict[str, pd.DataFrame]:
     }
 
 
-def fit(choice: Choice, table: Table, hours: pd.DataFrame) -> Ensemble:
-    """Fit the networks of a choice, and its trees, on all of the clean rows given.
+def fit(choice: Choice, table: Table, hours: pd.DataFrame) -> tuple[Ensemble, FittedTrees | None]:
+    """Fit the networks of a choice, and its trees if it has any, on all of the clean rows given.
 
     Raises:
         FitError: the training failed.
     """
     features = load(table.path / "transformer.json").features
     networks = fit_ensemble(choice.members, choice.weights, features, hours)
-    if choice.trees is None:
-        return networks
-    fitted, start = choice.trees.fit(hours)
-    boosters = Boosters(fitted.text, choice.trees.names, str(start))
-    shares = (1 - choice.share) * np.array(networks.weights) / sum(networks.weights)
-    return replace(networks, weights=[*shares.tolist(), choice.share], trees=boosters)
+    return networks, choice.trees.fit(hours) if choice.trees else None
 
 
 def fit_ensemble(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from bikefit.data.files import write_json
 from bikefit.errors import DataError
 from bikefit.final.interval import Interval
 from bikefit.final.rows import InputStatistics, parse_rows
-from bikefit.final.trees import Boosters
+from bikefit.final.trees import FittedTrees
 from bikefit.nn.losses import SMALLEST_RATE, Loss, LossName
 from bikefit.nn.networks import LayerSpec, build
 from bikefit.nn.stacking import Stack
@@ -89,15 +89,20 @@ class Ensemble:
     transformer: features.Transformer
     stacks: Sequence[Networks]
     weights: Sequence[float]
-    trees: Boosters | None = None
+    trees: FittedTrees | None = None
 
     def members(self, hours: pd.DataFrame) -> np.ndarray:
         """Return each member's expected rentals for clean rows (bikes/hour), ``(M, N)``."""
         matrix = torch.from_numpy(features.apply(self.transformer, hours)).double()
         found = [stack.predict(matrix) for stack in self.stacks]
         if self.trees is not None:
-            found.append(self.trees.predict(hours))
+            found.append(self.trees.predict(hours)[None])
         return np.concatenate(found)
+
+    def with_trees(self, trees: FittedTrees, share: float) -> Ensemble:
+        """Return the average of these networks and of trees with the weight ``share``."""
+        networks = (1 - share) * np.array(self.weights) / sum(self.weights)
+        return replace(self, weights=[*networks.tolist(), share], trees=trees)
 
     def predict(self, hours: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
         """Return mean and spread of the members for clean rows (bikes/hour), ``(N,)`` each."""
@@ -176,7 +181,7 @@ def load(folder: Path) -> Model:
         trees = None
         if "trees" in about:
             text = (folder / "trees.txt").read_text(encoding="utf-8")
-            trees = Boosters(text, **about["trees"])
+            trees = FittedTrees(text, **about["trees"])
         ensemble = Ensemble(transformer, stacks, about["weights"], trees)
         return Model(ensemble, Interval(**about["interval"]), InputStatistics(**statistics))
     except (OSError, ValueError, LookupError, TypeError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,11 @@ from bikefit.final.model import Ensemble, Model
 from bikefit.final.publish import REPORT, Tested, publish
 from bikefit.final.report import DELIVERED, NETWORKS, UNREGULARIZED, WINNER, measure
 from bikefit.final.rows import input_statistics
-from bikefit.final.trees import SAME, LightGBM, Tuned, tune
+from bikefit.final.trees import PLAIN, SAME, FittedTrees, TunedTrees, tune
 
 CLEAN_FILE = Path("data/clean/hours.parquet")
+PLAIN_TREES, SAME_TREES = "LightGBM, plain columns", "LightGBM, same columns"
+Fit = tuple[Ensemble, FittedTrees | None]
 
 
 @dataclass(frozen=True)
@@ -64,14 +67,15 @@ def refit(sweep: str, reports: Path, options: Options) -> dict[str, Any]:
     choice, held = (
         select(winner, options.ensemble) if options.ensemble else (winner, held_out(winner))
     )
-    tuned = None
+    tuned = _tuned(parts)
     if options.trees:
-        choice, held, tuned = _with_trees(choice, held, parts)
+        choice, held = _with_trees(choice, held, parts, tuned)
     print(choice.why)
     interval = calibrate(held.target, held.mean, held.spread)
     every = in_time(*parts.values())
     compared = {DELIVERED: choice, WINNER: winner, UNREGULARIZED: plain}
-    tested, final = _fit(compared, table, parts, every, options.processes)
+    tested, (networks, trees) = _fit(compared, table, parts, every, options.processes)
+    final = networks.with_trees(trees, choice.share) if trees else networks
     test = _test(compared, table, parts, tested, interval, tuned)
     test.report["calendar_disagreements"] = calendar.disagreements(every)
     write_json(reports / REPORT, test.report)
@@ -101,29 +105,38 @@ def _parts(table: Table) -> dict[str, pd.DataFrame]:
     return parts
 
 
+def _tuned(parts: dict[str, pd.DataFrame]) -> dict[str, TunedTrees]:
+    """Tune boosted trees with each choice of columns; none if LightGBM cannot be loaded."""
+    columns = {PLAIN_TREES: PLAIN, SAME_TREES: SAME}
+    train, validation = parts["train"], in_time(parts["validation"])
+    try:
+        return {name: tune(names, train, validation) for name, names in columns.items()}
+    except OSError as error:
+        warnings.warn(f"LightGBM is left out because it cannot be loaded: {error}", stacklevel=2)
+        return {}
+
+
 def _with_trees(
-    choice: Choice, held: HeldOut, parts: dict[str, pd.DataFrame]
-) -> tuple[Choice, HeldOut, Tuned | None]:
-    """Mix boosted trees in, where this machine can run them; return them as well."""
+    choice: Choice, held: HeldOut, parts: dict[str, pd.DataFrame], tuned: dict[str, TunedTrees]
+) -> tuple[Choice, HeldOut]:
+    """Mix boosted trees in if this machine can run them."""
     validation = in_time(parts["validation"])
     if not np.array_equal(held.target, validation["rentals"]):
         raise DataError(
             "--trees needs a sweep with holdout validation: boosted trees are tuned on the "
             "validation rows of the table, and mixed with what the networks predict for these"
         )
-    try:
-        tuned = tune(LightGBM(), SAME, parts["train"], validation)
-        predicted = tuned.predict(parts["train"], validation)
-    except OSError as error:
-        why = f"{choice.why} Without boosted trees, which cannot be loaded: {error}."
-        return replace(choice, why=why), held, None
-    return *mix(choice, held, tuned, predicted), tuned
+    if SAME_TREES not in tuned:
+        why = f"{choice.why} No boosted trees are mixed in: LightGBM cannot be loaded."
+        return replace(choice, why=why), held
+    trees = tuned[SAME_TREES]
+    return mix(choice, held, trees, trees.fit(parts["train"]).predict(validation))
 
 
 def _fit(
     choices: dict[str, Choice | None], table: Table, parts: dict[str, pd.DataFrame],
     every: pd.DataFrame, processes: int | None,
-) -> tuple[dict[str, Ensemble], Ensemble]:  # fmt: skip
+) -> tuple[dict[str, Fit], Fit]:  # fmt: skip
     """Every choice without test rows, by its name, and the delivered one on all rows."""
     distinct = {name: one for name, one in choices.items() if one is not None}
     if distinct[WINNER].members == distinct[DELIVERED].members:
@@ -139,7 +152,7 @@ def _fit(
 
 def _test(
     compared: dict[str, Choice | None], table: Table, parts: dict[str, pd.DataFrame],
-    tested: dict[str, Ensemble], interval: Interval, tuned: Tuned | None,
+    tested: dict[str, Fit], interval: Interval, tuned: dict[str, TunedTrees],
 ) -> Tested:  # fmt: skip
     """Measure everything on the test rows, once."""
     test = parts["test"]
@@ -148,12 +161,13 @@ def _test(
     assert winner is not None
     features = load(table.path / "transformer.json").features
     predicted = baselines.predict_all(parts, features, tuned)
-    found = {name: ensemble.predict(test) for name, ensemble in tested.items()}
-    predicted |= {name: mean for name, (mean, _) in found.items()}
-    mean, spread = found[DELIVERED]
-    if choice.trees is not None:
-        alone = replace(tested[DELIVERED], trees=None, weights=tested[DELIVERED].weights[:-1])
-        predicted[NETWORKS] = alone.predict(test)[0]
+    predicted |= {name: networks.predict(test)[0] for name, (networks, _) in tested.items()}
+    delivered, trees = tested[DELIVERED]
+    if trees is not None:
+        predicted[NETWORKS] = predicted[DELIVERED]
+        delivered = delivered.with_trees(trees, choice.share)
+    mean, spread = delivered.predict(test)
+    predicted[DELIVERED] = mean
     time, target = test["timestamp"].to_numpy(), test["rentals"].to_numpy()
     low, high = interval.bounds(mean, spread)
     report = {
