@@ -19,12 +19,12 @@ from hypothesis import strategies as st
 
 import stores
 from bikefit.config import ConfigError, Settings, describe, flat, parse
-from bikefit.data.clean import Clean, clean
+from bikefit.data.clean import clean, read_raw
 from bikefit.data.columns import RAW, SCALES
 from bikefit.data.download import Download
+from bikefit.data.faults import Clean
 from bikefit.data.featurize import Featurize
 from bikefit.data.params import read_section
-from bikefit.data.raw import FRACTIONS, read_raw
 from bikefit.errors import DataError
 from bikefit.nn.networks import build
 from bikefit.nn.specs import LayerSpec
@@ -232,4 +232,4 @@ def compare(raw: pd.DataFrame, hours: pd.DataFrame, rows: list[list[str]]) -> No
     temperatures = sorted(-8 + 47 * raw["temp"])
     assert SCALES["temperature"] == ("temp", -8.0, 39.0)
     assert sorted(hours["temperature"]) == pytest.approx(temperatures)
-    assert all(raw[name].between(0, 1).all() for name in FRACTIONS)
+    assert all(raw[name].between(0, 1).all() for name, *_ in SCALES.values())

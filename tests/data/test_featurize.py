@@ -10,7 +10,8 @@ import yaml
 from sklearn.preprocessing import SplineTransformer
 
 from bikefit.data import featurize, transformer
-from bikefit.data.clean import Clean, clean
+from bikefit.data.clean import clean, parse_raw
+from bikefit.data.faults import Clean
 from bikefit.data.features import Features
 from bikefit.data.featurize import Split, build, data_version, first_rows
 from bikefit.data.params import check, read_section
@@ -23,14 +24,9 @@ ROOT = Path(__file__).parents[2]
 DAYS = Split(kind="days", seed=0, validation=0.2, test=0.2)
 
 
-def hours_of(days: int, seed: int = 0) -> pd.DataFrame:
-    raw = raw_hours(days, seed)
-    raw["dteday"] = pd.to_datetime(raw["dteday"]).astype("datetime64[us]")
-    raw = raw.astype({name: "int64" for name in raw if raw[name].dtype.kind == "i"})
-    return clean(raw, read_section("clean", Clean, ROOT / "params.yaml"))
-
-
-HOURS = hours_of(40)
+HOURS = clean(
+    parse_raw(raw_hours(40).astype(str)), read_section("clean", Clean, ROOT / "params.yaml")
+)
 
 
 def features(**change: object) -> Features:

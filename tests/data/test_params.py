@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bikefit.data.clean import Clean
 from bikefit.data.download import Download
+from bikefit.data.faults import Clean
 from bikefit.data.featurize import Featurize
 from bikefit.data.params import StrictModel, check, read_section
 from bikefit.errors import DataError

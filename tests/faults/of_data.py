@@ -14,8 +14,8 @@ from unittest.mock import patch
 import pandas as pd
 
 from bikefit.data import clean
+from bikefit.data.clean import read_raw
 from bikefit.data.download import download
-from bikefit.data.raw import read_raw
 from bikefit.errors import DataError
 from copies import copy_parts
 from faults import fault
@@ -76,23 +76,25 @@ def _value(column: str, value: object, allowed: str) -> Damage:
         row = draw.randrange(len(raw))
         raw = raw.astype(object)
         raw.loc[row, column] = value
-        return raw, f"line {row + 2}, {column} = {value!r}: {allowed}"
+        return raw, f"line {row + 2}, {column} = {str(value)!r}: {allowed}"
 
     return damage
 
 
 def _missing(raw: pd.DataFrame, draw: random.Random) -> tuple[pd.DataFrame, str]:
     name = draw.choice(list(raw.columns))
-    return raw.drop(columns=name), f"wrong columns (missing: {name}); expected: instant"
+    return raw.drop(
+        columns=name
+    ), f"wrong columns (missing: {name}; unknown: none); expected: instant"
 
 
 def _extra(raw: pd.DataFrame, draw: random.Random) -> tuple[pd.DataFrame, str]:
-    return raw.assign(note="x"), "wrong columns (unknown: note); expected: instant"
+    return raw.assign(note="x"), "wrong columns (missing: none; unknown: note)"
 
 
 def _twice(raw: pd.DataFrame, draw: random.Random) -> tuple[pd.DataFrame, str]:
     row = draw.randrange(len(raw))
-    said = f"line {len(raw) + 2}, hr = {raw.loc[row, 'hr']}: this hour of this day stands"
+    said = f"line {len(raw) + 2}, hr = '{raw.loc[row, 'hr']}': this hour of this day is"
     return pd.concat([raw, raw.iloc[[row]]]), said
 
 
@@ -101,12 +103,12 @@ DAMAGES: dict[str, Damage] = {
     "extra column": _extra,
     "duplicate hour": _twice,
     "no rows": lambda raw, draw: (raw.iloc[:0], "no rows below the header"),
-    "text in a number": _value("temp", "warm", "a number"),
-    "empty number": _value("cnt", "", "a whole number"),
-    "not finite": _value("hum", "inf", "a number"),
+    "text in a number": _value("temp", "warm", "must be a number from 0 to 1"),
+    "empty number": _value("cnt", "", "must be a whole number, 0 or more"),
+    "not finite": _value("hum", "inf", "must be a number from 0 to 1"),
     "impossible hour": _value("hr", 24, "must be a whole number from 0 to 23"),
     "hour below zero": _value("hr", -1, "must be a whole number from 0 to 23"),
-    "impossible date": _value("dteday", "2011-02-30", "a date like 2011-01-31"),
+    "impossible date": _value("dteday", "2011-02-30", "must be a date like 2011-01-31"),
     "out of range": _value("windspeed", 1.5, "must be a number from 0 to 1"),
     "sum that is none": _value("cnt", 100_000, "must be casual + registered"),
 }
@@ -120,7 +122,7 @@ def damaged_table(folder: Path, draw: random.Random) -> int:
     name = draw.choice([*sorted(DAMAGES), "empty file"])
     if name == "empty file":
         raw.write_bytes(b"")
-        expected = "data/raw/hour.csv cannot be read as a CSV table: Empty CSV file"
+        expected = "data/raw/hour.csv cannot be read as a CSV table: No columns"
     else:
         table, expected = DAMAGES[name](pd.read_csv(raw), draw)
         table.to_csv(raw, index=False)

@@ -5,9 +5,13 @@ it contradicts the numbers, the numbers: season code 1 is the one of January, he
 temperatures are scaled between their lowest and highest possible value.
 """
 
+import warnings
+from pathlib import Path
 from typing import Final
 
 import pandas as pd
+
+from bikefit.errors import DataError
 
 RAW: Final = (
     "instant", "dteday", "season", "yr", "mnth", "hr", "holiday", "weekday", "workingday",
@@ -70,6 +74,32 @@ CLEAN: Final = (
 TARGET: Final = "rentals"
 LEAKS: Final = ("casual", "registered", TARGET)
 """The target and its two parts: known only when the hour is over."""
+
+
+def read_cells(path: Path) -> pd.DataFrame:
+    """Return the cells of a CSV file as text without surrounding blanks, without blank lines.
+
+    The index is the line of each row in the file.
+
+    Raises:
+        DataError: The file is missing or is not a CSV table.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # a line longer than the header
+            cells = pd.read_csv(
+                path,
+                dtype=str,
+                encoding="utf-8-sig",
+                index_col=False,
+                keep_default_na=False,
+                skip_blank_lines=False,
+            )
+    except (OSError, ValueError, pd.errors.ParserWarning) as error:
+        raise DataError(f"{path} cannot be read as a CSV table: {error}") from None
+    cells = cells.rename(columns=str.strip).fillna("").apply(lambda column: column.str.strip())
+    cells = cells.set_index(pd.RangeIndex(2, len(cells) + 2, name="line"))
+    return cells[(cells != "").any(axis=1)]
 
 
 def complete_rows(hours: pd.DataFrame, calm: float) -> pd.DataFrame:
