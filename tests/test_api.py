@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 
 import bikefit
-from bikefit.errors import DataError
 from bikefit.tracking import reading
 from bikefit.tracking.connection import TrackingError
 from bikefit.train import TrainingError
@@ -74,7 +73,7 @@ def test_a_row_that_is_wrong_says_so(refitted: Path) -> None:
                          "windspeed": [12], "weather": ["sunny"]})  # fmt: skip
     (answer,) = bikefit.predict(rows).to_dict("records")
     assert answer["error"].startswith("weather = sunny: must be one of clear, mist")
-    with pytest.raises(DataError, match="no model models:/nobody@champion"):
+    with pytest.raises(TrackingError, match="no model models:/nobody@champion"):
         bikefit.predict(rows, "models:/nobody@champion")
 
 

@@ -1,4 +1,4 @@
-"""Asking the model from the shell."""
+"""The command `python -m bikefit.predict`."""
 
 from __future__ import annotations
 
@@ -16,24 +16,26 @@ from bikefit.final.predict import MODEL, main
 from bikefit.tracking import registry
 from bikefit.tracking.store import model_files
 
-pytestmark = pytest.mark.slow  # a sweep and its refit come first
+pytestmark = pytest.mark.slow  # the fixture runs a sweep and a refit
 
-ASKED = ["--at", "2011-02-05T17:00", "--temp", "7", "--humidity", "60", "--windspeed", "12",
-         "--weather", "clear"]  # fmt: skip
+ROW = {"at": "2011-02-05T17:00", "temp": "7", "humidity": "60", "windspeed": "12",
+       "weather": "clear"}  # fmt: skip
+ASKED = [word for name, value in ROW.items() for word in (f"--{name}", value)]
 TABLE = """at,temp,humidity,windspeed,weather,note
 2011-02-05T17:00,7,60,12,clear,first
+
 2011-02-05T18:00,7,60,12,sunny,second
 2011-02-05T19:00,77,0,12,mist,third
 2011-02-06T08:00,5.5,70,0,mist,fourth
 """
 
 
-def test_one_hour_in_a_sentence(refitted: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_row_is_answered_by_a_sentence(
+    refitted: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(ASKED) == 0
-    model = load(registry.model_folder(MODEL))
-    row = {"at": "2011-02-05T17:00", "temp": 7, "humidity": 60, "windspeed": 12, "weather": "clear"}
-    answer = model.predict(pd.DataFrame([row])).iloc[0]
-    assert bikefit.predict(row).iloc[0].equals(answer)
+    answer = load(registry.model_folder(MODEL)).predict(pd.DataFrame([ROW])).iloc[0]
+    assert bikefit.predict(ROW).iloc[0].equals(answer)
     assert capsys.readouterr().out == (
         f"2011-02-05T17:00: {answer['expected']:.1f} rentals expected, from {answer['low']:.0f} to "
         f"{answer['high']:.0f} in 9 of 10 such hours\n"
@@ -41,15 +43,15 @@ def test_one_hour_in_a_sentence(refitted: Path, capsys: pytest.CaptureFixture[st
     assert 0 <= answer["low"] < answer["expected"] < answer["high"]
 
 
-def test_a_store_on_this_machine_is_asked_without_mlflow(
+def test_a_local_store_is_read_without_mlflow(
     refitted: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code = (
         "import sys; from bikefit.final.predict import main\n"
         "from bikefit.final import model\n"
         "print({'sklearn', 'scipy.stats', 'lightgbm'} & set(sys.modules))\n"
-        "main(sys.argv[1:])\n"  # boosted trees in the average bring what they need
-        "print({'mlflow', 'numba'} & set(sys.modules))"
+        "main(sys.argv[1:])\n"  # boosted trees in the average import what they need
+        "print({'mlflow', 'numba', 'pandera'} & set(sys.modules))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, *ASKED], capture_output=True, text=True, check=True
@@ -58,13 +60,13 @@ def test_a_store_on_this_machine_is_asked_without_mlflow(
     assert done.stdout == f"set()\n{capsys.readouterr().out}set()\n"
 
 
-def test_a_version_is_found_by_number_and_alias(refitted: Path) -> None:
+def test_versions_and_aliases(refitted: Path) -> None:
     database = Path("mlflow.db")
     for uri in ("models:/bikefit@champion", "models:/bikefit/1"):
-        found = model_files(uri, database)
-        assert found is not None
-        assert (found / "artifacts/model/model.json").is_file()
-        assert found.resolve() == registry.model_folder(uri).parents[1].resolve()
+        folder = model_files(uri, database)
+        assert folder is not None
+        assert (folder / "artifacts/model/model.json").is_file()
+        assert folder.resolve() == registry.model_folder(uri).parents[1].resolve()
     for uri in ("models:/bikefit@nobody", "models:/bikefit/99", "models:/bikefit", "runs:/a/b"):
         assert model_files(uri, database) is None
     assert model_files("models:/bikefit/1", Path("absent/mlflow.db")) is None
@@ -73,55 +75,34 @@ def test_a_version_is_found_by_number_and_alias(refitted: Path) -> None:
 def test_a_table_is_answered_row_by_row(
     refitted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "rows.csv").write_text(TABLE)
-    assert main(["--input", str(tmp_path / "rows.csv")]) == 1  # two rows are wrong
+    rows, answers = tmp_path / "rows.csv", tmp_path / "answers.csv"
+    rows.write_text(TABLE)
+    assert main(["--input", str(rows)]) == 1  # two rows are wrong
     shown = capsys.readouterr()
-    found = pd.read_csv(io.StringIO(shown.out))
-    assert list(found) == [
-        "at", "temp", "humidity", "windspeed", "weather", "note", "expected", "low", "high",
-        "error",
-    ]  # fmt: skip
-    assert found["expected"].notna().tolist() == [True, False, False, True]
-    assert found["error"].isna().tolist() == [True, False, False, True]
-    assert "line 3: weather = sunny: must be one of clear, mist," in shown.err
-    assert "line 4: temp = 77: must be a number from -8 to 39 °C; humidity = 0" in shown.err
-    assert "2 of 4 rows answered" in shown.err
-    assert "not used: column note" in shown.err
-
-
-def test_blank_lines_count_and_are_not_answered(
-    refitted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    head, right, wrong, *_ = TABLE.splitlines()
-    (tmp_path / "rows.csv").write_text(f"\n{head}\n{right}\n\n{wrong}\n,,,,\n")
-    assert main(["--input", str(tmp_path / "rows.csv")]) == 1
-    shown = capsys.readouterr()
-    assert "error: line 5: weather = sunny" in shown.err
-    assert "error: line 6: at: missing" in shown.err
-    assert "1 of 3 rows answered" in shown.err
-    assert len(pd.read_csv(io.StringIO(shown.out))) == 3
-
-
-def test_a_table_is_written_to_a_file(refitted: Path, tmp_path: Path) -> None:
+    table = pd.read_csv(io.StringIO(shown.out))
+    assert list(table) == [*ROW, "note", "expected", "low", "high", "error"]
+    assert table["expected"].notna().tolist() == [True, False, False, True]
+    assert table["error"].isna().tolist() == [True, False, False, True]
+    assert "line 4: weather = sunny: must be one of clear, mist," in shown.err
+    assert "line 5: temp = 77: must be a number from -8 to 39 °C; humidity = 0" in shown.err
+    assert "2 of 4 rows predicted" in shown.err
+    assert "ignored: column note" in shown.err
     lines = TABLE.splitlines(keepends=True)
-    (tmp_path / "rows.csv").write_text("".join([lines[0], lines[1], lines[4]]))
-    out = tmp_path / "answers.csv"
-    assert main(["--input", str(tmp_path / "rows.csv"), "--output", str(out)]) == 0
-    assert pd.read_csv(out)["expected"].gt(0).tolist() == [True, True]
+    rows.write_text("".join([lines[0], lines[1], lines[5]]))
+    assert main(["--input", str(rows), "--output", str(answers)]) == 0
+    assert pd.read_csv(answers)["expected"].gt(0).tolist() == [True, True]
 
 
-def test_options_change_what_is_expected(
-    refitted: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    said = set()
+def test_options_change_the_prediction(refitted: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    answers = set()
     for more in ([], ["--holiday", "yes"], ["--feels-like", "-10"]):
         assert main([*ASKED, *more]) == 0
-        said.add(capsys.readouterr().out)
-    assert len(said) == 3
+        answers.add(capsys.readouterr().out)
+    assert len(answers) == 3
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ([*ASKED[:-1], "sunny"], "weather = sunny: must be one of clear, mist"),
         (ASKED[:-2], "weather: missing, must be one of clear, mist"),
@@ -131,18 +112,18 @@ def test_options_change_what_is_expected(
         (["--input", "more.csv"], "more.csv cannot be read as a CSV table: Length of header"),
     ],
 )
-def test_what_is_wrong_is_said(
-    refitted: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+def test_errors(
+    refitted: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
     Path("empty.csv").write_text("")
     Path("more.csv").write_text("at,temp\n2012-10-05T17:00,21,4\n")
     assert main(arguments) == 1
     shown = capsys.readouterr()
-    assert said in shown.err and not shown.out
+    assert message in shown.err and not shown.out
 
 
 @pytest.mark.parametrize("arguments", [[], [*ASKED, "--input", "x.csv"], [*ASKED, "--output", "x"]])
-def test_either_a_table_or_an_hour(arguments: list[str]) -> None:
+def test_either_a_table_or_a_row(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(arguments)
     assert ended.value.code == 2

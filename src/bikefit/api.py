@@ -60,6 +60,6 @@ def predict(
     """
     import pandas as pd
 
-    from bikefit.final.predict import find
+    from bikefit.final.predict import load_model
 
-    return find(model).predict(pd.DataFrame([rows]) if isinstance(rows, Mapping) else rows)
+    return load_model(model).predict(pd.DataFrame([rows]) if isinstance(rows, Mapping) else rows)

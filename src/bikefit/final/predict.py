@@ -1,4 +1,4 @@
-r"""Ask the model: expected rentals and an interval for hours and their weather.
+r"""The command `python -m bikefit.predict`: rentals of hours from their weather.
 
 python -m bikefit.predict --input rows.csv --output answers.csv
 python -m bikefit.predict --at 2012-10-05T17:00 --temp 21 --humidity 60 --windspeed 12 \
@@ -8,19 +8,17 @@ python -m bikefit.predict --at 2012-10-05T17:00 --temp 21 --humidity 60 --windsp
 from __future__ import annotations
 
 import argparse
-import csv
 import os
 import sys
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from bikefit.data.columns import WEATHER
+from bikefit.data.columns import WEATHER, read_cells
 from bikefit.data.files import atomic_write
-from bikefit.errors import DataError
+from bikefit.errors import BikefitError
 from bikefit.final.rows import OPTIONAL, REQUIRED
 from bikefit.tracking.names import MODEL as MODEL_FOLDER
 from bikefit.tracking.store import model_files
@@ -32,27 +30,16 @@ MODEL = "models:/bikefit@champion"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Answer one row or a table; return 0 if all rows were right, else 1."""
+    """Predict one row or a table; return 0 if all rows were valid, otherwise 1."""
     options = _parse(arguments)
     try:
-        rows = _rows(options)
-        answers = find(options.model).predict(rows)
-    except (DataError, OSError) as error:
+        if options.at:
+            row = {name: getattr(options, name) for name in (*REQUIRED, *OPTIONAL)}
+            return _predict_row(pd.DataFrame([row]), load_model(options.model))
+        return _predict_table(options.input, options.output, load_model(options.model))
+    except (BikefitError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    wrong = {row: text for row, text in enumerate(answers["error"]) if text}
-    if options.input:
-        _write(pd.concat([rows, answers], axis=1), options.output)
-        if wrong:
-            lines = _lines(options.input, len(rows))
-            for row, text in wrong.items():
-                print(f"error: line {lines[row]}: {text}", file=sys.stderr)
-            print(f"{len(rows) - len(wrong)} of {len(rows)} rows answered", file=sys.stderr)
-    elif wrong:
-        print(f"error: {wrong[0]}", file=sys.stderr)
-    else:
-        print(_sentence(rows.iloc[0], answers.iloc[0]))
-    return 1 if wrong else 0
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -60,10 +47,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         prog="python -m bikefit.predict",
         description="Predict the rentals of an hour: give --input, or --at and the weather.",
     )
-    parser.add_argument(
-        "--input", type=Path,
-        help=f"CSV with the columns {', '.join(REQUIRED)} and, if known, {', '.join(OPTIONAL)}",
-    )  # fmt: skip
+    columns = f"CSV with the columns {', '.join(REQUIRED)}; optional: {', '.join(OPTIONAL)}"
+    parser.add_argument("--input", type=Path, help=columns)
     parser.add_argument("--output", type=Path, help="CSV to write; default: standard output")
     parser.add_argument("--at", help="local time of the hour, like 2012-10-05T17:00")
     parser.add_argument("--temp", help="temperature, °C")
@@ -77,72 +62,64 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     if bool(options.input) == bool(options.at):
         parser.error("give either --input or --at")
     if options.output and not options.input:
-        parser.error("--output goes with --input")
+        parser.error("--output needs --input")
     return options
 
 
-def _rows(options: argparse.Namespace) -> pd.DataFrame:
-    """What the user asks about, as text."""
-    if options.at:
-        return pd.DataFrame([{name: getattr(options, name) for name in (*REQUIRED, *OPTIONAL)}])
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", pd.errors.ParserWarning)  # a line longer than the header
-            rows = pd.read_csv(options.input, dtype=str, skipinitialspace=True, index_col=False)
-    except (ValueError, pd.errors.ParserWarning) as error:
-        raise DataError(f"{options.input} cannot be read as a CSV table: {error}") from None
-    unknown = [name for name in rows if name not in (*REQUIRED, *OPTIONAL)]
-    if unknown:
-        print(f"not used: column {', '.join(map(str, unknown))}", file=sys.stderr)
-    return rows
+def _predict_row(row: pd.DataFrame, model: Model) -> int:
+    answer = model.predict(row).iloc[0]
+    if answer["error"]:
+        raise BikefitError(answer["error"])
+    print(
+        f"{row['at'][0]}: {answer['expected']:.1f} rentals expected, "
+        f"from {answer['low']:.0f} to {answer['high']:.0f} in 9 of 10 such hours"
+    )
+    return 0
 
 
-def _lines(file: Path, rows: int) -> Sequence[int]:
-    """The line of a file on which each row ends; blank lines are no rows."""
-    with file.open(encoding="utf-8-sig", newline="") as opened:
-        reader = csv.reader(opened)
-        ends = [reader.line_num for record in reader if record][1:]  # without the header
-    return ends if len(ends) == rows else range(2, rows + 2)
+def _predict_table(path: Path, output: Path | None, model: Model) -> int:
+    rows = read_cells(path)
+    ignored = [str(name) for name in rows if name not in (*REQUIRED, *OPTIONAL)]
+    if ignored:
+        print(f"ignored: column {', '.join(ignored)}", file=sys.stderr)
+    answers = model.predict(rows)
+    table = pd.concat([rows, answers], axis=1)
+    text = table.to_csv(index=False, lineterminator="\n", float_format="%.6g")
+    if output is None:
+        sys.stdout.write(text)
+    else:
+        with atomic_write(output) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    errors = answers["error"][answers["error"] != ""]
+    for line, error in errors.items():
+        print(f"error: line {line}: {error}", file=sys.stderr)
+    if len(errors):
+        print(f"{len(rows) - len(errors)} of {len(rows)} rows predicted", file=sys.stderr)
+    return int(len(errors) > 0)
 
 
-def find(name: str) -> Model:
-    """Load a model from a folder of it, or a registered one by its address."""
+def load_model(name: str) -> Model:
+    """Return a model, loaded from its folder or by its address in the registry.
+
+    Raises:
+        BikefitError: There is no such model, or the store is unavailable.
+    """
     from bikefit.final.model import load
 
-    return load(Path(name) if Path(name).is_dir() else _kept(name) or _fetched(name))
+    return load(Path(name) if Path(name).is_dir() else _local_files(name) or _download(name))
 
 
-def _kept(name: str) -> Path | None:
-    """The model's files in a database on this machine: MLflow takes a second to load."""
+def _local_files(name: str) -> Path | None:
+    """Return the model's files of a database on this machine without importing MLflow (1 s)."""
     address = os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
     database = Path(address.removeprefix("sqlite:///"))
     if "mlflow" in sys.modules or not address.startswith("sqlite:///") or not database.is_file():
         return None
-    found = model_files(name, database)
-    return found / "artifacts" / MODEL_FOLDER if found else None
+    folder = model_files(name, database)
+    return folder / "artifacts" / MODEL_FOLDER if folder else None
 
 
-def _fetched(name: str) -> Path:
-    from bikefit.tracking.connection import TrackingError
+def _download(name: str) -> Path:
     from bikefit.tracking.registry import model_folder
 
-    try:
-        return model_folder(name)
-    except TrackingError as error:
-        raise DataError(str(error)) from None
-
-
-def _write(table: pd.DataFrame, output: Path | None) -> None:
-    text = table.to_csv(index=False, lineterminator="\n", float_format="%.6g")
-    if output is None:
-        sys.stdout.write(text)
-        return
-    with atomic_write(output) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
-def _sentence(row: pd.Series, answer: pd.Series) -> str:
-    return (
-        f"{row['at']}: {answer['expected']:.1f} rentals expected, "
-        f"from {answer['low']:.0f} to {answer['high']:.0f} in 9 of 10 such hours"
-    )
+    return model_folder(name)
