@@ -123,7 +123,7 @@ def test_cross_validation_jobs_are_ranked_with_their_folds(store: Path) -> None:
     outcomes = [result(2.0, 6.0), result(3.0, 8.0)]
     for fold, outcome in enumerate(outcomes):
         writing.finish_member(writing.start_fold(one, job, "v1", fold), outcome, one)
-    writing.finish_folds(job, [writing.best(one) for one in outcomes])
+    writing.finish_folds(job, [writing.best_metrics(one) for one in outcomes])
     assert main(["--reports", "reports"]) == 0
     winner = json.loads(Path("reports/metrics.json").read_text())["winner"]
     assert (winner["val_loss"], winner["val_loss_se"]) == (7.0, pytest.approx(1.0))
@@ -227,7 +227,7 @@ def test_a_cross_validated_sweep_shows_its_folds(store: None) -> None:
         outcomes = [result(1.0, 4.0 + shift), result(2.0, 6.0 + shift)]
         for fold, outcome in enumerate(outcomes):
             writing.finish_member(writing.start_fold(one, job, "v1", fold), outcome, one)
-        writing.finish_folds(job, [writing.best(one) for one in outcomes])
+        writing.finish_folds(job, [writing.best_metrics(one) for one in outcomes])
     runs = with_folds(reading.read_runs(sweep))
     assert runs["folds/best/val/loss"].tolist() == [(4.0, 6.0), (6.0, 8.0)]
     assert with_folds(runs) is runs

@@ -78,7 +78,7 @@ def _refit(options: argparse.Namespace) -> None:
     from bikefit.final.run import Options, refit
     from bikefit.tracking import reading
 
-    sweep = reading.recorded(options.record) if options.record else options.sweep
+    sweep = reading.recorded_sweep(options.record) if options.record else options.sweep
     sweep = sweep or reading.latest_sweep()
     print(f"{reading.sweep_name(sweep)} ({sweep})\n")
     chosen = Options(

@@ -316,7 +316,7 @@ def test_runs_of_a_process_that_is_gone_are_closed(workplace: Path) -> None:
     MlflowClient().set_tag(dead, PROCESS, f"{host}.{number}.1000000000")
     elsewhere = writing.start_sweep("full", "elsewhere", [])
     MlflowClient().set_tag(elsewhere, PROCESS, f"not-{host}.{number}.1000000000")
-    assert writing.close_dead() == 1
+    assert writing.close_abandoned_runs() == 1
     states = [MlflowClient().get_run(run).info.status for run in (alive, dead, elsewhere)]
     assert states == ["RUNNING", "KILLED", "RUNNING"]
 

@@ -16,8 +16,8 @@ from mlflow import MlflowClient
 from bikefit.sweeps import jobs, live
 from bikefit.sweeps.jobs import Job
 from bikefit.sweeps.live import Live
-from bikefit.tracking import connection, outbox, reading
-from bikefit.tracking.connection import AwayError
+from bikefit.tracking import connection, outbox, reading, writing
+from bikefit.tracking.connection import StoreUnavailableError
 from bikefit.training import callbacks, fit
 from bikefit.training.epochs import Writer
 from conftest import make_settings
@@ -122,10 +122,11 @@ def test_a_store_that_is_away_holds_nothing_up_and_loses_nothing(
         calls.append(len(metrics))
         if len(calls) % 2:
             real(run, metrics, tags)  # taken, but the answer is lost on the way
-            raise AwayError("does not answer")
+            raise StoreUnavailableError("does not answer")
         real(run, metrics, tags)
 
     monkeypatch.setattr(outbox, "log_batch", away)
+    monkeypatch.setattr(writing, "log_batch", away)
     one = found("seed=0")
     patch = after_epoch(3, lambda: wait(lambda: len(calls) > 1))
     jobs.train([one], None, processes=1)

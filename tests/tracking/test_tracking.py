@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -16,7 +17,7 @@ from safetensors.numpy import load_file
 from bikefit import send
 from bikefit.config import configuration_id
 from bikefit.tracking import connection, outbox, reading, writing
-from bikefit.tracking.connection import AwayError, TrackingError
+from bikefit.tracking.connection import StoreUnavailableError, TrackingError
 from bikefit.training.members import Failure, MemberResult
 from conftest import make_settings
 
@@ -88,7 +89,7 @@ def test_folds_carry_mean_and_standard_error(workplace: Path) -> None:
     for fold, one in enumerate(results):
         run = writing.start_fold(settings, job, "abc123", fold)
         writing.finish_member(run, one, settings)
-    writing.finish_folds(job, [writing.best(one) for one in results])
+    writing.finish_folds(job, [writing.best_metrics(one) for one in results])
     metrics = MlflowClient().get_run(job).data.metrics
     assert metrics["best/val/loss"] == pytest.approx((3 + 9) / 2)
     # deviations ±3, variance 18 (n - 1), over √2 folds
@@ -173,7 +174,7 @@ def test_a_server_that_is_away_is_waited_for_then_named(
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:hush@127.0.0.1:9")
     monkeypatch.setenv("BIKEFIT_PATIENCE", "0.2")
-    with pytest.raises(AwayError, match=r"^http://…@127\.0\.0\.1:9 does not answer$"):
+    with pytest.raises(StoreUnavailableError, match=r"^http://…@127\.0\.0\.1:9 does not answer$"):
         reading.latest_sweep()
     assert "waiting up to 0 s" in caplog.text
     outbox.keep("1" * 32, {}, "FINISHED")
@@ -213,7 +214,7 @@ def test_an_answer_that_is_not_mlflows_is_named_and_loses_nothing(
         monkeypatch.setattr(outbox, "_pause_until", 0.0)
         with pytest.raises(TrackingError, match=re.escape(f"{address} answers {said}")) as e:
             reading.sweep_name("1" * 32)
-        assert isinstance(e.value, AwayError) == later
+        assert isinstance(e.value, StoreUnavailableError) == later
         outbox.keep("1" * 32, {"runs": 1.0}, "FINISHED")
         assert not outbox.send("1" * 32)
         assert outbox.unsent() == ["1" * 32]
@@ -234,3 +235,26 @@ def test_a_database_is_made_whole_or_not_at_all(
     assert {path.name for path in tmp_path.iterdir()} <= {"mlflow.db.lock"}
     (tmp_path / "mlflow.db").touch()  # as others leave it that were killed
     assert len(connection.client().search_experiments()) == 1
+
+
+@pytest.mark.parametrize("stamps", [(), (1_700_000_000_000, 1_700_000_001_000)])
+def test_results_that_are_written_again_are_stored_once(
+    workplace: Path, stamps: Sequence[int]
+) -> None:
+    settings = make_settings("validation=kfold", "validation.folds=2")
+    job = writing.start_job(settings, None, "v")
+    run = writing.start_fold(settings, job, "v", 0)
+    writing.log_epochs(run, 0, [{"train/loss": 4.0, "val/loss": 5.0}], stamps or [1])
+    for _ in range(2):
+        writing.finish_member(run, result(), settings, stamps, logged=1)
+        writing.finish_folds(job, [writing.best_metrics(result())] * 2)
+    for metric, expected in (
+        ("val/loss", [(1, 5.0), (2, 3.0), (3, 3.5)]),
+        ("best/val/loss", [(2, 3.0)]),
+    ):
+        history = MlflowClient().get_metric_history(run, metric)
+        assert [(m.step, m.value) for m in history] == expected
+    (mean,) = MlflowClient().get_metric_history(job, "best/val/loss")
+    assert mean.value == 3.0
+    assert len(MlflowClient().get_metric_history(job, "folds/best/val/loss")) == 2
+    assert MlflowClient().get_run(run).info.status == "FINISHED"

@@ -21,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from bikefit.tracking import reading
 
     try:
-        sweeps = [reading.recorded(options.record)] if options.record else options.sweep
+        sweeps = [reading.recorded_sweep(options.record)] if options.record else options.sweep
         compared = _compare(sweeps or [reading.latest_sweep()], options)
         if options.document:
             _renew(options.document, options.section, compared[0])

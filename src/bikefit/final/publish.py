@@ -70,7 +70,7 @@ def publish(choice: Choice, model: Model, test: Tested, name: str, promote: bool
         if better or promote:
             registry.promote(name, number)
     except BaseException as error:
-        writing.fail(run, Failure(repr(error)))
+        writing.fail_run(run, Failure(repr(error)))
         raise
     return f"{said} It was promoted on request." if promote and not better else said
 

@@ -158,7 +158,7 @@ def _name(jobs: Sequence[Job]) -> None:
     """Name configurations as the ranking will, as far as these jobs are all of its runs."""
     if not jobs:
         return
-    settings = [reading.as_read(writing.parameters(job.settings)) for job in jobs]
+    settings = [reading.parse_parameters(writing.parameters(job.settings)) for job in jobs]
     for job, name in zip(jobs, configurations(pd.DataFrame(settings)), strict=True):
         job.configuration = name
 
@@ -181,7 +181,7 @@ def _check_networks(jobs: Sequence[Job]) -> None:
 def _reuse(jobs: dict[str, Job], sweep: str | None) -> dict[str, Finished]:
     """Find the jobs, by fingerprint, that have a finished run, and let the sweep refer to it."""
     outbox.send_unsent()  # of a sweep that was killed before it could send
-    dead = writing.close_dead()
+    dead = writing.close_abandoned_runs()
     if dead:
         log.info(f"{dead} runs of processes that are gone are closed as killed")
     known: dict[str, Finished] = {}
@@ -383,15 +383,15 @@ def _record(job: Job, live: Live) -> float | Exception:
     for run, member, result in zip(runs, job.members(), results, strict=True):
         sent = live.leave(member.fingerprint)
         if isinstance(result, Failure):
-            writing.fail(run, result)
+            outbox.fail_run(run, result)
         elif isinstance(result, MemberResult):
-            writing.finish_member(run, result, job.settings, sent)
+            outbox.finish_member(run, result, job.settings, sent)
     failures = [failure for failure in map(_failure, results) if failure is not None]
     if failures:
         return _fail(job, failures)
     measured = [_best(result) for result in results]
     if job.crossed:
-        writing.finish_folds(job.run, measured)
+        outbox.finish_folds(job.run, measured)
     return fmean(metrics["best/val/loss"] for metrics in measured)
 
 
@@ -399,7 +399,7 @@ def _fail(job: Job, failures: Sequence[Failure]) -> MemberError:
     # A job whose members were stopped in part has failed if any of them did.
     worst = min(failures, key=lambda failure: failure.killed)
     if job.crossed:
-        writing.fail(job.run, worst)
+        outbox.fail_run(job.run, worst)
     word = "stopped" if worst.killed else "FAILED"
     log.error(f"{word} {job.label}: {worst.reason.splitlines()[-1]}")
     log.debug(worst.reason)
@@ -415,7 +415,7 @@ def _failure(result: MemberResult | Failure | Finished) -> Failure | None:
 def _best(result: MemberResult | Failure | Finished) -> dict[str, float]:
     """Return what was measured at the selected epoch, of a member trained now or earlier."""
     if isinstance(result, MemberResult):
-        return writing.best(result)
+        return writing.best_metrics(result)
     assert isinstance(result, Finished)
     return result.best
 

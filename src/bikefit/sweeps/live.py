@@ -19,7 +19,7 @@ from pathlib import Path
 import psutil
 
 from bikefit.tracking import outbox
-from bikefit.tracking.writing import Sent
+from bikefit.tracking.outbox import Sent
 from bikefit.training.epochs import Epoch, Part, Reader
 
 log = logging.getLogger(__name__)

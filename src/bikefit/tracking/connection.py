@@ -54,16 +54,16 @@ class TrackingError(BikefitError):
         self.code = code
 
 
-class AwayError(TrackingError):
+class StoreUnavailableError(TrackingError):
     """The store cannot be reached or cannot work now; later it may."""
 
 
 @contextmanager
-def in_words() -> Iterator[None]:
+def convert_errors() -> Iterator[None]:
     """Let errors of MLflow, of its database and of the way to it become a :class:`TrackingError`.
 
     Raises:
-        AwayError: the store does not answer or cannot work now.
+        StoreUnavailableError: the store does not answer or cannot work now.
         TrackingError: it does not do what it was asked for.
     """
     try:
@@ -71,10 +71,10 @@ def in_words() -> Iterator[None]:
     except (RequestException, sqlite3.Error) as error:
         if _status(error) in HINTS:
             raise TrackingError(_unable(error)) from error
-        raise AwayError(_unable(error)) from error
+        raise StoreUnavailableError(_unable(error)) from error
     except MlflowException as error:
         if error.get_http_status_code() >= 500:
-            raise AwayError(_unable(error)) from error
+            raise StoreUnavailableError(_unable(error)) from error
         # A proxy that finds no server answers 404, too; that says nothing about a run.
         code = "" if _status(error) else str(error.error_code)
         raise TrackingError(_unable(error), code) from error
@@ -103,15 +103,15 @@ def _unable(error: Exception) -> str:
 _waits: ContextVar[bool] = ContextVar("waits", default=True)
 
 
-def _patiently(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+def _with_retries(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """Call MLflow; wait for a server that is away, or for others that hold the database."""
     patience = float(os.environ.get(PATIENCE, "60")) if _waits.get() else 0.0
     end, told = time.monotonic() + patience, False
     while True:
         try:
-            with in_words():
+            with convert_errors():
                 return call(*args, **kwargs)
-        except AwayError as error:
+        except StoreUnavailableError as error:
             hopeful = _database() is None or "locked" in str(error)
             if not hopeful or time.monotonic() >= end:
                 raise
@@ -122,7 +122,7 @@ def _patiently(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
 
 
 @contextmanager
-def at_once() -> Iterator[None]:
+def without_retries() -> Iterator[None]:
     """Do not wait for a store that is away."""
     token = _waits.set(False)
     try:
@@ -131,14 +131,14 @@ def at_once() -> Iterator[None]:
         _waits.reset(token)
 
 
-class Patient:
-    """An object of MLflow, all of whose methods are called :func:`_patiently`."""
+class RetryingProxy:
+    """An object of MLflow, all of whose methods are called :func:`_with_retries`."""
 
     def __init__(self, of: Any) -> None:
         self.of = of
 
     def __getattr__(self, name: str) -> Any:
-        return partial(_patiently, getattr(self.of, name))
+        return partial(_with_retries, getattr(self.of, name))
 
 
 def client() -> Any:
@@ -156,21 +156,21 @@ def _client(uri: str, here: Path) -> Any:
     logging.getLogger("alembic").setLevel(logging.WARNING)
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # two lines a run
-    # MLflow's own patience is 8 minutes a call, without a word; we wait in _patiently.
+    # MLflow's own patience is 8 minutes a call, without a word; we wait in _with_retries.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     database = _file(uri)
     if database is None:
-        return Patient(MlflowClient(uri))
+        return RetryingProxy(MlflowClient(uri))
     database.parent.mkdir(parents=True, exist_ok=True)
     # Processes that meet a database in the making can ruin it for good.
-    with FileLock(database.with_name(f"{database.name}.lock")), in_words():
+    with FileLock(database.with_name(f"{database.name}.lock")), convert_errors():
         if not database.exists() or not database.stat().st_size:
             _make(database)
         opened = MlflowClient(f"sqlite:///{here / database}")  # MLflow keeps stores by address, too
         write_ahead(database)
         _relative_locations(database)
-    return Patient(opened)
+    return RetryingProxy(opened)
 
 
 def _make(database: Path) -> None:
@@ -249,7 +249,7 @@ def artifacts_of(run: str) -> Any:
     location, database = str(client().get_run(run).info.artifact_uri), _database()
     if database is not None and "://" not in location:
         location = str(database.parent.resolve() / location)  # an absolute one stays as it is
-    return Patient(get_artifact_repository(location))
+    return RetryingProxy(get_artifact_repository(location))
 
 
 def log_batch(run: str, metrics: Sequence[Metric], tags: Mapping[str, str]) -> None:

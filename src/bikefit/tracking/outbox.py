@@ -7,22 +7,29 @@ import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from filelock import FileLock
 from mlflow.entities import Metric
 
+from bikefit.config import Settings
 from bikefit.data.files import atomic_folder, delete_temporary_files, remove_folder
+from bikefit.tracking import writing
 from bikefit.tracking.connection import (
     GONE,
-    AwayError,
+    StoreUnavailableError,
     TrackingError,
     address,
     artifacts_of,
-    at_once,
     client,
     log_batch,
+    without_retries,
 )
+
+if TYPE_CHECKING:
+    from bikefit.training.members import Failure, MemberResult
 
 log = logging.getLogger(__name__)
 UNSENT = Path("unsent")  # results that MLflow has not taken yet
@@ -68,33 +75,51 @@ def send(run: str) -> bool:
         return False
 
 
+@dataclass(frozen=True)
+class Sent:
+    """Epochs of a run that MLflow has: their number, and the times of these and later ones."""
+
+    epochs: int = 0
+    stamps: Sequence[int] = ()
+
+
+NOTHING = Sent()
+
+
+def finish_member(run: str, result: MemberResult, settings: Settings, sent: Sent = NOTHING) -> None:
+    """Keep and send the result of a member."""
+    missing = max(map(len, result.metrics.values())) - len(sent.stamps)
+    stamps = [*sent.stamps, *[int(time.time() * 1000)] * max(missing, 1)]
+    metrics = writing.member_metrics(result, stamps, sent.epochs)
+    tags, status = writing.member_tags(result), writing.status(result.failure)
+    with to_send(run, metrics, tags, status) as folder:
+        writing.write_artifacts(folder, result, settings)
+    send(run)
+
+
+def finish_folds(run: str, folds: Sequence[Mapping[str, float]]) -> None:
+    """Keep and send the mean over the folds of a job."""
+    with to_send(run, writing.fold_metrics(folds, int(time.time() * 1000)), {}, "FINISHED"):
+        pass
+    send(run)
+
+
+def fail_run(run: str, failure: Failure) -> None:
+    """Keep and send why a run has no result."""
+    with to_send(run, [], {"failure": failure.reason[-5000:]}, writing.status(failure)):
+        pass
+    send(run)
+
+
 def send_epochs(
     run: str, after: int, epochs: Sequence[Mapping[str, float]], stamps: Sequence[int]
 ) -> bool:
-    """Send metrics of epochs as they are done; what the store does not take now is kept nowhere.
-
-    Sent again with the same stamps, MLflow keeps one of each, so nothing is there twice.
-
-    Args:
-        run: that grows.
-        after: number of epochs that it has already.
-        epochs: metrics of those that follow.
-        stamps: of all its epochs, in ms since 1970.
-
-    Returns:
-        False where the store is away.
-    """
+    """Send metrics of epochs as they are done; return False where the store is away."""
     global _pause_until
     if time.monotonic() < _pause_until:
         return False
-    metrics = [
-        Metric(name, value, stamps[epoch - 1], epoch)
-        for epoch, values in enumerate(epochs, start=after + 1)
-        for name, value in values.items()
-    ]
     try:
-        with at_once():
-            log_batch(run, metrics, {})
+        writing.log_epochs(run, after, epochs, stamps)
     except TrackingError as error:
         if error.code in GONE:  # said when the run ends
             return True
@@ -105,7 +130,10 @@ def send_epochs(
 
 
 def _deliver(folder: Path) -> None:
-    with FileLock(UNSENT / ".lock"), at_once():  # a sweep beside this one may be sending, too
+    with (
+        FileLock(UNSENT / ".lock"),
+        without_retries(),
+    ):
         if not folder.exists():
             return
         record = json.loads((folder / "record.json").read_text())
@@ -139,7 +167,7 @@ def send_unsent() -> int:
         delete_temporary_files(UNSENT)
         try:
             client().search_experiments(max_results=1)  # waits for a server that is away
-        except AwayError as error:
+        except StoreUnavailableError as error:
             log.warning(str(error))
             return len(waiting)
         _pause_until = 0.0

@@ -39,7 +39,7 @@ class Finished:
 
     @property
     def best(self) -> dict[str, float]:
-        """What :func:`best` gave: all but what was measured at every epoch."""
+        """What :func:`best_metrics` gave: all but what was measured at every epoch."""
         return {k: v for k, v in self.metrics.items() if f"best/{k}" not in self.metrics}
 
 
@@ -87,7 +87,7 @@ def sweep_name(sweep: str) -> str:
     return str(run.info.run_name)
 
 
-def recorded(path: Path) -> str:
+def recorded_sweep(path: Path) -> str:
     """Return the sweep that a record file names.
 
     Raises:
@@ -118,7 +118,7 @@ def read_run(run: str) -> pd.DataFrame:
     return pd.DataFrame([_row(client().get_run(run))])
 
 
-def as_read(parameters: Mapping[str, str]) -> dict[str, str | float | int | bool]:
+def parse_parameters(parameters: Mapping[str, str]) -> dict[str, str | float | int | bool]:
     """Return parameters as :func:`read_runs` gives them: numbers as numbers."""
     return {key: _number(value) for key, value in parameters.items()}
 
@@ -129,7 +129,7 @@ def _row(run: Any) -> dict[str, Any]:
         "experiment_id": run.info.experiment_id,
         "name": run.info.run_name,
         "status": run.info.status,
-        **as_read(run.data.params),
+        **parse_parameters(run.data.params),
         **run.data.metrics,
         **{f"tags.{k}": v for k, v in run.data.tags.items() if not k.startswith("mlflow.")},
     }

@@ -47,7 +47,7 @@ def register(
     with (
         tempfile.TemporaryDirectory() as place,
         warnings.catch_warnings(),
-        connection.in_words(),
+        connection.convert_errors(),
         mlflow.start_run(run_id=run),
     ):
         # MLflow on its own type hints, and on ours, in place of which there is a signature.

@@ -16,7 +16,7 @@ from functools import cache
 from typing import Any
 from urllib.parse import urlencode
 
-from bikefit.tracking.connection import TrackingError, at_once, client, search, server
+from bikefit.tracking.connection import TrackingError, client, search, server, without_retries
 from bikefit.tracking.names import CONFIGURATION, KIND, member_of
 from bikefit.tracking.reading import children
 
@@ -147,7 +147,7 @@ def _prepare(experiment: str, sweep: str | None, store: object) -> None:
 def renew(experiment: str, sweep: str | None = None) -> None:
     """Write the views of an experiment; a store that does not take them only gets a warning."""
     try:
-        with at_once():
+        with without_retries():
             for key, value in _tags(sweep):
                 client().set_experiment_tag(experiment, key, value)
     except TrackingError as error:

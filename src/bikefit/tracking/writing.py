@@ -1,12 +1,16 @@
-"""What a command writes to MLflow: its runs from their start to their end."""
+"""Write runs to MLflow, from their start to their end.
+
+Functions that finish a run may be called again with the same result, for example after a lost
+connection: MLflow stores a metric only once for the same name, value, step and time.
+"""
 
 from __future__ import annotations
 
 import json
 import math
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,13 +33,14 @@ from bikefit.config import (
 from bikefit.errors import hide_secrets
 from bikefit.processes import is_running, process_id
 from bikefit.tracking.connection import (
-    AwayError,
+    StoreUnavailableError,
     TrackingError,
     artifacts_of,
     client,
     experiment_id,
     log_batch,
     search,
+    without_retries,
 )
 from bikefit.tracking.names import (
     COLOUR,
@@ -48,15 +53,90 @@ from bikefit.tracking.names import (
     PARENT,
     PREDICTIONS,
     PROCESS,
-    REFIT,
     VERDICT,
     member_of,
-)  # fmt: skip
-from bikefit.tracking.outbox import send, to_send
+)
 from bikefit.tracking.views import COLOURS, prepare, renew_all
 
 if TYPE_CHECKING:
     from bikefit.training.members import Failure, MemberResult
+
+TAG_LENGTH = 5000  # characters that MLflow accepts
+
+
+def start_sweep(experiment: str, name: str, overrides: Sequence[str]) -> str:
+    """Start the parent run of a ``-m`` command and return its id."""
+    return _create(
+        experiment, name, {KIND: "sweep", "overrides": hide_secrets(" ".join(overrides))}
+    )
+
+
+def start_job(
+    settings: Settings,
+    sweep: str | None,
+    data_version: str,
+    fingerprint: str = "",
+    configuration: str = "",
+) -> str:
+    """Start the run of a job and return its id.
+
+    Args:
+        settings: Settings of the job.
+        sweep: Run id of its sweep; None for a plain run.
+        data_version: Version of its table.
+        fingerprint: Hash of everything that determines its result.
+        configuration: Label of its configuration.
+    """
+    tags = {KIND: "job", FINGERPRINT: fingerprint, CONFIGURATION: configuration}
+    return _start(settings, sweep, data_version, tags)
+
+
+def start_fold(
+    settings: Settings, job: str, data_version: str, fold: int, fingerprint: str = ""
+) -> str:
+    """Start the run of one fold of a cross-validated job and return its id."""
+    return _start(settings, job, data_version, {KIND: "fold", FINGERPRINT: fingerprint}, fold)
+
+
+def start_refit(settings: Settings, sweep: str, data_version: str, configuration: str) -> str:
+    """Start the run of a refit and return its id; the run does not belong to the sweep.
+
+    It has no fingerprint, because it is trained on other rows than its settings say.
+    """
+    tags = {KIND: "refit", CONFIGURATION: configuration, "sweep": sweep}
+    run = _start(settings, None, data_version, tags)
+    client().set_tag(run, "mlflow.runName", f"refit · {configuration}")
+    return run
+
+
+def _start(
+    settings: Settings,
+    parent: str | None,
+    data_version: str,
+    tags: Mapping[str, str],
+    fold: int | None = None,
+) -> str:
+    experiment = settings.tracking.experiment
+    prepare(experiment_id(experiment), parent if fold is None else None)
+    identity = {
+        "data.version": data_version,
+        CONFIGURATION_ID: configuration_id(settings),
+        METHOD: regularization_kind(settings),
+        NETWORK: network_label(settings.network),
+    }
+    membership = {PARENT: parent, member_of(parent): "true"} if parent else {}
+    run = _create(experiment, describe(settings, fold), {**tags, **identity, **membership})
+    values = parameters(settings) | ({} if fold is None else {"fold": str(fold)})
+    client().log_batch(run, params=[Param(key, value) for key, value in values.items()])
+    source = json.dumps({"uri": str(settings.data.path)})
+    _log_dataset(run, Dataset(settings.data.name, data_version, "local", source))
+    return run
+
+
+def _create(experiment: str, name: str, tags: Mapping[str, str]) -> str:
+    tags = _context_tags() | {PROCESS: process_id()} | {k: v for k, v in tags.items() if v}
+    run = client().create_run(experiment_id(experiment), run_name=name, tags=tags)
+    return str(run.info.run_id)
 
 
 @cache
@@ -64,89 +144,22 @@ def _context_tags() -> dict[str, str]:
     return {key: hide_secrets(str(value)) for key, value in resolve_tags().items()}
 
 
-def start_sweep(experiment: str, name: str, overrides: Sequence[str]) -> str:
-    """Start the parent run of a ``-m`` command and return its id."""
-    tags = {**_context_tags(), KIND: "sweep", "overrides": hide_secrets(" ".join(overrides))}
-    return _create(experiment, name, tags)
-
-
-def start_job(
-    settings: Settings, sweep: str | None, data_version: str, fingerprint: str | None = None,
-    configuration: str | None = None,
-) -> str:  # fmt: skip
-    """Start the run of a job and return its id; without a sweep it stands alone.
-
-    Args:
-        settings: of the job.
-        sweep: id of the parent run.
-        data_version: of its table.
-        fingerprint: what determines its result.
-        configuration: all that it shares with the jobs of other seeds, in words.
-    """
-    more = {FINGERPRINT: fingerprint, CONFIGURATION: configuration}
-    return _start(settings, sweep, data_version, "job", more)
-
-
-def start_fold(
-    settings: Settings, job: str, data_version: str, fold: int, fingerprint: str | None = None
-) -> str:
-    """Start the run of one fold below its job's run and return its id."""
-    return _start(settings, job, data_version, "fold", {FINGERPRINT: fingerprint}, fold)
-
-
-def start_refit(settings: Settings, sweep: str, data_version: str, configuration: str) -> str:
-    """Start the run of a refit and return its id; it is no part of the sweep that it follows."""
-    # without a fingerprint: it trains other rows than its settings say
-    run = _start(settings, None, data_version, REFIT, {CONFIGURATION: configuration})
-    client().set_tag(run, "mlflow.runName", f"refit · {configuration}")
-    client().set_tag(run, "sweep", sweep)
-    return run
-
-
-def _start(
-    settings: Settings, parent: str | None, data_version: str, kind: str,
-    more: Mapping[str, str | None], fold: int | None = None,
-) -> str:  # fmt: skip
-    tags = {**_context_tags(), KIND: kind, "data.version": data_version}
-    tags |= {tag: value for tag, value in more.items() if value is not None}
-    prepare(experiment_id(settings.tracking.experiment), parent if kind == "job" else None)
-    tags |= {
-        CONFIGURATION_ID: configuration_id(settings),
-        METHOD: regularization_kind(settings),
-        NETWORK: network_label(settings.network),
-    }
-    if parent is not None:
-        tags |= {PARENT: parent, member_of(parent): "true"}
-    run = _create(settings.tracking.experiment, describe(settings, fold), tags)
-    values = parameters(settings) | ({"fold": str(fold)} if fold is not None else {})
-    client().log_batch(run, params=[Param(k, v) for k, v in values.items()])
-    source = json.dumps({"uri": str(settings.data.path)})
-    dataset = Dataset(settings.data.name, data_version, "local", source)
-    context = [InputTag("mlflow.data.context", "training")]
-    _log_dataset(run, DatasetInput(dataset, context))
-    return run
-
-
 def parameters(settings: Settings) -> dict[str, str]:
-    """Return what MLflow is told of the settings of a run, by name."""
+    """Return the parameters of a run in MLflow by name."""
     values = {**flat(settings), "method": regularization_label(settings)}
     return {key: hide_secrets(str(value)) for key, value in values.items()}
 
 
-def _create(experiment: str, name: str, tags: Mapping[str, str]) -> str:
-    run = client().create_run(
-        experiment_id(experiment), run_name=name, tags={**tags, PROCESS: process_id()}
-    )
-    return str(run.info.run_id)
-
-
-def close_dead() -> int:
-    """Close runs that say "running" although their process is gone, as killed; count them."""
-    running = search(f"tags.`{KIND}` != '' AND attributes.status = 'RUNNING'")
-    dead = [run for run in running if is_running(run.data.tags.get(PROCESS, "")) is False]
-    for run in dead:
-        client().set_terminated(run.info.run_id, "KILLED")
-    return len(dead)
+def _log_dataset(run: str, dataset: Dataset) -> None:
+    inputs = [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])]
+    try:
+        client().log_inputs(run, datasets=inputs)
+    except StoreUnavailableError:
+        raise
+    except TrackingError:
+        # If several processes log a new dataset at the same time, MLflow refuses all but one of
+        # them (unique key of the database). Now the dataset is there.
+        client().log_inputs(run, datasets=inputs)
 
 
 def add_reused_runs(parent: str, runs: Sequence[str]) -> None:
@@ -155,60 +168,102 @@ def add_reused_runs(parent: str, runs: Sequence[str]) -> None:
         client().set_tag(run, member_of(parent), "true")
 
 
-def _log_dataset(run: str, dataset: DatasetInput) -> None:
-    try:
-        client().log_inputs(run, datasets=[dataset])
-    except AwayError:
-        raise
-    except TrackingError:
-        # Of processes that name a dataset first at the same moment, MLflow lets one win (a unique
-        # key of the database); for the others it is there now.
-        client().log_inputs(run, datasets=[dataset])
+def close_abandoned_runs() -> int:
+    """Close runs with status "running" whose process has ended, as killed; return their number."""
+    running = search(f"tags.`{KIND}` != '' AND attributes.status = 'RUNNING'")
+    abandoned = [r for r in running if is_running(r.data.tags.get(PROCESS, "")) is False]
+    for run in abandoned:
+        client().set_terminated(run.info.run_id, "KILLED")
+    return len(abandoned)
 
 
-@dataclass(frozen=True)
-class Sent:
-    """What MLflow has of a run in training.
+def log_epochs(
+    run: str, after: int, epochs: Sequence[Mapping[str, float]], stamps: Sequence[int]
+) -> None:
+    """Write metrics of epochs during the training, without waiting for a store that is away.
 
     Args:
-        epochs: how many, from the first.
-        stamps: in ms since 1970, of these epochs and of others that may be there in part.
+        run: Id of the run.
+        after: Number of epochs that MLflow has already.
+        epochs: Metrics by name for each of the following epochs.
+        stamps: Time of each epoch from the first, in ms since 1970.
     """
-
-    epochs: int = 0
-    stamps: Sequence[int] = ()
-
-
-NOTHING = Sent()
-
-
-def finish_member(run: str, result: MemberResult, settings: Settings, sent: Sent = NOTHING) -> None:
-    """Keep a member's metrics, its selected epoch and its artifacts, and close its run.
-
-    Metrics of epoch e have step e; ``best/…`` are those of the selected epoch, and ``gap`` is
-    ``best/val/loss`` - ``best/train/loss``. ``lowest/…`` tell when the validation loss was lowest,
-    whichever epoch was selected. Epochs that were sent as they were done are not sent again.
-    """
-    stamp = int(time.time() * 1000)
     metrics = [
-        Metric(name, float(value), sent.stamps[e - 1] if e <= len(sent.stamps) else stamp, e)
+        Metric(name, value, stamps[epoch - 1], epoch)
+        for epoch, values in enumerate(epochs, start=after + 1)
+        for name, value in values.items()
+    ]
+    with without_retries():
+        log_batch(run, metrics, {})
+
+
+def finish_member(
+    run: str,
+    result: MemberResult,
+    settings: Settings,
+    stamps: Sequence[int] = (),
+    logged: int = 0,
+) -> None:
+    """Write a member's metrics and artifacts, and close its run.
+
+    Metrics of epoch e have step e. ``best/…`` are those of the selected epoch, and ``gap`` is
+    ``best/val/loss`` - ``best/train/loss``. ``lowest/…`` tell when the validation loss was lowest,
+    even if another epoch was selected.
+
+    Args:
+        run: Id of the run.
+        result: Result of the member.
+        settings: Settings of the member.
+        stamps: Time of each epoch, in ms since 1970; the start of the run where it is missing.
+        logged: Number of epochs that MLflow has already.
+
+    Raises:
+        StoreUnavailableError: MLflow cannot be reached; call again later.
+    """
+    missing = max(map(len, result.metrics.values()), default=0) - len(stamps)
+    if missing > 0 or not stamps:
+        stamps = [*stamps, *[_start_time(run)] * max(missing, 1)]
+    with tempfile.TemporaryDirectory() as folder:
+        write_artifacts(Path(folder), result, settings)
+        log_batch(run, member_metrics(result, stamps, logged), member_tags(result))
+        artifacts_of(run).log_artifacts(folder)
+    client().set_terminated(run, status(result.failure))
+
+
+def member_metrics(result: MemberResult, stamps: Sequence[int], logged: int = 0) -> list[Metric]:
+    """Return the metrics of a member, without epochs that are logged and values not finite."""
+    metrics = [
+        Metric(name, float(value), stamps[e - 1], e)
         for name, values in result.metrics.items()
-        for e, value in enumerate(values[sent.epochs :].tolist(), start=sent.epochs + 1)
+        for e, value in enumerate(values[logged:].tolist(), start=logged + 1)
         if math.isfinite(value)
     ]
-    tags = {"train_rows": str(result.train_rows), "val_rows": str(result.val_rows)}
-    status = "FINISHED"
     if result.failure is None:
-        metrics += [Metric(k, v, stamp, result.selected) for k, v in best(result).items()]
-    else:
-        tags["failure"] = result.failure.reason
-        status = "KILLED" if result.failure.killed else "FAILED"
-    with to_send(run, metrics, tags, status) as folder:
-        _write_artifacts(folder, result, settings)
-    send(run)
+        best = best_metrics(result).items()
+        metrics += [Metric(name, value, stamps[-1], result.selected) for name, value in best]
+    return metrics
 
 
-def best(result: MemberResult) -> dict[str, float]:
+def member_tags(result: MemberResult) -> dict[str, str]:
+    """Return the tags of a member's run that its result adds."""
+    tags = {"train_rows": str(result.train_rows), "val_rows": str(result.val_rows)}
+    if result.failure is not None:
+        tags["failure"] = result.failure.reason[-TAG_LENGTH:]
+    return tags
+
+
+def status(failure: Failure | None) -> str:
+    """Return the status in MLflow of a run that ended with this failure, or without one."""
+    if failure is None:
+        return "FINISHED"
+    return "KILLED" if failure.killed else "FAILED"
+
+
+def _start_time(run: str) -> int:
+    return int(client().get_run(run).info.start_time)
+
+
+def best_metrics(result: MemberResult) -> dict[str, float]:
     """Return the metrics of the selected epoch under ``best/``, the gap and the epoch."""
     at = {name: float(values[result.selected - 1]) for name, values in result.metrics.items()}
     lowest = int(result.metrics["val/loss"].argmin())
@@ -222,40 +277,8 @@ def best(result: MemberResult) -> dict[str, float]:
     }
 
 
-def finish_folds(run: str, folds: Sequence[Mapping[str, float]]) -> None:
-    """Keep mean and standard error over the folds of a job, and close its run.
-
-    Args:
-        run: of the job.
-        folds: of each fold what :func:`best` gives.
-    """
-    table = pd.DataFrame(list(folds))
-    error = table.std(ddof=1) / math.sqrt(len(table))
-    stamp = int(time.time() * 1000)
-    metrics = [Metric(str(k), float(v), stamp, 0) for k, v in table.mean().items()]
-    metrics += [Metric(f"{k}/standard_error", float(v), stamp, 0) for k, v in error.items()]
-    metrics += [
-        Metric(f"folds/{name}", float(value), stamp, fold)
-        for name in ("best/train/loss", "best/val/loss", "best/val/deviance")
-        for fold, value in enumerate(table[name])
-    ]
-    _close(run, metrics, {}, "FINISHED")
-
-
-def fail(run: str, failure: Failure) -> None:
-    """Close a run that has no result, with the reason as a tag."""
-    status = "KILLED" if failure.killed else "FAILED"
-    _close(run, [], {"failure": failure.reason[-5000:]}, status)
-
-
-def _close(run: str, metrics: Sequence[Metric], tags: Mapping[str, str], status: str) -> None:
-    """Keep and send the last of a run that has no artifacts."""
-    with to_send(run, metrics, tags, status):
-        pass
-    send(run)
-
-
-def _write_artifacts(folder: Path, result: MemberResult, settings: Settings) -> None:
+def write_artifacts(folder: Path, result: MemberResult, settings: Settings) -> None:
+    """Write the files of a member's run: settings, layers, and what ``tracking`` asks for."""
     config = yaml.safe_dump(settings.model_dump(mode="json", by_alias=True), sort_keys=False)
     (folder / "config.yaml").write_text(config)
     layers = yaml.safe_dump({"layers": result.layers}, sort_keys=False)
@@ -267,50 +290,74 @@ def _write_artifacts(folder: Path, result: MemberResult, settings: Settings) -> 
         pd.DataFrame(columns).to_parquet(folder / "predictions.parquet", index=False)
 
 
+def finish_folds(run: str, folds: Sequence[Mapping[str, float]]) -> None:
+    """Write mean and standard error over the folds of a job, and close its run.
+
+    Args:
+        run: Id of the job's run.
+        folds: Result of :func:`best_metrics` for each fold.
+    """
+    log_batch(run, fold_metrics(folds, _start_time(run)), {})
+    client().set_terminated(run, "FINISHED")
+
+
+def fold_metrics(folds: Sequence[Mapping[str, float]], stamp: int) -> list[Metric]:
+    """Return mean and standard error over folds, and the losses of each fold (step: fold)."""
+    table = pd.DataFrame(list(folds))
+    error = table.std(ddof=1) / math.sqrt(len(table))
+    summary = pd.concat([table.mean(), error.add_suffix("/standard_error")])
+    return _metrics(dict(summary), stamp) + [
+        Metric(f"folds/{name}", float(value), stamp, fold)
+        for name in ("best/train/loss", "best/val/loss", "best/val/deviance")
+        for fold, value in enumerate(table[name])
+    ]
+
+
+def _metrics(values: Mapping[str, float], stamp: int | None = None) -> list[Metric]:
+    """Return metrics that are measured once, by default at this moment."""
+    stamp = stamp or int(time.time() * 1000)
+    return [Metric(str(name), float(value), stamp, 0) for name, value in values.items()]
+
+
+def fail_run(run: str, failure: Failure) -> None:
+    """Close a run that has no result, with the reason as a tag."""
+    log_batch(run, [], {"failure": failure.reason[-TAG_LENGTH:]})
+    client().set_terminated(run, status(failure))
+
+
 def finish_sweep(run: str, note: str, metrics: Mapping[str, float], status: str) -> None:
-    """Close a sweep with a description that the UI shows and the counts of its runs."""
-    client().set_tag(run, "mlflow.note.content", note)
+    """Write a sweep's description and the counts of its runs, renew its views and close it."""
+    log_batch(run, _metrics(metrics), {"mlflow.note.content": note})
     renew_all(run)
-    stamp = int(time.time() * 1000)
-    log_batch(run, [Metric(k, v, stamp, 0) for k, v in metrics.items()], {})
     client().set_terminated(run, status)
 
 
 def finish_refit(run: str, metrics: Mapping[str, float], note: str, files: Sequence[Path]) -> None:
-    """Write test metrics, the choice in words and files to a refit's run, and close it."""
-    stamp = int(time.time() * 1000)
-    found = [Metric(key, float(value), stamp, 0) for key, value in metrics.items()]
-    log_batch(run, found, {"mlflow.note.content": note})
+    """Write test metrics, a description and files to the run of a refit, and close it."""
+    log_batch(run, _metrics(metrics), {"mlflow.note.content": note})
     log_files(run, files)
     client().set_terminated(run, "FINISHED")
 
 
 def tag_verdicts(table: pd.DataFrame) -> None:
-    """Write verdicts to their runs: the tags ``configuration`` and ``verdict`` with its parts.
-
-    A run also gets the colour of its verdict in MLflow's charts.
+    """Write verdicts to their runs as tags, and the colour of the verdict for MLflow's charts.
 
     Args:
-        table: of :func:`bikefit.comparison.verdicts.verdicts`; a run without a result gets a reason
-            and no verdict.
+        table: Result of :func:`bikefit.comparison.verdicts.verdicts`. A run without a result has
+            a reason and no verdict.
     """
     for row in table.to_dict("records"):
-        tags = {tag: row[key][:5000] for key, tag in VERDICT.items() if row[key]}
+        tags = {tag: row[key][:TAG_LENGTH] for key, tag in VERDICT.items() if row[key]}
         if row["verdict"]:
             tags[COLOUR] = COLOURS[row["verdict"]]
         log_batch(row["run_id"], [], tags)
 
 
 def log_counts(run: str, counts: Mapping[str, int]) -> None:
-    """Write how often each verdict was given to a sweep's run: ``verdicts/good_fit`` and so on."""
-    stamp = int(time.time() * 1000)
-    metrics = [
-        Metric(f"verdicts/{name.replace(' ', '_')}", float(count), stamp, 0)
-        for name, count in counts.items()
-    ]
-    log_batch(
-        run, metrics, {"verdicts": ", ".join(f"{n} {name}" for name, n in counts.items() if n)}
-    )
+    """Write the number of runs with each verdict to a sweep: ``verdicts/good_fit`` and so on."""
+    metrics = {f"verdicts/{name.replace(' ', '_')}": count for name, count in counts.items()}
+    text = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+    log_batch(run, _metrics(metrics), {"verdicts": text})
 
 
 def log_files(run: str, files: Sequence[Path]) -> None:
