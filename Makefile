@@ -9,7 +9,7 @@ INSTALLED_DEV := $(INSTALLED).dev
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev repro check lint test test-all readme case-study bench bench-scaling bench-search bench-report \
+.PHONY: help setup setup-dev repro check lint test test-all readme case-study bench bench-scaling bench-search \
 	bench-verdicts bench-convergence bench-champion bench-ablation \
 	faults audit ui screenshots clean
 
@@ -64,40 +64,40 @@ case-study: setup ## train the lecture's case study and renew its tables in docs
 			--section $$name || exit 1; \
 	done
 
-bench: setup ## the reference sweep against its peers, start-up, profile, tracking, the search
+bench: setup ## the reference sweep against its peers, start-up, tracking, the search
+	$(PIP) -e ".[bench]"
 	dvc repro featurize
-	python -m benchmarks.sweep --write
-	python -m benchmarks.search --write
+	python -m benchmarks race --write
+	python -m benchmarks start_up --write
+	python -m benchmarks tracking --write
+	python -m benchmarks search --write
 
 bench-scaling: setup ## how time and memory grow with members, batch size, width and rows
 	dvc repro featurize
-	python -m benchmarks.sweep scaling --write
+	python -m benchmarks scaling --write
 
 bench-search: setup ## what a search finds in the time of the default grid, against random search
 	dvc repro featurize
-	python -m benchmarks.search --write
-
-bench-report: setup ## time the report of 1,000 runs of 50 epochs (limit 20 s)
-	python benchmarks/report.py
+	python -m benchmarks search --write
 
 bench-verdicts: setup ## are verdicts right? 120 synthetic sweeps whose truth is known
-	python benchmarks/verdicts.py --write
+	python -m benchmarks verdicts --write
 
 bench-convergence: setup ## is training finished? every network, then trained twice as long
 	dvc repro featurize
-	python benchmarks/convergence.py --write
+	python -m benchmarks convergence --write
 
-bench-champion: setup ## is our model better than boosted trees? 15 draws of the split
+bench-champion: setup ## is our model better than boosted trees? on 15 random splits
 	$(PIP) -e ".[bench]"
 	dvc repro clean
-	python -m benchmarks.champion --write
+	python -m benchmarks champion --write
 
-bench-ablation: setup ## what is each part of our model worth? on validation rows of 5 draws
+bench-ablation: setup ## what is each part of our model worth? on validation rows of 5 splits
 	dvc repro clean
-	python -m benchmarks.ablation --write
+	python -m benchmarks ablation --write
 
 faults: setup-dev ## inject every fault many times and count what is lost (must be nothing)
-	python benchmarks/faults.py
+	python -m benchmarks faults
 
 audit: setup-dev ## look the pinned packages up among known vulnerabilities
 	.ci/audit
@@ -106,7 +106,7 @@ ui: setup ## look at the runs in MLflow, opened on the comparison, on http://127
 	python -m bikefit.ui
 
 screenshots: setup-dev ## renew the pictures of MLflow's views in docs/pictures (needs chromium)
-	python -m benchmarks.screenshots
+	python -m benchmarks screenshots
 
 clean: ## remove .venv and caches; data, runs and reports stay
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

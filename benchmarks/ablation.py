@@ -1,83 +1,84 @@
-"""What is each part of our model worth? `python -m benchmarks.ablation`, in the project's root.
+"""Measure the value of each part of our model on validation rows.
 
-Fits the winner of the default comparison, and variants of it in `benchmarks/ablation.yaml` that
-differ in one part, on the training rows of several draws of whole days, and measures the mean of
-several seeds on the validation rows. Test rows are not looked at. `--write` renews the table in
-`docs/champion.md`.
+Fits the winner of the default comparison, and the variants of it in `benchmarks/ablation.yaml`, on
+the training rows of several splits of whole days. The mean prediction of several seeds is measured
+on the validation rows; test rows are not read.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from itertools import product
 
 import joblib
 import numpy as np
 import yaml
-from benchmarks.champion import DOCUMENT, SHOWN, Recipe, parts_of, score, with_error
-from benchmarks.sweep.document import machine, table
+from benchmarks.champion import PAGE, SHOWN, Recipe, parts_of, score
+from benchmarks.common import ROOT, mean_with_error, table
 
 from bikefit.data.columns import TARGET
-from bikefit.data.files import renew
 from bikefit.final import selection
 from bikefit.final.choice import SHARES
 from bikefit.final.fits import fit_ensemble
 from bikefit.final.trees import SAME, tune
 
-VARIANTS = Path(__file__).with_suffix(".yaml")
-DRAWS = (0, 1, 2, 3, 4)  # seeds of the split; those of which choices were made, and two more
-SEEDS = 4
-EVERYTHING, ALONE, MIXED = "the winner", "one network instead of the average", "with trees mixed in"
+VARIANTS = ROOT / "benchmarks/ablation.yaml"
+SPLITS = range(5)  # seeds; choices were made on the first three
+WINNER, SINGLE, MIXED = "the winner", "one network instead of the average", "with trees mixed in"
 HEAD = ("", "RMSE", "mean deviance", "RMSE higher by %", "deviance higher by %")
 
 Scores = dict[str, dict[str, float]]
-"""RMSE and mean Poisson deviance by what was measured."""
+"""RMSE and mean Poisson deviance by the name of the variant."""
+
+__all__ = ["PAGE", "add_options", "measure"]
 
 
 def variants() -> dict[str, Recipe]:
-    """Read the winner and what is left out of it, by name."""
-    read = yaml.safe_load(VARIANTS.read_text(encoding="utf-8"))
-    return {EVERYTHING: _recipe(read["winner"], {})} | {
-        name: _recipe(read["winner"], changed) for name, changed in read["variants"].items()
+    """Return the winner and its variants by name."""
+    content = yaml.safe_load(VARIANTS.read_text(encoding="utf-8"))
+    base = content["winner"]["overrides"]
+    return {
+        name: Recipe(
+            **{
+                **changed,
+                "experiment": "comparison",
+                "overrides": [*base, *changed.get("overrides", ())],
+            }
+        )
+        for name, changed in ({WINNER: {}} | content["variants"]).items()
     }
 
 
-def _recipe(winner: Mapping[str, Sequence[str]], changed: Mapping[str, object]) -> Recipe:
-    own = Recipe(**changed)  # type: ignore[arg-type]
-    overrides = [*winner["overrides"], *own.overrides]
-    return Recipe(**{**vars(own), "experiment": "comparison", "overrides": overrides})
+def predictions(recipe: Recipe, seeds: int, seed: int) -> np.ndarray:
+    """Fit on training rows; return each network's predictions of validation rows, ``(M, N)``."""
+    train, validation, _ = parts_of("days", seed)
+    fitted = fit_ensemble(recipe.members(seeds), [1.0] * seeds, recipe.columns(), train)
+    return fitted.members(validation)
 
 
-def predictions(recipe: Recipe, seeds: int, draw: int) -> np.ndarray:
-    """Fit on training rows; return what each seed predicts for validation rows, ``(M, N)``."""
-    train, validation, _ = parts_of("days", draw)
-    members = [recipe.settings().model_copy(update={"seed": seed}) for seed in range(seeds)]
-    return fit_ensemble(members, [1.0] * seeds, recipe.columns(), train).members(validation)
-
-
-def measure(name: str, recipe: Recipe, seeds: int, draw: int) -> Scores:
-    """Measure a variant on a draw; of the winner also what averaging and trees are worth."""
-    validation = parts_of("days", draw)[1]
-    found = predictions(recipe, seeds, draw)
-    scores = {name: score(validation, found.mean(axis=0))}
-    if name != EVERYTHING:
+def measure_variant(name: str, recipe: Recipe, seeds: int, seed: int) -> Scores:
+    """Return the scores of a variant on a split; of the winner, also of `SINGLE` and `MIXED`."""
+    validation = parts_of("days", seed)[1]
+    members = predictions(recipe, seeds, seed)
+    scores = {name: score(validation, members.mean(axis=0))}
+    if name != WINNER:
         return scores
-    single = [score(validation, one) for one in found]
-    scores[ALONE] = {key: float(np.mean([one[key] for one in single])) for key in SHOWN}
-    return scores | {MIXED: score(validation, mixed(found.mean(axis=0), draw))}
+    single = [score(validation, one) for one in members]
+    scores[SINGLE] = {key: float(np.mean([one[key] for one in single])) for key in SHOWN}
+    return scores | {MIXED: score(validation, mixed(members.mean(axis=0), seed))}
 
 
-def mixed(networks: np.ndarray, draw: int) -> np.ndarray:
+def mixed(networks: np.ndarray, seed: int) -> np.ndarray:
     """Average networks with LightGBM as the pipeline does, ``(N,)`` bikes/hour.
 
-    Each half of the days is predicted with the share of trees that the other half prefers.
+    Each half of the days is predicted with the weight of the trees chosen on the other half.
 
     Args:
-        networks: what they predict for validation rows, ``(N,)``, bikes/hour.
-        draw: seed of the split.
+        networks: Predictions of the validation rows, ``(N,)``, bikes/hour.
+        seed: Seed of the split.
     """
-    train, validation, _ = parts_of("days", draw)
+    train, validation, _ = parts_of("days", seed)
     trees = tune(SAME, train, validation).fit(train)
     both = np.stack([networks, trees.predict(validation)])
     days = validation["timestamp"].dt.normalize().to_numpy()
@@ -86,47 +87,34 @@ def mixed(networks: np.ndarray, draw: int) -> np.ndarray:
 
 
 def report(scores: Sequence[Scores]) -> str:
-    """Write what was measured on each draw as Markdown, the order as it was measured."""
+    """Return the scores of the splits as a Markdown table, in the order of the variants."""
     rows = []
     for name in scores[0]:
         means = {key: np.mean([one[name][key] for one in scores]) for key in SHOWN}
-        worse = [
-            "" if name == EVERYTHING else _higher([one[name][key] for one in scores],
-                                                  [one[EVERYTHING][key] for one in scores])
+        differences = [
+            100 * (np.array([one[name][key] / one[WINNER][key] for one in scores]) - 1)
             for key in SHOWN
-        ]  # fmt: skip
-        rows.append([name, f"{means['rmse']:.2f}", f"{means['deviance']:.3f}", *worse])
+        ]
+        cells = [mean_with_error(values) if name != WINNER else "" for values in differences]
+        rows.append([name, f"{means['rmse']:.2f}", f"{means['deviance']:.3f}", *cells])
     return table(HEAD, rows)
 
 
-def _higher(values: Sequence[float], reference: Sequence[float]) -> str:
-    """By how many percent, mean over draws ± its standard error."""
-    return with_error(100 * (np.array(values) / np.array(reference) - 1))
-
-
-def main() -> None:
-    """Measure all variants on all draws, print and perhaps write the table."""
-    parser = argparse.ArgumentParser(description="What is each part of our model worth?")
-    parser.add_argument("--draws", type=int, nargs="+", default=DRAWS, help="seeds of the split")
-    parser.add_argument("--seeds", type=int, default=SEEDS, help="networks that are averaged")
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this benchmark."""
+    parser.add_argument("--splits", type=int, nargs="+", default=SPLITS, help="seeds")
+    parser.add_argument("--seeds", type=int, default=4, help="networks that are averaged")
     parser.add_argument("--processes", type=int, default=joblib.cpu_count(), help="fits at once")
-    parser.add_argument("--write", action="store_true", help=f"renew {DOCUMENT}")
-    options = parser.parse_args()
-    on = machine()
-    tasks = [(name, one, draw) for draw in options.draws for name, one in variants().items()]
-    found = joblib.Parallel(n_jobs=options.processes)(
-        joblib.delayed(measure)(name, one, options.seeds, draw) for name, one, draw in tasks
+
+
+def measure(options: argparse.Namespace) -> Mapping[str, str]:
+    """Measure all variants on all splits and return the table."""
+    scores: list[Scores] = [{} for _ in options.splits]
+    tasks = list(product(enumerate(options.splits), variants().items()))
+    results = joblib.Parallel(options.processes)(
+        joblib.delayed(measure_variant)(name, recipe, options.seeds, seed)
+        for (_, seed), (name, recipe) in tasks
     )
-    scores: dict[int, Scores] = {draw: {} for draw in options.draws}
-    for (_, _, draw), one in zip(tasks, found, strict=True):
-        scores[draw] |= one
-    text = f"{report(list(scores.values()))}\n\n{len(scores)} draws, {options.seeds} seeds. {on}"
-    print(text)
-    if options.write:
-        renew(DOCUMENT, "ablation", text)
-
-
-if __name__ == "__main__":
-    from benchmarks import ablation  # under its own name, for the processes that it is sent to
-
-    ablation.main()
+    for ((position, _), _), result in zip(tasks, results, strict=True):
+        scores[position] |= result
+    return {"ablation": f"{report(scores)}\n\n{len(scores)} splits, {options.seeds} seeds."}

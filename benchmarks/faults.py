@@ -1,8 +1,7 @@
-"""Every fault the project must survive, many times over: `make faults`.
+"""Inject every fault of `tests/faults` many times and count what is lost.
 
-Prints a line for each: injected how many times, survived how many, anything lost. The faults are
-those of `tests/faults`, which the tests inject a few times. The exit status says whether all were
-survived and nothing was lost.
+Prints for each fault how often it was injected and survived, and how many runs were lost. The exit
+status is 1 if a fault was not survived or something was lost.
 """
 
 from __future__ import annotations
@@ -10,36 +9,34 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).parents[1] / "tests")]
+from benchmarks.common import ROOT
 
-from faults import registered, tally  # noqa: E402
+sys.path.insert(0, str(ROOT / "tests"))
+from faults import registered, tally
 
 
-def main() -> int:
-    """Inject all faults, or those whose name contains a word."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this benchmark."""
     parser.add_argument("word", nargs="?", default="", help="only faults with this in their name")
-    parser.add_argument("--times", type=int, help="how often each; default: as the table says")
+    parser.add_argument("--times", type=int, help="injections of each; default: as registered")
     parser.add_argument("--seed", type=int, default=int(time.time()))
-    options = parser.parse_args()
-    chosen = [one for one in registered() if options.word in one.name]
-    width = max((len(one.name) for one in chosen), default=0)
-    bad = not chosen
+
+
+def measure(options: argparse.Namespace) -> dict[str, str]:
+    """Inject the faults, print the counts, and exit."""
+    faults = [fault for fault in registered() if options.word in fault.name]
+    width = max((len(fault.name) for fault in faults), default=0)
+    failed = not faults
     print(f"{'fault':{width}}  injected  survived  lost  (seed {options.seed})")
-    for one in chosen:
-        found = tally(one, options.times or one.times, options.seed)
-        if found.impossible:
-            print(f"{one.name:{width}}  not possible here: {found.impossible}")
+    for fault in faults:
+        counts = tally(fault, options.times or fault.times, options.seed)
+        if counts.impossible:
+            print(f"{fault.name:{width}}  not possible here: {counts.impossible}")
             continue
-        print(f"{one.name:{width}}  {found.injected:8}  {found.survived:8}  {found.lost:4}",
-              flush=True)  # fmt: skip
-        for trouble in found.troubles[:3]:
+        numbers = f"{counts.injected:8}  {counts.survived:8}  {counts.lost:4}"
+        print(f"{fault.name:{width}}  {numbers}", flush=True)
+        for trouble in counts.troubles[:3]:
             print(trouble, file=sys.stderr)
-        bad |= found.survived < found.injected or found.lost > 0
-    return int(bad)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+        failed |= counts.survived < counts.injected or counts.lost > 0
+    sys.exit(int(failed))

@@ -1,64 +1,54 @@
-"""Renew the pictures of MLflow's views in docs/pictures: `make screenshots`.
+"""Renew the pictures of MLflow's views in `docs/pictures`.
 
-Trains a small sweep in a temporary folder, serves it as `make ui` does and takes a picture of each
-view of the sweep in a headless Chromium (Debian's packages chromium and chromium-driver).
+Trains a small sweep in an empty folder, serves it as `make ui` does and takes a picture of each
+view of the sweep in headless Chromium (Debian's packages chromium and chromium-driver).
 """
 
 from __future__ import annotations
 
+import argparse
 import os
-import subprocess
 import sys
-import tempfile
 import time
 from io import BytesIO
 from pathlib import Path
 
+from benchmarks.common import ROOT, run, scratch
+from benchmarks.reference import TRAIN
 from PIL import Image
 
-ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT / "tests")]
-
-from browsers import DRIVER, MISSING, Browser, browser, serving  # noqa: E402
+sys.path.insert(0, str(ROOT / "tests"))
+from browsers import DRIVER, MISSING, Browser, browser, serving
 
 PICTURES = ROOT / "docs/pictures"
-# from overfitting through a good fit to underfitting, on one path
-SWEEP = ("data=rich", f"data.root={ROOT / 'data/features'}", "network.hidden=[128,128]",
-         "regularization.l2=0,0.001,0.1,1", "seed=0,1,2")  # fmt: skip
+# A path from overfitting through a good fit to underfitting.
+SWEEP = "data=rich network.hidden=[128,128] regularization.l2=0,0.001,0.1,1 seed=0,1,2"
 LOADING = 15.0  # s until a page has loaded and its charts stand still
 
 
-def photograph(by: Browser, address: str, picture: Path) -> None:
-    """Open a page and keep what it shows."""
-    by.open(address)
+def photograph(window: Browser, address: str, picture: Path) -> None:
+    """Open a page and write what it shows."""
+    window.open(address)
     time.sleep(LOADING)
-    with Image.open(BytesIO(by.get_screenshot_as_png())) as image:
-        # pages have few colours; this method keeps those of which there is little
+    with Image.open(BytesIO(window.get_screenshot_as_png())) as image:
+        # Pages have few colours; MAXCOVERAGE keeps the rare ones.
         small = image.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE)
     small.save(picture, optimize=True)
 
 
-def main() -> int:
-    """Write a picture for each view and return the exit status."""
+def measure(options: argparse.Namespace) -> dict[str, str]:
+    """Write a picture of each view."""
     if not DRIVER:
-        print(f"error: {MISSING}", file=sys.stderr)
-        return 1
-    PICTURES.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder:
+        sys.exit(f"error: {MISSING}")
+    with scratch() as folder:
+        run([*TRAIN, "-m", *SWEEP.split()], folder)
         os.chdir(folder)
-        subprocess.run([sys.executable, "-m", "bikefit.train", "-m", *SWEEP], check=True)
-        from bikefit.tracking import views
+        from bikefit.tracking.views import latest_links
 
-        served = (sys.executable, "-m", "bikefit.ui", "--no-browser", "--port={}")
-        with (
-            serving(*served, health="health", log=Path(folder) / "ui.log") as pages,
-            browser(Path(folder)) as opened,
-        ):
-            for name, link in views.latest_links(pages).items():
-                photograph(opened, link, PICTURES / f"{name}.png")
+        command = (sys.executable, "-m", "bikefit.ui", "--no-browser", "--port={}")
+        served = serving(*command, health="health", log=folder / "ui.log")
+        with served as pages, browser(folder) as window:
+            for name, link in latest_links(pages).items():
+                photograph(window, link, PICTURES / f"{name}.png")
         os.chdir(ROOT)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    return {}

@@ -1,4 +1,4 @@
-"""The ablation: each variant differs in what its name says, and is compared draw by draw."""
+"""The ablation: each variant differs in one part and is compared split by split."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from benchmarks import ablation, champion
 def test_each_variant_differs_from_the_winner_in_one_part(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     of = ablation.variants()
-    settings = {name: one.settings() for name, one in of.items()}
+    settings = {name: one.members(1)[0] for name, one in of.items()}
     columns = {name: one.columns() for name, one in of.items()}
-    winner = settings[ablation.EVERYTHING]
+    winner = settings[ablation.WINNER]
     assert winner.regularization.l2 == 0.1
     assert winner.network.hidden == (128, 128)
     made = {(tuple(columns[name].names), settings[name].model_dump_json()) for name in of}
     assert len(made) == len(of)
-    same_columns = {n for n in of if columns[n] == columns[ablation.EVERYTHING]}
+    same_columns = {n for n in of if columns[n] == columns[ablation.WINNER]}
     same_network = {n for n in of if settings[n] == winner}
-    assert same_columns & same_network == {ablation.EVERYTHING}
+    assert same_columns & same_network == {ablation.WINNER}
     assert same_columns | same_network == set(of)  # nothing changes both
     assert settings["no regularization"].regularization.l2 == 0
 
@@ -38,18 +38,18 @@ def test_what_is_left_out_is_measured_against_the_winner(
     monkeypatch.chdir(project)
     (project / "params.yaml").write_text((ROOT / "params.yaml").read_text())
     rows = champion.parts_of("days", 0)[1]
-    off = {7: 0.0, 8: 2.0}  # bikes/hour too many, by seed
+    errors = (0.0, 2.0)  # bikes/hour, by seed
 
-    def predictions(recipe: champion.Recipe, seeds: int, draw: int) -> np.ndarray:
-        return np.stack([rows["rentals"] + wrong for wrong in off.values()])
+    def predictions(recipe: champion.Recipe, seeds: int, seed: int) -> np.ndarray:
+        return np.stack([rows["rentals"] + error for error in errors])
 
     monkeypatch.setattr(ablation, "predictions", predictions)
-    monkeypatch.setattr(ablation, "mixed", lambda networks, draw: networks - 0.5)
-    found = ablation.measure(ablation.EVERYTHING, champion.Recipe(), 2, 0)
+    monkeypatch.setattr(ablation, "mixed", lambda networks, seed: networks - 0.5)
+    found = ablation.measure_variant(ablation.WINNER, champion.Recipe(), 2, 0)
     assert {name: one["rmse"] for name, one in found.items()} == pytest.approx(
-        {ablation.EVERYTHING: 1, ablation.ALONE: 1, ablation.MIXED: 0.5}
+        {ablation.WINNER: 1, ablation.SINGLE: 1, ablation.MIXED: 0.5}
     )
-    assert set(ablation.measure("another", champion.Recipe(), 2, 0)) == {"another"}
+    assert set(ablation.measure_variant("another", champion.Recipe(), 2, 0)) == {"another"}
 
 
 @pytest.mark.slow
@@ -71,7 +71,7 @@ def test_networks_and_trees_are_fitted_on_training_rows(
 def test_the_table_gives_paired_differences() -> None:
     def one(rmse: float, of: float) -> ablation.Scores:
         return {
-            ablation.EVERYTHING: {"rmse": of, "deviance": 2 * of},
+            ablation.WINNER: {"rmse": of, "deviance": 2 * of},
             "without it": {"rmse": rmse, "deviance": 2 * of},
         }
 

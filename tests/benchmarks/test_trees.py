@@ -1,4 +1,4 @@
-"""Boosted trees of the benchmark: the size with the lowest validation loss is used."""
+"""Boosted trees of the benchmark are tuned on validation rows and fitted on both parts."""
 
 from __future__ import annotations
 
@@ -10,34 +10,49 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bikefit.data.table import read_table
-from bikefit.final import fits
 from conftest import ROOT
 
 sys.path.insert(0, str(ROOT))
-from benchmarks import trees
+from benchmarks import champion, trees
+
+PEERS = ("LightGBM, same columns", "scikit-learn trees, plain columns")
 
 
 @pytest.fixture
 def parts(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> list[pd.DataFrame]:
     monkeypatch.setattr(trees, "MOST_TREES", 40)
-    table = read_table(Path("data/features/full"))
-    return list(fits.parts(table, pd.read_parquet("data/clean/hours.parquet")).values())
+    return champion.parts_of("random", 0)
 
 
-@pytest.mark.parametrize("name", ["LightGBM", "scikit-learn trees"])
+@pytest.mark.slow
+@pytest.mark.parametrize("peer", PEERS)
 def test_the_size_with_the_lowest_validation_loss_is_used(
-    parts: list[pd.DataFrame], name: str
+    peer: str, parts: list[pd.DataFrame], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def predict(*sizes: int) -> np.ndarray:
-        library = replace(trees.LIBRARIES[name], sizes=sizes)  # type: ignore[type-var]
-        return trees.predict(library, ("hour", "temperature"), *parts)
+    library, _ = trees.PEERS[peer]
 
-    alone = [predict(2), predict(31)]
-    assert not np.array_equal(*alone)
-    assert np.array_equal(predict(2, 31), predict(31, 2))
-    assert any(np.array_equal(predict(2, 31), values) for values in alone)
+    def predict(*sizes: int) -> np.ndarray:
+        few = (replace(library, sizes=sizes), ("hour", "temperature"))
+        monkeypatch.setitem(trees.PEERS, peer, few)
+        return trees.predict(peer, *parts)
+
+    small, large = predict(2), predict(31)
+    assert not np.array_equal(small, large)
+    both = predict(2, 31)
+    assert np.array_equal(both, predict(31, 2))
+    assert any(np.array_equal(both, values) for values in (small, large))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("peer", PEERS)
+def test_trees_are_fitted_on_validation_rows_as_well(peer: str, parts: list[pd.DataFrame]) -> None:
+    train, validation, test = parts
+    rates = trees.predict(peer, train, validation, test)
+    assert (rates > 0).all()
+    assert champion.score(test, rates)["rmse"] < 0.7 * test["rentals"].std()
+    changed = trees.predict(peer, train, validation.assign(rentals=1), test)
+    assert changed.mean() < rates.mean()
 
 
 def test_every_library_has_both_choices_of_columns() -> None:
-    assert len(trees.every()) == 2 * len(trees.LIBRARIES)
+    assert len(trees.PEERS) == 2 * len(trees.LIBRARIES) == 10

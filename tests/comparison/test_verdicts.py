@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -472,72 +470,3 @@ def test_wrong_thresholds_are_named(tmp_path: Path, text: str, message: str) -> 
         read_thresholds(file)
     assert message in str(error.value)
     assert str(file) in str(error.value)
-
-
-@pytest.fixture(scope="module")
-def benchmark() -> Any:
-    """The benchmark as a module."""
-    path = ROOT / "benchmarks/verdicts.py"
-    spec = importlib.util.spec_from_file_location("benchmark_of_verdicts", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.mark.parametrize(
-    ("near", "share", "far_off", "left", "right", "acceptable"),
-    [
-        (0.0, -1.0, False, 0.0, "good fit", "good fit"),
-        (0.08, 0.9, False, 0.0, "good fit", "good fit|undecided|underfitting"),
-        (0.15, 0.1, False, 0.0, "overfitting", "good fit|overfitting|undecided"),
-        (0.5, 0.9, False, 0.0, "underfitting", "underfitting"),
-        (0.5, 0.5, False, 0.0, "underfitting", "overfitting|underfitting"),
-        (0.0, 0.1, True, 0.0, "overfitting", "overfitting|undecided"),
-        (0.5, 0.1, True, 0.0, "overfitting", "overfitting"),
-        (0.5, 0.9, False, 0.02, "underfitting", "underfitting"),
-        (0.5, 0.9, False, 0.04, "underfitting", "undecided|underfitting"),
-        (0.5, 0.9, False, 0.06, "undecided", "undecided|underfitting"),
-        (0.5, 0.9, False, 0.11, "undecided", "undecided"),
-        (0.5, 0.1, False, 0.11, "overfitting", "overfitting"),
-    ],
-)
-def test_what_the_benchmark_calls_right(
-    benchmark: Any, near: float, share: float, far_off: bool, left: float, right: str,
-    acceptable: str,
-) -> None:  # fmt: skip
-    found = benchmark._right(near, share, far_off, left, vain=set())
-    assert found == (right, "|" not in acceptable, acceptable)
-
-
-def test_undecided_is_right_where_the_true_paths_speak_against_the_verdict(benchmark: Any) -> None:
-    against = benchmark._right(0.5, 0.9, False, 0.0, {1})
-    assert against == ("underfitting", False, "undecided|underfitting")
-    other_side = benchmark._right(0.5, 0.9, False, 0.0, {-1})
-    assert other_side == ("underfitting", True, "underfitting")
-
-
-def test_a_problem_has_the_noise_that_it_claims(benchmark: Any) -> None:
-    problem = benchmark.Problem.draw(0)
-    x = problem.features(9, 20_000)
-    known = problem.mean(x)
-    assert problem.loss == "mse"
-    assert np.var(problem.target(known, 10) - known) == pytest.approx(problem.noise, rel=0.05)
-    assert known.std() == pytest.approx(1, rel=0.05)
-
-
-@pytest.mark.slow(seconds=80)
-def test_verdicts_are_right_on_problems_whose_truth_is_known(benchmark: Any) -> None:
-    runs = benchmark.train(first=500, problems=5, processes=1)
-    found = benchmark.summary(benchmark.judged(runs))
-    assert found["runs"] > 200
-    assert found["accuracy"] > 0.9
-    assert found["accuracy.decided"] > 0.95
-    assert found["far_off"] > 10
-    assert found["far_off.good_fit"] == 0
-    cases = benchmark.directions(runs)
-    assert len(cases) > 30
-    assert not cases["wrong"].any()
-    assert not (cases["told"] & (cases["verdict"] == "good fit")).any()

@@ -1,4 +1,4 @@
-"""Peer: Hydra's own launcher, one job after the other, with Lightning and MLflow as they come.
+"""Peer: Hydra's own launcher, one job after another, with Lightning and MLflow's own logger.
 
 python hydra_lightning.py -m l2=0,1e-5,1e-4,1e-3 dropout=0,0.1,0.3 seed=0,1
 """
@@ -14,9 +14,8 @@ import pytorch_lightning as pl
 import torch
 from hydra.core.config_store import ConfigStore
 from pytorch_lightning.loggers import MLFlowLogger
-from rows import Rows, read
+from shared import loader, network, read
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
 
 
 @dataclass
@@ -33,17 +32,13 @@ ConfigStore.instance().store(name="config", node=Config)
 
 
 class Regressor(pl.LightningModule):
-    """Two hidden layers of 128, batch norm before the activation, L2 penalty in the loss."""
+    """The peers' network with the L2 penalty in the loss."""
 
     def __init__(self, features: int, l2: float, dropout: float) -> None:
         super().__init__()
         self.save_hyperparameters()
         self.l2 = l2
-        self.network = nn.Sequential(
-            nn.Linear(features, 128), nn.BatchNorm1d(128), nn.ReLU(), nn.Dropout(dropout),
-            nn.Linear(128, 128), nn.BatchNorm1d(128), nn.ReLU(), nn.Dropout(dropout),
-            nn.Linear(128, 1), nn.Flatten(0),
-        )  # fmt: skip
+        self.network = network(features, dropout)
 
     def training_step(self, batch: list[Tensor], index: int) -> Tensor:
         """Return the objective of a batch."""
@@ -58,14 +53,8 @@ class Regressor(pl.LightningModule):
         self.log("val_loss", nn.functional.mse_loss(self.network(features), target))
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Adam."""
+        """Return Adam."""
         return torch.optim.Adam(self.parameters(), lr=1e-3)
-
-
-def loader(rows: Rows, batch_size: int, shuffle: bool) -> DataLoader:
-    """Batches of rows."""
-    data = TensorDataset(torch.from_numpy(rows.features), torch.from_numpy(rows.target))
-    return DataLoader(data, batch_size=batch_size, shuffle=shuffle)
 
 
 @hydra.main(version_base="1.3", config_path=None, config_name="config")
@@ -74,12 +63,14 @@ def main(config: Config) -> float:
     pl.seed_everything(config.seed, verbose=False)
     train, validation = read()
     module = Regressor(train.features.shape[1], config.l2, config.dropout)
-    # Less than users have: no progress bar, no summary, no checkpoints.
     trainer = pl.Trainer(
-        accelerator="cpu", max_epochs=config.epochs, enable_progress_bar=False,
-        enable_model_summary=False, enable_checkpointing=False,
+        accelerator="cpu",
+        max_epochs=config.epochs,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
         logger=MLFlowLogger("full", tracking_uri="sqlite:///mlflow.db"),
-    )  # fmt: skip
+    )
     trainer.fit(module, loader(train, 256, True), loader(validation, 1024, False))
     return float(trainer.callback_metrics["val_loss"])
 

@@ -1,0 +1,115 @@
+"""The command `python -m benchmarks`, and the parts that the benchmarks share."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from conftest import ROOT
+
+sys.path.insert(0, str(ROOT))
+import benchmarks.__main__ as command
+
+from benchmarks import common, race, tracking
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", command.NAMES)
+def test_every_benchmark_prints_its_options(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        command.main([name, "--help"])
+    assert exit_.value.code == 0
+    assert f"usage: python -m benchmarks {name}" in capsys.readouterr().out
+
+
+def test_every_benchmark_is_listed() -> None:
+    modules = (ROOT / "benchmarks").glob("*.py")
+    assert set(command.NAMES) == {
+        file.stem for file in modules if "\ndef measure(" in file.read_text()
+    }
+
+
+def test_an_unknown_benchmark_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        command.main(["speed"])
+    assert "invalid choice: 'speed'" in capsys.readouterr().err
+
+
+def test_sections_are_printed_and_written_if_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / race.PAGE
+    page.parent.mkdir()
+    page.write_text("<!-- race -->\n\nold\n\n<!-- end of race -->\n")
+    monkeypatch.setattr(command, "ROOT", tmp_path)
+    monkeypatch.setattr(command, "machine", lambda: "A machine.")
+
+    def measure(options: argparse.Namespace) -> dict[str, str]:
+        return {"race": f"{options.repetitions} repetitions"}
+
+    monkeypatch.setattr(race, "measure", measure)
+    command.main(["race", "--repetitions", "5"])
+    assert "5 repetitions\n\nA machine." in capsys.readouterr().out
+    assert "old" in page.read_text()
+    command.main(["race", "--write"])
+    assert page.read_text() == (
+        "<!-- race -->\n\n3 repetitions\n\nA machine.\n\n<!-- end of race -->\n"
+    )
+
+
+def test_sections_of_every_page_are_there() -> None:
+    sections = {
+        "benchmarks/results.md": ["race", "start-up", "tracking", "scaling", "search"],
+        "benchmarks/convergence.md": ["convergence"],
+        "docs/champion.md": ["champion", "ablation"],
+    }
+    for page, names in sections.items():
+        text = (ROOT / page).read_text()
+        for name in names:
+            assert text.count(f"<!-- {name} -->") == text.count(f"<!-- end of {name} -->") == 1
+
+
+@pytest.mark.process
+def test_a_command_is_measured_and_its_failure_shown(tmp_path: Path) -> None:
+    code = "import os; print(os.getcwd(), os.environ['COLOUR']); bytearray(200_000_000)"
+    measured = common.run([sys.executable, "-c", code], tmp_path, {"COLOUR": "red"})
+    assert measured.output == f"{tmp_path} red\n"
+    assert measured.processor > 0
+    assert measured.memory > 190
+    with pytest.raises(RuntimeError, match="KeyError: 'COLOUR'"):
+        common.run([sys.executable, "-c", code], tmp_path)
+    assert common.run([sys.executable, "-c", "exit(3)"], tmp_path, statuses=(3,)).output == ""
+
+
+def test_numbers_as_text() -> None:
+    assert common.spread([3.0]) == "3.0"
+    assert common.spread([3.0, 1.0, 2.25], 2) == "2.25 (1.00-3.00)"
+    assert common.mean_with_error(np.array([10.0, 5.0])) == "7.5 ± 2.5"
+    # standard deviation of 12.5^½ times (1/2 + 1/4)^½
+    assert common.mean_with_error(np.array([10.0, 5.0]), 0.25) == "7.5 ± 3.1"
+    assert common.mean_with_error(np.array([10.0])) == "10.0"
+    assert common.table(("a", "b"), [[1, "x"]]) == "| a | b |\n| :-- | --: |\n| 1 | x |"
+
+
+def test_the_race_gives_times_relative_to_ours() -> None:
+    ours = race.Racer("bikefit", [], seconds=[2.0, 4.0], loss=0.5)
+    peer = race.Racer("peer", [], seconds=[6.0])
+    assert race._row(ours, ours) == ["bikefit", 2, "3.0 (2.0-4.0)", "0.5000", ""]
+    assert race._row(peer, ours) == ["peer", 1, "6.0", "", "3.00 ×"]
+
+
+def test_samples_of_tracking_are_counted(tmp_path: Path) -> None:
+    file = tmp_path / "samples"
+    writing = "main (train.py:1);finish (bikefit/tracking/writing.py:9)"
+    file.write_text(
+        f"{writing};log (mlflow/client.py:3) 7\n"
+        f"{writing};_find_and_load (<frozen importlib._bootstrap>:1176) 20\n"
+        "main (train.py:1);conclude (bikefit/comparison/conclude.py:3);"
+        "read (bikefit/tracking/reading.py:2) 10\n"
+        "step (bikefit/training/module.py:4) 100\n"
+    )
+    assert tracking.count(file) == (137, 7)
