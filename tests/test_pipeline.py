@@ -89,5 +89,5 @@ def test_the_whole_recipe(copy: Path) -> None:
     status = json.loads(dvc(copy, "status", "--json"))
     assert set(status) == {"sweep"}
     params = (copy / "params.yaml").read_text()
-    (copy / "params.yaml").write_text(params.replace("deadline: 120", "deadline: 99"))
+    (copy / "params.yaml").write_text(params.replace("timeout: 5", "timeout: 9"))
     assert set(json.loads(dvc(copy, "status", "--json"))) == {"download", "sweep"}

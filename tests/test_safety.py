@@ -153,7 +153,7 @@ def test_passwords_in_addresses_are_masked(text: str, shown: str) -> None:
 @pytest.mark.process
 def test_an_address_with_a_password_is_never_told(tmp_path: Path) -> None:
     section = yaml.safe_load((ROOT / "params.yaml").read_text())["download"]
-    section |= {"url": "http://me:secret@127.0.0.1:9/x.zip", "timeout": 0.2, "deadline": 0.5}
+    section |= {"url": "http://me:secret@127.0.0.1:9/x.zip", "timeout": 0.2}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump({"download": section}))
     done = subprocess.run(
         [sys.executable, "-m", "bikefit.data.download"], cwd=tmp_path, capture_output=True,

@@ -60,6 +60,6 @@ def predict(
     """
     import pandas as pd
 
-    from bikefit.final.predict import load_model
+    from bikefit.final.predict import open_model
 
-    return load_model(model).predict(pd.DataFrame([rows]) if isinstance(rows, Mapping) else rows)
+    return open_model(model).predict(pd.DataFrame([rows]) if isinstance(rows, Mapping) else rows)

@@ -34,12 +34,10 @@ GOOD = zipped(**{"hour.csv": TABLE, "day.csv": b"other"})
 class Host(BaseHTTPRequestHandler):
     """Answers as the path says."""
 
-    asked: list[str] = []  # noqa: RUF012
     stop = threading.Event()
     climbing = zipped(**{"../hour.csv": TABLE, "/etc/hour.csv": TABLE})
 
     def do_GET(self) -> None:
-        self.asked.append(self.path)
         answers: dict[str, Callable[[], None]] = {
             "/good": lambda: self.send(GOOD),
             "/wrong": lambda: self.send(zipped(**{"hour.csv": TABLE + b"2,2011-01-01\n"})),
@@ -49,10 +47,6 @@ class Host(BaseHTTPRequestHandler):
             "/short": lambda: self.send(GOOD[: len(GOOD) // 2]),
             "/error": lambda: self.send(b"sorry", status=500),
             "/silent": lambda: self.stop.wait(20) and None,
-            "/drip": self.drip,
-            "/fails-once": lambda: self.send(
-                GOOD, status=500 if self.asked.count("/fails-once") == 1 else 200
-            ),
         }
         answers[self.path]()
 
@@ -61,16 +55,6 @@ class Host(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(claimed or len(content)))
         self.end_headers()
         self.wfile.write(content)
-
-    def drip(self) -> None:
-        self.send_response(200)
-        self.end_headers()
-        try:
-            while not self.stop.wait(0.05):
-                self.wfile.write(b"x" * 2**16)
-                self.wfile.flush()
-        except OSError:
-            pass  # the other side has had enough
 
     def log_message(self, *_: Any) -> None:
         pass
@@ -101,7 +85,6 @@ def params(**change: object) -> Download:
         "url": "http://127.0.0.1:9/none.zip",
         "sdist": {"name": "bundle", "version": "1.0", "sha256": "0" * 64, "member": "hour.csv"},
         "timeout": 0.5,
-        "deadline": 20,
     }
     return check("download", Download, section | change)
 
@@ -133,9 +116,6 @@ def sdist(folder: Path, name: str = "bundle-1.0/data/hour.csv") -> Path:
             info = tarfile.TarInfo(member)
             info.size = len(content)
             archive.addfile(info, io.BytesIO(content))
-        link = tarfile.TarInfo("bundle-1.0/link.csv")
-        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
-        archive.addfile(link)
     return path
 
 

@@ -35,8 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.at:
             row = {name: getattr(options, name) for name in (*REQUIRED, *OPTIONAL)}
-            return _predict_row(pd.DataFrame([row]), load_model(options.model))
-        return _predict_table(options.input, options.output, load_model(options.model))
+            return _predict_row(pd.DataFrame([row]), open_model(options.model))
+        return _predict_table(options.input, options.output, open_model(options.model))
     except (BikefitError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -98,7 +98,7 @@ def _predict_table(path: Path, output: Path | None, model: Model) -> int:
     return int(len(errors) > 0)
 
 
-def load_model(name: str) -> Model:
+def open_model(name: str) -> Model:
     """Return a model, loaded from its folder or by its address in the registry.
 
     Raises:
