@@ -134,7 +134,7 @@ def test_statistics_are_fitted_on_the_training_rows_of_the_fold(workplace: Path)
     settings = make_settings("validation=kfold", "validation.folds=3")
     pool = read_pool(settings.data.path)
     folds = pool.folds(settings)
-    rows = Rows(pool, folds, fold_of=[0, 1, 2])
+    rows = Rows(pool, folds)
     column = pool.standardized[0]
     for m, fold in enumerate(folds):
         values = rows.standardized(torch.from_numpy(pool.features)[None], torch.tensor([m]))[0]

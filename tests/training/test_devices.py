@@ -11,18 +11,18 @@ import pytest
 import torch
 
 from bikefit.config import ConfigError
-from bikefit.training.devices import gpus, place
+from bikefit.training.devices import gpus, trainer_device
 from conftest import ROOT
 
 DEAL = """
 import joblib, time, torch
 from bikefit.sweeps import processes
-from bikefit.training.devices import place
+from bikefit.training.devices import trainer_device
 
 def dealt(_):
     torch.cuda.device_count = lambda: 2
     time.sleep(0.5)  # so that every worker has one
-    return place("gpu")["devices"][0]
+    return trainer_device("gpu")["devices"][0]
 
 if __name__ == "__main__":
     processes.start()
@@ -40,16 +40,17 @@ def count(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> No
 @pytest.mark.parametrize("count", [0], indirect=True)
 def test_without_a_gpu_there_is_the_cpu(count: None) -> None:
     assert (gpus("cpu"), gpus("auto")) == (0, 0)
-    assert place("auto") == {"accelerator": "cpu", "devices": 1}
-    said = "trainer.accelerator=gpu: torch .* finds no GPU here; trainer.accelerator=auto takes"
-    with pytest.raises(ConfigError, match=said):
-        place("gpu")
+    assert trainer_device("auto") == {"accelerator": "cpu", "devices": 1}
+    message = "torch .* finds no GPU here; use trainer.accelerator=auto"
+    with pytest.raises(ConfigError, match=message):
+        trainer_device("gpu")
 
 
 @pytest.mark.parametrize("count", [1, 4], indirect=True)
 def test_a_single_process_takes_the_first_gpu(count: None) -> None:
-    assert place("cpu") == {"accelerator": "cpu", "devices": 1}
-    assert place("auto") == place("gpu") == {"accelerator": "cuda", "devices": [0]}
+    assert trainer_device("cpu") == {"accelerator": "cpu", "devices": 1}
+    for accelerator in ("auto", "gpu"):
+        assert trainer_device(accelerator) == {"accelerator": "cuda", "devices": [0]}
 
 
 @pytest.mark.process

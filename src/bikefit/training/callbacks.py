@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,10 +14,10 @@ import torch
 from torch import Tensor
 
 from bikefit.training.checkpoints import Checkpoint, Place
-from bikefit.training.data import Batches, StackData
 from bikefit.training.epochs import Writer
 from bikefit.training.members import Failure, Stopped
-from bikefit.training.module import StackModule, below
+from bikefit.training.module import StackModule
+from bikefit.training.optimizers import with_prefix
 
 log = logging.getLogger(__name__)
 EVERY = "BIKEFIT_CHECKPOINT"  # variable: s between two checkpoints of a stack
@@ -24,15 +25,15 @@ SHARE = 0.02  # of the time that checkpoints may take
 
 
 class Selection(pl.Callback):
-    """Early stopping and divergence, member by member.
+    """Selection of an epoch of each member, by early stopping or as the last, and of failures.
 
-    A member with ``patience`` stops once its validation loss has not become lower for that many
-    epochs, and its best epoch is selected (Prechelt 1998). A member without patience trains all
-    epochs, and the last one is selected: otherwise every run would be stopped early in effect. A
-    member whose loss is not finite has failed; the others go on.
+    A member with ``patience`` stops if its validation loss has not fallen for that many epochs,
+    and its best epoch is selected (Prechelt 1998). A member without patience trains all epochs,
+    and the last one is selected. A member fails if one of its losses is not finite; the others
+    continue.
 
     Args:
-        patience: of each member, None for none.
+        patience: Patience of each of the M members in epochs; None for no early stopping.
     """
 
     def __init__(self, patience: Sequence[int | None]) -> None:
@@ -45,22 +46,27 @@ class Selection(pl.Callback):
         self.state: dict[str, Tensor] = {}
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Look at the epoch just measured."""
+        """Update the selection with the epoch just evaluated."""
         assert isinstance(pl_module, StackModule)
         metrics = pl_module.history[-1]
         losses = torch.stack([metrics["train/loss"], metrics["val/loss"]], dim=1).tolist()
         epoch = trainer.current_epoch + 1
-        improved = [self._judge(m, epoch, *pair) for m, pair in enumerate(losses)]
-        self._keep(pl_module, improved)
+        selected = [self._update(m, epoch, *pair) for m, pair in enumerate(losses)]
+        if not self.state or all(selected):
+            self.state = pl_module.stack.state()
+        elif any(selected):
+            mask = torch.tensor(selected, device=pl_module.device)
+            for name, value in pl_module.stack.state().items():
+                self.state[name][mask] = value[mask]
         trainer.should_stop = all(self.done)
 
-    def _judge(self, member: int, epoch: int, train: float, val: float) -> bool:
-        """Note the epoch of one member; return whether its parameters are to be kept."""
+    def _update(self, member: int, epoch: int, train: float, val: float) -> bool:
+        """Record the losses of a member; return whether the epoch is selected for now."""
         if self.done[member]:
             return False
         self.last[member] = epoch
         for name, value in (("training", train), ("validation", val)):
-            if not abs(value) < float("inf"):
+            if not math.isfinite(value):
                 self.failure[member] = Failure(f"{name} loss became {value} in epoch {epoch}")
                 self.done[member] = True
                 return False
@@ -72,41 +78,26 @@ class Selection(pl.Callback):
         return False
 
     def checkpoint(self) -> dict[str, Tensor]:
-        """Return what is known of each member, ``(M, ...)`` by name; failures are apart."""
-        judged = {
-            "best": torch.tensor(self.best, dtype=torch.float64),
-            "selected": torch.tensor(self.selected), "last": torch.tensor(self.last),
-            "done": torch.tensor(self.done),
-        }  # fmt: skip
-        return judged | {f"kept/{name}": value for name, value in self.state.items()}
+        """Return the selection except failures, ``(M, ...)`` by name."""
+        best = {"best": torch.tensor(self.best, dtype=torch.float64)}
+        numbers = {name: torch.tensor(getattr(self, name)) for name in ("selected", "last", "done")}
+        return best | numbers | {f"state/{name}": value for name, value in self.state.items()}
 
     def restore(
-        self, values: Mapping[str, Tensor], failures: Sequence[str | None],
-        device: torch.device,
-    ) -> None:  # fmt: skip
-        """Go on with what :meth:`checkpoint` gave."""
-        self.best, self.selected, self.last, self.done = (
-            values[name].tolist() for name in ("best", "selected", "last", "done")
-        )
+        self, values: Mapping[str, Tensor], failures: Sequence[str | None], device: torch.device
+    ) -> None:
+        """Set the selection to the result of :meth:`checkpoint` and the reasons of failures."""
+        for name in ("best", "selected", "last", "done"):
+            setattr(self, name, values[name].tolist())
         self.failure = [None if reason is None else Failure(reason) for reason in failures]
-        kept = [name for name in values if name.startswith("kept/")]
-        self.state = {name.removeprefix("kept/"): values[name].to(device) for name in kept}
+        self.state = {k: v.to(device) for k, v in with_prefix(values, "state").items()}
 
     def stop(self) -> None:
-        """Note that the members still in training were stopped from outside."""
+        """Record that the members still in training were stopped from outside."""
         for member, done in enumerate(self.done):
             if not done:
                 reason = f"stopped after {self.last[member]} epochs"
                 self.failure[member] = Failure(reason, killed=True)
-
-    def _keep(self, module: StackModule, improved: Sequence[bool]) -> None:
-        if not self.state or all(improved):
-            self.state = module.stack.state()
-            return
-        if any(improved):
-            mask = torch.tensor(improved, device=module.device)
-            for name, value in module.stack.state().items():
-                self.state[name][mask] = value[mask]
 
 
 class Checkpoints(pl.Callback):
@@ -134,10 +125,9 @@ class Checkpoints(pl.Callback):
         if checkpoint is None:
             return
         values = {name: torch.from_numpy(value) for name, value in checkpoint.values.items()}
-        own = below(values, "selection")
+        own = with_prefix(values, "selection")
         self.selection.restore(own, checkpoint.failures, pl_module.device)
         pl_module.restore(values)
-        _batches(trainer).restore(values["order"][_first_readers(pl_module)])
         _restore_global(values)
         # what Lightning sets when it resumes; its own checkpoints are pickled
         progress: Any = trainer.fit_loop.epoch_progress.current
@@ -151,16 +141,15 @@ class Checkpoints(pl.Callback):
         if begun < self.due or trainer.should_stop or epoch == trainer.max_epochs:
             return
         try:
-            self.place.save(self._checkpoint(trainer, pl_module, epoch))
+            self.place.save(self._checkpoint(pl_module, epoch))
         except OSError as error:
             log.warning(f"no checkpoint could be written, training goes on: {error}")
         ended = time.monotonic()
         self.due = ended + (max(self.every, (ended - begun) / SHARE) if self.every else 0.0)
 
-    def _checkpoint(self, trainer: pl.Trainer, module: StackModule, epoch: int) -> Checkpoint:
+    def _checkpoint(self, module: StackModule, epoch: int) -> Checkpoint:
         values = module.state() | _global_state()
         values |= {f"selection/{k}": v for k, v in self.selection.checkpoint().items()}
-        values["order"] = _batches(trainer).state()[module.streams.cpu()]
         size = module.stack.size
         return Checkpoint(
             epoch,
@@ -185,18 +174,6 @@ def _restore_global(values: Mapping[str, Tensor]) -> None:
     torch.set_rng_state(values[GLOBAL[0]][0].clone())
     if GLOBAL[1] in values and torch.cuda.is_initialized():
         torch.cuda.set_rng_state(values[GLOBAL[1]][0].clone())
-
-
-def _batches(trainer: pl.Trainer) -> Batches:
-    data: Any = trainer.datamodule  # type: ignore[attr-defined]
-    assert isinstance(data, StackData)
-    return data.batches
-
-
-def _first_readers(module: StackModule) -> list[int]:
-    """Return a member for each stream of batches."""
-    streams = module.streams.tolist()
-    return [streams.index(stream) for stream in range(max(streams) + 1)]
 
 
 class Telling(pl.Callback):
@@ -225,10 +202,9 @@ class Telling(pl.Callback):
         epochs = module.history[first - 1 :]
         names = list(epochs[0])
         values = torch.stack([torch.stack(list(epoch.values())) for epoch in epochs])  # (E, K, M)
-        concerned = torch.tensor([[s.concern(name) for s in module.strengths] for name in names])
         numbers = torch.arange(first, first + len(epochs))
         counted = numbers[:, None, None] <= torch.tensor(self.selection.last)
-        told = torch.where(counted & concerned, values.cpu(), float("nan"))
+        told = torch.where(counted, values.cpu(), float("nan"))
         self.writer.write(names, first, told.numpy())
 
 

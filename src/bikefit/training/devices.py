@@ -1,4 +1,4 @@
-"""Where a stack trains: on the CPU, or on one of the GPUs of its machine."""
+"""The device that a stack trains on: the CPU or a GPU of its machine."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from bikefit.config import ConfigError
 
 
 def gpus(accelerator: str) -> int:
-    """Count the GPUs of this machine that training may use; 0 means the CPU.
+    """Return the number of GPUs of this machine that training may use; 0 means the CPU.
 
     Args:
-        accelerator: ``cpu``, ``gpu`` (CUDA or ROCm), or ``auto`` for GPUs where there are any.
+        accelerator: ``cpu``, ``gpu`` (CUDA or ROCm), or ``auto`` for GPUs if there are any.
 
     Raises:
-        ConfigError: a GPU is asked for and there is none.
+        ConfigError: ``gpu`` is requested and there is none.
     """
     if accelerator == "cpu":
         return 0
     import torch
 
-    found = torch.cuda.device_count()
-    if accelerator == "gpu" and not found:
+    count = torch.cuda.device_count()
+    if accelerator == "gpu" and not count:
         raise ConfigError(
             f"trainer.accelerator=gpu: torch {torch.__version__} finds no GPU here; "
-            "trainer.accelerator=auto takes the CPU where there is none"
+            "use trainer.accelerator=auto to train on the CPU if there is no GPU"
         )
-    return found
+    return count
 
 
-def place(accelerator: str) -> dict[str, Any]:
-    """Return what tells Lightning's trainer where: the workers of a sweep take the GPUs in turn."""
+def trainer_device(accelerator: str) -> dict[str, Any]:
+    """Return Lightning's arguments for the device; worker processes use the GPUs in turn."""
     count = gpus(accelerator)
     if count == 0:
         return {"accelerator": "cpu", "devices": 1}
-    workers = multiprocessing.current_process()._identity
-    return {"accelerator": "cuda", "devices": [workers[-1] % count if workers else 0]}
+    worker = multiprocessing.current_process()._identity
+    return {"accelerator": "cuda", "devices": [worker[-1] % count if worker else 0]}

@@ -1,4 +1,7 @@
-"""Members: one network each with its own strengths, seed and fold. Known without torch."""
+"""Members of a stack and their results. Importing this module does not import torch.
+
+A member is one network with the strengths, seed and fold of its own settings.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +18,13 @@ from bikefit.training.folds import Pool
 
 @dataclass(frozen=True)
 class Member:
-    """One network to train.
+    """A network to train.
 
     Args:
-        settings: what the job's config says.
-        fold: number of its fold, or None with holdout validation.
-        fingerprint: names its checkpoints; without one it keeps none.
-        version: data version that its table must have where it is trained; any, if empty.
+        settings: Settings of its job.
+        fold: Number of its fold; None for holdout validation.
+        fingerprint: Name of the result in checkpoints; without it there are none.
+        version: Data version that the table must have on the machine that trains; any if empty.
     """
 
     settings: Settings
@@ -30,17 +33,17 @@ class Member:
     version: str = ""
 
 
-class Stopped(Exception):  # noqa: N818  (nothing went wrong)
+class Stopped(Exception):  # noqa: N818  (a request, not an error)
     """Training was asked to stop."""
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a member has no result.
+    """Reason why a member has no result.
 
     Args:
-        reason: in words; the last line says it in short.
-        killed: stopped from outside rather than failed.
+        reason: Message or traceback; its last line is a summary.
+        killed: Whether training was stopped from outside.
     """
 
     reason: str
@@ -49,20 +52,21 @@ class Failure:
 
 @dataclass(frozen=True)
 class MemberResult:
-    """What came out of one member.
+    """Result of a member.
 
     Args:
-        metrics: by name, one value an epoch, the first of epoch 1.
-        final: what was measured once, at the selected epoch (losses of a constant prediction,
+        metrics: Values of each epoch by metric name, ``(E,)``.
+        final: Values at the selected epoch by metric name (loss of a constant prediction, probe,
             model averaging).
-        selected: epoch whose parameters count: the best with early stopping, else the last.
-        failure: why the member failed or was stopped, or None.
-        state: parameters and buffers of the selected epoch by name.
-        predictions: time, rentals and predicted rentals (bikes/hour) of the validation rows, in
-            time order.
-        layers: the network as the list of its layers, as ``network.layers`` may state it.
-        parameters: number of parameters of the network.
-        train_rows, val_rows: number of rows it trained on and was validated on.
+        selected: Number of the epoch whose parameters are used, from 1: the best with early
+            stopping, otherwise the last.
+        failure: Reason why the member failed or was stopped; None if it did not.
+        state: Parameters and buffers of the selected epoch by name.
+        predictions: Times, rentals and predicted rentals (bikes/hour) of the validation rows, in
+            the order of time, ``(V,)`` each.
+        layers: Layers of the network in the format of ``network.layers``.
+        parameters: Number of parameters of the network.
+        train_rows, val_rows: Number of training and validation rows.
     """
 
     metrics: dict[str, np.ndarray]
@@ -77,37 +81,31 @@ class MemberResult:
     val_rows: int
 
 
-def layers(settings: Settings, features: int) -> list[LayerSpec]:
-    """Write the network that the settings describe as a list of layers."""
-    network = settings.network
-    if network.layers is not None:
-        opened = network.allow or ()
-        return [LayerSpec(layer.name, layer.target, layer.args, opened) for layer in network.layers]
-    regularization = settings.regularization
-    return mlp(
-        features,
-        network.hidden,
-        network.activation,
-        regularization.batch_norm,
-        regularization.dropout_scaling,
-    )
+def layer_specs(settings: Settings, features: int) -> list[LayerSpec]:
+    """Return the layers of the network of the settings, for D = ``features`` columns."""
+    network, regularization = settings.network, settings.regularization
+    if network.layers is None:
+        batch_norm, scaling = regularization.batch_norm, regularization.dropout_scaling
+        return mlp(features, network.hidden, network.activation, batch_norm, scaling)
+    allowed = network.allow or ()
+    return [LayerSpec(layer.name, layer.target, layer.args, allowed) for layer in network.layers]
 
 
 def stack_key(member: Member, pool: Pool) -> str:
-    """Return as text what members of a stack must have in common; ``pool`` holds its rows."""
+    """Return what members of a stack must have in common, as JSON; ``pool`` holds their rows."""
     settings = member.settings
-    fold = pool.folds(settings)[member.fold or 0]
-    features = pool.features.shape[1]
+    rows = len(pool.folds(settings)[member.fold or 0].train)
+    batch_size = min(settings.training.batch_size, rows)
     shared = {
         "table": str(settings.data.path),
-        "layers": [str(spec) for spec in layers(settings, features)],
+        "layers": [str(spec) for spec in layer_specs(settings, pool.features.shape[1])],
         "loss": settings.loss,
         "optimizer": settings.optimizer.model_dump(exclude={"lr"}),
         "averaged": settings.regularization.averaged,
         "epochs": settings.training.epochs,
         "probe": settings.training.probe_epochs,
-        "batch": min(settings.training.batch_size, len(fold.train)),
-        "steps": len(fold.train) // min(settings.training.batch_size, len(fold.train)),
+        "batch": batch_size,
+        "steps": rows // batch_size,
         "accelerator": settings.trainer.accelerator,
     }
     return json.dumps(shared, sort_keys=True)

@@ -9,25 +9,24 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from bikefit.config import Optimizer as OptimizerSettings
+from bikefit.config import Settings
 from bikefit.nn.fused import Fused, fuse
-from bikefit.nn.losses import Loss, LossName
+from bikefit.nn.losses import Loss
 from bikefit.nn.penalties import PROXIMAL, LpPenalty
 from bikefit.nn.randomness import DropoutNoise, Noise
 from bikefit.nn.stacking import Stack
-from bikefit.training.data import CHUNK, PIECE, Rows
-from bikefit.training.optimizers import (
-    StackSlices,
-    make_optimizer,
-    make_schedule,
-    optimizer_state,
-    restore_optimizer,
-    restore_schedule,
+from bikefit.training.data import CHUNK, PIECE, Batches, Rows
+from bikefit.training.optimizers import StackSlices, make_schedule, restore_schedule, with_prefix
+from bikefit.training.strengths import (
+    dropped_units,
+    make_network,
+    penalties,
+    proximal_strengths,
+    strengths,
 )
-from bikefit.training.strengths import Strengths, dropped_units, penalties, proximal_strengths
 
-# What is measured after each epoch: the mean of this over the rows (M, C), from outputs (M, C)
-# and targets (C,), or the root of the mean.
+# Metrics of each epoch: the mean over the rows (M, C) of a function of the loss, the outputs (M, C)
+# and the targets (C,), or the root of that mean.
 MEASURES: dict[str, Callable[[Loss, Tensor, Tensor], Tensor]] = {
     "loss": Loss.rows,
     "rmse": lambda loss, output, target: (loss.predict(output) - target) ** 2,
@@ -35,72 +34,83 @@ MEASURES: dict[str, Callable[[Loss, Tensor, Tensor], Tensor]] = {
 }
 ROOTS = {"rmse"}
 METRICS = tuple(f"{part}/{name}" for name in MEASURES for part in ("train", "val"))
-AT_ONCE = 16  # members measured at once: bounds memory
+EVALUATED_AT_ONCE = 16  # members: bounds memory
 
 
 class StackModule(pl.LightningModule):
-    """M members side by side; a plain run is a stack of one.
+    """M members side by side; a single run is a stack of one.
 
-    The objective of a member is its mean data loss over the batch plus its penalties; objectives
+    The objective of a member is its mean data loss over the batch plus its penalties. Objectives
     are summed over members, so that no member's gradient depends on another. After each epoch
-    every member is measured in evaluation mode, without penalties, on its own training rows and
-    its own validation rows.
+    every member is evaluated, without penalties, on its own training rows and validation rows.
 
     Args:
-        stack: the M networks.
-        rows: features and targets on the device.
-        streams: stream of batches that each member reads, ``(M,)``.
-        seeds: seed of each member.
-        strengths: of each member.
-        optimizer: what the members share (name, momentum).
-        lr: learning rate of each member.
-        loss: mse or poisson.
+        settings: Settings of each of the M members, with equal
+            :func:`~bikefit.training.members.stack_key`.
+        rows: Rows of the members.
     """
 
-    def __init__(
-        self, stack: Stack, rows: Rows, streams: Sequence[int], seeds: Sequence[int],
-        strengths: Sequence[Strengths], optimizer: OptimizerSettings, lr: Sequence[float],
-        loss: LossName,
-    ) -> None:  # fmt: skip
-        super().__init__()
-        self.automatic_optimization = False
-        self.stack, self.rows = stack, rows
-        self.seeds, self.strengths = list(seeds), list(strengths)
-        self.optimizer_settings, self.lr, self.loss_name = optimizer, list(lr), loss
-        first = sorted({stream: i for i, stream in reversed(list(enumerate(streams)))}.items())
-        self.stream_of = list(streams)
-        self.register_buffer("streams", torch.tensor(self.stream_of), persistent=False)
-        self.register_buffer("stream_fold", rows.fold_of[[i for _, i in first]], persistent=False)
-        self.history: list[dict[str, Tensor]] = []
-
-    streams: Tensor  # (M,)
+    streams: Tensor  # (M,): stream of batches of each member
     stream_fold: Tensor  # (S,)
 
+    def __init__(self, settings: Sequence[Settings], rows: Rows) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.settings, self.rows = list(settings), rows
+        self.stack = Stack([make_network(s, rows.features.shape[1]) for s in settings])
+        self.seeds = [member.seed for member in settings]
+        self.optimizer_settings = settings[0].optimizer
+        self.lr = [member.optimizer.lr for member in settings]
+        pairs = list(zip(self.seeds, rows.fold_of.tolist(), strict=True))
+        distinct = list(dict.fromkeys(pairs))
+        self.stream_of = [distinct.index(pair) for pair in pairs]
+        self.register_buffer("streams", torch.tensor(self.stream_of))
+        self.register_buffer("stream_fold", torch.tensor([fold for _, fold in distinct]))
+        streams = [(seed, rows.train_rows[fold]) for seed, fold in distinct]
+        self.batches = Batches(streams, settings[0].training.batch_size)
+        self.history: list[dict[str, Tensor]] = []
+
+    @property
+    def loss(self) -> Loss:
+        """The data loss of the members."""
+        return Loss(self.settings[0].loss, self.rows.target_mean, self.rows.target_std)
+
+    def train_dataloader(self) -> Batches:
+        """Return the row numbers ``(S, B)`` of the training steps of an epoch."""
+        return self.batches
+
+    def val_dataloader(self) -> list[int]:
+        """Return the first row of each chunk to evaluate."""
+        return list(range(0, len(self.rows.target), CHUNK))
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, index: int) -> Any:
+        """Move row numbers to the device; the first row of a chunk remains a number."""
+        return batch.to(device) if isinstance(batch, Tensor) else batch
+
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Make one optimizer over the slices of the stack (called on the device)."""
-        decay = {
-            name: [strengths.weight_decay[name] for strengths in self.strengths]
-            for name in self.stack.stacked_parameters()
-        }
-        self.slices = StackSlices(self.stack, self.lr, decay)
-        optimizer = make_optimizer(self.slices, self.optimizer_settings)
+        """Return one optimizer over the slices of the stack, which is on the device."""
+        parameters = self.stack.stacked_parameters()
+        decay = strengths(self.settings, parameters, "weight_decay")
+        self.slices = StackSlices(parameters, self.lr, decay)
+        optimizer = self.slices.make_optimizer(self.optimizer_settings)
         steps = int(self.trainer.estimated_stepping_batches)
         self.schedule = make_schedule(optimizer, self.optimizer_settings, steps)
         return optimizer
 
     def on_fit_start(self) -> None:
-        """Prepare on the device what every step needs."""
-        self.loss = Loss(self.loss_name, self.rows.target_mean, self.rows.target_std)
-        self.penalties: list[LpPenalty] = penalties(self.strengths, self.device)
-        self.proximal = proximal_strengths(self.strengths, self.device)
+        """Prepare the tensors of each step on the device."""
         self.parameters_by_name = self.stack.stacked_parameters()
+        self.penalties = penalties(self.settings, self.parameters_by_name)
+        self.proximal = proximal_strengths(self.settings, self.parameters_by_name)
         widths = dropped_units(self.stack, self.rows.features.shape[1])
         self.noise = DropoutNoise(self.seeds, widths)
         self.fused = fuse(self.stack)
 
     def training_step(self, rows: Tensor, batch_index: int) -> None:
-        """Take one step of every member on its stream's rows ``(S, B)``."""
-        features, target = self._gather(rows)
+        """Do one step of every member on the rows ``(S, B)`` of its stream."""
+        features = self.rows.features.index_select(0, rows.flatten()).view(*rows.shape, -1)
+        features = self.rows.standardized(features, self.stream_fold)
+        target = self.rows.target[rows]
         noise = self.noise.draw(rows.shape[1])
         if self.fused is None:
             shared = len(rows) == 1
@@ -113,7 +123,7 @@ class StackModule(pl.LightningModule):
             penalty.add_gradient(self.parameters_by_name)
         self.slices.take_gradients()
         self.optimizers().step()  # type: ignore[union-attr]
-        self._shrink()
+        self._proximal_steps()
         if self.schedule is not None:
             self.schedule.step()
 
@@ -121,11 +131,27 @@ class StackModule(pl.LightningModule):
     def _fused_gradients(
         self, fused: Fused, features: Tensor, target: Tensor, noise: Mapping[str, Noise]
     ) -> None:
-        """Give parameters the gradient of the data loss, some members at a time."""
+        """Set the gradients of the data loss, a part of the members at a time."""
+        loss = self.loss
         for part in fused.parts(target.shape[1]):
             output = fused.forward(features, self.stream_of, noise, part)
-            slope = self.loss.members(part).slope(output, target[self.streams[part]])
+            slope = loss.members(part).slope(output, target[self.streams[part]])
             fused.backward(slope.div_(target.shape[1]))
+
+    @torch.no_grad()
+    def _proximal_steps(self) -> None:
+        for key, by_name in self.proximal.items():
+            for name, strength in by_name.items():
+                parameter = self.parameters_by_name[name]
+                parameter.copy_(PROXIMAL[key](parameter, strength, self.member_lr()))
+
+    def member_lr(self) -> Tensor:
+        """Return the current learning rate of each member, ``(M,)``."""
+        base = torch.tensor(self.lr, device=self.device)
+        if self.schedule is None:
+            return base
+        first = self.schedule.optimizer.param_groups[0]
+        return base * (first["lr"] / first["max_lr"])
 
     def outputs(self, start: int) -> Tensor:
         """Return the members' outputs in evaluation mode ``(M, C)`` for a chunk of rows."""
@@ -133,129 +159,110 @@ class StackModule(pl.LightningModule):
 
     @torch.no_grad()
     def evaluate(self, rows: slice, noise: Mapping[str, Noise] | None = None) -> Tensor:
-        """Return the members' outputs in evaluation mode for some rows, ``(M, C)``.
+        """Return the members' outputs in evaluation mode for C rows, ``(M, C)``.
 
-        With noise they are those of one thinned network of each member: units dropped as in
-        training. Averaged over draws of the noise this is Monte-Carlo model averaging (Gal and
-        Ghahramani 2016).
+        With noise, units are dropped as in training: the outputs are those of one thinned network
+        of each member.
         """
         if self.fused is not None:
             of = self.rows
             seen = (of.shift[of.fold_of], of.scale[of.fold_of]) if of.refit else None
             return self.fused.evaluate(of.features[rows], seen, PIECE, noise)
         if noise:
-            return self.stack.subnetworks(self.rows.seen(rows), noise)
+            return self.stack.subnetworks(self.rows.member_features(rows), noise)
         self.stack.eval()
         starts = range(rows.start, rows.stop, PIECE)
         pieces = [slice(start, min(start + PIECE, rows.stop)) for start in starts]
-        return torch.cat([self.stack(self.rows.seen(piece)) for piece in pieces], dim=1)
+        return torch.cat([self.stack(self.rows.member_features(piece)) for piece in pieces], dim=1)
+
+    def on_validation_epoch_start(self) -> None:
+        """Set the sums over training rows and over validation rows to zero."""
+        shape = (len(MEASURES), 2, self.stack.size)
+        self._sums = torch.zeros(shape, dtype=torch.float64, device=self.device)
+
+    def validation_step(self, start: int, batch_index: int) -> None:
+        """Add a chunk of rows to the sums."""
+        target, masks = self.rows.chunk(start)
+        output = self.outputs(start)
+        for first in range(0, self.stack.size, EVALUATED_AT_ONCE):
+            part = slice(first, first + EVALUATED_AT_ONCE)
+            loss = self.loss.members(part)
+            measured = [measure(loss, output[part], target) for measure in MEASURES.values()]
+            values = torch.stack(measured)  # (measures, m, C)
+            # Select by the mask instead of multiplying: 0·∞ would spoil the sum of a member that
+            # overflows on rows of another fold.
+            counted = torch.where(masks[:, part] > 0, values.unsqueeze(1), 0.0)
+            self._sums[:, :, part] += counted.sum(-1, dtype=torch.float64)
+
+    def on_validation_epoch_end(self) -> None:
+        """Append the metrics of the epoch, ``(M,)`` each, to the history."""
+        means = zip(MEASURES, self._sums / self.rows.counts, strict=True)
+        values = [v for name, mean in means for v in (mean.sqrt() if name in ROOTS else mean)]
+        metrics = dict(zip(METRICS, values, strict=True))
+        self.history.append(metrics | self.penalty_values() | {"zeros": self.zero_fraction()})
 
     @torch.no_grad()
-    def _shrink(self) -> None:
-        """Take the proximal steps that members ask for."""
-        for key, strengths in self.proximal.items():
-            for name, strength in strengths.items():
-                parameter = self.parameters_by_name[name]
-                parameter.copy_(PROXIMAL[key](parameter, strength, self.member_lr()))
+    def penalty_values(self) -> dict[str, Tensor]:
+        """Return the penalty of each member ``(M,)``, in total and by layer.
 
-    def member_lr(self) -> Tensor:
-        """Return each member's learning rate as the schedule has it now, ``(M,)``."""
-        base = torch.tensor(self.lr, device=self.device)
-        if self.schedule is None:
-            return base
-        first = self.schedule.optimizer.param_groups[0]
-        return base * (first["lr"] / first["max_lr"])
+        The key of a layer is ``train/penalty/hidden1``; the value is NaN for members without a
+        penalty of that layer.
+        """
+        parameters = self.stack.stacked_parameters()  # not those by name: the device may differ
+        total = torch.zeros(self.stack.size, dtype=torch.float64, device=self.device)
+        values: dict[str, Tensor] = {}
+        applies: dict[str, Tensor] = {}
+        for penalty in (*self.penalties, LpPenalty(1.0, self.proximal["l1"])):
+            for name, value in penalty(parameters).items():
+                key = f"train/penalty/{name.split('.', 1)[0]}"
+                values[key] = values.get(key, 0.0) + value.double()
+                applies[key] = applies.get(key, False) | (penalty.strengths[name] > 0)
+                total = total + value
+        by_layer = {key: v.masked_fill(~applies[key], torch.nan) for key, v in values.items()}
+        return {"train/penalty": total, **by_layer}
 
-    def _gather(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Fetch the features ``(S, B, D)`` and targets ``(S, B)`` of each stream."""
-        shape = (*rows.shape, -1)
-        features = self.rows.features.index_select(0, rows.flatten()).view(shape)
-        return self.rows.standardized(features, self.stream_fold), self.rows.target[rows]
+    @torch.no_grad()
+    def zero_fraction(self) -> Tensor:
+        """Return the fraction of each member's weights that are exactly zero, ``(M,)``."""
+        weights = [p.flatten(1) for p in self.parameters_by_name.values() if p.dim() > 2]
+        return (torch.cat(weights, dim=1) == 0).double().mean(dim=1)
 
     def state(self) -> dict[str, Tensor]:
-        """Return what the next epochs depend on and what was measured, ``(M, ...)`` by name."""
+        """Return the history and all that the next epochs depend on, ``(M, ...)`` by name."""
         steps = self.schedule.last_epoch if self.schedule is not None else 0
         parts = {
             "stack": self.stack.state(),
-            "optimizer": optimizer_state(self.stack, self.slices, self._optimizer()),
+            "optimizer": self.slices.state(self._optimizer()),
             "noise": self.noise.state(),
-            "history": self.measured(),
+            "history": self.metrics(),
             "schedule": {"steps": torch.full((self.stack.size,), steps)},
         }
-        return {f"{part}/{k}": v for part, values in parts.items() for k, v in values.items()}
+        state = {f"{part}/{k}": v for part, values in parts.items() for k, v in values.items()}
+        return state | {"order": self.batches.state()[self.streams.cpu()]}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Go on where :meth:`state` was asked of the same members, whoever stood beside them."""
-        self.stack.load(below(state, "stack"))
-        moments = below(state, "optimizer")
-        restore_optimizer(self.stack, self.slices, self._optimizer(), moments)
-        self.noise.restore(below(state, "noise"))
-        measured = below(state, "history")  # with the penalties of members that are gone
+        """Set the module to the result of :meth:`state` for the same members of any stack."""
+        self.stack.load(with_prefix(state, "stack"))
+        self.slices.restore(self._optimizer(), with_prefix(state, "optimizer"))
+        self.noise.restore(with_prefix(state, "noise"))
+        first_members = [self.stream_of.index(s) for s in range(len(self.stream_fold))]
+        self.batches.restore(state["order"][first_members])
+        history = with_prefix(state, "history")  # may have penalties of members that are absent
         names = [*METRICS, *self.penalty_values(), "zeros"]
-        epochs = measured[METRICS[0]].shape[1]
         self.history = [
-            {name: measured[name][:, epoch].to(self.device) for name in names}
-            for epoch in range(epochs)
+            {name: history[name][:, epoch].to(self.device) for name in names}
+            for epoch in range(history[METRICS[0]].shape[1])
         ]
         if self.schedule is not None:
             restore_schedule(self.schedule, int(state["schedule/steps"][0]))
 
-    def measured(self) -> dict[str, Tensor]:
-        """Return what was measured so far, ``(M, E)`` by name."""
+    def metrics(self) -> dict[str, Tensor]:
+        """Return the metrics of all epochs, ``(M, E)`` by name."""
         return {
             name: torch.stack([epoch[name] for epoch in self.history], dim=1)
             for name in self.history[0]
         }
 
     def _optimizer(self) -> torch.optim.Optimizer:
-        found: Any = self.optimizers()
-        return found.optimizer
-
-    def on_validation_epoch_start(self) -> None:
-        """Start the sums over training and over validation rows."""
-        shape = (len(MEASURES), 2, self.stack.size)
-        self._sums = torch.zeros(shape, dtype=torch.float64, device=self.device)
-
-    def validation_step(self, start: int, batch_index: int) -> None:
-        """Add the rows of one chunk."""
-        target, masks = self.rows.chunk(start)
-        output = self.outputs(start)
-        for part in (slice(m, m + AT_ONCE) for m in range(0, self.stack.size, AT_ONCE)):
-            loss = self.loss.members(part)
-            found = [measure(loss, output[part], target) for measure in MEASURES.values()]
-            values = torch.stack(found)  # (measures, m, C)
-            # A member that overflows on rows it does not count must not spoil its sums with 0·∞.
-            counted = torch.where(masks[:, part] > 0, values.unsqueeze(1), 0.0)
-            self._sums[:, :, part] += counted.sum(-1, dtype=torch.float64)
-
-    def on_validation_epoch_end(self) -> None:
-        """Turn sums into the metrics of the epoch, ``(M,)`` each, and keep them in memory."""
-        means = zip(MEASURES, self._sums / self.rows.counts, strict=True)
-        values = [one for name, mean in means for one in (mean.sqrt() if name in ROOTS else mean)]
-        measured = dict(zip(METRICS, values, strict=True))
-        self.history.append(measured | self.penalty_values() | {"zeros": self.zero_share()})
-
-    @torch.no_grad()
-    def penalty_values(self) -> dict[str, Tensor]:
-        """Return the members' penalty in total and by layer (``train/penalty/hidden1``)."""
-        total = torch.zeros(self.stack.size, dtype=torch.float64, device=self.device)
-        values: dict[str, Tensor] = {}
-        for penalty in (*self.penalties, LpPenalty(1.0, self.proximal["l1"])):
-            # asked anew: moving between devices may have replaced them
-            for name, value in penalty(self.stack.stacked_parameters()).items():
-                key = f"train/penalty/{name.split('.', 1)[0]}"
-                values[key] = values.get(key, 0.0) + value.double()
-                total = total + value
-        return {"train/penalty": total, **values}
-
-    @torch.no_grad()
-    def zero_share(self) -> Tensor:
-        """Return the share of each member's weights that are exactly zero, ``(M,)``."""
-        weights = [p.flatten(1) for p in self.parameters_by_name.values() if p.dim() > 2]
-        return (torch.cat(weights, dim=1) == 0).double().mean(dim=1)
-
-
-def below(state: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
-    """Return the values of one part of a state, by their names in it."""
-    prefix = f"{part}/"
-    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+        wrapper: Any = self.optimizers()
+        return wrapper.optimizer

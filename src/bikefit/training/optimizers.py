@@ -1,12 +1,11 @@
-"""torch's optimizers over a stack, each member with its own learning rate and weight decay.
+"""torch's optimizers for a stack, with a learning rate and weight decay of each member.
 
 SGD, Adam and AdamW work element by element, so one optimizer serves all members: neighbouring
-members with equal settings form a parameter group that looks at their slice of the stack.
+members with equal settings form a parameter group over their slice of the stack.
 
-Weight decay: with plain SGD, L2 with λ and weight decay with 2λ are the same, since the gradient
-of λΣθ² is 2λθ. Adam divides the gradient by its running size and the decay with it, so there the
-two differ from one another and from AdamW, which subtracts lr·decay·θ apart from the gradient
-(Loshchilov and Hutter 2019).
+Weight decay: with plain SGD, L2 with λ equals weight decay with 2λ, because the gradient of λΣθ²
+is 2λθ. Adam divides the gradient, including the decay, by its running size. There the two differ,
+and both differ from AdamW, which subtracts lr·decay·θ separately (Loshchilov and Hutter 2019).
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ import torch
 from torch import Tensor, nn
 
 from bikefit.config import Optimizer as OptimizerSettings
-from bikefit.nn.stacking import Stack
 
 OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,
@@ -29,94 +27,85 @@ OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
 
 
 class StackSlices:
-    """The slices of a stack's parameters that an optimizer works on.
+    """Slices of a stack's parameters, grouped by learning rate and weight decay.
 
     Args:
-        stack: M members.
-        lr: learning rate of each member, length M.
-        weight_decay: decay of each member by parameter name, length M each.
+        parameters: Parameters ``(M, ...)`` by name.
+        lr: Learning rate of each member, length M.
+        weight_decay: Decay of each member by parameter name, length M; 0 for other names.
     """
 
     def __init__(
-        self, stack: Stack, lr: Sequence[float], weight_decay: Mapping[str, Sequence[float]]
+        self,
+        parameters: Mapping[str, nn.Parameter],
+        lr: Sequence[float],
+        weight_decay: Mapping[str, Sequence[float]],
     ) -> None:
-        self.links: list[tuple[nn.Parameter, slice, nn.Parameter]] = []
-        self.groups: list[dict[str, object]] = []
-        for name, parameter in stack.stacked_parameters().items():
-            settings = list(zip(lr, weight_decay[name], strict=True))
-            for (rate, decay), members in groupby(range(stack.size), key=settings.__getitem__):
-                found = list(members)
-                part = slice(found[0], found[-1] + 1)
+        self.parameters = parameters
+        self.slices: list[tuple[str, slice, nn.Parameter]] = []
+        self.groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+        for name, parameter in parameters.items():
+            settings = list(zip(lr, weight_decay.get(name, [0.0] * len(lr)), strict=True))
+            for group, members in groupby(range(len(lr)), key=settings.__getitem__):
+                first, *others = members
+                part = slice(first, (others or [first])[-1] + 1)
                 view = nn.Parameter(parameter.detach()[part])
-                self.links.append((parameter, part, view))
-                self.groups.append({"params": [view], "lr": rate, "weight_decay": decay})
+                self.slices.append((name, part, view))
+                self.groups.setdefault(group, []).append(view)
 
     def take_gradients(self) -> None:
-        """Point each slice to its part of the stack's gradient and free the stack of it."""
-        for parameter, part, view in self.links:
-            gradient: Tensor | None = parameter.grad
+        """Give each slice its part of the stack's gradient and remove it from the stack."""
+        for name, part, view in self.slices:
+            gradient: Tensor | None = self.parameters[name].grad
             view.grad = None if gradient is None else gradient[part]
-        for parameter, _, _ in self.links:
+        for parameter in self.parameters.values():
             parameter.grad = None
 
+    def make_optimizer(self, settings: OptimizerSettings) -> torch.optim.Optimizer:
+        """Return the optimizer of the settings, over all slices."""
+        groups = [
+            {"params": views, "lr": lr, "weight_decay": decay}
+            for (lr, decay), views in self.groups.items()
+        ]
+        options: dict[str, Any] = {"fused": groups[0]["params"][0].device.type in ("cpu", "cuda")}  # type: ignore[index]
+        if settings.name == "sgd":
+            options["momentum"] = settings.momentum
+        return OPTIMIZERS[settings.name](groups, lr=settings.lr, **options)  # type: ignore[call-arg]
 
-def optimizer_state(
-    stack: Stack, slices: StackSlices, optimizer: torch.optim.Optimizer
-) -> dict[str, Tensor]:
-    """Map ``<parameter>/<moment>`` to its values ``(M, ...)``; a count is one number a member."""
-    names = {id(value): name for name, value in stack.stacked_parameters().items()}
-    state: dict[str, Tensor] = {}
-    for parameter, part, view in slices.links:
-        for moment, value in optimizer.state[view].items():
-            own = value if value.dim() else value.expand(len(view))
-            name = f"{names[id(parameter)]}/{moment}"
-            if name not in state:
-                state[name] = own.new_zeros(stack.size, *own.shape[1:])
-            state[name][part] = own
-    return state
+    def state(self, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+        """Return the optimizer's state: ``(M, ...)`` by ``<parameter>/<moment>``.
 
+        The number of steps is repeated for each member.
+        """
+        state: dict[str, Tensor] = {}
+        for name, part, view in self.slices:
+            for moment, value in optimizer.state[view].items():
+                values = value if value.dim() else value.expand(len(view))
+                shape = len(self.parameters[name]), *values.shape[1:]
+                whole = state.setdefault(f"{name}/{moment}", values.new_zeros(shape))
+                whole[part] = values
+        return state
 
-def restore_optimizer(
-    stack: Stack, slices: StackSlices, optimizer: torch.optim.Optimizer,
-    state: Mapping[str, Tensor],
-) -> None:  # fmt: skip
-    """Give an optimizer what :func:`optimizer_state` found, in a stack that may be cut otherwise.
+    def restore(self, optimizer: torch.optim.Optimizer, state: Mapping[str, Tensor]) -> None:
+        """Set the optimizer's state to the result of :meth:`state`, of the same members.
 
-    Members of a stack have taken equally many steps, so the first one's count is everybody's.
-    """
-    names = {id(value): name for name, value in stack.stacked_parameters().items()}
-    for parameter, part, view in slices.links:
-        prefix = f"{names[id(parameter)]}/"
-        for name, value in state.items():
-            if name.startswith(prefix):
-                own = value[part].to(view.device)
-                moment = name.removeprefix(prefix)
-                optimizer.state[view][moment] = (own[0] if moment == "step" else own).clone()
-
-
-def restore_schedule(schedule: torch.optim.lr_scheduler.OneCycleLR, steps: int) -> None:
-    """Let a schedule go on after some steps: its rates follow from their number alone."""
-    schedule.load_state_dict({"last_epoch": steps - 1, "_step_count": steps + 1})
-    schedule.step()
-
-
-def make_optimizer(slices: StackSlices, settings: OptimizerSettings) -> torch.optim.Optimizer:
-    """Make the optimizer that the settings name, over all slices."""
-    groups = _merge(slices.groups)
-    extra: dict[str, Any] = {"momentum": settings.momentum} if settings.name == "sgd" else {}
-    device = groups[0]["params"][0].device.type  # type: ignore[index]
-    fused = device in ("cpu", "cuda")
-    return OPTIMIZERS[settings.name](groups, lr=settings.lr, fused=fused, **extra)  # type: ignore[call-arg]
+        The stack may have consisted of more members at that time.
+        """
+        for name, part, view in self.slices:
+            for moment, values in with_prefix(state, name).items():
+                # All members of a stack have taken the same number of steps.
+                value = values[part][0] if moment == "step" else values[part]
+                optimizer.state[view][moment] = value.to(view.device).clone()
 
 
 def make_schedule(
     optimizer: torch.optim.Optimizer, settings: OptimizerSettings, steps: int
 ) -> torch.optim.lr_scheduler.OneCycleLR | None:
-    """Make the learning rate's schedule, None for a constant rate.
+    """Return the schedule of the learning rate; None for a constant rate.
 
-    One cycle (Smith and Topin 2018): up to the learning rate of the settings in the first 30 % of
-    all steps, then down to almost nothing; Adam's β₁ goes the other way, and
-    momentum of sgd stays what it is set to.
+    One cycle (Smith and Topin 2018): the rate rises to that of the settings in the first 30 % of
+    the steps, then falls to almost zero. Adam's β₁ moves in the opposite direction; the momentum of
+    SGD is constant.
     """
     if settings.schedule == "constant":
         return None
@@ -126,11 +115,13 @@ def make_schedule(
     )
 
 
-def _merge(groups: Sequence[dict[str, object]]) -> list[dict[str, object]]:
-    """Put slices with equal settings into one group: fewer, larger calls."""
-    merged: dict[tuple[object, object], dict[str, object]] = {}
-    for group in groups:
-        key = (group["lr"], group["weight_decay"])
-        into = merged.setdefault(key, {**group, "params": []})
-        into["params"] = [*into["params"], *group["params"]]  # type: ignore[misc]
-    return list(merged.values())
+def restore_schedule(schedule: torch.optim.lr_scheduler.OneCycleLR, steps: int) -> None:
+    """Set a schedule to the state after a number of steps."""
+    schedule.load_state_dict({"last_epoch": steps - 1, "_step_count": steps + 1})
+    schedule.step()
+
+
+def with_prefix(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return the entries whose key starts with ``<prefix>/``, without it."""
+    start = f"{prefix}/"
+    return {k.removeprefix(start): v for k, v in state.items() if k.startswith(start)}

@@ -1,9 +1,8 @@
-"""What the settings of a member ask for, as tensors: its network, penalties and weight decay."""
+"""Networks, penalties and weight decay of a stack, made from the settings of its members."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -13,31 +12,7 @@ from bikefit.nn.networks import Network, build
 from bikefit.nn.penalties import PROXIMAL, LpPenalty
 from bikefit.nn.randomness import initialize
 from bikefit.nn.stacking import Stack, dropout_widths
-from bikefit.training.members import layers
-
-
-@dataclass(frozen=True)
-class Strengths:
-    """Strengths of one member by parameter name.
-
-    Args:
-        penalty: λ by p of the norm and parameter name; zero strengths are left out.
-        proximal: of the steps in `PROXIMAL` by key and parameter name; zeros are left out.
-        weight_decay: by parameter name.
-    """
-
-    penalty: dict[float, dict[str, float]]
-    proximal: dict[str, dict[str, float]]
-    weight_decay: dict[str, float]
-
-    def concern(self, metric: str) -> bool:
-        """Say whether a member has what a metric measures: others in its stack may be penalised."""
-        prefix = "train/penalty/"
-        named = [
-            name for values in (*self.penalty.values(), self.proximal["l1"]) for name in values
-        ]
-        blocks = {name.split(".", 1)[0] for name in named}
-        return not metric.startswith(prefix) or metric.removeprefix(prefix) in blocks
+from bikefit.training.members import layer_specs
 
 
 def check_networks(settings: Sequence[Settings], features: Sequence[int]) -> list[str | None]:
@@ -51,105 +26,117 @@ def check_networks(settings: Sequence[Settings], features: Sequence[int]) -> lis
         Reason why the network of each member cannot share a stack; None if it can.
 
     Raises:
-        ConfigError: A layer cannot be built; names the layer and both shapes.
+        ConfigError: A layer cannot be built; the message names the layer and both shapes.
     """
-    found: dict[str, str | None] = {}
+    reasons: dict[str, str | None] = {}
     keys = []
     for member, columns in zip(settings, features, strict=True):
-        specs = layers(member, columns)
+        specs = layer_specs(member, columns)
         keys.append(key := f"{columns} {specs}")
-        if key not in found:
+        if key not in reasons:
             try:
                 network = build(specs, columns)
             except ValueError as error:
                 raise ConfigError(str(error)) from error
-            found[key] = _why_alone(network, columns)
-    return [found[key] for key in keys]
+            reasons[key] = _stacking_error(network, columns)
+    return [reasons[key] for key in keys]
 
 
-def _why_alone(network: Network, features: int) -> str | None:
+def _stacking_error(network: Network, features: int) -> str | None:
     stack = Stack([network, network])
     if not stack.mapped():
         return None
     try:
         stack(torch.zeros(2, 4, features)).sum().backward()
-    except Exception as error:  # whatever vmap says of a function
+    except Exception as error:  # vmap raises errors of many types
         return f"{', '.join(stack.mapped())}: {str(error).strip().splitlines()[0]}"
     return None
 
 
 def make_network(settings: Settings, features: int) -> Network:
-    """Make a member's network: parameters follow from its seed, p of dropout from its settings."""
-    specs = layers(settings, features)
+    """Return the network of a member, with parameters from its seed and p of its dropout layers.
+
+    p of a dropout layer is that of ``regularization.layers``, otherwise that of ``network.layers``,
+    otherwise ``regularization.dropout``; the latter does not apply to the input.
+    """
+    specs = layer_specs(settings, features)
     network = initialize(lambda: build(specs, features), settings.seed)
-    given = {spec.name: spec.args.get("p") for spec in specs}
+    regularization = settings.regularization
+    listed = {spec.name: spec.args.get("p") for spec in specs}
     for name, layer in network.dropouts().items():
-        layer.p.fill_(_dropout(settings, name.split(".", 1)[0], given[name]))
+        block = name.split(".", 1)[0]
+        general = 0.0 if block == "input" else regularization.dropout
+        p = regularization.layers[block].dropout if block in regularization.layers else None
+        layer.p.fill_(next(value for value in (p, listed[name], general) if value is not None))
     return network
 
 
-def _dropout(settings: Settings, block: str, given: float | None) -> float:
-    """Return p of a dropout layer: the block's own, else that in the list, else the general one.
+def penalties(settings: Sequence[Settings], parameters: Mapping[str, Tensor]) -> list[LpPenalty]:
+    """Return the penalties of a stack, in the order of their p.
 
-    The input drops only where the settings name it.
+    Args:
+        settings: Settings of each of the M members.
+        parameters: Parameters ``(M, ...)`` by name.
     """
-    own = settings.regularization.layers.get(block)
-    if own is not None and own.dropout is not None:
-        return own.dropout
-    if given is not None:
-        return given
-    return 0.0 if block == "input" else settings.regularization.dropout
-
-
-def strengths(settings: Settings, network: Network) -> Strengths:
-    """Spread the strengths of the settings over the parameters of a network."""
-    regularization = settings.regularization
-    norms = {"l1": 1.0, "l2": 2.0, "lp": regularization.p_norm}
-    penalty: dict[float, dict[str, float]] = {}
-    proximal: dict[str, dict[str, float]] = {key: {} for key in PROXIMAL}
-    decay: dict[str, float] = {}
-    for name, parameter in network.named_parameters():
-        block = name.split(".", 1)[0]
-        # A weight connects units, so it has two axes; biases, scales and shifts have one.
-        counts = regularization.on == "all" or parameter.dim() > 1
-        decay[name] = regularization.of(block, "weight_decay") if counts else 0.0
-        for key, p in norms.items():
-            value = regularization.of(block, key) if counts else 0.0
-            if value > 0 and key == "l1" and regularization.proximal:
-                proximal[key][name] = value
-            elif value > 0:
-                of_norm = penalty.setdefault(p, {})
-                of_norm[name] = of_norm.get(name, 0.0) + value
-        for key in (key for key in PROXIMAL if key not in norms):
-            if counts and (value := regularization.of(block, key)) > 0:
-                proximal[key][name] = value
-    return Strengths(penalty, proximal, decay)
-
-
-def penalties(strengths: Sequence[Strengths], device: torch.device) -> list[LpPenalty]:
-    """Gather the members' strengths into one penalty for each p in use."""
-    found = []
-    for p in sorted({p for member in strengths for p in member.penalty}):
-        of_members = [member.penalty.get(p, {}) for member in strengths]
-        found.append(LpPenalty(p, _by_name(of_members, device)))
-    return found
+    members = [member.regularization for member in settings]
+    norms = {(1.0, "l1"), (2.0, "l2"), *((member.p_norm, "lp") for member in members)}
+    result = []
+    for p, key in sorted(norms):
+        applies = [not r.proximal if key == "l1" else key != "lp" or r.p_norm == p for r in members]
+        result.append(LpPenalty(p, _tensors(settings, parameters, key, applies)))
+    return result
 
 
 def proximal_strengths(
-    strengths: Sequence[Strengths], device: torch.device
+    settings: Sequence[Settings], parameters: Mapping[str, Tensor]
 ) -> dict[str, dict[str, Tensor]]:
-    """Gather the members' strengths of each proximal step, ``(M,)`` by parameter name."""
-    keys = strengths[0].proximal
-    return {key: _by_name([one.proximal[key] for one in strengths], device) for key in keys}
+    """Return strengths ``(M,)`` of each step in ``PROXIMAL``, by key and parameter name."""
+    result = {}
+    for key in PROXIMAL:
+        applies = [key != "l1" or member.regularization.proximal for member in settings]
+        result[key] = _tensors(settings, parameters, key, applies)
+    return result
 
 
-def _by_name(of_members: Sequence[dict[str, float]], device: torch.device) -> dict[str, Tensor]:
-    names = sorted({name for of_member in of_members for name in of_member})
-    return {name: _tensor([m.get(name, 0.0) for m in of_members], device) for name in names}
+def strengths(
+    settings: Sequence[Settings],
+    parameters: Mapping[str, Tensor],
+    key: str,
+    applies: Sequence[bool] | None = None,
+) -> dict[str, list[float]]:
+    """Return a strength of each member by parameter name; names without any are left out.
+
+    Args:
+        settings: Settings of each of the M members.
+        parameters: Parameters ``(M, ...)`` by name.
+        key: Key of the strength in ``regularization``.
+        applies: Whether the strength applies to each member, length M; None for all.
+    """
+    members = [member.regularization for member in settings]
+    result = {}
+    for name, parameter in sorted(parameters.items()):
+        block = name.split(".", 1)[0]
+        # A weight of a member has at least two axes; biases, scales and shifts have one.
+        is_weight = parameter.dim() > 2
+        values = [
+            r.of(block, key) if applied and (is_weight or r.on == "all") else 0.0
+            for r, applied in zip(members, applies or [True] * len(members), strict=True)
+        ]
+        if any(values):
+            result[name] = values
+    return result
 
 
-def _tensor(values: Sequence[float], device: torch.device) -> Tensor:
-    return torch.tensor(list(values), dtype=torch.float32, device=device)
+def _tensors(
+    settings: Sequence[Settings],
+    parameters: Mapping[str, Tensor],
+    key: str,
+    applies: Sequence[bool],
+) -> dict[str, Tensor]:
+    return {
+        name: torch.tensor(values, device=parameters[name].device)
+        for name, values in strengths(settings, parameters, key, applies).items()
+    }
 
 
 def dropped_units(stack: Stack, features: int) -> dict[str, int]:

@@ -1,12 +1,15 @@
+"""The probe, and predictions of a trained stack."""
+
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
 
-from bikefit.training.afterwards import predictions, unfinished
+from bikefit.training import fit
 from bikefit.training.callbacks import Selection
-from bikefit.training.fit import _assemble, look_ahead, train
+from bikefit.training.evaluation import predictions, unfinished
+from bikefit.training.fit import make_module, run_probe, run_trainer
 from bikefit.training.folds import read_pool
 from bikefit.training.members import Member
 from conftest import make_settings, train_stack
@@ -42,11 +45,11 @@ def test_far_too_low_a_learning_rate_is_unfinished_and_convergence_is_not() -> N
 )  # fmt: skip
 def test_a_look_ahead_leaves_the_stack_as_it_was(more: list[str]) -> None:
     one = member("network.hidden=[8]", *more)
-    module, data = _assemble([one], read_pool(one.settings.data.path))
+    module = make_module([one], read_pool(one.settings.data.path))
     selection = Selection([None])
-    train(module, data, one.settings, [selection])
+    run_trainer(module, [selection])
     before, epochs = module.stack.state(), len(module.history)
-    looked = look_ahead(module, data, one.settings, selection)
+    looked = run_probe(module, selection)
     assert 0 <= looked["unfinished"].item() < 1
     assert len(module.history) == epochs == 10
     assert module.lr == [one.settings.optimizer.lr]
@@ -60,13 +63,25 @@ def test_a_look_ahead_leaves_the_stack_as_it_was(more: list[str]) -> None:
 def test_it_is_the_lowest_train_loss_along_the_way_that_the_look_ahead_went() -> None:
     """On 1 + shift², from 2.5 to 1.5: two steps lead to 0.5, four past the lowest to -1.5."""
     one = member("network=linear", "loss=mse")
-    module, data = _assemble([one], read_pool(one.settings.data.path))
-    train(module, data, one.settings, [], max_epochs=1)
+    module = make_module([one], read_pool(one.settings.data.path))
+    run_trainer(module, [], max_epochs=1)
     zero = {name: torch.zeros_like(value) for name, value in module.stack.state().items()}
     (bias,) = (name for name in zero if name.endswith("bias"))
     end, there = (zero | {bias: torch.full_like(zero[bias], at)} for at in (2.5, 1.5))
     module.stack.load(there)
     assert unfinished(module, end).item() == pytest.approx((1 + 2.5**2 - 1 - 0.5**2) / (1 + 2.5**2))
+
+
+@pytest.mark.parametrize(("patience", "times"), [("null", 0), ("1", 2)])
+def test_the_probe_evaluates_validation_rows_only_for_members_that_stopped_early(
+    patience: str, times: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluated: list[str] = []
+    real = fit.losses
+    monkeypatch.setattr(fit, "losses", lambda *given: evaluated.append(given[1]) or real(*given))
+    one = member("network=linear", f"regularization.patience={patience}", "optimizer.lr=0.9")
+    train_stack([one])
+    assert evaluated == ["val"] * times
 
 
 @pytest.mark.slow
@@ -88,12 +103,12 @@ def test_what_a_high_learning_rate_keeps_from_who_stopped_early() -> None:
     one = member("network=linear", "loss=mse", "optimizer=adam", "optimizer.lr=0.3",
                  "optimizer.schedule=constant", "training.epochs=20",
                  "regularization.patience=3")  # fmt: skip
-    module, data = _assemble([one], read_pool(one.settings.data.path))
+    module = make_module([one], read_pool(one.settings.data.path))
     selection = Selection([3])
-    train(module, data, one.settings, [selection])
+    run_trainer(module, [selection])
     assert selection.done == [True] and selection.selected[0] < 20
-    end, order = module.stack.state(), data.batches.state()
-    looked = look_ahead(module, data, one.settings, selection)
+    end, order = module.stack.state(), module.batches.state()
+    looked = run_probe(module, selection)
     for name, value in module.stack.state().items():
         torch.testing.assert_close(value, end[name], rtol=0, atol=0)
     held_out = module.rows.masks[1, 0] > 0
@@ -102,12 +117,12 @@ def test_what_a_high_learning_rate_keeps_from_who_stopped_early() -> None:
         wrong = predictions(module)[0, held_out] - module.rows.target[held_out]
         return float((wrong.double() ** 2).mean())
 
-    data.batches.restore(order)
+    module.batches.restore(order)
     module.stack.load(selection.state)
     high = val()
     shared = module.optimizer_settings.model_copy(update={"schedule": "one_cycle"})
     module.optimizer_settings, module.lr = shared, [0.03]
-    train(module.train(), data, one.settings, [], max_epochs=2, limit_val_batches=0)
+    run_trainer(module.train(), [], max_epochs=2, limit_val_batches=0)
     assert looked["unfinished/val"].item() == pytest.approx(1 - val() / high, abs=1e-5)
     assert 0.01 < looked["unfinished/val"].item() < 0.5
 

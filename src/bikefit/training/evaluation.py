@@ -1,0 +1,150 @@
+"""Evaluation of a trained stack: predictions, losses, model averaging, distance to convergence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from bikefit.nn.randomness import DropoutNoise
+from bikefit.training.data import CHUNK, PIECE
+from bikefit.training.module import StackModule
+from bikefit.training.strengths import dropped_units
+
+# Lengths of the steps along the line of a probe, in probes. A probe has a tenth of the epochs at a
+# tenth of the learning rate, so a hundred probes go about as far as the training itself.
+LINE_STEPS = tuple(2**power for power in range(11))
+
+
+@torch.no_grad()
+def predictions(module: StackModule) -> Tensor:
+    """Return every member's prediction of all rows (bikes/hour), ``(M, N)``."""
+    parts = [module.loss.predict(module.outputs(start)) for start in module.val_dataloader()]
+    return torch.cat(parts, dim=1)
+
+
+@torch.no_grad()
+def constant_losses(module: StackModule) -> dict[str, Tensor]:
+    """Return the losses of a constant prediction: the mean of the member's training rows.
+
+    Returns:
+        ``constant/train/loss`` and ``constant/val/loss``, ``(M,)`` each. A network with a higher
+        loss has learned nothing.
+    """
+    sums = torch.zeros_like(module.rows.counts)
+    for start in module.val_dataloader():
+        target, masks = module.rows.chunk(start)
+        values = module.loss.rows(torch.zeros_like(target), target)
+        sums += (masks * values).sum(-1, dtype=torch.float64)
+    train, val = sums / module.rows.counts
+    return {"constant/train/loss": train, "constant/val/loss": val}
+
+
+@torch.no_grad()
+def unfinished(module: StackModule, end: Mapping[str, Tensor]) -> Tensor:
+    """Estimate how much further training would lower the loss, as a fraction of the train loss.
+
+    The estimate is the larger of two values: the decrease of the train loss during the probe, and
+    the largest decrease of the objective on the line through the states before and after the
+    probe. The line is followed in doubling steps while the objective falls, which detects a
+    learning rate that was far too low. The train loss is not used there, because with a penalty or
+    dropout many directions lower it.
+
+    Args:
+        module: Module with the parameters after the probe; those of the last step remain in it.
+        end: State of the stack before the probe (:meth:`bikefit.nn.stacking.Stack.state`).
+
+    Returns:
+        Estimates, ``(M,)``, at least 0.
+    """
+    stack, probed = module.stack, module.stack.state()
+    after = losses(module, "train")
+    stack.load(end)
+    before = losses(module, "train")
+    start = lowest = _objective(module)
+    falls = torch.ones_like(before, dtype=torch.bool)
+    for step in LINE_STEPS:
+        # Running variances of batch norm must not become negative.
+        line = {
+            name: value.lerp(probed[name], step).clamp_min(0.0 if "var" in name else -torch.inf)
+            for name, value in end.items()
+        }
+        stack.load(line)
+        objective = _objective(module)
+        falls &= objective < lowest  # each member independently of the others
+        if not falls.any():
+            break
+        lowest = torch.where(falls, objective, lowest)
+    return torch.maximum(before - after, start - lowest).clamp_min(0.0) / before
+
+
+def _objective(module: StackModule) -> Tensor:
+    """Return the objective of each member, ``(M,)``, with the same dropout noise in each call."""
+    return losses(module, "train", noisy=True) + module.penalty_values()["train/penalty"]
+
+
+@torch.no_grad()
+def losses(module: StackModule, part: Literal["train", "val"], noisy: bool = False) -> Tensor:
+    """Return the members' mean loss on their training or validation rows, ``(M,)``.
+
+    Args:
+        module: Module of the stack.
+        part: Rows to evaluate.
+        noisy: Whether to drop units as in training.
+    """
+    rows, which = module.rows, ("train", "val").index(part)
+    noise = _noise(module, purpose="unfinished") if noisy else None
+    size = PIECE if noise is not None and noise.widths else CHUNK
+    total = torch.zeros_like(rows.counts[which])
+    for start in range(0, len(rows.target), size):
+        piece = slice(start, min(start + size, len(rows.target)))
+        target, mask = rows.target[piece], rows.masks[which][rows.fold_of, piece]
+        if not mask.any():
+            continue
+        drawn = noise.draw(len(target)) if noise is not None else None
+        values = module.loss.rows(module.evaluate(piece, drawn), target)
+        total += torch.where(mask > 0, values, 0.0).sum(-1, dtype=torch.float64)
+    return total / rows.counts[which]
+
+
+def _noise(module: StackModule, purpose: str) -> DropoutNoise:
+    widths = dropped_units(module.stack, module.rows.features.shape[1])
+    return DropoutNoise(module.seeds, widths, purpose)
+
+
+@torch.no_grad()
+def average(module: StackModule, samples: int) -> dict[str, Tensor]:
+    """Evaluate the mean prediction of ``samples`` thinned networks of each member.
+
+    This is Monte-Carlo model averaging: a network with dropout is an ensemble of all its thinned
+    networks. Scaling at test time approximates their mean, sampling estimates it (Gal and
+    Ghahramani 2016).
+
+    Returns:
+        ``averaged/val/loss``, ``…/rmse`` (bikes/hour), ``…/deviance`` of the mean prediction, and
+        ``averaged/val/spread``, the mean standard deviation over the samples (bikes/hour);
+        ``(M,)`` each.
+    """
+    rows, loss = module.rows, module.loss
+    noise = _noise(module, purpose="averaging")
+    sums = torch.zeros(4, module.stack.size, dtype=torch.float64, device=rows.features.device)
+    for start in module.val_dataloader():
+        target, masks = rows.chunk(start)
+        chunk = slice(start, start + len(target))
+        samples_drawn = torch.stack(
+            [loss.predict(module.evaluate(chunk, noise.draw(len(target)))) for _ in range(samples)]
+        )
+        mean, spread = samples_drawn.mean(dim=0), samples_drawn.std(dim=0, correction=0)
+        output = loss.output(mean)
+        deviance = loss.deviance(output, target)
+        values = torch.stack([loss.rows(output, target), (mean - target) ** 2, deviance, spread])
+        sums += torch.where(masks[1] > 0, values, 0.0).sum(-1, dtype=torch.float64)
+    value, square, deviance, spread = sums / rows.counts[1]
+    return {
+        "averaged/val/loss": value,
+        "averaged/val/rmse": square.sqrt(),
+        "averaged/val/deviance": deviance,
+        "averaged/val/spread": spread,
+    }
