@@ -13,7 +13,7 @@ from importlib import import_module
 
 from benchmarks.common import ROOT, machine
 
-from bikefit.data.files import renew
+from bikefit.data.files import replace_section
 
 NAMES = (
     "ablation",
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for section, text in benchmark.measure(options).items():
         print(f"\n{text}\n\n{measured_on}", flush=True)
         if options.write:
-            renew(ROOT / benchmark.PAGE, section, f"{text}\n\n{measured_on}")
+            replace_section(ROOT / benchmark.PAGE, section, f"{text}\n\n{measured_on}")
 
 
 if __name__ == "__main__":

@@ -90,10 +90,12 @@ def _refit(options: argparse.Namespace) -> None:
 
 
 def _document(document: Path, reports: Path) -> None:
-    from bikefit.data.files import renew
+    from bikefit.data.files import replace_section
     from bikefit.final.report import table
 
-    renew(document, "test", table(json.loads((reports / "test.json").read_text(encoding="utf-8"))))
+    replace_section(
+        document, "test", table(json.loads((reports / "test.json").read_text(encoding="utf-8")))
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Files appear whole or not at all, and what a killed process left behind is cleared."""
+"""Atomic writes, and temporary files that killed processes left."""
 
 from __future__ import annotations
 
@@ -10,72 +10,77 @@ from pathlib import Path
 
 import pytest
 
-from bikefit.data.files import atomic_folder, atomic_write, delete_temporary_files, remove_folder
+from bikefit.data.files import (
+    atomic_folder,
+    atomic_write,
+    delete_temporary_files,
+    remove_folder,
+    replace_section,
+)
+from bikefit.errors import DataError
 from bikefit.processes import process_id
 
-pytestmark = pytest.mark.process
 OTHER_HOST = "elsewhere.123.1700000000"
 
 
 @pytest.fixture(scope="module")
-def dead() -> str:
+def ended() -> str:
     """The id of a process that has ended."""
     code = "from bikefit.processes import process_id; print(process_id())"
     return subprocess.check_output([sys.executable, "-c", code], text=True).strip()
 
 
-def names(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir()}
+def content(folder: Path) -> dict[str, str]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_text() for path in files}
 
 
-def test_leftovers_of_dead_processes_alone_are_cleared(tmp_path: Path, dead: str) -> None:
-    (tmp_path / f".hour.csv.{dead}.tmp").write_text("half")
-    (tmp_path / f".full.{dead}.tmp").mkdir()
-    (tmp_path / f".full.{dead}.tmp/part").write_text("half")
-    kept = {
-        f".full.{OTHER_HOST}.tmp",
-        f".hour.csv.{process_id()}.tmp",
-        ".a.b.c",
-        f"hour.csv.{dead}.tmp",
-        ".x.tmp",
-    }
-    for name in kept:
-        (tmp_path / name).write_text("mine")
-    delete_temporary_files(tmp_path)
-    assert names(tmp_path) == kept
+def test_success_and_failure(tmp_path: Path) -> None:
+    for text in ("old", "new"):
+        with atomic_write(tmp_path / "below/file") as file:
+            file.write_text(text)
+        with atomic_folder(tmp_path / "folder") as folder:
+            (folder / "inner").mkdir()
+            (folder / f"inner/{text}").write_text(text)
+    whole = {"below/file": "new", "folder/inner/new": "new"}
+    assert content(tmp_path) == whole
+    with pytest.raises(OSError, match="full"), atomic_write(tmp_path / "below/file") as file:
+        file.write_text("half")
+        raise OSError("full")
+    with pytest.raises(OSError, match="full"), atomic_folder(tmp_path / "folder") as folder:
+        (folder / "inner").write_text("half")
+        raise OSError("full")
+    assert content(tmp_path) == whole
+    remove_folder(tmp_path / "folder")
+    assert [path.name for path in tmp_path.iterdir()] == ["below"]
 
 
-def test_leftovers_of_another_machine_are_cleared_after_a_day(tmp_path: Path, dead: str) -> None:
+@pytest.mark.process
+def test_temporary_files_of_ended_processes_are_deleted(tmp_path: Path, ended: str) -> None:
+    (tmp_path / f".hour.csv.{ended}.tmp").write_text("half")
+    (tmp_path / f".full.{ended}.tmp").mkdir()
+    (tmp_path / f".full.{ended}.tmp/part").write_text("half")
+    (tmp_path / f".full.{ended}.old").mkdir()
+    others = {f".hour.csv.{process_id()}.tmp", ".a.b.c", f"hour.csv.{ended}.tmp", ".x.tmp"}
+    for name in others:
+        (tmp_path / name).write_text("other")
     for name, age in (("new", 1), ("old", 25)):
-        left = tmp_path / f".{name}.{OTHER_HOST}.tmp"
-        left.write_text("half")
-        os.utime(left, (time.time() - age * 3600,) * 2)
+        file = tmp_path / f".{name}.{OTHER_HOST}.tmp"
+        file.write_text("half")
+        os.utime(file, (time.time() - age * 3600,) * 2)
+    with atomic_write(tmp_path / "file") as file:
+        file.write_text("")
+    assert set(content(tmp_path)) == others | {f".new.{OTHER_HOST}.tmp", "file"}
+    (tmp_path / f".full.{ended}.tmp").mkdir()
     delete_temporary_files(tmp_path)
-    assert names(tmp_path) == {f".new.{OTHER_HOST}.tmp"}
+    assert not (tmp_path / f".full.{ended}.tmp").exists()
 
 
-def test_an_old_folder_whose_successor_never_came_gets_its_name_back(
-    tmp_path: Path, dead: str
-) -> None:
-    for name in ("full", "lecture"):
-        (tmp_path / f".{name}.{dead}.old").mkdir()
-        (tmp_path / f".{name}.{dead}.old/table").write_text("old")
-    (tmp_path / "lecture").mkdir()
-    (tmp_path / "lecture/table").write_text("new")
-    delete_temporary_files(tmp_path)
-    assert names(tmp_path) == {"full", "lecture"}
-    assert (tmp_path / "full/table").read_text() == "old"
-    assert (tmp_path / "lecture/table").read_text() == "new"
-
-
-def test_whoever_writes_next_clears(tmp_path: Path, dead: str) -> None:
-    (tmp_path / f".a.{dead}.tmp").write_text("half")
-    with atomic_write(tmp_path / "b") as file:
-        file.write_text("whole")
-    (tmp_path / f".a.{dead}.tmp").write_text("half")
-    with atomic_folder(tmp_path / "c") as folder:
-        (folder / "inner").mkdir()
-        (folder / "inner/file").write_text("whole")
-    assert names(tmp_path) == {"b", "c"}
-    remove_folder(tmp_path / "c")
-    assert names(tmp_path) == {"b"}
+def test_a_section_of_a_file_is_replaced(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- table -->\nold\n<!-- end of table -->\nafter\n")
+    replace_section(page, "table", "new")
+    lines = ["before", "<!-- table -->", "", "new", "", "<!-- end of table -->", "after", ""]
+    assert page.read_text() == "\n".join(lines)
+    with pytest.raises(DataError, match="has no lines '<!-- other -->'"):
+        replace_section(page, "other", "new")

@@ -90,7 +90,7 @@ def _compare(sweeps: Sequence[str], options: argparse.Namespace) -> list[Compari
 def _renew(file: Path, section: str, found: Comparison) -> None:
     """Put the table of a sweep into a section of a document."""
     from bikefit.comparison.folds import fold_table
-    from bikefit.data.files import renew
+    from bikefit.data.files import replace_section
 
     folded = (found.runs["folds"] > 1).any()
-    renew(file, section, fold_table(found.tracked) if folded else found.note())
+    replace_section(file, section, fold_table(found.tracked) if folded else found.note())
