@@ -16,9 +16,9 @@ from bikefit.config import ConfigError
 from bikefit.errors import hide_secrets
 from bikefit.nn.networks import build
 from bikefit.nn.specs import LayerSpec
+from bikefit.sweeps.command import check_allowed
 from bikefit.tracking import connection, writing
-from bikefit.train import _settings
-from conftest import ROOT, compose_config
+from conftest import ROOT, make_settings
 
 ATTACKS = [
     "os.system", "builtins.eval", "builtins.exec", "subprocess.run", "pickle.loads",
@@ -67,11 +67,11 @@ def test_a_user_opens_a_package_and_no_other(package: str) -> None:
         build([LayerSpec("a.x", "waves.double")], 1)
 
 
-def test_only_the_command_line_opens_a_package(workplace: Path) -> None:
-    config = compose_config("network=custom", "network.allow=[waves]")
+def test_only_the_command_line_allows_a_package() -> None:
+    settings = make_settings("network=custom", "network.allow=[waves]")
     with pytest.raises(ConfigError, match=r"write network.allow=\[waves\] on the command line"):
-        _settings(config, ["network=custom"])
-    assert _settings(config, ["network.allow=[waves]"]).network.allow == ("waves",)
+        check_allowed(settings, ["network=custom"])
+    check_allowed(settings, ["network.allow=[waves]"])
 
 
 RUNS_CODE = {"pickle", "cloudpickle", "dill", "marshal", "shelve"}

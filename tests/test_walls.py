@@ -99,9 +99,12 @@ def test_a_room_keeps_its_walls(room: str) -> None:
     assert not through(WALLS[room], room)
 
 
-def test_hydras_plugins_know_the_task_by_its_functions_alone() -> None:
+def test_hydras_plugins_import_light_modules_alone() -> None:
     for file in (SOURCE / "hydra_plugins").rglob("*.py"):
-        assert not imported(file) & {"torch", "pytorch_lightning", "mlflow", "bikefit"}, file
+        heavy = {"torch", "pytorch_lightning", "mlflow"}
+        # Hydra imports every module whose name does not begin with an underscore.
+        scanned = set() if file.name.startswith("_") else {"bikefit", "optuna"}
+        assert not imported(file) & (heavy | scanned), file
 
 
 def test_no_two_modules_import_each_other() -> None:

@@ -1,4 +1,4 @@
-"""Train one run, or a sweep with -m.
+"""Train a single run, or a sweep with -m.
 
 python -m bikefit.train regularization=dropout
 python -m bikefit.train -m regularization=none,l1,l2,dropout seed=0,1,2
@@ -6,12 +6,8 @@ python -m bikefit.train -m regularization=none,l1,l2,dropout seed=0,1,2
 
 from __future__ import annotations
 
-import gc
-import math
-import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,180 +15,99 @@ import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException
+from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from bikefit.errors import BikefitError, DataError
+from bikefit.errors import BikefitError
+from hydra_plugins.stack_launcher._core import compact_errors, preload_workers
 
 if TYPE_CHECKING:
     from bikefit.config import Settings
 
 CONF = Path(__file__).parents[2] / "conf"
-EXPECTED = (BikefitError, OSError)  # what a user can put right
-STOPPED = 130  # exit status after Ctrl-C, as shells have it
+INTERRUPTED = 130  # exit status after Ctrl-C
 
-# Layers have names that only the network knows, so any may be set here; bikefit.config checks them.
+# Hydra accepts any layer name below regularization.layers; bikefit.config checks the names.
 ConfigStore.instance().store(
     name="open_layers",
     node=DictConfig({"regularization": {"layers": DictConfig({}, flags={"struct": False})}}),
 )
 
 
-class TrainingError(CompactHydraException):
-    """What stops a command, in words for its user: Hydra prints it without a traceback."""
+def train(config: DictConfig) -> float | Settings:
+    """Train a single run and return its validation loss; return the settings of a sweep's job.
 
-
-def train(config: DictConfig) -> float:
-    """Train the one job of a plain run and return its validation loss."""
-    try:
-        # before anything heavy is loaded: errors come at once
-        settings = _settings(config, HydraConfig.get().overrides.task)
-        with _loading():
-            from bikefit.sweeps.command import run_one
-
-        return run_one(settings)
-    except EXPECTED as error:
-        raise TrainingError(str(error)) from error
-
-
-def together(
-    configs: Sequence[DictConfig], labels: Sequence[str], command: Sequence[str],
-    backend: str, address: str | None, options: Mapping[str, Any], processes: int | None,
-    stack_size: int | None,
-) -> list[float]:  # fmt: skip
-    """Train all jobs of a sweep; the stack launcher calls this once for each batch of jobs.
-
-    Returns:
-        For each job its validation loss, NaN for one that failed.
+    The stack launcher trains the jobs of a sweep together. Other launchers train them one by one.
     """
-    try:
-        settings = [_settings(config, command) for config in configs]
-        with _loading():
-            from bikefit.sweeps.cluster import connect
-            from bikefit.sweeps.command import run_sweep
+    with compact_errors():
+        settings = _check(config)  # errors appear before slow imports
+        context = HydraConfig.get()
+        sweep = context.mode == RunMode.MULTIRUN
+        if sweep and context.launcher._target_.endswith(".StackLauncher"):
+            return settings
+        preload_workers()
+        from bikefit.sweeps.command import run_single
 
-        with connect(backend, address, options, processes) as engine:
-            results = run_sweep(settings, labels, command, processes, stack_size, engine)
-    except EXPECTED as error:
-        raise TrainingError(str(error)) from error
-    # Hydra stops at an exception, and further batches would not be trained; the end of the command
-    # names what failed, and its exit status says so.
-    return [math.nan if isinstance(result, Exception) else result for result in results]
+        # The overrides of a sweep's job include those of files.
+        return run_single(settings, [] if sweep else context.overrides.task)
 
 
-train.together = together  # type: ignore[attr-defined]
-
-
-@contextmanager
-def _loading() -> Iterator[None]:
-    """Do not look for garbage while modules load, nor later among them: a fifth of the time."""
-    first = gc.isenabled() and "bikefit.sweeps.command" not in sys.modules
-    if first:
-        gc.disable()
-    try:
-        yield
-    finally:
-        if first:
-            gc.freeze()  # else it would be looked through at once
-            gc.enable()
-
-
-def _settings(config: DictConfig, command: Sequence[str]) -> Settings:
-    from bikefit.config import ConfigError, parse
+def _check(config: DictConfig) -> Settings:
+    """Return the settings of a job, and check that its table exists."""
+    from bikefit.config import parse
     from bikefit.data.table import read_table
 
-    settings = parse(OmegaConf.to_container(config, resolve=True, throw_on_missing=True))  # type: ignore[arg-type]
-    # A file that somebody else wrote must not open what it then uses.
-    if settings.network.allow and not any(
-        word.lstrip("+").startswith("network.allow=") for word in command
-    ):
-        opened = ",".join(settings.network.allow)
-        raise ConfigError(
-            f"network.allow = [{opened}]: a file cannot open packages; if you trust it, write "
-            f"network.allow=[{opened}] on the command line"
-        )
+    values: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    settings = parse(values)
     read_table(settings.data.path)
     return settings
 
 
-def prepare(processes: int | None = None, backend: str = "loky") -> None:
-    """Load what workers need while Hydra still composes configs and MLflow is loaded."""
-    if processes != 1 and backend == "loky" and os.cpu_count() != 1:
-        from bikefit.sweeps import server
-
-        server.start()
-
-
-train.prepare = prepare  # type: ignore[attr-defined]
-
-
-def version(config: DictConfig) -> str:
-    """Say on which data and code results depend: a search goes on only where both are the same."""
-    from bikefit.data.table import read_table
-    from bikefit.sweeps.fingerprints import family
-
-    try:
-        return family(read_table(Path(config.data.root) / config.data.name).data_version)
-    except DataError as error:
-        raise TrainingError(str(error)) from error
-
-
-train.version = version  # type: ignore[attr-defined]
-
-
 def sweep(overrides: Sequence[str]) -> str:
-    """Train a sweep as `-m` does, print its table, and return its run id."""
-    from hydra import initialize_config_dir
+    """Train a sweep as `-m` does, print its ranking, and return its run id.
+
+    Raises:
+        BikefitError: A setting is wrong, data are missing or MLflow does not take results.
+    """
+    from hydra._internal.callbacks import Callbacks
     from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.plugins import Plugins
 
-    from bikefit.sweeps import command
+    from bikefit.sweeps.command import FailedJobsError
 
-    try:
-        with initialize_config_dir(str(CONF), job_name="train", version_base="1.3"):
-            GlobalHydra.instance().hydra.multirun("train", train, list(overrides))  # type: ignore[union-attr]
-        return command.open_sweep()
-    finally:
-        _close()
+    with hydra.initialize_config_dir(str(CONF), job_name="train", version_base="1.3"):
+        app = GlobalHydra.instance().hydra
+        assert app is not None
+        words = [*overrides, "hydra.mode=MULTIRUN"]
+        config = app.compose_config("train", words, RunMode.MULTIRUN, with_log_configuration=True)
+        sweeper: Any = Plugins.instance().instantiate_sweeper(
+            hydra_context=HydraContext(app.config_loader, Callbacks(config)),
+            task_function=train,
+            config=config,
+        )
+        try:
+            sweeper.sweep(list(config.hydra.overrides.task))
+        except CompactHydraException as error:
+            cause = error.__cause__
+            if isinstance(cause, BikefitError | OSError) and not isinstance(cause, FailedJobsError):
+                raise cause from None
+            if not isinstance(cause, FailedJobsError):
+                raise
+        return str(sweeper.launcher.sweep.run)
 
 
 def main() -> None:
-    """Hand over to Hydra; whatever happens, close the sweep and print its table."""
-    gc.set_threshold(100_000)  # Hydra, too, makes little garbage
+    """Run the command and exit with its status."""
     status = 0
     try:
-        try:
-            if _trains_here(sys.argv[1:]):
-                prepare()
-            hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")(train)()
-        finally:
-            status = _close()
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")(train)()
     except KeyboardInterrupt:
-        status = STOPPED
+        status = INTERRUPTED
     finally:
         for module in ("bikefit.sweeps.processes", "bikefit.sweeps.server"):
             if module in sys.modules:
                 sys.modules[module].end()
-        gc.freeze()  # Python would look through all that was imported before it ends
     sys.exit(status)
-
-
-def _trains_here(arguments: Sequence[str]) -> bool:
-    """Say whether a command needs worker processes on cores of this machine, by its words."""
-    flags = {word for word in arguments if word.startswith("-")}
-    elsewhere = ("hydra", "accelerator")
-    return flags <= {"-m", "--multirun"} and not any(
-        other in word for word in arguments for other in elsewhere
-    )
-
-
-def _close() -> int:
-    """Close the sweep, if one was opened, and return the exit status."""
-    if "bikefit.sweeps.command" not in sys.modules:
-        return 0
-    try:
-        return int(sys.modules["bikefit.sweeps.command"].close_sweep())
-    except EXPECTED as error:
-        print(error, file=sys.stderr)
-        return 1
 
 
 if __name__ == "__main__":

@@ -1,11 +1,8 @@
-"""A sweep's end in words and numbers, however it ends."""
+"""The end of a sweep: its status, counts, record and errors."""
 
 from __future__ import annotations
 
-import contextlib
 import json
-import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,94 +10,83 @@ import pytest
 
 import stores
 from bikefit.sweeps import command
+from bikefit.sweeps.command import FailedJobsError, OpenSweep
 from bikefit.sweeps.jobs import Job, MemberError
 from bikefit.tracking import connection, outbox
+from bikefit.tracking.connection import TrackingError
 
 
-@pytest.fixture(autouse=True)
-def closed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No sweep is left open for the next test."""
-    monkeypatch.setattr(command, "_open", None)
-    yield
+def train_batch(sweep: OpenSweep) -> None:
+    """Train a batch of three jobs."""
+    tracking = {
+        "experiment": "full",
+        "weights": False,
+        "predictions": False,
+        "record": "sweep.json",
+    }
+    settings = [stores.settings(seed=seed, tracking=tracking) for seed in (0, 1, 2)]
+    sweep.train(settings, ["seed=0", "seed=1", "seed=2"])
 
 
-def begin(monkeypatch: pytest.MonkeyPatch, train: Any) -> str:
-    """Begin a sweep of three jobs that are "trained" so; return its id."""
-    monkeypatch.setattr(command, "train", train)
-    kept = {"experiment": "full", "weights": False, "predictions": False, "record": "sweep.json"}
-    settings = [stores.settings(seed=seed, tracking=kept) for seed in (0, 1, 2)]
-    with contextlib.suppress(KeyboardInterrupt):
-        command.run_sweep(settings, ["seed=0", "seed=1", "seed=2"], ["seed=0,1,2"])
-    return command.open_sweep()
-
-
-def recorded(jobs: list[Job], sweep: str, *_: Any) -> list[float | Exception]:
+def one_fails(jobs: list[Job], sweep: str, *_: Any) -> list[float | Exception]:
     for job in jobs:
         stores.add(sweep, job.settings, stores.result(1.0, 2.0))
     return [2.0, MemberError("disk on fire"), 2.0]
 
 
-@pytest.mark.slow
-def test_what_failed_is_counted_and_named(
-    workplace: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level("INFO")
-    sweep = begin(monkeypatch, recorded)
-    assert command.close_sweep() == 1
-    assert "failed: seed=1: disk on fire" in caplog.text
-    run = connection.client().get_run(sweep)
-    assert run.info.status == "FAILED"
-    assert run.data.metrics["runs"] == 3 and run.data.metrics["runs.failed"] == 1
-    assert json.loads(Path("sweep.json").read_text()) == {"runs": 3, "sweep": sweep}
+def end_of(sweep: OpenSweep) -> tuple[str, float, float]:
+    """Return status, number of jobs and number of failed jobs of the parent run."""
+    run = connection.client().get_run(sweep.run)
+    metrics = run.data.metrics
+    return run.info.status, metrics["runs"], metrics["runs.failed"]
 
 
 @pytest.mark.slow
-def test_a_stopped_sweep_counts_its_jobs_and_is_not_recorded(
+def test_failed_jobs_are_counted_and_named(
     workplace: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def stopped(*given: Any) -> None:
-        recorded(*given)
-        raise KeyboardInterrupt
+    monkeypatch.setattr(command, "train", one_fails)
+    with pytest.raises(FailedJobsError, match="2 of 6 jobs failed"), OpenSweep([]) as sweep:
+        train_batch(sweep)
+        train_batch(sweep)
+    assert caplog.text.count("failed: seed=1: disk on fire") == 2
+    assert end_of(sweep) == ("FAILED", 6, 2)
+    assert json.loads(Path("sweep.json").read_text()) == {"runs": 6, "sweep": sweep.run}
 
-    caplog.set_level("INFO")
-    sweep = begin(monkeypatch, stopped)
-    command.close_sweep()
-    assert re.search(f"3 runs in .* s under sweep {sweep}", caplog.text)
-    run = connection.client().get_run(sweep)
-    assert run.info.status == "KILLED"
-    assert run.data.metrics["runs"] == 3
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("error", "status"), [(KeyboardInterrupt, "KILLED"), (ValueError, "FAILED")]
+)
+def test_a_sweep_that_does_not_end_is_closed_and_not_recorded(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException], status: str
+) -> None:
+    def raises(*arguments: Any) -> None:
+        one_fails(*arguments)
+        raise error
+
+    monkeypatch.setattr(command, "train", raises)
+    with pytest.raises(error), OpenSweep([]) as sweep:
+        train_batch(sweep)
+    assert end_of(sweep) == (status, 3, 0)
     assert not Path("sweep.json").exists()
 
 
-@pytest.mark.slow
-def test_a_sweep_that_breaks_counts_what_was_trained_and_is_not_recorded(
+def test_results_that_mlflow_does_not_take_are_an_error(
     workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(*_: Any) -> None:
-        raise ValueError("the table is gone")
-
-    sweep = begin(monkeypatch, recorded)
-    with pytest.raises(ValueError, match="the table is gone"):
-        begin(monkeypatch, broken)
-    assert command.close_sweep() == 1
-    run = connection.client().get_run(sweep)
-    assert run.info.status == "FAILED"
-    assert run.data.metrics["runs"] == 3
-    assert not Path("sweep.json").exists()
-
-
-def test_results_that_are_left_are_said_and_the_sweep_is_kept_with_them(
-    workplace: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    sweep = begin(monkeypatch, recorded)
-    with monkeypatch.context() as away:
-        away.setattr(outbox, "send_unsent", lambda: 1)
-        assert command.close_sweep() == 1
-    assert "1 runs are kept in unsent/: `python -m bikefit.send` sends them" in caplog.text
-    assert outbox.unsent() == [sweep]
+    monkeypatch.setattr(command, "train", one_fails)
+    with monkeypatch.context() as unavailable:
+        unavailable.setattr(outbox, "send_unsent", lambda: 1)
+        with pytest.raises(TrackingError, match="1 runs are kept"), OpenSweep([]) as sweep:
+            train_batch(sweep)
+    assert outbox.unsent() == [sweep.run]
     assert outbox.send_unsent() == 0
-    assert connection.client().get_run(sweep).info.status == "FAILED"
+    assert end_of(sweep) == ("FAILED", 3, 1)
 
 
-def test_without_a_sweep_there_is_nothing_to_close(workplace: Path) -> None:
-    assert command.close_sweep() == 0
+def test_nothing_is_recorded_without_a_batch(workplace: Path) -> None:
+    with OpenSweep([]) as sweep:
+        pass
+    assert not sweep.run
+    assert [e.name for e in connection.client().search_experiments()] == ["Default"]

@@ -20,7 +20,7 @@ from bikefit.comparison.conclude import conclude_run
 from bikefit.comparison.ranking import comparison
 from bikefit.config import ConfigError
 from bikefit.sweeps import jobs, processes
-from bikefit.sweeps.command import run_sweep
+from bikefit.sweeps.command import OpenSweep
 from bikefit.sweeps.jobs import Job, MemberError, Task, make_stacks
 from bikefit.tracking import connection, reading, writing
 from bikefit.tracking.names import PROCESS
@@ -96,8 +96,8 @@ def test_a_sweep_without_the_gpu_that_it_asks_for_is_not_begun(
     workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
-    with pytest.raises(ConfigError, match="no GPU here"):
-        run_sweep([make_settings("trainer.accelerator=gpu")], ["one"], [])
+    with pytest.raises(ConfigError, match="no GPU here"), OpenSweep([]) as sweep:
+        sweep.train([make_settings("trainer.accelerator=gpu")], ["one"])
     assert [e.name for e in MlflowClient().search_experiments()] == ["Default"]
 
 

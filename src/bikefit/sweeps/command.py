@@ -1,165 +1,190 @@
-"""One command of a user: a plain run, or a sweep with its parent run and its last word."""
+"""Train the jobs of a command: a single run, or a sweep with its parent run."""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from bikefit.comparison.conclude import conclude, conclude_run
 from bikefit.comparison.ranking import winner_note
 from bikefit.comparison.terminal import print_ranking
 from bikefit.comparison.verdicts import read_thresholds
-from bikefit.config import Settings, describe
+from bikefit.config import ConfigError, Settings, describe
 from bikefit.data.files import write_json
-from bikefit.sweeps.cluster import Engine
+from bikefit.errors import BikefitError
+from bikefit.sweeps.cluster import connect
 from bikefit.sweeps.jobs import Job, train
 from bikefit.tracking import outbox, reading, views, writing
+from bikefit.tracking.connection import TrackingError
 from bikefit.tracking.outbox import UNSENT
 from bikefit.training.devices import gpus
 
 log = logging.getLogger(__name__)
 
+Status = Literal["FINISHED", "FAILED", "KILLED"]
 
-@dataclass
-class _Open:
-    """The sweep that is under way in this process.
+
+class FailedJobsError(BikefitError):
+    """Jobs of a sweep have failed; all others are trained and recorded."""
+
+
+def run_single(settings: Settings, command: Sequence[str]) -> float:
+    """Train a single run and return its validation loss.
 
     Args:
-        run: its parent run.
-        started: when, by the process's clock.
-        record: where it is noted once it is whole.
-        jobs: there were.
-        failures: of jobs, in words.
-        ended: how its last batch ended; until one has come back, as if it never would.
-    """
-
-    run: str
-    started: float
-    record: Path | None
-    jobs: int = 0
-    failures: list[str] = field(default_factory=list)
-    ended: Literal["FINISHED", "FAILED", "KILLED"] = "FAILED"
-
-    def status(self) -> str:
-        """How the parent run ends."""
-        return "FAILED" if self.ended == "FINISHED" and self.failures else self.ended
-
-    def counts(self) -> dict[str, float]:
-        """How many jobs there were, and how many failed."""
-        return {"runs": float(self.jobs), "runs.failed": float(len(self.failures))}
-
-
-_open: _Open | None = None
-
-
-def run_one(settings: Settings) -> float:
-    """Train one job on its own and return its validation loss.
+        settings: Settings of the run.
+        command: Overrides as the user typed them.
 
     Raises:
-        RuntimeError: the job failed.
+        BikefitError: The run failed, or MLflow does not take its results.
     """
+    check_allowed(settings, command)
     job = Job(settings, describe(settings))
-    (result,) = train([job], sweep=None)
+    try:
+        (result,) = train([job], sweep=None)
+    finally:
+        left = outbox.send_unsent()
     if isinstance(result, Exception):
         raise result
     log.info(f"{job.label}: validation loss {result:.4g} (run {job.run})")
-    if not outbox.unsent():
-        log.info(conclude_run(job.run))
+    if left:
+        raise _unsent_error()
+    log.info(conclude_run(job.run))
     return result
 
 
-def run_sweep(
-    settings: Sequence[Settings], labels: Sequence[str], command: Sequence[str],
-    processes: int | None = None, stack_size: int | None = None, engine: Engine | None = None,
-) -> list[float | Exception]:  # fmt: skip
-    """Train a batch of jobs below the parent run of this command.
+class OpenSweep:
+    """The sweep of a command: its parent run in MLflow, to which batches of jobs are added.
+
+    It is a context manager: at its end the runs are ranked, the ranking is printed and the parent
+    run is closed, also after an exception. Without a batch nothing is recorded.
 
     Args:
-        settings: of each job.
-        labels: what tells the jobs apart (their overrides).
-        command: the overrides as the user typed them.
-        processes: worker processes, None for one a core, or one a GPU.
-        stack_size: most members in a stack, None for what suits caches or a GPU.
-        engine: trains the stacks elsewhere, None for processes of this machine.
+        command: Overrides as the user typed them.
+        processes: Number of worker processes; None for one per core or GPU.
+        stack_size: Largest number of members in a stack; None for the default of the device.
+        engine: Arguments of :func:`bikefit.sweeps.cluster.connect`.
+
+    Attributes:
+        run: Id of the parent run; "" before the first batch.
     """
-    global _open  # Hydra calls once a batch; the sweep lasts for all of them
-    if engine is None:
-        for accelerator in {one.trainer.accelerator for one in settings}:
-            gpus(accelerator)  # where there is none, no run is begun
-    if _open is None:
-        read_thresholds()  # a wrong file must not be found out after the training
-        name = f"sweep {time.strftime('%Y-%m-%d %H:%M')} · {' '.join(command)}"
-        run = writing.start_sweep(settings[0].tracking.experiment, name[:250], command)
-        record = settings[0].tracking.record
-        _open = _Open(run, time.perf_counter(), Path(record) if record else None)
-    jobs = [Job(s, label) for s, label in zip(settings, labels, strict=True)]
-    _open.ended = "FAILED"
-    try:
-        results = train(jobs, _open.run, processes, stack_size, engine)
-    except KeyboardInterrupt:
-        _open.jobs += len(jobs)
-        _open.ended = "KILLED"
-        raise
-    _open.jobs += len(jobs)
-    _open.failures += _failures(jobs, results)
-    _open.ended = "FINISHED"
-    return results
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        processes: int | None = None,
+        stack_size: int | None = None,
+        **engine: Any,
+    ) -> None:
+        self.command, self.processes, self.stack_size = list(command), processes, stack_size
+        self.engine = {"backend": "loky", **engine}
+        self.run = ""
+        self.record: str | None = None
+        self.jobs = 0
+        self.failures: list[str] = []
+
+    def __enter__(self) -> OpenSweep:
+        self.started = time.perf_counter()
+        return self
+
+    def train(self, settings: Sequence[Settings], labels: Sequence[str]) -> list[float | Exception]:
+        """Train a batch of jobs.
+
+        Args:
+            settings: Settings of each job.
+            labels: Label of each job in messages, such as its overrides.
+
+        Returns:
+            The validation loss of each job, or the error of a job that failed.
+        """
+        for one in settings:
+            check_allowed(one, self.command)
+        with connect(**self.engine, processes=self.processes) as engine:
+            if engine is None:
+                for accelerator in {one.trainer.accelerator for one in settings}:
+                    gpus(accelerator)  # raises an error if there is no GPU
+            if not self.run:
+                self._start(settings[0])
+            jobs = [Job(s, label) for s, label in zip(settings, labels, strict=True)]
+            self.jobs += len(jobs)
+            results = train(jobs, self.run, self.processes, self.stack_size, engine)
+        for job, result in zip(jobs, results, strict=True):
+            if isinstance(result, Exception):
+                self.failures.append(f"{job.label}: {str(result).splitlines()[-1]}")
+        return results
+
+    def _start(self, settings: Settings) -> None:
+        read_thresholds()  # an error in the file must appear before the training
+        name = f"sweep {time.strftime('%Y-%m-%d %H:%M')} · {' '.join(self.command)}"
+        self.run = writing.start_sweep(settings.tracking.experiment, name[:250], self.command)
+        self.record = settings.tracking.record
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: object
+    ) -> None:
+        """Rank the runs and close the parent run.
+
+        Raises:
+            FailedJobsError: Jobs have failed.
+            TrackingError: MLflow has not taken all results.
+        """
+        if not self.run:
+            return
+        status: Status = "KILLED" if isinstance(error, KeyboardInterrupt) else "FINISHED"
+        if self.failures or (error and status != "KILLED"):
+            status = "FAILED"
+        try:
+            self._conclude(status)
+        except (BikefitError, OSError) as failure:
+            if error is None:
+                raise
+            log.error(str(failure))
+        if error is not None:
+            return
+        if self.record:
+            write_json(Path(self.record), {"sweep": self.run, "runs": self.jobs})
+        if self.failures:
+            raise FailedJobsError(f"{len(self.failures)} of {self.jobs} jobs failed")
+
+    def _conclude(self, status: Status) -> None:
+        counts = {"runs": float(self.jobs), "runs.failed": float(len(self.failures))}
+        if outbox.send_unsent():
+            outbox.keep(self.run, counts, status)
+            raise _unsent_error()
+        ranking, _ = conclude(self.run, reading.read_runs(self.run))
+        print_ranking(ranking)
+        links = [f"[{name}]({link})" for name, link in views.view_links(self.run).items()]
+        note = f"{winner_note(ranking)}\n\nViews: {', '.join(links)}"
+        writing.finish_sweep(self.run, note, counts, status)
+        seconds = time.perf_counter() - self.started
+        log.info(f"{self.jobs} runs in {seconds:.1f} s under sweep {self.run}; see `make ui`")
+        log.info(views.view_lines(self.run))
+        for failure in self.failures:
+            log.error(f"failed: {failure}")
 
 
-def _failures(jobs: Sequence[Job], results: Sequence[float | Exception]) -> list[str]:
-    return [
-        f"{job.label}: {str(result).splitlines()[-1]}"
-        for job, result in zip(jobs, results, strict=True)
-        if isinstance(result, Exception)
-    ]
+def check_allowed(settings: Settings, command: Sequence[str]) -> None:
+    """Check that packages of layers are allowed on the command line.
 
+    A configuration file, which may come from someone else, must not choose what code runs.
 
-def open_sweep() -> str:
-    """Return the run id of the sweep under way."""
-    assert _open is not None
-    return _open.run
-
-
-def close_sweep() -> int:
-    """Print who won and who failed, write it to the parent run and close that.
-
-    Without a sweep, see to what a plain run could not send.
-
-    Returns:
-        The exit status: 1 where a job failed or MLflow has not taken all results.
+    Raises:
+        ConfigError: The settings allow packages that the command does not allow.
     """
-    global _open
-    sweep, _open = _open, None
-    if outbox.send_unsent():
-        if sweep is not None:
-            outbox.keep(sweep.run, sweep.counts(), sweep.status())
-        log.error(
-            f"{len(outbox.unsent())} runs are kept in {UNSENT}/: "
-            "`python -m bikefit.send` sends them once the store takes them"
+    words = [word.lstrip("+") for word in command]
+    if settings.network.allow and not any(word.startswith("network.allow=") for word in words):
+        packages = ",".join(settings.network.allow)
+        raise ConfigError(
+            f"network.allow = [{packages}]: a file cannot allow packages; if you trust them, write "
+            f"network.allow=[{packages}] on the command line"
         )
-        return 1
-    if sweep is None:
-        return 0
-    _conclude(sweep)
-    seconds = time.perf_counter() - sweep.started
-    log.info(
-        f"{sweep.jobs} runs in {seconds:.1f} s under sweep {sweep.run}; see them with `make ui`"
+
+
+def _unsent_error() -> TrackingError:
+    return TrackingError(
+        f"{len(outbox.unsent())} runs are kept in {UNSENT}/: `python -m bikefit.send` sends them "
+        "when MLflow is available again"
     )
-    log.info(views.view_lines(sweep.run))
-    for failure in sweep.failures:
-        log.error(f"failed: {failure}")
-    return int(sweep.status() == "FAILED")
-
-
-def _conclude(sweep: _Open) -> None:
-    ranking, _ = conclude(sweep.run, reading.read_runs(sweep.run))
-    print_ranking(ranking)
-    links = [f"[{name}]({link})" for name, link in views.view_links(sweep.run).items()]
-    note = f"{winner_note(ranking)}\n\nViews: {', '.join(links)}"
-    writing.finish_sweep(sweep.run, note, sweep.counts(), sweep.status())
-    if sweep.record is not None and sweep.ended == "FINISHED":
-        write_json(sweep.record, {"sweep": sweep.run, "runs": sweep.jobs})

@@ -1,3 +1,3 @@
-"""A Hydra launcher that gives all jobs of a sweep to the task at once."""
+"""A Hydra launcher that trains the jobs of a sweep as stacks, and two sweepers."""
 
 __version__ = "0.1.0"

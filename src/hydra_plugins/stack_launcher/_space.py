@@ -1,34 +1,39 @@
-"""A search space in Hydra's own syntax, as Optuna takes it."""
+"""A search space in Hydra's syntax, and proposals of trials by Optuna."""
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+import optuna
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override
-from hydra.errors import CompactHydraException
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
     FloatDistribution,
     IntDistribution,
 )
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.study import Study
 from optuna.trial import Trial
 
+from bikefit.config import ConfigError
+from hydra_plugins.stack_launcher.config import SearchSweeperConf
 
-class SearchError(CompactHydraException):
-    """A search that cannot start, or that found nothing."""
+RANDOM_STACK = 3  # every third stack is drawn at random
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
 @dataclass(frozen=True)
 class Space:
-    """What all trials have, and what is searched.
+    """Fixed and searched keys.
 
     Args:
-        fixed: overrides of every trial.
-        searched: distribution of each other key.
+        fixed: Overrides of every trial.
+        searched: Distribution of each searched key.
     """
 
     fixed: list[str]
@@ -36,27 +41,26 @@ class Space:
 
 
 def read_space(
-    space: Mapping[str, Any], arguments: Sequence[str], parser: OverridesParser
+    space: Mapping[str, object], arguments: Sequence[str], parser: OverridesParser
 ) -> Space:
-    """Parse a space and the command line, whose keys take the place of the same in the space.
+    """Parse a space and the command line, whose keys replace the same keys of the space.
 
     ``1,2`` and ``range(1,5)`` are choices, ``interval(0,1)`` is a range of real numbers,
-    ``int(interval(1,9))`` of whole ones, ``tag(log,interval(1e-5,1))`` a range on a log scale.
+    ``int(interval(1,9))`` a range of integers, ``tag(log,interval(1e-5,1))`` a logarithmic range.
 
     Raises:
-        SearchError: there is nothing to search, or a range is impossible.
+        ConfigError: There is nothing to search, or a range is impossible.
     """
     written = [f"{key}={value}" for key, value in space.items()]
     parsed = parser.parse_overrides([*written, *arguments])
-    chosen = {override.key_or_group: override for override in parsed}.values()  # the last counts
-    searched = {o.get_key_element(): _distribution(o) for o in chosen if o.is_sweep_override()}
+    overrides = {override.key_or_group: override for override in parsed}.values()
+    searched = {o.get_key_element(): _distribution(o) for o in overrides if o.is_sweep_override()}
     if not searched:
-        raise SearchError(
+        raise ConfigError(
             "nothing to search: hydra.sweeper.space or the command line must give a key several "
             "values, e.g. 'optimizer.lr=tag(log,interval(1e-4,1e-2))'"
         )
-    fixed = [str(o.input_line) for o in chosen if not o.is_sweep_override()]
-    return Space(fixed, searched)
+    return Space([str(o.input_line) for o in overrides if not o.is_sweep_override()], searched)
 
 
 def _distribution(override: Override) -> BaseDistribution:
@@ -70,16 +74,29 @@ def _distribution(override: Override) -> BaseDistribution:
             return IntDistribution(sweep.start, sweep.end, log=log)
         return FloatDistribution(sweep.start, sweep.end, log=log)
     except ValueError as error:
-        raise SearchError(f"{override.input_line}: {error}") from None
+        raise ConfigError(f"{override.input_line}: {error}") from None
 
 
-def suggest(trial: Trial, key: str, distribution: BaseDistribution) -> Any:
-    """Return the trial's value of a key, proposed now or earlier."""
-    match distribution:
-        case IntDistribution(low=low, high=high, log=log):
-            return trial.suggest_int(key, low, high, log=log)
-        case FloatDistribution(low=low, high=high, log=log):
-            return trial.suggest_float(key, low, high, log=log)
-        case CategoricalDistribution(choices=choices):
-            return trial.suggest_categorical(key, choices)
-    raise TypeError(f"{key}: {distribution}")
+def propose(
+    study: Study, searched: Mapping[str, BaseDistribution], settings: SearchSweeperConf
+) -> Trial:
+    """Return a new trial of a study, whose values follow from the seed and the results so far.
+
+    The first trial of every ``stack`` gets new values for all keys; the others copy its values of
+    the ``shared`` keys and get new values for the rest. Every third stack is drawn at random, as in
+    BOHB (Falkner et al. 2018): with few stacks, TPE alone would never look at most shapes.
+    """
+    trials = study.get_trials(deepcopy=False)
+    study.sampler = _sampler(len(trials), settings)
+    position = len(trials) % settings.stack
+    if position:
+        first = trials[-position].params
+        study.enqueue_trial({key: first[key] for key in settings.shared if key in first})
+    return study.ask(dict(searched))
+
+
+def _sampler(trial: int, settings: SearchSweeperConf) -> BaseSampler:
+    seed = random.Random(f"{settings.seed} {trial}").getrandbits(32)
+    if settings.sampler == "random" or trial // settings.stack % RANDOM_STACK == 0:
+        return RandomSampler(seed=seed)
+    return TPESampler(multivariate=True, constant_liar=True, seed=seed)

@@ -1,4 +1,4 @@
-"""Settings of the stack launcher and of both sweepers, as Hydra sees them."""
+"""Settings of the stack launcher and of both sweepers, registered with Hydra."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,16 +11,16 @@ class StackLauncherConf:
     """hydra/launcher=stack."""
 
     _target_: str = "hydra_plugins.stack_launcher.stack_launcher.StackLauncher"
-    # worker processes; null: one a core, or one a GPU
+    # number of worker processes; null: one per core, or one per GPU
     processes: int | None = None
-    # most members trained as one stack; null: what suits caches or a GPU
+    # largest number of members in a stack; null: the default of the device
     stack_size: int | None = None
     # loky: processes of this machine; dask, ray, submitit: a cluster
     backend: str = "loky"
-    # where the cluster is: tcp://host:8786 of a Dask scheduler, host:6379 of a Ray cluster,
+    # address of the cluster: tcp://host:8786 of a Dask scheduler, host:6379 of a Ray cluster,
     # slurm or local for submitit
     address: str | None = None
-    # of Dask's client, Ray's tasks (num_gpus: 1) or Slurm (slurm_partition: long)
+    # options of Dask's client, Ray's tasks (num_gpus: 1) or Slurm (slurm_partition: long)
     options: dict[str, Any] = field(default_factory=dict)
 
 
@@ -29,7 +29,7 @@ class GridsSweeperConf:
     """hydra/sweeper=grids."""
 
     _target_: str = "hydra_plugins.stack_launcher.grids_sweeper.GridsSweeper"
-    # jobs handed to the launcher at once; null: all
+    # number of jobs that the launcher gets at once; null: all
     max_batch_size: int | None = None
     # sweeps that every grid is crossed with, e.g. {seed: "0,1,2"}
     params: dict[str, Any] = field(default_factory=dict)
@@ -42,38 +42,35 @@ class SearchSweeperConf:
     """hydra/sweeper=search."""
 
     _target_: str = "hydra_plugins.stack_launcher.search_sweeper.SearchSweeper"
-    # what is searched, e.g. {optimizer.lr: "tag(log, interval(1e-4, 1e-2))", optimizer: "adam,sgd"}
+    # searched keys, e.g. {optimizer.lr: "tag(log, interval(1e-4, 1e-2))", optimizer: "adam,sgd"}
     space: dict[str, Any] = field(default_factory=dict)
-    # keys of the space that members of a stack must have in common
+    # searched keys that all members of a stack have in common
     shared: list[str] = field(default_factory=list)
-    # neighbouring trials that share those keys' values, and so train as one stack
+    # number of consecutive trials with equal values of the shared keys: they train as one stack
     stack: int = 6
-    # trials that are proposed and launched together
+    # number of trials that are proposed and trained together
     batch: int = 24
-    # trials of the study, in all commands that go on with it; null: no limit
+    # number of trials; null: no limit
     trials: int | None = 96
-    # seconds of this command, by which the last batch should be done; null: no limit
+    # time limit in seconds: no batch starts that would end later; null: no limit
     seconds: float | None = None
     # tpe | random
     sampler: str = "tpe"
-    # of the sampler
+    # seed of the sampler
     seed: int = 0
-    # key whose configured value only the best trials are given, e.g. training.epochs; null: all are
+    # key with an integer whose configured value only the best trials get, e.g. training.epochs;
+    # null: every trial gets it
     resource: str | None = None
-    # values of the resource, the highest the configured one; 1: no trial is stopped early
+    # number of values of the resource up to the configured value; 1: no trial is stopped early
     rungs: int = 3
-    # share of the trials that go on to the next rung, and what the resource is multiplied by there
+    # a fraction of 1/reduction of the trials continues on the next rung, with `reduction` times as
+    # much of the resource
     reduction: int = 3
-    # folder of the studies; null keeps them in memory
-    studies: str | None = "studies"
 
 
-ConfigStore.instance().store(
-    group="hydra/launcher", name="stack", node=StackLauncherConf, provider="stack_launcher"
-)
-ConfigStore.instance().store(
-    group="hydra/sweeper", name="grids", node=GridsSweeperConf, provider="stack_launcher"
-)
-ConfigStore.instance().store(
-    group="hydra/sweeper", name="search", node=SearchSweeperConf, provider="stack_launcher"
-)
+for group, name, node in (
+    ("hydra/launcher", "stack", StackLauncherConf),
+    ("hydra/sweeper", "grids", GridsSweeperConf),
+    ("hydra/sweeper", "search", SearchSweeperConf),
+):
+    ConfigStore.instance().store(group=group, name=name, node=node, provider="stack_launcher")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
@@ -12,40 +13,55 @@ from omegaconf import DictConfig
 
 import hydra_plugins.stack_launcher.config  # noqa: F401  (registers the settings)
 
+if TYPE_CHECKING:
+    from bikefit.sweeps.command import OpenSweep
+
 
 class StackLauncher(Launcher):
-    """Hand all jobs of a batch to ``task.together``; a task without it runs job by job.
+    """Train the jobs whose task returns settings of bikefit; run other tasks one after the other.
 
     Args:
-        processes: worker processes, None for one a core or GPU (or for all that a cluster has).
-        stack_size: most members in a stack, None for the measured size.
-        backend: where the task shall train: ``loky``, ``dask``, ``ray`` or ``submitit``.
-        address: of the cluster.
-        options: of the backend.
+        processes: Number of worker processes; None for one per core or GPU, or the whole cluster.
+        stack_size: Largest number of members in a stack; None for the measured size.
+        backend: ``loky`` (this machine), ``dask``, ``ray`` or ``submitit``.
+        address: Address of the cluster.
+        options: Options of the backend.
     """
 
     def __init__(
-        self, processes: int | None = None, stack_size: int | None = None, backend: str = "loky",
-        address: str | None = None, options: Mapping[str, Any] | None = None,
-    ) -> None:  # fmt: skip
-        self.where = {
-            "processes": processes, "stack_size": stack_size, "backend": backend,
-            "address": address, "options": dict(options or {}),
-        }  # fmt: skip
-        self.config: DictConfig | None = None
-        self.task_function: TaskFunction | None = None
-        self.hydra_context: HydraContext | None = None
+        self,
+        processes: int | None = None,
+        stack_size: int | None = None,
+        backend: str = "loky",
+        address: str | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.engine = {"backend": backend, "address": address, "options": dict(options or {})}
+        self.processes, self.stack_size = processes, stack_size
+        self.sweep: OpenSweep | None = None
+        self.open: ExitStack | None = None
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        """Keep what a launch needs."""
-        self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
+        """Store the arguments and start to load what the worker processes need."""
+        from hydra_plugins.stack_launcher import _core
 
-    @property
-    def composes_first(self) -> bool:
-        """Whether all jobs are composed before the first one starts."""
-        return hasattr(self.task_function, "together")
+        self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
+        if self.engine["backend"] == "loky" and self.processes != 1:
+            _core.preload_workers()
+
+    @contextmanager
+    def one_sweep(self) -> Iterator[None]:
+        """Train all batches within the context as one sweep, and conclude the sweep at its end."""
+        from hydra_plugins.stack_launcher._core import compact_errors
+
+        self.sweep = None
+        try:
+            with compact_errors(), ExitStack() as self.open:
+                yield
+        finally:
+            self.open = None
 
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
@@ -53,6 +69,7 @@ class StackLauncher(Launcher):
         """Run a batch of jobs and return their results in order."""
         from hydra_plugins.stack_launcher import _core
 
-        assert self.hydra_context and self.config is not None and self.task_function
-        setup = _core.Setup(self.hydra_context, self.config, self.task_function, self.where)
-        return _core.launch(setup, job_overrides, initial_job_idx)
+        if self.open is not None:
+            return _core.launch(self, job_overrides, initial_job_idx)
+        with self.one_sweep():  # the sweeper is Hydra's: each batch is a sweep
+            return _core.launch(self, job_overrides, initial_job_idx)
