@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 
 import bikefit
+from bikefit.config import ConfigError
 from bikefit.tracking import reading
 from bikefit.tracking.connection import TrackingError
-from bikefit.train import TrainingError
 
 SMALL = [
     "network.hidden=[4]", "training.epochs=2", "training.batch_size=64",
@@ -60,8 +60,8 @@ def test_a_sweep_comes_back_compared(workplace: Path) -> None:
     pd.testing.assert_frame_equal(again.ranking, found.ranking)
 
 
-def test_a_wrong_setting_is_raised_in_the_words_of_the_shell(workplace: Path) -> None:
-    with pytest.raises(TrainingError, match=r"regularization.dropout = 1.5: .* less than 1"):
+def test_a_wrong_setting_raises_the_error_of_the_settings(workplace: Path) -> None:
+    with pytest.raises(ConfigError, match=r"regularization.dropout = 1.5: .* less than 1"):
         bikefit.sweep([*SMALL, "regularization.dropout=0,1.5"])
     with pytest.raises(TrackingError, match="no sweep in"):
         bikefit.compare()

@@ -1,10 +1,13 @@
-"""The command line: what users type and what they are told."""
+"""The command line: help, errors, exit status."""
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import joblib
@@ -12,7 +15,7 @@ import pytest
 import yaml
 
 import commands
-from bikefit.tracking import reading
+from bikefit.tracking import connection, reading
 from bikefit.tracking.connection import TrackingError
 
 pytestmark = pytest.mark.process
@@ -78,6 +81,22 @@ def test_a_missing_table_says_what_to_do(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_a_bug_shows_its_traceback(workplace: Path) -> None:
+    code = (
+        f"import sys; sys.argv = ['train', *{QUICK}]\n"
+        "import bikefit.data.table as table\n"
+        "from bikefit.train import main\n"
+        "def broken(path): raise ValueError('a bug')\n"
+        "table.read_table = broken\n"
+        "main()"
+    )
+    done = commands.run("-c", code, cwd=workplace)
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+    assert "in broken" in done.stderr
+    assert "ValueError: a bug" in done.stderr
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(joblib.cpu_count() == 1, reason="one core trains in the command's process")
 def test_a_plain_run_leaves_to_its_worker_what_training_loads(workplace: Path) -> None:
@@ -114,12 +133,28 @@ def test_a_sweep_from_the_shell(workplace: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_failed_job_is_reported_and_the_others_go_on(workplace: Path) -> None:
+def test_a_failed_job_is_named_and_the_others_are_trained(workplace: Path) -> None:
     done = run(
         workplace, "-m", *QUICK, "hydra.launcher.processes=1", "optimizer=sgd",
-        "optimizer.lr=1e+20,1e-5", "tracking.record=out/sweep.json",
+        "optimizer.lr=1e+20,1e-5", "hydra/sweeper=basic",
     )  # fmt: skip
     assert done.returncode == 1
-    assert "FAILED optimizer.lr=1e+20: " in done.stderr
-    runs = reading.read_runs(reading.latest_sweep())
-    assert runs["status"].tolist() == ["FAILED", "FINISHED"]
+    assert "failed: optimizer.lr=1e+20: training loss became" in done.stderr
+    assert "1 of 2 jobs failed" in done.stderr
+    assert "Traceback" not in done.stderr
+    sweep = reading.latest_sweep()
+    assert reading.read_runs(sweep)["status"].tolist() == ["FAILED", "FINISHED"]
+    assert connection.client().get_run(sweep).info.status == "FAILED"
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_a_sweep_with_status_130(workplace: Path) -> None:
+    words = ["-m", *QUICK[::2], "training.epochs=10000", "hydra.launcher.processes=1", "seed=0,1"]
+    process = commands.start(["-m", "bikefit.train", *words], cwd=workplace)
+    while not list(workplace.glob("checkpoints/*")):
+        assert process.poll() is None
+        time.sleep(0.1)
+    os.kill(process.pid, signal.SIGINT)
+    assert process.wait(60) == 130
+    sweep = reading.latest_sweep()
+    assert connection.client().get_run(sweep).info.status == "KILLED"
