@@ -19,7 +19,8 @@ def sweep(overrides: Sequence[str]) -> Comparison:
             ``["regularization=none,l2,dropout", "seed=0,1"]``.
 
     Raises:
-        TrainingError: A setting is wrong or data are missing.
+        ConfigError: A setting is wrong.
+        DataError: The table is missing.
         TrackingError: MLflow has not taken all results; `python -m bikefit.send` sends them.
     """
     from bikefit.train import sweep as train
