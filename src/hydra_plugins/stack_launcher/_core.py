@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,12 +19,13 @@ from hydra.core.utils import (
     setup_globals,
 )
 from hydra.errors import CompactHydraException
+from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
 from hydra_plugins.stack_launcher._composing import Composer
 
 if TYPE_CHECKING:
-    from hydra_plugins.stack_launcher.stack_launcher import StackLauncher
+    from bikefit.config import Settings
 
 
 @contextmanager
@@ -45,56 +47,63 @@ def preload_workers() -> None:
         server.start()
 
 
+@dataclass(frozen=True)
+class LaunchContext:
+    """The arguments of a launch that are equal for all batches.
+
+    Args:
+        hydra_context: Hydra's config loader and callbacks.
+        config: Config of the sweep.
+        task: Function that Hydra runs for each job.
+        train: Trains jobs by their settings and labels, and returns their losses or errors.
+    """
+
+    hydra_context: HydraContext
+    config: DictConfig
+    task: TaskFunction
+    train: Callable[[Sequence[Settings], Sequence[str]], Sequence[float | Exception]]
+
+
 def launch(
-    launcher: StackLauncher, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    context: LaunchContext, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
 ) -> list[JobReturn]:
-    """Run the jobs; Hydra's ``run_job`` makes directories, configs and job returns."""
+    """Run the jobs; Hydra's ``run_job`` makes directories, configs and job returns.
+
+    Jobs whose task returns settings are trained together, and the return value becomes the
+    validation loss: NaN for a failed job, since Hydra would stop at an exception and not train
+    later batches.
+    """
     from bikefit.config import Settings
 
-    config = launcher.config
+    config = context.config
     setup_globals()
     configure_log(config.hydra.hydra_logging, config.hydra.verbose)
     Path(str(config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
-    composer = Composer(launcher.hydra_context.config_loader, config)
+    composer = Composer(context.hydra_context.config_loader, config)
     jobs = [
-        _run(launcher, number, composer.compose(overrides))
+        _run(context, number, composer.compose(overrides))
         for number, overrides in enumerate(job_overrides, start=initial_job_idx)
     ]
     configure_log(config.hydra.hydra_logging, config.hydra.verbose)
     results = [job.return_value for job in jobs if job.status == JobStatus.COMPLETED]
     if len(results) == len(jobs) and all(isinstance(result, Settings) for result in results):
-        _train(launcher, jobs, _labels(job_overrides))
+        losses = context.train(results, _labels(job_overrides))
+        for job, loss in zip(jobs, losses, strict=True):
+            job.return_value = math.nan if isinstance(loss, Exception) else loss
     return jobs
 
 
-def _run(launcher: StackLauncher, number: int, config: DictConfig) -> JobReturn:
+def _run(context: LaunchContext, number: int, config: DictConfig) -> JobReturn:
     with open_dict(config):
         config.hydra.job.id = f"{config.hydra.job.name}_{number}"
         config.hydra.job.num = number
     return run_job(
-        hydra_context=launcher.hydra_context,
-        task_function=launcher.task_function,
+        hydra_context=context.hydra_context,
+        task_function=context.task,
         config=config,
         job_dir_key="hydra.sweep.dir",
         job_subdir_key="hydra.sweep.subdir",
     )
-
-
-def _train(launcher: StackLauncher, jobs: Sequence[JobReturn], labels: Sequence[str]) -> None:
-    """Train jobs whose return values are settings; replace these by validation losses.
-
-    The loss of a failed job is NaN: Hydra would stop at an exception and not train later batches.
-    """
-    from bikefit.sweeps.command import OpenSweep
-
-    assert launcher.open is not None
-    if launcher.sweep is None:
-        command = list(launcher.config.hydra.overrides.task)
-        sweep = OpenSweep(command, launcher.processes, launcher.stack_size, **launcher.engine)
-        launcher.sweep = launcher.open.enter_context(sweep)
-    results = launcher.sweep.train([job.return_value for job in jobs], labels)
-    for job, result in zip(jobs, results, strict=True):
-        job.return_value = math.nan if isinstance(result, Exception) else result
 
 
 def _labels(job_overrides: Sequence[Sequence[str]]) -> list[str]:

@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 import hydra_plugins.stack_launcher.config  # noqa: F401  (registers the settings)
 
 if TYPE_CHECKING:
+    from bikefit.config import Settings
     from bikefit.sweeps.command import OpenSweep
 
 
@@ -69,7 +70,23 @@ class StackLauncher(Launcher):
         """Run a batch of jobs and return their results in order."""
         from hydra_plugins.stack_launcher import _core
 
+        context = _core.LaunchContext(
+            self.hydra_context, self.config, self.task_function, self._train
+        )
         if self.open is not None:
-            return _core.launch(self, job_overrides, initial_job_idx)
+            return _core.launch(context, job_overrides, initial_job_idx)
         with self.one_sweep():  # the sweeper is Hydra's: each batch is a sweep
-            return _core.launch(self, job_overrides, initial_job_idx)
+            return _core.launch(context, job_overrides, initial_job_idx)
+
+    def _train(
+        self, settings: Sequence[Settings], labels: Sequence[str]
+    ) -> list[float | Exception]:
+        """Train a batch of jobs; the first batch opens the sweep."""
+        from bikefit.sweeps.command import OpenSweep
+
+        if self.sweep is None:
+            assert self.open is not None
+            command = list(self.config.hydra.overrides.task)
+            sweep = OpenSweep(command, self.processes, self.stack_size, **self.engine)
+            self.sweep = self.open.enter_context(sweep)
+        return self.sweep.train(settings, labels)
