@@ -13,8 +13,7 @@ import pytest
 import bikefit
 from bikefit.final.model import load
 from bikefit.final.predict import MODEL, main
-from bikefit.tracking import registry
-from bikefit.tracking.store import model_files
+from bikefit.tracking import connection, registry
 
 pytestmark = pytest.mark.slow  # the fixture runs a sweep and a refit
 
@@ -60,16 +59,27 @@ def test_a_local_store_is_read_without_mlflow(
     assert done.stdout == f"set()\n{capsys.readouterr().out}set()\n"
 
 
-def test_versions_and_aliases(refitted: Path) -> None:
-    database = Path("mlflow.db")
-    for uri in ("models:/bikefit@champion", "models:/bikefit/1"):
-        folder = model_files(uri, database)
-        assert folder is not None
-        assert (folder / "artifacts/model/model.json").is_file()
-        assert folder.resolve() == registry.model_folder(uri).parents[1].resolve()
-    for uri in ("models:/bikefit@nobody", "models:/bikefit/99", "models:/bikefit", "runs:/a/b"):
-        assert model_files(uri, database) is None
-    assert model_files("models:/bikefit/1", Path("absent/mlflow.db")) is None
+@pytest.mark.parametrize("uri", ["models:/bikefit@champion", "models:/bikefit/1"])
+def test_the_folder_of_a_model_is_remembered(refitted: Path, uri: str) -> None:
+    code = f"from bikefit.tracking.local_models import find_folder; print(find_folder({uri!r}))"
+    command = [sys.executable, "-c", code]
+
+    def found() -> str:
+        return subprocess.check_output(command, text=True).strip()
+
+    connection.client().set_tag(connection.client().search_runs(["1"])[0].info.run_id, "a", "b")
+    assert found() == "None"  # the database has changed
+    folder = registry.model_folder(uri)
+    assert (folder / "model.json").is_file()
+    assert Path(found()).resolve() == folder.resolve()
+
+
+@pytest.mark.parametrize("uri", ["models:/bikefit@nobody", "models:/bikefit/99", "models:/a", "b"])
+def test_a_model_that_does_not_exist_is_named(
+    refitted: Path, capsys: pytest.CaptureFixture[str], uri: str
+) -> None:
+    assert main([*ASKED, "--model", uri]) == 1
+    assert f"no model {uri} in sqlite:///" in capsys.readouterr().err
 
 
 def test_a_table_is_answered_row_by_row(

@@ -102,8 +102,10 @@ def test_nothing_is_read_by_a_format_that_can_run_code(file: Path) -> None:
         given = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
         assert name not in LOADERS and name.split(".")[-1] not in LOADERS[2:], f"{file}: {name}"
         assert name != "torch.load" or given.get("weights_only") == "True", f"{file}: {name}"
-        # A model is logged as the path of its code; an object would be pickled.
-        assert not name.endswith("log_model") or given["python_model"].endswith(".py')"), file
+        # A model is saved as the path of its code; an object would be pickled.
+        assert not name.endswith(("log_model", "pyfunc.save_model")) or given[
+            "python_model"
+        ].endswith(".py')"), file
         for key in ("allow_pickle", "shell"):
             assert given.get(key, "False") == "False", f"{file}: {name}"
 

@@ -32,8 +32,7 @@ WALLS = {
            "bikefit.config", "bikefit.data", "bikefit.errors"},
     "training": {"hydra", "omegaconf", "mlflow"},
     "tracking": {"torch", "pytorch_lightning", "hydra", "omegaconf", "bikefit.nn"},
-    # the file beneath MLflow, without MLflow
-    "tracking/store.py": HEAVY | {"bikefit", "pandas"},
+    "tracking/local_models.py": HEAVY | {"pandas"},
     "comparison": {"torch", "pytorch_lightning", "hydra", "omegaconf", "mlflow",
                    "bikefit.nn", "bikefit.training"},
     "sweeps": {"torch", "pytorch_lightning", "hydra", "omegaconf", "mlflow"},

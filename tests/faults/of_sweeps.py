@@ -383,7 +383,7 @@ def server_away(folder: Path, draw: random.Random) -> int:
     }
     if kind == "comes first late":
         sweep = Sweep(folder, *SERVED, **variables)
-        sweep.until("does not answer: waiting up to 200 s")
+        sweep.until("does not answer: retrying for up to 200 s")
         with serving(folder, port):
             assert sweep.end() == 0, sweep.said()
         return lost(folder, *SERVED)

@@ -63,7 +63,7 @@ def test_a_sweep_with_its_jobs(workplace: Path) -> None:
     assert reading.read_history(run, "train/loss") == [4.0, 2.0, 1.0]
     (dataset,) = kept.inputs.dataset_inputs
     assert (dataset.dataset.name, dataset.dataset.digest) == ("full", "abc123")
-    artifacts = workplace / "mlruns" / kept.info.experiment_id / run / "artifacts"
+    artifacts = workplace / "mlruns/full" / run / "artifacts"
     assert {p.name for p in artifacts.iterdir()} == {
         "config.yaml", "network.yaml", "predictions.parquet", "weights.safetensors",
     }  # fmt: skip
@@ -176,7 +176,7 @@ def test_a_server_that_is_away_is_waited_for_then_named(
     monkeypatch.setenv("BIKEFIT_PATIENCE", "0.2")
     with pytest.raises(StoreUnavailableError, match=r"^http://…@127\.0\.0\.1:9 does not answer$"):
         reading.latest_sweep()
-    assert "waiting up to 0 s" in caplog.text
+    assert "retrying for up to 0 s" in caplog.text
     outbox.keep("1" * 32, {}, "FINISHED")
     assert outbox.send_unsent() == 1
     assert outbox.unsent() == ["1" * 32]
@@ -187,9 +187,9 @@ def test_a_server_that_is_away_is_waited_for_then_named(
     ("status", "said", "later"),
     [
         (503, "503 Service Unavailable", True),
-        (401, "401 Unauthorized; name and password are taken from MLFLOW_TRACKING_USERNAME", False),
-        (403, "403 Forbidden; may this user do that? The server's MLFLOW_SERVER_", False),
-        (404, "404 Not Found; is an MLflow server there?", False),
+        (401, "401 Unauthorized; set MLFLOW_TRACKING_USERNAME", False),
+        (403, "403 Forbidden; check the user's permissions", False),
+        (404, "404 Not Found; check that an MLflow server runs", False),
     ],
 )
 def test_an_answer_that_is_not_mlflows_is_named_and_loses_nothing(
@@ -212,7 +212,7 @@ def test_an_answer_that_is_not_mlflows_is_named_and_loses_nothing(
         )
         monkeypatch.setenv("BIKEFIT_PATIENCE", "0")
         monkeypatch.setattr(outbox, "_pause_until", 0.0)
-        with pytest.raises(TrackingError, match=re.escape(f"{address} answers {said}")) as e:
+        with pytest.raises(TrackingError, match=re.escape(f"{address} answered {said}")) as e:
             reading.sweep_name("1" * 32)
         assert isinstance(e.value, StoreUnavailableError) == later
         outbox.keep("1" * 32, {"runs": 1.0}, "FINISHED")

@@ -87,7 +87,7 @@ def test_a_store_that_takes_no_views_is_worth_a_warning(
     def refuse(*_: object) -> None:
         raise TrackingError("no tags today")
 
-    monkeypatch.setattr(connection.client().of, "set_experiment_tag", refuse)
+    monkeypatch.setattr(connection.client().target, "set_experiment_tag", refuse)
     writing.start_job(settings(), None, "v1")
     assert "no tags today" in caplog.text
 

@@ -8,7 +8,6 @@ python -m bikefit.predict --at 2012-10-05T17:00 --temp 21 --humidity 60 --windsp
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,8 +19,7 @@ from bikefit.data.columns import WEATHER, read_cells
 from bikefit.data.files import atomic_write
 from bikefit.errors import BikefitError
 from bikefit.final.rows import OPTIONAL, REQUIRED
-from bikefit.tracking.names import MODEL as MODEL_FOLDER
-from bikefit.tracking.store import model_files
+from bikefit.tracking.local_models import find_folder
 
 if TYPE_CHECKING:
     from bikefit.final.model import Model
@@ -106,17 +104,7 @@ def open_model(name: str) -> Model:
     """
     from bikefit.final.model import load
 
-    return load(Path(name) if Path(name).is_dir() else _local_files(name) or _download(name))
-
-
-def _local_files(name: str) -> Path | None:
-    """Return the model's files of a database on this machine without importing MLflow (1 s)."""
-    address = os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
-    database = Path(address.removeprefix("sqlite:///"))
-    if "mlflow" in sys.modules or not address.startswith("sqlite:///") or not database.is_file():
-        return None
-    folder = model_files(name, database)
-    return folder / "artifacts" / MODEL_FOLDER if folder else None
+    return load(Path(name) if Path(name).is_dir() else find_folder(name) or _download(name))
 
 
 def _download(name: str) -> Path:

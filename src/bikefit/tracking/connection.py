@@ -1,4 +1,4 @@
-"""The way to the store: opened safely, waited for where it is away, its errors in words."""
+"""Open MLflow's store, retry while it is unavailable, and convert its errors."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from contextvars import ContextVar
 from functools import cache, partial
 from http.client import responses
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from filelock import FileLock
 from mlflow import MlflowClient, get_tracking_uri, is_tracking_uri_set
@@ -27,26 +27,27 @@ from sqlalchemy import create_engine, event
 
 from bikefit.data.files import atomic_write
 from bikefit.errors import BikefitError, hide_secrets
-from bikefit.tracking.store import relative_locations, write_ahead
 
 log = logging.getLogger(__name__)
-PATIENCE = "BIKEFIT_PATIENCE"  # variable: s to wait for a tracking server that is away
-GONE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # such a run, or a deleted one
-# An answer that is an HTTP status alone, as MLflow words it: a proxy's, or a door's before MLflow.
+PATIENCE = "BIKEFIT_PATIENCE"  # environment variable: s to retry while the store is unavailable
+GONE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # no such run, or a deleted run
+ARTIFACTS = "mlruns"  # folder of artifacts beside the database
+# MLflow's message if an answer is only an HTTP status, for example of a proxy
 STATUS = re.compile(r"(?:failed with error code|too many) (\d{3})")
 HINTS = {
-    401: "; name and password are taken from MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
-    403: "; may this user do that? The server's MLFLOW_SERVER_ALLOWED_HOSTS must name this host",
-    404: "; is an MLflow server there?",
+    401: "; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
+    403: "; check the user's permissions, and that MLFLOW_SERVER_ALLOWED_HOSTS on the server lists "
+    "the host of this address",
+    404: "; check that an MLflow server runs at this address",
 }
 
 
 class TrackingError(BikefitError):
-    """Something that the store does not hold or cannot do.
+    """The store does not have or cannot do what was asked for.
 
     Args:
-        message: what, in words.
-        code: MLflow's name for it.
+        message: Message for the user.
+        code: MLflow's name of the error, if there is one.
     """
 
     def __init__(self, message: str, code: str = "") -> None:
@@ -55,132 +56,130 @@ class TrackingError(BikefitError):
 
 
 class StoreUnavailableError(TrackingError):
-    """The store cannot be reached or cannot work now; later it may."""
+    """The store cannot be reached or cannot work now; it may later."""
 
 
 @contextmanager
 def convert_errors() -> Iterator[None]:
-    """Let errors of MLflow, of its database and of the way to it become a :class:`TrackingError`.
+    """Convert errors of MLflow, its database and the connection to :class:`TrackingError`.
 
     Raises:
-        StoreUnavailableError: the store does not answer or cannot work now.
-        TrackingError: it does not do what it was asked for.
+        StoreUnavailableError: The store does not answer or cannot work now.
+        TrackingError: The store refuses the request.
     """
     try:
         yield
-    except (RequestException, sqlite3.Error) as error:
-        if _status(error) in HINTS:
-            raise TrackingError(_unable(error)) from error
-        raise StoreUnavailableError(_unable(error)) from error
-    except MlflowException as error:
+    except (MlflowException, RequestException, sqlite3.Error) as error:
+        status = _http_status(error)
+        message = _message(error, status)
+        if not isinstance(error, MlflowException):
+            kind = TrackingError if status in HINTS else StoreUnavailableError
+            raise kind(message) from error
         if error.get_http_status_code() >= 500:
-            raise StoreUnavailableError(_unable(error)) from error
-        # A proxy that finds no server answers 404, too; that says nothing about a run.
-        code = "" if _status(error) else str(error.error_code)
-        raise TrackingError(_unable(error), code) from error
+            raise StoreUnavailableError(message) from error
+        # A proxy without a server answers 404 as well, which does not mean that a run is gone.
+        raise TrackingError(message, "" if status else str(error.error_code)) from error
 
 
-def _status(error: Exception) -> int | None:
-    """The HTTP status of an answer that is no more than that."""
+def _http_status(error: Exception) -> int | None:
+    """Return the status of an answer that is nothing but an HTTP status."""
+    if _database() is not None:
+        return None
     response = getattr(error, "response", None)
     if response is not None:
         return int(response.status_code)
-    found = STATUS.search(str(error))
-    return int(found[1]) if found else None
+    match = STATUS.search(str(error))
+    return int(match[1]) if match else None
 
 
-def _unable(error: Exception) -> str:
-    """Say in a line what the store cannot do."""
-    said = str(error).splitlines()[0] if str(error) else type(error).__name__
-    if _database() is None and (status := _status(error)):
-        words = f"{status} {responses.get(status, '')}".rstrip()
-        return f"{address()} answers {words}{HINTS.get(status, '')}"
-    if _database() is None and ("failed with" in said or isinstance(error, RequestException)):
+def _message(error: Exception, status: int | None) -> str:
+    """Return one line about an error of the store."""
+    text = str(error).splitlines()[0] if str(error) else type(error).__name__
+    if status is not None:
+        return f"{address()} answered {status} {responses.get(status, '')}{HINTS.get(status, '')}"
+    if _database() is None and ("failed with" in text or isinstance(error, RequestException)):
         return f"{address()} does not answer"
-    return f"{address()}: {hide_secrets(said)}"
+    return f"{address()}: {hide_secrets(text)}"
 
 
-_waits: ContextVar[bool] = ContextVar("waits", default=True)
+_retries: ContextVar[bool] = ContextVar("retries", default=True)
 
 
 def _with_retries(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Call MLflow; wait for a server that is away, or for others that hold the database."""
-    patience = float(os.environ.get(PATIENCE, "60")) if _waits.get() else 0.0
-    end, told = time.monotonic() + patience, False
+    """Call MLflow; retry while its server is unavailable or its database is locked."""
+    patience = float(os.environ.get(PATIENCE, "60")) if _retries.get() else 0.0
+    end, warned = time.monotonic() + patience, False
     while True:
         try:
             with convert_errors():
                 return call(*args, **kwargs)
         except StoreUnavailableError as error:
-            hopeful = _database() is None or "locked" in str(error)
-            if not hopeful or time.monotonic() >= end:
+            retry = _database() is None or "locked" in str(error)
+            if not retry or time.monotonic() >= end:
                 raise
-            if not told:
-                log.warning(f"{error}: waiting up to {patience:.0f} s for it")
-                told = True
+            if not warned:
+                log.warning(f"{error}: retrying for up to {patience:.0f} s")
+                warned = True
             time.sleep(min(1.0, patience / 10))
 
 
 @contextmanager
 def without_retries() -> Iterator[None]:
-    """Do not wait for a store that is away."""
-    token = _waits.set(False)
+    """Raise an error at once if the store is unavailable."""
+    token = _retries.set(False)
     try:
         yield
     finally:
-        _waits.reset(token)
+        _retries.reset(token)
 
 
 class RetryingProxy:
-    """An object of MLflow, all of whose methods are called :func:`_with_retries`."""
+    """An object of MLflow whose methods are retried and raise :class:`TrackingError`."""
 
-    def __init__(self, of: Any) -> None:
-        self.of = of
+    def __init__(self, target: Any) -> None:
+        self.target = target
 
     def __getattr__(self, name: str) -> Any:
-        return partial(_with_retries, getattr(self.of, name))
+        return partial(_with_retries, getattr(self.target, name))
 
 
 def client() -> Any:
-    """Return MLflow's client of the store in use.
-
-    It waits for a server which is away, and its errors are :class:`TrackingError`.
-    """
-    return _client(_uri(), Path.cwd())  # where a relative address begins
+    """Return MLflow's client of the current store, as a :class:`RetryingProxy`."""
+    return _client(_uri(), Path.cwd())  # a relative address depends on the folder
 
 
 @cache
-def _client(uri: str, here: Path) -> Any:
-    """Open a store, creating it first if need be, safely for processes that start together."""
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it shows tracebacks
+def _client(uri: str, folder: Path) -> Any:
+    """Open a store; create it first if necessary, even if processes start at the same time."""
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it logs tracebacks
     logging.getLogger("alembic").setLevel(logging.WARNING)
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # two lines a run
-    # MLflow's own patience is 8 minutes a call, without a word; we wait in _with_retries.
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # two lines per run
+    # MLflow itself would retry for 8 minutes without a message.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
-    database = _file(uri)
+    database = _database()
     if database is None:
         return RetryingProxy(MlflowClient(uri))
     database.parent.mkdir(parents=True, exist_ok=True)
-    # Processes that meet a database in the making can ruin it for good.
+    # Processes that open an incomplete database can damage it permanently.
     with FileLock(database.with_name(f"{database.name}.lock")), convert_errors():
         if not database.exists() or not database.stat().st_size:
-            _make(database)
-        opened = MlflowClient(f"sqlite:///{here / database}")  # MLflow keeps stores by address, too
-        write_ahead(database)
-        _relative_locations(database)
+            _create_database(database)
+        opened = MlflowClient(f"sqlite:///{folder / database}")  # MLflow caches stores by address
+        with closing(sqlite3.connect(database, timeout=60)) as connection:
+            connection.execute("PRAGMA journal_mode=wal")  # readers do not wait for a writer
     return RetryingProxy(opened)
 
 
-def _make(database: Path) -> None:
-    """Make a database with MLflow's tables, whole or not at all.
+def _create_database(database: Path) -> None:
+    """Create a database with MLflow's tables, completely or not at all.
 
-    One that was killed half way is of no use to anybody: MLflow neither repairs nor replaces it.
+    MLflow does not repair an incomplete database.
     """
     with atomic_write(database) as temporary:
         engine = create_engine(f"sqlite:///{temporary}")
-        # Nobody else knows this file yet, so it need not be safe before it has its name.
+        # No other process uses the file yet, so it need not be safe: 2 s instead of 8 s.
         for pragma in ("journal_mode=off", "synchronous=off"):
             event.listen(engine, "connect", lambda new, _, p=pragma: new.execute(f"PRAGMA {p}"))
         _initialize_tables(engine)
@@ -193,80 +192,89 @@ def address() -> str:
 
 
 def server() -> str | None:
-    """Return the address of the tracking server, without a password; None over a database."""
+    """Return the address of the tracking server, without a password; None for a database."""
     return address().rstrip("/") if _uri().startswith(("http://", "https://")) else None
 
 
 def _uri() -> str:
-    """The address of the store; MLflow spells the default one ``a%20b`` in a folder ``a b``."""
     uri = str(get_tracking_uri())
-    return uri if is_tracking_uri_set() else unquote(uri)
+    return uri if is_tracking_uri_set() else unquote(uri)  # MLflow quotes spaces of the default
 
 
 def _database() -> Path | None:
-    """The file of the store, if it is one."""
-    return _file(_uri())
-
-
-def _file(uri: str) -> Path | None:
+    """Return the database file of the store; None for a server."""
+    uri = _uri()
     return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
 
 
-def _relative_locations(database: Path | None) -> None:
-    """Let a store in the current folder be moved with it; elsewhere MLflow would look here."""
-    if database is not None and database.parent.resolve() == Path.cwd():
-        relative_locations(database)
-
-
 def experiment_id(name: str) -> str:
-    """Return the id of an experiment, created if it is not there."""
+    """Return the id of an experiment, which is created if it does not exist.
+
+    Raises:
+        TrackingError: The experiment was deleted.
+    """
     return _experiment_id(name, client())
 
 
 @cache
-def _experiment_id(name: str, store: object) -> str:
-    """Look it up once for each store that the process opens."""
-    found = client().get_experiment_by_name(name)
-    if found is None:
+def _experiment_id(name: str, store: Any) -> str:
+    experiment = store.get_experiment_by_name(name)
+    if experiment is None:
+        database = _database()
+        folder = database and f"{database.parent.resolve()}/{ARTIFACTS}/{quote(name, safe='')}"
         try:
-            created = str(client().create_experiment(name))
-            _relative_locations(_database())
-            return created
-        except TrackingError:  # somebody else was quicker
-            found = client().get_experiment_by_name(name)
-            if found is None:
+            return str(store.create_experiment(name, folder))
+        except TrackingError:  # another process may have created it
+            experiment = store.get_experiment_by_name(name)
+            if experiment is None:
                 raise
-    if found.lifecycle_stage == "deleted":
+    if experiment.lifecycle_stage == "deleted":
         raise TrackingError(
             f"experiment {name!r} was deleted in MLflow; restore it with "
-            f"`mlflow experiments restore -x {found.experiment_id}` or set tracking.experiment"
+            f"`mlflow experiments restore -x {experiment.experiment_id}` or set tracking.experiment"
         )
-    return str(found.experiment_id)
+    return str(experiment.experiment_id)
+
+
+def artifact_location(run: str) -> str:
+    """Return the folder or address of a run's artifacts."""
+    return local_path(str(client().get_run(run).info.artifact_uri))
+
+
+def local_path(location: str) -> str:
+    """Return where an artifact is now; addresses on servers are returned unchanged.
+
+    MLflow records absolute paths. If the folder of the database was moved or copied, artifacts
+    are in ``mlruns`` beside the database.
+    """
+    database = _database()
+    if database is None or "://" in location:
+        return location
+    folder = database.parent.resolve()
+    _, beside, inner = location.rpartition(f"/{ARTIFACTS}/")
+    moved = folder / ARTIFACTS / inner
+    if beside and (moved.exists() or not Path(location).exists()):
+        return str(moved)
+    return str(folder / location)  # an absolute location is returned unchanged
 
 
 def artifacts_of(run: str) -> Any:
-    """Where a run's artifacts are kept; a relative place is one beside the database."""
-    location, database = str(client().get_run(run).info.artifact_uri), _database()
-    if database is not None and "://" not in location:
-        location = str(database.parent.resolve() / location)  # an absolute one stays as it is
-    return RetryingProxy(get_artifact_repository(location))
+    """Return MLflow's repository of a run's artifacts, as a :class:`RetryingProxy`."""
+    return RetryingProxy(get_artifact_repository(artifact_location(run)))
 
 
 def log_batch(run: str, metrics: Sequence[Metric], tags: Mapping[str, str]) -> None:
-    """Write metrics and tags to a run; MLflow's client makes as many calls as there must be."""
+    """Write any number of metrics and tags to a run."""
     client().log_batch(run, metrics=metrics, tags=[RunTag(k, v) for k, v in tags.items()])
 
 
 def search(condition: str, order: str = "attributes.start_time DESC") -> Iterator[Any]:
-    """Give the runs of all experiments that meet a condition in MLflow's search syntax."""
-    # A sweep over tables has its runs in the experiment of each.
-    experiments = [e.experiment_id for e in client().search_experiments()]
+    """Yield the runs of all experiments that meet a condition in MLflow's search syntax."""
+    experiments = [experiment.experiment_id for experiment in client().search_experiments()]
+    options = {"run_view_type": ViewType.ACTIVE_ONLY, "max_results": 1000, "order_by": [order]}
     token = None
     while True:
-        page = client().search_runs(
-            experiments, condition, ViewType.ACTIVE_ONLY, max_results=1000, order_by=[order],
-            page_token=token,
-        )  # fmt: skip
+        page = client().search_runs(experiments, condition, page_token=token, **options)
         yield from page
         token = page.token
         if not token:

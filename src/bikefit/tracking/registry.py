@@ -1,4 +1,4 @@
-"""MLflow's model registry: models that are used, and which of them is the champion."""
+"""Register models in MLflow, and choose the version in use (the champion)."""
 
 from __future__ import annotations
 
@@ -9,100 +9,129 @@ import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import mlflow
 import pandas as pd
 from mlflow import artifacts, pyfunc
-from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature, infer_signature
 from mlflow.types import ColSpec, Schema, TensorSpec
 
-from bikefit.tracking import connection
-from bikefit.tracking.connection import GONE, TrackingError
+from bikefit.tracking.connection import (
+    GONE,
+    TrackingError,
+    address,
+    artifact_location,
+    artifacts_of,
+    client,
+    convert_errors,
+    local_path,
+    server,
+)
+from bikefit.tracking.local_models import remember_folder
 from bikefit.tracking.names import MODEL
 
 CHAMPION = "champion"  # alias of the version in use
 
 
 def register(
-    run: str, name: str, folder: Path, example: pd.DataFrame, answer: pd.DataFrame,
-    optional: Sequence[str], requirements: Sequence[str], tags: Mapping[str, str],
-) -> int:  # fmt: skip
-    """Log a saved model to a run, as code and plain files, and register it.
+    run: str,
+    name: str,
+    folder: Path,
+    example: pd.DataFrame,
+    answer: pd.DataFrame,
+    optional: Sequence[str],
+    requirements: Sequence[str],
+    tags: Mapping[str, str],
+) -> int:
+    """Attach a saved model to a run, with its code, and register it.
 
     Args:
-        run: id of a refit's run.
-        name: of the registered model.
-        folder: what :meth:`bikefit.final.model.Model.save` wrote.
-        example: input rows, whose types become the signature.
-        answer: what the model says to them.
-        optional: input columns that may be absent.
-        requirements: exact pins; given, so that MLflow need not find them out, which is slow.
-        tags: of the registered version.
+        run: Id of a refit's run.
+        name: Name of the registered model.
+        folder: Folder written by :meth:`bikefit.final.model.Model.save`.
+        example: Input rows, whose types become the signature.
+        answer: The model's predictions for them.
+        optional: Input columns that may be absent.
+        requirements: Exact versions of packages. Inferring them in MLflow would be slow.
+        tags: Tags of the registered version.
 
     Returns:
         The number of the version.
     """
-    connection.client()  # opens the store safely
-    source = Path(__file__).parents[1]  # the package
-    with (
-        tempfile.TemporaryDirectory() as place,
-        warnings.catch_warnings(),
-        connection.convert_errors(),
-        mlflow.start_run(run_id=run),
-    ):
-        # MLflow on its own type hints, and on ours, in place of which there is a signature.
+    package = Path(__file__).parents[1]
+    inferred = infer_signature(example, answer)
+    columns: list[ColSpec | TensorSpec] = [
+        ColSpec(column.type, column.name, required=column.name not in optional)
+        for column in inferred.inputs
+    ]
+    with tempfile.TemporaryDirectory() as temporary, warnings.catch_warnings():
+        # MLflow warns of its own and of our type hints, instead of which there is a signature.
         warnings.filterwarnings("ignore", ".*type hint.*")
         warnings.filterwarnings("ignore", "Operation with range is deprecated")  # within MLflow
         logging.getLogger("mlflow.pyfunc").setLevel(logging.WARNING)
-        inferred = infer_signature(example, answer)
-        columns: list[ColSpec | TensorSpec] = [
-            ColSpec(column.type, column.name, required=column.name not in optional)
-            for column in inferred.inputs
-        ]
-        code = Path(place) / source.name
-        shutil.copytree(source, code, ignore=shutil.ignore_patterns("__pycache__"))
-        logged = pyfunc.log_model(
-            name=MODEL,
-            python_model=str(source / "final/served.py"),
+        code = Path(temporary) / package.name
+        shutil.copytree(package, code, ignore=shutil.ignore_patterns("__pycache__"))
+        saved = Path(temporary) / MODEL
+        pyfunc.save_model(
+            saved,
+            python_model=str(package / "final/served.py"),
             artifacts={MODEL: str(folder)},
             code_paths=[str(code)],
             pip_requirements=list(requirements),
             signature=ModelSignature(Schema(columns), inferred.outputs),
             input_example=example,
-            registered_model_name=name,
         )
-    version = int(logged.registered_model_version)
-    for key, value in tags.items():
-        connection.client().set_model_version_tag(name, str(version), key, value)
-    return version
+        artifacts_of(run).log_artifacts(str(saved), MODEL)
+    try:
+        client().get_registered_model(name)
+    except TrackingError as error:
+        if error.code not in GONE:
+            raise
+        client().create_registered_model(name)
+    source = f"{artifact_location(run)}/{MODEL}"
+    return int(client().create_model_version(name, source, run, tags=dict(tags)).version)
 
 
 def champion(name: str) -> dict[str, str] | None:
-    """Return ``version``, ``run_id`` and the tags of the champion; None where there is none."""
+    """Return ``version``, ``run_id`` and the tags of the champion; None if there is none."""
     try:
-        found = connection.client().get_model_version_by_alias(name, CHAMPION)
+        version = client().get_model_version_by_alias(name, CHAMPION)
     except TrackingError as error:
         if error.code in GONE:
             return None
         raise
-    return {**found.tags, "version": str(found.version), "run_id": str(found.run_id)}
+    return {**version.tags, "version": str(version.version), "run_id": str(version.run_id)}
 
 
 def promote(name: str, version: int) -> None:
     """Make a version the champion."""
-    connection.client().set_registered_model_alias(name, CHAMPION, str(version))
+    client().set_registered_model_alias(name, CHAMPION, str(version))
+    model_folder(f"models:/{name}@{CHAMPION}")  # so that the next prediction finds it quickly
 
 
 def model_folder(uri: str) -> Path:
-    """Return the folder of a registered model's files, like that of ``models:/bikefit@champion``.
+    """Return the folder of a registered model's files.
+
+    Args:
+        uri: Address of a version, for example ``models:/bikefit@champion`` or
+            ``models:/bikefit/2``.
 
     Raises:
-        TrackingError: there is no such model.
+        TrackingError: There is no such model, or the store is unavailable.
     """
-    connection.client()
+    name, _, alias = uri.removeprefix("models:/").partition("@")
+    name, _, version = (name, "", "") if alias else name.partition("/")
+    missing = f"no model {uri} in {address()}: run `python -m bikefit.refit` first"
     try:
-        return Path(artifacts.download_artifacts(uri)) / "artifacts" / MODEL
-    except (MlflowException, OSError) as error:
-        raise TrackingError(
-            f"no model {uri} in {connection.address()}: run `python -m bikefit.refit` first"
-        ) from error
+        version = version or client().get_model_version_by_alias(name, alias).version
+        location = client().get_model_version_download_uri(name, version)
+    except TrackingError as error:
+        if error.code not in GONE:
+            raise
+        raise TrackingError(missing) from error
+    with convert_errors():
+        saved = artifacts.download_artifacts(local_path(location))
+    folder = Path(saved) / "artifacts" / MODEL
+    if not folder.is_dir():
+        raise TrackingError(missing)
+    if server() is None:
+        remember_folder(uri, folder)
+    return folder
