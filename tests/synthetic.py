@@ -1,17 +1,23 @@
-"""A raw table made up for tests: the published columns, plausible values, no real row."""
+"""Synthetic tables for tests: the published columns and plausible values, no real row."""
+
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from bikefit.data.clean import clean, parse_raw
 from bikefit.data.columns import RAW
+from bikefit.data.faults import Clean
+from bikefit.data.params import read_section
 
 SEASON_OF_MONTH = {12: 1, 1: 1, 2: 1, 3: 2, 4: 2, 5: 2, 6: 3, 7: 3, 8: 3, 9: 4, 10: 4, 11: 4}
 
 
 def raw_hours(days: int, seed: int = 0, start: str = "2011-01-01") -> pd.DataFrame:
-    """`days` whole days of 24 hours; rentals depend on hour, working day, temperature and trend.
+    """Return `days` days of 24 hours without faults.
 
-    The first monday of each month is a holiday. No fault is in the table.
+    Rentals depend on hour, working day, temperature and trend. The first Monday of each month is a
+    holiday.
     """
     draw = np.random.default_rng(seed)
     time = pd.Series(pd.date_range(start, periods=24 * days, freq="h"))
@@ -49,3 +55,9 @@ def raw_hours(days: int, seed: int = 0, start: str = "2011-01-01") -> pd.DataFra
         "cnt": casual + registered,
     }
     return pd.DataFrame(table)[list(RAW)]
+
+
+def clean_hours(days: int) -> pd.DataFrame:
+    """Return the clean rows of :func:`raw_hours`, with the project's parameters."""
+    params = read_section("clean", Clean, Path(__file__).parents[1] / "params.yaml")
+    return clean(parse_raw(raw_hours(days).astype(str)), params)

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from bikefit.data.table import read_table
-from bikefit.data.transformer import load
+from bikefit.data.transformer import Transformer
 from bikefit.final import baselines, fits
 from bikefit.final.trees import TunedTrees
 
@@ -21,7 +21,7 @@ def parts(workplace: Path) -> dict[str, pd.DataFrame]:
 
 
 def predict_all(parts: dict[str, pd.DataFrame]) -> dict[str, np.ndarray]:
-    features = load(Path("data/features/full/transformer.json")).features
+    features = Transformer.load(Path("data/features/full/transformer.json")).features
     trees = {"trees": TunedTrees(("hour", "working_day"), leaves=15, count=40)}
     return baselines.predict_all(parts, features, trees)
 

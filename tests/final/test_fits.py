@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 
 from bikefit.data.table import read_table
-from bikefit.data.transformer import apply
 from bikefit.final import fits
 from bikefit.final.choice import Choice
 from bikefit.training import fit as training
@@ -57,7 +56,7 @@ def test_every_row_given_is_trained_on_and_no_other(
     (stack,) = ensemble.stacks
     assert stack.mean == pytest.approx(given["rentals"].mean())
     position = ensemble.transformer.features.names.index("temperature")
-    standardized = apply(ensemble.transformer, given)[:, position]
+    standardized = ensemble.transformer.transform(given)[:, position]
     assert (standardized.mean(), standardized.std()) == pytest.approx((0, 1), abs=1e-4)
 
 

@@ -13,8 +13,8 @@ import pandas as pd
 import pytest
 import torch
 
-from bikefit.data import transformer
 from bikefit.data.features import Features
+from bikefit.data.transformer import Transformer
 from bikefit.errors import DataError
 from bikefit.final.interval import Interval
 from bikefit.final.model import Ensemble, Model, Networks, average, load
@@ -53,7 +53,7 @@ def make_networks(width: int, loss: str, members: int, batch_norm: str, hidden: 
 
 def make_model(loss: str = "poisson", members: int = 3, batch_norm: str = "before") -> Model:
     """Networks of two shapes: some of 8 units, and one of 5 that counts twice."""
-    fitted = transformer.Transformer(FEATURES, np.datetime64("2011-01-01"), (15.0,), (8.0,))
+    fitted = Transformer(FEATURES, np.datetime64("2011-01-01"), (15.0,), (8.0,))
     width = len(FEATURES.names)
     stacks = [
         make_networks(width, loss, members, batch_norm, hidden=8),

@@ -1,16 +1,16 @@
-"""What can be a feature: categories, numbers, cycles and splines, the derived ones defined here.
+"""Features: categories, numbers, cycles and splines, and the derived columns they are made of.
 
-A `Features` says which of them a table has; its features come in the order one-hot, cyclic,
-standardized, plain, interactions, splines.
+A `Features` lists the features of a table, in the order one-hot, cyclic, standardized, plain,
+interactions, splines.
 """
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Final
 
 import numpy as np
 import pandas as pd
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from bikefit.data import columns
 from bikefit.data.calendar import OCCASIONS, commuting, occasion
@@ -18,84 +18,87 @@ from bikefit.data.columns import BOOLEANS, LEAKS, NO_YES
 from bikefit.data.params import StrictModel
 from bikefit.errors import DataError
 
-NUMBERS: Final = (
-    "temperature", "feels_like", "humidity", "windspeed", "year", "month", "hour", *BOOLEANS,
-)  # fmt: skip
-"""Columns of the clean table that are numbers as they stand (yes is 1, no is 0)."""
-
 DAYS_SINCE_START: Final = "days_since_start"
 
 Derive = Callable[[pd.DataFrame, np.datetime64], pd.Series]
 
 DERIVED: Final[dict[str, Derive]] = {
-    # Relative humidity as a fraction, so that it is of the order of 1 without any statistics.
+    # Relative humidity as a fraction: of order 1 without statistics of the rows.
     "humidity_fraction": lambda hours, start: hours["humidity"] / 100,
     # 1 on the first of January.
     "day_of_year": lambda hours, start: hours["timestamp"].dt.day_of_year,
-    # Whole days since the first training day: the trend of a system that grows.
+    # Whole days since the first training day: the trend of a growing system.
     DAYS_SINCE_START: lambda hours, start: (hours["timestamp"].dt.normalize() - start).dt.days,
     # 0 on Monday to 6 on Sunday.
     "day_of_week": lambda hours, start: hours["timestamp"].dt.day_of_week,
     "commuting": lambda hours, start: commuting(hours),
+    "occasion": lambda hours, start: occasion(hours),
 }
-"""Numbers made of a clean row and the first training day."""
-
-CALENDAR: Final = {"commuting": commuting, "occasion": occasion}
-"""Categories made of a clean row."""
+"""Columns computed from a clean row and the first training day."""
 
 CATEGORIES: Final = {**columns.CATEGORIES, "commuting": NO_YES, "occasion": OCCASIONS}
-"""Every value that a categorical feature can have."""
+"""Every value that a categorical column can have."""
 
-SOURCES: Final = {
-    "humidity_fraction": ("humidity",),
-    "commuting": ("timestamp", "working_day", "holiday"),
-    "occasion": ("timestamp",),
-}
-"""The clean columns that something derived needs; what is not named needs the time alone."""
+NUMBERS: Final = (
+    *("temperature", "feels_like", "humidity", "windspeed", "year", "month", "hour"),
+    *BOOLEANS,
+    *(name for name in DERIVED if name != "occasion"),
+)
+"""Columns that are numbers; yes is 1, no is 0."""
 
 PERIODS: Final = {"hour": 24.0, "day_of_week": 7.0, "month": 12.0, "day_of_year": 365.25}
-"""Cyclic numbers and after how many units each comes round."""
+"""Period of each cyclic number, in its unit."""
+
+
+def column(name: str, hours: pd.DataFrame, start: np.datetime64) -> pd.Series:
+    """Return a column of clean rows or a derived one; `start` is the first training day."""
+    return DERIVED[name](hours, start) if name in DERIVED else hours[name]
 
 
 def number(name: str, hours: pd.DataFrame, start: np.datetime64) -> np.ndarray:
-    """One number of each row, (N,) float64; `start` is the first training day."""
-    values = DERIVED[name](hours, start) if name in DERIVED else hours[name]
-    return values.to_numpy("float64")
-
-
-def sources(name: str) -> tuple[str, ...]:
-    """The columns of the clean table that a category or number is made of."""
-    derived = name in DERIVED or name in CALENDAR
-    return SOURCES.get(name, ("timestamp",)) if derived else (name,)
+    """Return a number of each row, (N,) float64; `start` is the first training day."""
+    return column(name, hours, start).to_numpy("float64")
 
 
 def codes(name: str, hours: pd.DataFrame) -> np.ndarray:
-    """The position of each row's category among the declared ones, (N,) int64.
+    """Return the position of each row's category in :data:`CATEGORIES`, (N,) int64.
 
     Raises:
-        DataError: if a row has a category that is not declared; names column, value and row.
+        DataError: A category is not declared; names row, column and value.
     """
-    values = CALENDAR[name](hours) if name in CALENDAR else hours[name]
+    values = column(name, hours, np.datetime64("NaT"))
     declared = CATEGORIES[name]
     if declared == NO_YES:
-        position = values.map({False: 0, True: 1}).fillna(-1).to_numpy("int64")
+        positions = values.map({False: 0, True: 1}).fillna(-1).to_numpy("int64")
     else:
-        position = pd.Index(declared, dtype="str").get_indexer(pd.Index(values.astype("str")))
-    wrong = np.flatnonzero(position < 0)
+        positions = pd.Index(declared, dtype="str").get_indexer(pd.Index(values.astype("str")))
+    wrong = np.flatnonzero(positions < 0)
     if len(wrong):
         row, value = int(wrong[0]), values.iloc[wrong[:1]].tolist()[0]
         raise DataError(f"row {row}, {name} = {value!r}: must be one of {', '.join(declared)}")
-    return position
+    return positions
 
 
 Names = tuple[str, ...]
 
 
+def _check_names(names: Names, allowed: Collection[str]) -> None:
+    """Raise ValueError for unknown columns, and for columns that would leak the target."""
+    leaks = [name for name in names if name in LEAKS]
+    if leaks:
+        raise ValueError(
+            f"{' and '.join(leaks)} cannot be a feature: casual and registered add up to the "
+            "target rentals, so they would leak it"
+        )
+    unknown = [name for name in names if name not in allowed]
+    if unknown:
+        raise ValueError(f"unknown column {', '.join(unknown)}; allowed: {', '.join(allowed)}")
+
+
 class Spline(StrictModel):
     """A number as hat functions: each is 1 at its knot and falls to 0 at the neighbouring knots.
 
-    Their weighted sum bends at the knots alone (a spline of degree 1), so the knots say how fine
-    a shape can be fitted. Beyond the outer knots it stays constant.
+    Their weighted sum is a spline of degree 1. Beyond the outer knots it is constant.
     """
 
     of: str  # the number
@@ -103,31 +106,27 @@ class Spline(StrictModel):
     last: float
     every: float = Field(gt=0)  # distance of the knots
 
-    @field_validator("of")
-    @classmethod
-    def _number(cls, name: str) -> str:
-        return _known((name,), (*NUMBERS, *DERIVED))[0]
-
     @model_validator(mode="after")
-    def _two_knots(self) -> "Spline":
+    def _valid(self) -> "Spline":
+        _check_names((self.of,), NUMBERS)
         if not self.last >= self.first + self.every:
             raise ValueError("last must be at least first + every: a spline needs two knots")
         return self
 
     @property
     def knots(self) -> np.ndarray:
-        """Where the hats stand, (K,) float64; the last at or before `last`."""
+        """Return the knots, (K,) float64; the last is at or before `last`."""
         count = int((self.last - self.first) / self.every + 1e-9) + 1
         return self.first + self.every * np.arange(count)
 
     @property
     def names(self) -> list[str]:
-        """The names of the hats, like `temperature~5/2` for the one at 2 of those every 5."""
+        """Return the names of the hats, like `temperature~5/2` for the knot 2 of those every 5."""
         return [f"{self.of}~{self.every:g}/{knot:g}" for knot in self.knots]
 
 
 class Features(StrictModel):
-    """Which columns become features, and how."""
+    """The features of a table by kind."""
 
     one_hot: Names = ()
     drop_first: bool = False  # leave out the first category of each one-hot column
@@ -138,26 +137,18 @@ class Features(StrictModel):
     interactions: tuple[Names, ...] = ()  # products of one-hot columns, always with all categories
     splines: tuple[Spline, ...] = ()
 
-    @field_validator("one_hot")
+    @field_validator("one_hot", "cyclic", "standardized", "plain")
     @classmethod
-    def _categories(cls, names: Names) -> Names:
-        return _known(names, tuple(CATEGORIES))
-
-    @field_validator("cyclic")
-    @classmethod
-    def _cycles(cls, names: Names) -> Names:
-        return _known(names, tuple(PERIODS))
-
-    @field_validator("standardized", "plain")
-    @classmethod
-    def _numbers(cls, names: Names) -> Names:
-        return _known(names, (*NUMBERS, *DERIVED))
+    def _allowed(cls, names: Names, info: ValidationInfo) -> Names:
+        allowed: dict[str | None, Collection[str]] = {"one_hot": CATEGORIES, "cyclic": PERIODS}
+        _check_names(names, allowed.get(info.field_name, NUMBERS))
+        return names
 
     @field_validator("interactions")
     @classmethod
     def _products(cls, products: tuple[Names, ...]) -> tuple[Names, ...]:
         for names in products:
-            _known(names, tuple(CATEGORIES))
+            _check_names(names, CATEGORIES)
             if len(names) < 2 or len(set(names)) < len(names):
                 raise ValueError(
                     f"an interaction needs two or more different columns, not {list(names)}"
@@ -165,16 +156,12 @@ class Features(StrictModel):
         return products
 
     @model_validator(mode="after")
-    def _harmonics_of_cycles(self) -> "Features":
+    def _valid(self) -> "Features":
         for name, count in self.harmonics.items():
             if name not in self.cyclic or count < 1:
                 raise ValueError(
                     f"harmonics.{name} = {count}: must be 1 or more, of a number in cyclic"
                 )
-        return self
-
-    @model_validator(mode="after")
-    def _different_names(self) -> "Features":
         names = self.names
         repeated = sorted({name for name in names if names.count(name) > 1})
         if repeated:
@@ -185,7 +172,7 @@ class Features(StrictModel):
 
     @property
     def names(self) -> list[str]:
-        """The names of all features in their order, like `hour=8` or `hour=8,working_day=yes`."""
+        """Return the names of all features in order, like `hour=8` or `hour=8,working_day=yes`."""
         first = 1 if self.drop_first else 0
         names = [f"{name}={word}" for name in self.one_hot for word in CATEGORIES[name][first:]]
         names += [
@@ -201,19 +188,5 @@ class Features(StrictModel):
 
     @property
     def waves(self) -> list[tuple[str, int]]:
-        """Each cyclic number with each of its harmonics: 1 goes round once a period, 2 twice."""
+        """Return each cyclic number with each of its harmonics, in periods per cycle."""
         return [(n, k) for n in self.cyclic for k in range(1, self.harmonics.get(n, 1) + 1)]
-
-
-def _known(names: Names, allowed: Names) -> Names:
-    """Refuse names that are not allowed, and say why if they would give the answer away."""
-    leaks = [name for name in names if name in LEAKS]
-    if leaks:
-        raise ValueError(
-            f"{' and '.join(leaks)} cannot be a feature: casual and registered add up to the "
-            "target rentals, so they would leak it"
-        )
-    unknown = [name for name in names if name not in allowed]
-    if unknown:
-        raise ValueError(f"unknown column {', '.join(unknown)}; allowed: {', '.join(allowed)}")
-    return names

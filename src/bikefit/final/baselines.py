@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 from sklearn.linear_model import PoissonRegressor
 
-from bikefit.data import transformer
 from bikefit.data.features import Features
+from bikefit.data.transformer import Transformer
 from bikefit.final.trees import TunedTrees
 
 LINEAR_PENALTY = 1e-4  # PoissonRegressor's alpha; without any, unseen columns have no solution
@@ -30,10 +30,10 @@ def hourly_mean(rows: pd.DataFrame, asked: pd.DataFrame) -> np.ndarray:
 
 def linear_poisson(rows: pd.DataFrame, asked: pd.DataFrame, features: Features) -> np.ndarray:
     """Predict by Poisson regression on the network's own features, ``(N,)`` bikes/hour."""
-    fitted = transformer.fit(features, rows)
+    fitted = Transformer.fit(features, rows)
     regression = PoissonRegressor(alpha=LINEAR_PENALTY, solver="newton-cholesky", max_iter=100)
-    regression.fit(transformer.apply(fitted, rows).astype(np.float64), rows["rentals"])
-    return regression.predict(transformer.apply(fitted, asked).astype(np.float64))
+    regression.fit(fitted.transform(rows).astype(np.float64), rows["rentals"])
+    return regression.predict(fitted.transform(asked).astype(np.float64))
 
 
 def predict_all(

@@ -11,9 +11,9 @@ import pandas as pd
 
 from bikefit.config import Settings
 from bikefit.data.features import Features
-from bikefit.data.featurize import Split, assemble, describe, write_table
+from bikefit.data.featurize import Split, assemble, write_table
 from bikefit.data.table import Table
-from bikefit.data.transformer import Transformer, load
+from bikefit.data.transformer import Transformer
 from bikefit.errors import BikefitError
 from bikefit.final.choice import Choice
 from bikefit.final.model import Ensemble, Networks
@@ -44,7 +44,7 @@ def fit(choice: Choice, table: Table, hours: pd.DataFrame) -> tuple[Ensemble, Fi
     Raises:
         FitError: the training failed.
     """
-    features = load(table.path / "transformer.json").features
+    features = Transformer.load(table.path / "transformer.json").features
     networks = fit_ensemble(choice.members, choice.weights, features, hours)
     return networks, choice.trees.fit(hours) if choice.trees else None
 
@@ -85,8 +85,7 @@ def _write(folder: Path, features: Features, hours: pd.DataFrame) -> Transformer
     cut = Split(kind="days", seed=0, validation=0, test=0)  # nothing is held out
     transformer, content = assemble(hours, features, np.full(len(hours), "train"))
     content["validation"] = content["train"].slice(0, 24)
-    names, scaled = transformer.features.names, transformer.features.standardized
-    write_table(folder, transformer, content, describe(NAME, names, scaled, content, cut))
+    write_table(folder, content, features.standardized, cut)
     return transformer
 
 

@@ -18,8 +18,8 @@ import pandas as pd
 import torch
 from safetensors.numpy import load_file, save_file
 
-from bikefit.data import transformer as features
 from bikefit.data.files import write_json
+from bikefit.data.transformer import Transformer
 from bikefit.errors import DataError
 from bikefit.final.interval import Interval
 from bikefit.final.rows import InputStatistics, parse_rows
@@ -86,14 +86,14 @@ class Ensemble:
         trees: boosted trees, if any.
     """
 
-    transformer: features.Transformer
+    transformer: Transformer
     stacks: Sequence[Networks]
     weights: Sequence[float]
     trees: FittedTrees | None = None
 
     def members(self, hours: pd.DataFrame) -> np.ndarray:
         """Return each member's expected rentals for clean rows (bikes/hour), ``(M, N)``."""
-        matrix = torch.from_numpy(features.apply(self.transformer, hours)).double()
+        matrix = torch.from_numpy(self.transformer.transform(hours)).double()
         found = [stack.predict(matrix) for stack in self.stacks]
         if self.trees is not None:
             found.append(self.trees.predict(hours)[None])
@@ -137,7 +137,7 @@ class Model:
         """Write the files."""
         one = self.ensemble
         folder.mkdir(parents=True, exist_ok=True)
-        features.save(one.transformer, folder / "transformer.json")
+        one.transformer.save(folder / "transformer.json")
         state = {
             f"{place}/{name}": np.ascontiguousarray(value)
             for place, stack in enumerate(one.stacks)
@@ -177,7 +177,7 @@ def load(folder: Path) -> Model:
             Networks(state=state, **stack)
             for state, stack in zip(states, about["stacks"], strict=True)
         ]
-        transformer = features.load(folder / "transformer.json")
+        transformer = Transformer.load(folder / "transformer.json")
         trees = None
         if "trees" in about:
             text = (folder / "trees.txt").read_text(encoding="utf-8")

@@ -14,7 +14,7 @@ import pandas as pd
 from bikefit.data import calendar
 from bikefit.data.files import write_json
 from bikefit.data.table import Table, read_table
-from bikefit.data.transformer import load
+from bikefit.data.transformer import Transformer
 from bikefit.errors import DataError
 from bikefit.final import baselines, fits
 from bikefit.final.choice import Choice, HeldOut, choose, held_out, mix, select
@@ -159,7 +159,7 @@ def _test(
     choice, winner, plain = (compared[name] for name in (DELIVERED, WINNER, UNREGULARIZED))
     assert choice is not None
     assert winner is not None
-    features = load(table.path / "transformer.json").features
+    features = Transformer.load(table.path / "transformer.json").features
     predicted = baselines.predict_all(parts, features, tuned)
     predicted |= {name: networks.predict(test)[0] for name, (networks, _) in tested.items()}
     delivered, trees = tested[DELIVERED]

@@ -1,0 +1,233 @@
+"""Features of clean rows, computed by hand, and the saved transformer."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from sklearn.preprocessing import SplineTransformer
+
+from bikefit.data import transformer
+from bikefit.data.features import Features
+from bikefit.data.params import check
+from bikefit.data.transformer import Transformer
+from bikefit.errors import DataError
+from synthetic import clean_hours
+
+ROOT = Path(__file__).parents[2]
+HOURS = clean_hours(40)  # row 0 is Saturday, 2011-01-01, 0:00; Monday, 2011-01-03, is a holiday
+
+
+def features(**change: object) -> Features:
+    return check("features", Features, change)
+
+
+def matrix(spec: Features, rows: pd.DataFrame, training: pd.DataFrame = HOURS) -> pd.DataFrame:
+    return pd.DataFrame(Transformer.fit(spec, training).transform(rows), columns=spec.names)
+
+
+@pytest.mark.parametrize(
+    ("spec", "rows", "expected"),
+    [
+        (
+            {"one_hot": ["weekday", "holiday"]},
+            [0, 50],
+            [[0, 0, 0, 0, 0, 1, 0, 1, 0], [1, 0, 0, 0, 0, 0, 0, 0, 1]],
+        ),
+        (
+            {"one_hot": ["weekday", "holiday"], "drop_first": True},
+            [0, 50],
+            [[0, 0, 0, 0, 1, 0, 0], [0, 0, 0, 0, 0, 0, 1]],
+        ),
+        ({"cyclic": ["hour", "day_of_week"]}, [60], [[0, -1, 0, 1]]),
+        ({"cyclic": ["hour"], "harmonics": {"hour": 2}}, [3, 6], [[0.5**0.5, 0.5**0.5, 1, 0],
+                                                                 [1, 0, 0, -1]]),
+        # The 34th day, Thursday 2011-02-03, at 5:00.
+        ({"plain": ["day_of_year", "days_since_start", "day_of_week", "holiday"]},
+         [24 * 33 + 5], [[34, 33, 3, 0]]),
+        ({"one_hot": ["commuting"], "plain": ["commuting"]}, [0, 24 * 5], [[1, 0, 0], [0, 1, 1]]),
+    ],
+)  # fmt: skip
+def test_features_by_hand(spec: dict, rows: list[int], expected: list[list[float]]) -> None:
+    values = matrix(features(**spec), HOURS.iloc[rows]).to_numpy()
+    assert values == pytest.approx(np.array(expected), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("spec", "names"),
+    [
+        ({"one_hot": ["holiday"], "plain": ["hour"]}, ["holiday=no", "holiday=yes", "hour"]),
+        ({"one_hot": ["holiday"], "drop_first": True}, ["holiday=yes"]),
+        (
+            {"cyclic": ["hour", "month"], "harmonics": {"hour": 2}},
+            ["hour_sin", "hour_cos", "hour_sin2", "hour_cos2", "month_sin", "month_cos"],
+        ),
+        (
+            {"splines": [{"of": "temperature", "first": 0, "last": 25, "every": 10}]},
+            ["temperature~10/0", "temperature~10/10", "temperature~10/20"],
+        ),
+        (
+            {"interactions": [["holiday", "working_day"]]},
+            ["holiday=no,working_day=no", "holiday=no,working_day=yes",
+             "holiday=yes,working_day=no", "holiday=yes,working_day=yes"],
+        ),
+    ],
+)  # fmt: skip
+def test_names(spec: dict, names: list[str]) -> None:
+    assert features(**spec).names == names
+
+
+def test_names_of_the_projects_tables() -> None:
+    tables = yaml.safe_load((ROOT / "params.yaml").read_text())["featurize"]["tables"]
+    fields = {k: v for k, v in tables["lecture"].items() if k in Features.model_fields}
+    names = features(**fields).names
+    assert len(names) == 32
+    assert names[:2] == ["hour=1", "hour=2"]
+    assert names[-3:] == ["holiday=yes", "temperature", "humidity_fraction"]
+
+
+def test_categories_are_declared_and_need_no_rows() -> None:
+    assert matrix(features(one_hot=["month"]), HOURS)["month=12"].sum() == 0
+
+
+def test_interactions() -> None:
+    spec = features(interactions=[["hour", "working_day"], ["hour", "occasion"]])
+    rows = matrix(spec, HOURS.iloc[[8, 72 + 8]])  # New Year's Day, Tuesday
+    assert len(spec.names) == 48 + 24 * 8
+    assert rows.columns[rows.iloc[0] == 1].to_list() == [
+        "hour=8,working_day=no", "hour=8,occasion=new_years_day",
+    ]  # fmt: skip
+    assert rows.columns[rows.iloc[1] == 1].to_list() == [
+        "hour=8,working_day=yes", "hour=8,occasion=ordinary",
+    ]  # fmt: skip
+
+
+def test_splines() -> None:
+    spec = features(splines=[{"of": "temperature", "first": 0, "last": 25, "every": 10}])
+    rows = matrix(spec, HOURS.iloc[:4].assign(temperature=[-5.0, 4.0, 10.0, 99.0]))
+    expected = np.array([[1, 0, 0], [0.6, 0.4, 0], [0, 1, 0], [0, 0, 1]])
+    assert rows.to_numpy() == pytest.approx(expected)
+    spec = features(splines=[{"of": "humidity", "first": 20, "last": 80, "every": 7.5}])
+    knots = spec.splines[0].knots[:, None]
+    peer = SplineTransformer(degree=1, knots=knots, extrapolation="constant").fit(knots)
+    values = peer.transform(HOURS[["humidity"]].to_numpy())
+    assert matrix(spec, HOURS).to_numpy() == pytest.approx(values, abs=1e-6)
+
+
+def test_standardized_by_training_rows_only() -> None:
+    training = HOURS.iloc[:3].assign(temperature=[1.0, 2.0, 6.0], windspeed=5.1)
+    other = HOURS.iloc[3:5].assign(temperature=[3.0, 1000.0], windspeed=5.1)
+    spec = features(standardized=["temperature", "windspeed"])
+    values = matrix(spec, other, training)
+    assert values["temperature"].to_list() == pytest.approx([0, 997 / np.sqrt((4 + 1 + 9) / 3)])
+    assert values["windspeed"].abs().max() < 1e-12
+    assert Transformer.fit(spec, training).scale[1] == 1.0  # constant
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"cyclic": ["hour"], "harmonics": {"hour": 0}}, "harmonics.hour = 0: must be 1 or more"),
+        ({"cyclic": ["month"], "harmonics": {"hour": 2}}, "of a number in cyclic"),
+        ({"splines": [{"of": "rentals", "first": 0, "last": 9, "every": 1}]}, "would leak it"),
+        ({"splines": [{"of": "hour", "first": 0, "last": 2, "every": 3}]}, "two knots"),
+        ({"splines": [{"of": "hour", "first": 0, "last": 2, "every": 0}]}, "greater than 0"),
+        ({"splines": [{"of": "hour", "first": 0, "last": 4, "every": 2}] * 2}, "more than once"),
+        ({"plain": ["casual"]}, "casual cannot be a feature: casual and registered add up to"),
+        ({"one_hot": ["registered"]}, "registered cannot be a feature"),
+        ({"standardized": ["rentals"]}, "rentals cannot be a feature"),
+        ({"interactions": [["hour", "casual"]]}, "casual cannot be a feature"),
+        ({"one_hot": ["houre"]}, "unknown column houre; allowed: season, month, hour, weekday"),
+        ({"cyclic": ["weather"]}, "unknown column weather; allowed: hour, day_of_week, month"),
+        ({"plain": ["occasion"]}, "unknown column occasion; allowed: temperature"),
+        ({"interactions": [["hour"]]}, r"two or more different columns, not \['hour'\]"),
+        ({"standardized": ["hour"], "plain": ["hour"]}, "named more than once: hour"),
+        ({"plain": []}, "a table needs at least one feature"),
+    ],
+)
+def test_wrong_features_are_refused(change: dict, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        features(**change)
+
+
+def test_wrong_rows_are_refused() -> None:
+    fitted = Transformer.fit(features(one_hot=["weather"], plain=["temperature"]), HOURS)
+    rows = HOURS.iloc[:3].astype({"weather": "str"})
+    assert fitted.transform(rows).shape == (3, 5)
+    with pytest.raises(DataError, match="row 0, weather = 'hail': must be one of clear, mist"):
+        fitted.transform(rows.assign(weather="hail"))
+    with pytest.raises(DataError, match=r"row 1, feature temperature: .* not finite"):
+        fitted.transform(rows.assign(temperature=[1.0, np.nan, 2.0]))
+    booleans = Transformer.fit(features(one_hot=["holiday"]), HOURS)
+    with pytest.raises(DataError, match="row 0, holiday = 2: must be one of no, yes"):
+        booleans.transform(pd.DataFrame({"holiday": [2, 0]}))
+    with pytest.raises(DataError, match="no training row"):
+        Transformer.fit(features(plain=["hour"]), HOURS.iloc[:0])
+
+
+# The saved transformer
+
+
+EVERYTHING = features(
+    one_hot=["season", "weekday", "hour", "windspeed_calm", "occasion"],
+    cyclic=["hour", "day_of_year"],
+    harmonics={"hour": 3},
+    standardized=["temperature", "days_since_start", "month"],
+    plain=["holiday", "humidity_fraction"],
+    interactions=[["hour", "working_day"], ["season", "weekday", "holiday"], ["hour", "commuting"]],
+    splines=[
+        {"of": "temperature", "first": -8, "last": 37, "every": 5},
+        {"of": "days_since_start", "first": 0, "last": 28, "every": 7},
+        {"of": "days_since_start", "first": 0, "last": 30, "every": 1},
+    ],
+)
+
+
+def test_a_loaded_transformer_is_the_same(tmp_path: Path) -> None:
+    fitted = Transformer.fit(EVERYTHING, HOURS[::3])
+    fitted.save(tmp_path / "transformer.json")
+    loaded = Transformer.load(tmp_path / "transformer.json")
+    assert loaded == fitted
+    assert (loaded.transform(HOURS) == fitted.transform(HOURS)).all()
+
+
+def test_rows_are_independent_of_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    fitted = Transformer.fit(EVERYTHING, HOURS)
+    whole = fitted.transform(HOURS)
+    monkeypatch.setattr(transformer, "BLOCK", 7)
+    assert (fitted.transform(HOURS.iloc[:100]) == whole[:100]).all()
+    assert fitted.transform(HOURS.iloc[:0]).shape == (0, len(EVERYTHING.names))
+    assert (fitted.transform(HOURS.iloc[[50]]) == whole[50]).all()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"format": "pickle"},
+        {"mean": {}},
+        {"start": "yesterday"},
+        {"feature_names": ["a"]},
+        {"features": {"plain": ["casual"]}},
+        {"categories": {"season": ["wet", "dry"]}},
+    ],
+)
+def test_changed_files_are_refused(tmp_path: Path, change: dict) -> None:
+    path = tmp_path / "transformer.json"
+    Transformer.fit(EVERYTHING, HOURS).save(path)
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content))
+    assert Transformer.load(path).features == EVERYTHING
+    path.write_text(json.dumps(content | change))
+    with pytest.raises(DataError, match=r"transformer\.json"):
+        Transformer.load(path)
+
+
+def test_missing_and_damaged_files_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "transformer.json"
+    with pytest.raises(DataError, match="run `dvc repro featurize`"):
+        Transformer.load(path)
+    path.write_text("[")
+    with pytest.raises(DataError, match="is not a transformer"):
+        Transformer.load(path)
