@@ -33,12 +33,13 @@ HEAD = (
 WINNER = """
 import json, sys, yaml
 from benchmarks.common import fit
-from bikefit.comparison.ranking import comparison, rank
+from bikefit.comparison.ranking import rank
+from bikefit.comparison.runs import run_table
 from bikefit.config import parse
 from bikefit.tracking.reading import latest_sweep, read_config, read_runs
 runs = read_runs(latest_sweep())
 best = rank(runs).iloc[0]
-winners = comparison(runs).query("configuration == @best.configuration")
+winners = run_table(runs).query("configuration_id == @best.configuration_id")
 settings = parse(yaml.safe_load(read_config(winners["run_id"].iloc[0])))
 seeds = map(int, sys.argv[1].split(","))
 results = fit([settings.model_copy(update={"seed": seed}) for seed in seeds])

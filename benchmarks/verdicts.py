@@ -20,8 +20,8 @@ from benchmarks.common import table
 from benchmarks.problems import Problem
 
 from bikefit.comparison import paths as paths_of
-from bikefit.comparison.parts import DAYS
-from bikefit.comparison.ranking import comparison
+from bikefit.comparison.losses import DAYS
+from bikefit.comparison.runs import run_table
 from bikefit.comparison.verdicts import (
     Thresholds,
     along,
@@ -207,7 +207,7 @@ def right_verdicts(runs: pd.DataFrame) -> pd.DataFrame:
 
 def expected_losses(runs: pd.DataFrame) -> pd.Series:
     """Return the expected loss on fresh rows of each configuration, mean over its seeds."""
-    names = comparison(runs)["configuration"]
+    names = run_table(runs)["configuration_id"]
     return (runs["truth.irreducible"] + runs["truth.excess"]).groupby(names).mean()
 
 
@@ -220,10 +220,10 @@ def _exhausted_sides(runs: pd.DataFrame) -> list[set[int]]:
     better: dict[str, dict[int, bool]] = {name: {} for name in loss.index}
     for path in paths_of.find_paths(runs):
         for name in path.configurations:
-            for side, others in path.sides(name).items():
+            for side, others in path.alternatives(name).items():
                 helps = bool(loss[others].min() < loss[name])
                 better[name][side] = better[name].get(side, False) or helps
-    names = comparison(runs)["configuration"]
+    names = run_table(runs)["configuration_id"]
     return [{side for side, helps in better[name].items() if not helps} for name in names]
 
 
@@ -286,7 +286,7 @@ def directions(runs: pd.DataFrame, thresholds: Thresholds | None = None) -> pd.D
     for problem, group in runs.groupby("problem"):
         own = group.reset_index(drop=True).dropna(axis=1, how="all")
         loss = expected_losses(own)
-        given = configuration_verdicts(own, thresholds).set_index("configuration")["verdict"]
+        given = configuration_verdicts(own, thresholds).set_index("configuration_id")["verdict"]
         paths = [path for path in paths_of.find_paths(own) if path.direction]
         better = [_better_sides(path, loss) for path in paths]
         for path, evidence in zip(paths, along(own, paths, thresholds), strict=True):
@@ -294,7 +294,7 @@ def directions(runs: pd.DataFrame, thresholds: Thresholds | None = None) -> pd.D
             for name in path.configurations:
                 if loss[name] < WORSE * loss[lowest]:
                     continue
-                side = next(s for s, others in path.sides(name).items() if lowest in others)
+                side = next(s for s, others in path.alternatives(name).items() if lowest in others)
                 points = {"underfitting": 1, "overfitting": -1}.get(given[name], 0)
                 elsewhere = any(points in sides.get(name, set()) for sides in better)
                 within_noise = evidence["within_noise"].get(name)
@@ -310,11 +310,11 @@ def directions(runs: pd.DataFrame, thresholds: Thresholds | None = None) -> pd.D
     return pd.DataFrame(cases)
 
 
-def _better_sides(path: paths_of.Path, loss: pd.Series) -> dict[str, set[int]]:
+def _better_sides(path: paths_of.SettingPath, loss: pd.Series) -> dict[str, set[int]]:
     """Return the sides on which a path has a truly 5 % better configuration, by configuration."""
     better: dict[str, set[int]] = {}
     for name in path.configurations:
-        sides = path.sides(name).items()
+        sides = path.alternatives(name).items()
         better[name] = {side for side, others in sides if loss[name] >= WORSE * loss[others].min()}
     return better
 

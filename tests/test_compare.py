@@ -15,10 +15,10 @@ import pytest
 from mlflow.artifacts import list_artifacts
 
 from bikefit.comparison.compare import main
-from bikefit.comparison.conclude import _is_news, conclude_run
-from bikefit.comparison.folds import fold_table
-from bikefit.comparison.parts import with_folds
-from bikefit.comparison.ranking import rank, winner_note
+from bikefit.comparison.losses import losses_by_fold_and_day
+from bikefit.comparison.ranking import rank
+from bikefit.comparison.result import _differ_from_tags, assign_run_verdict
+from bikefit.comparison.tables import fold_table, ranking_note
 from bikefit.comparison.verdicts import verdicts, with_verdicts
 from bikefit.tracking import reading, writing
 from bikefit.tracking.connection import TrackingError
@@ -137,7 +137,7 @@ def test_two_sweeps_are_compared(store: Path, capsys: pytest.CaptureFixture[str]
     assert main([first, second]) == 0
     out = capsys.readouterr().out
     assert out.count("has the lowest validation loss") == 2
-    assert "Between the winners, that of the second sweep has the lower validation loss" in out
+    assert "The winner of the second sweep has the lower validation loss" in out
 
 
 @pytest.mark.slow
@@ -210,7 +210,7 @@ def test_a_document_gets_the_table_between_its_markers(
     assert main([sweep, "--document", str(readme)]) == 0
     text = readme.read_text()
     runs = reading.read_runs(sweep)
-    note = winner_note(with_verdicts(rank(runs), runs), top=2)
+    note = ranking_note(with_verdicts(rank(runs), runs))
     assert text == (f"before\n<!-- comparison -->\n\n{note}\n\n<!-- end of comparison -->\nafter\n")
     assert main([sweep, "--document", str(readme)]) == 0
     assert readme.read_text() == text
@@ -228,9 +228,9 @@ def test_a_cross_validated_sweep_shows_its_folds(store: None) -> None:
         for fold, outcome in enumerate(outcomes):
             writing.finish_member(writing.start_fold(one, job, "v1", fold), outcome, one)
         writing.finish_folds(job, [writing.best_metrics(one) for one in outcomes])
-    runs = with_folds(reading.read_runs(sweep))
+    runs = losses_by_fold_and_day(reading.read_runs(sweep))
     assert runs["folds/best/val/loss"].tolist() == [(4.0, 6.0), (6.0, 8.0)]
-    assert with_folds(runs) is runs
+    assert losses_by_fold_and_day(runs) is runs
     # held-out deviances are twice the losses: 8 and 12 for seed 0, 12 and 16 for seed 1
     assert fold_table(reading.read_runs(sweep)).splitlines() == [
         "| configuration | table | seeds | mean | fold 1 | fold 2 | on training rows |",
@@ -275,7 +275,7 @@ def test_verdicts_become_tags_of_runs_and_counts_of_the_sweep(store: Path) -> No
         "verdicts/good_fit": 2.0, "verdicts/underfitting": 2.0, "verdicts/overfitting": 2.0,
         "verdicts/undecided": 0.0,
     }  # fmt: skip
-    assert not _is_news(verdicts(runs), runs).any()
+    assert not _differ_from_tags(verdicts(runs), runs).any()
     assert parent["tags.verdicts"] == "2 good fit, 2 underfitting, 2 overfitting"
     table = pd.read_csv("reports/comparison.csv")
     assert table["verdict"].tolist()[:6:2] == ["underfitting", "overfitting", "good fit"]
@@ -303,6 +303,6 @@ def test_a_verdict_is_given_anew_with_other_thresholds(
 def test_a_run_alone_gets_a_verdict(store: Path) -> None:
     run = writing.start_job(settings(), None, "v1")
     writing.finish_member(run, result(9.0, 17.9), settings())
-    said = conclude_run(run)
+    said = assign_run_verdict(run)
     assert said.startswith("undecided: validation loss 17.90 has no other configuration beside it")
     assert reading.read_run(run)["tags.verdict"].tolist() == ["undecided"]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
-    from bikefit.comparison.compared import Comparison
+    from bikefit.comparison.result import Comparison
 
 
 def sweep(overrides: Sequence[str]) -> Comparison:
@@ -37,9 +37,9 @@ def compare(sweep: str | None = None) -> Comparison:
     Raises:
         TrackingError: There is no such sweep.
     """
-    from bikefit.comparison import compared
+    from bikefit.comparison import result
 
-    return compared.compare(sweep)
+    return result.compare(sweep)
 
 
 def predict(

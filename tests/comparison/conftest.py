@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -22,7 +23,10 @@ def make_run(
     """One row of `read_runs`; without losses if there is a failure."""
     network = "mlp" if hidden != "[]" else "linear"
     label = f"{network} {hidden.strip('[]').replace(',', '×')}".strip()
+    kinds = (re.sub(r" (λ=|p=|before|after|\d).*", "", part) for part in method.split(" + "))
     row: dict[str, Any] = {
+        "tags.method.kind": " + ".join(dict.fromkeys(kinds)),
+        "tags.network.label": label,
         "run_id": f"{method}-{hidden}-{seed}", "name": f"{method} · {label} · seed {seed}",
         "status": "FAILED" if failure else "FINISHED", "method": method, "seed": seed,
         "data.name": "full", "data.fraction": 1.0, "loss": "poisson", "network.name": network,

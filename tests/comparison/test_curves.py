@@ -13,7 +13,8 @@ from matplotlib.patches import Rectangle
 
 from bikefit.comparison import curves, mistakes, weights
 from bikefit.comparison.figures import ROLES, svg
-from bikefit.comparison.ranking import comparison, rank
+from bikefit.comparison.ranking import rank
+from bikefit.comparison.runs import run_table
 from bikefit.comparison.verdicts import with_verdicts
 
 Run = Callable[..., dict[str, Any]]
@@ -96,7 +97,7 @@ def test_small_widths_underfit_and_large_ones_overfit(run: Run) -> None:
     assert found["underfitting"][1] == pytest.approx(8)
     assert found["overfitting"][0] == pytest.approx(32)
     assert figure.axes[0].get_xscale() == "log"
-    assert figure.axes[0].get_xlabel() == "width (units a layer)"
+    assert figure.axes[0].get_xlabel() == "width (units per layer)"
 
 
 def test_depth_and_uneven_shapes(run: Run) -> None:
@@ -119,7 +120,7 @@ def test_what_lies_within_the_noise_is_not_shaded(run: Run) -> None:
     close = runs["regularization.l2"] == 0.1
     runs.loc[close, "best/val/loss"] = [3.9, 4.0, 4.3]
     series = only(runs)
-    assert series.table["side"].tolist() == ["overfitting", "overfitting", "", "", "underfitting"]
+    assert series.table["region"].tolist() == ["overfitting", "overfitting", "", "", "underfitting"]
     found = regions(curves.flexibility(series).axes[0])
     assert found["underfitting"][0] == pytest.approx(10**-0.5)
     assert "within the noise of it: 0.1" in curves.flexibility_sentence(series)
@@ -138,14 +139,14 @@ def test_where_a_path_tells_nothing_it_shows_the_verdict(run: Run) -> None:
     assert given.filter(like="p=0.3").tolist() == ["overfitting"]
     assert "overfitting" not in given.filter(like="p=0.5").tolist()
     series = only(runs)
-    assert series.table["side"].tolist() == [
+    assert series.table["region"].tolist() == [
         "overfitting",
         "overfitting",
         "",
         "",
         "underfitting",
     ]
-    alone = only(path).table["side"].tolist()
+    alone = only(path).table["region"].tolist()
     assert alone == ["overfitting", "", "", "", "underfitting"]
 
 
@@ -217,7 +218,7 @@ def test_more_data_with_one_seed_is_unknown(run: Run) -> None:
 
 
 def test_the_cast_is_winner_underfitting_and_overfitting(sweep: pd.DataFrame) -> None:
-    found = curves.cast(comparison(sweep), rank(sweep))
+    found = curves.highlighted_runs(run_table(sweep), rank(sweep))
     assert {role: run["configuration"] for role, run in found.items()} == {
         "winner": "l2 λ=0.0001 + dropout p=0.2 · mlp 256×256",
         "underfitting": "none · linear",
@@ -229,7 +230,7 @@ def test_the_cast_respects_verdicts(sweep: pd.DataFrame) -> None:
     ranking = rank(sweep)
     ranking["verdict"] = "good fit"
     ranking.loc[ranking["configuration"] == "none · mlp 4", "verdict"] = "underfitting"
-    found = curves.cast(comparison(sweep), ranking)
+    found = curves.highlighted_runs(run_table(sweep), ranking)
     assert {role: run["configuration"] for role, run in found.items()} == {
         "winner": "l2 λ=0.0001 + dropout p=0.2 · mlp 256×256", "underfitting": "none · mlp 4",
     }  # fmt: skip
@@ -334,14 +335,14 @@ def test_a_path_is_found_under_the_names_of_the_whole_sweep(run: Run) -> None:
     assert found["width"]["val_loss"].tolist() == pytest.approx([7.005, 6.005, 6.505])
     assert found["epochs"]["value"].tolist() == [10, 40, 80, 160]
     assert found["epochs"]["val_loss"].tolist() == pytest.approx([6.705, 6.005, 6.305, 6.605])
-    assert found["width"]["side"].tolist() == ["underfitting", "", "overfitting"]
+    assert found["width"]["region"].tolist() == ["underfitting", "", "overfitting"]
 
 
 def test_nothing_that_was_not_finished_is_shaded_as_underfitting(run: Run) -> None:
     runs = along(run, "regularization.l2", LAMBDA).assign(unfinished=0.0)
-    assert only(runs).table["side"].tolist()[-2:] == ["underfitting"] * 2
+    assert only(runs).table["region"].tolist()[-2:] == ["underfitting"] * 2
     runs.loc[runs["regularization.l2"] == 1.0, "unfinished"] = 0.2
-    assert only(runs).table["side"].tolist()[-2:] == ["underfitting", ""]
+    assert only(runs).table["region"].tolist()[-2:] == ["underfitting", ""]
 
 
 def test_the_overview_shows_the_longest_path_of_a_setting(run: Run) -> None:

@@ -13,13 +13,14 @@ from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 
 from bikefit.comparison.figures import COMBINED, colour, save, train_against_validation
-from bikefit.comparison.ranking import comparison, rank
+from bikefit.comparison.ranking import rank
+from bikefit.comparison.runs import run_table
 
 Run = Callable[..., dict[str, Any]]
 
 
 def draw(runs: pd.DataFrame) -> Figure:
-    return train_against_validation(comparison(runs), rank(runs))
+    return train_against_validation(run_table(runs), rank(runs))
 
 
 def panels(figure: Figure) -> dict[str, Axes]:

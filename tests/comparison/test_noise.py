@@ -9,7 +9,14 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from bikefit.comparison.noise import KNOWN, Difference, Sample, difference, moderated, samples
+from bikefit.comparison.noise import (
+    KNOWN,
+    Difference,
+    LossEstimate,
+    difference,
+    estimate_losses,
+    moderated,
+)
 
 NOTHING = np.empty(0)
 
@@ -17,14 +24,14 @@ NOTHING = np.empty(0)
 def sample(
     loss: float, variance: float = 0.0, df: float = KNOWN, days: Sequence[float] = (),
     folds: Sequence[float] = (), fold_error: float = math.nan, rows: float = math.nan,
-) -> Sample:  # fmt: skip
-    return Sample(loss, variance, df, np.array(days), np.array(folds), fold_error, rows)
+) -> LossEstimate:  # fmt: skip
+    return LossEstimate(loss, variance, df, np.array(days), np.array(folds), fold_error, rows)
 
 
 def made(losses: dict[str, Sequence[float]], **more: Any) -> pd.DataFrame:
     """Runs of configurations, a loss a seed."""
     rows = [
-        {"configuration": name, "seed": seed, "loss": loss, "days": (), "folds": (),
+        {"configuration_id": name, "seed": seed, "loss": loss, "days": (), "folds": (),
          "fold_error": math.nan, "rows": math.nan} | more
         for name, values in losses.items() for seed, loss in enumerate(values)
     ]  # fmt: skip
@@ -146,8 +153,8 @@ def test_independent_rows_have_the_noise_of_the_formula() -> None:
 def test_facts_without_rows_have_no_noise() -> None:
     found = difference(sample(5.0), sample(4.0))
     assert (found.error, found.limit()) == (0.0, 0.0)
-    assert found.beyond()
-    assert not difference(sample(4.0), sample(4.0)).beyond()
+    assert found.is_significant()
+    assert not difference(sample(4.0), sample(4.0)).is_significant()
 
 
 @pytest.mark.parametrize("df", [1.0, 2.5, 30.0])
@@ -156,14 +163,14 @@ def test_the_limit_is_students(df: float, confidence: float) -> None:
     found = Difference(1.0, 0.4, df)
     low, high = stats.t.interval(confidence, df, scale=0.4)
     assert found.limit(confidence) == pytest.approx(high) == pytest.approx(-low)
-    assert Difference(high * 1.001, 0.4, df).beyond(confidence)
-    assert not Difference(high * 0.999, 0.4, df).beyond(confidence)
+    assert Difference(high * 1.001, 0.4, df).is_significant(confidence)
+    assert not Difference(high * 0.999, 0.4, df).is_significant(confidence)
     assert math.isnan(Difference(1.0, math.nan, df).limit())
-    assert not Difference(1.0, math.nan, df).beyond()
+    assert not Difference(1.0, math.nan, df).is_significant()
 
 
 def test_two_configurations_pool_their_relative_scatter_by_hand() -> None:
-    known, facts = samples(made({"a": [9.0, 10.0, 11.0], "b": [20.0, 20.0, 20.0]}))
+    known, facts = estimate_losses(made({"a": [9.0, 10.0, 11.0], "b": [20.0, 20.0, 20.0]}))
     # Relative deviations ±0.1 have the variance 0.01, pooled with 0 0.005, with 4 degrees.
     assert known["a"].variance == pytest.approx(0.005 * 100 / 3, rel=1e-5)
     assert known["b"].variance == pytest.approx(0.005 * 400 / 3, rel=1e-5)
@@ -172,7 +179,7 @@ def test_two_configurations_pool_their_relative_scatter_by_hand() -> None:
 
 
 def test_runs_are_facts() -> None:
-    _, facts = samples(made({"a": [9.0, 11.0]}, days=(4.0, 5.0), rows=48.0))
+    _, facts = estimate_losses(made({"a": [9.0, 11.0]}, days=(4.0, 5.0), rows=48.0))
     assert [(f.variance, f.df, f.rows) for f in facts] == [(0.0, KNOWN, 48.0)] * 2
     assert facts[1].days.tolist() == [4.0, 5.0]
 
@@ -180,23 +187,23 @@ def test_runs_are_facts() -> None:
 def test_what_a_seed_does_to_all_is_no_difference() -> None:
     shared = {name: [size * f for f in (0.9, 1.0, 1.1)]
               for name, size in zip("abcd", (1.0, 2.0, 3.0, 4.0), strict=True)}  # fmt: skip
-    known, _ = samples(made(shared))
+    known, _ = estimate_losses(made(shared))
     assert all(found.variance < 1e-10 for found in known.values())
-    few, _ = samples(made({name: shared[name] for name in "abc"}))  # too few to tell it
+    few, _ = estimate_losses(made({name: shared[name] for name in "abc"}))  # too few to tell it
     assert few["b"].variance == pytest.approx(0.01 * 4 / 3)
 
 
 def test_one_seed_does_not_show_the_scatter() -> None:
     runs = made({"a": [5.0], "b": [4.0]})
-    known, _ = samples(runs)
+    known, _ = estimate_losses(runs)
     assert math.isnan(known["a"].variance)
     assert math.isnan(difference(known["a"], known["b"]).error)
-    assumed, _ = samples(runs, assumed=0.05)
+    assumed, _ = estimate_losses(runs, assumed=0.05)
     assert assumed["a"].variance == pytest.approx((0.05 * 5.0) ** 2)
 
 
 def test_a_configuration_with_one_seed_borrows_the_scatter_of_the_others() -> None:
-    known, _ = samples(made({"a": [9.0, 10.0, 11.0], "b": [20.0]}))
+    known, _ = estimate_losses(made({"a": [9.0, 10.0, 11.0], "b": [20.0]}))
     assert known["b"].variance == pytest.approx(0.01 * 400)
     assert known["b"].df == 2
 
@@ -204,7 +211,7 @@ def test_a_configuration_with_one_seed_borrows_the_scatter_of_the_others() -> No
 def test_days_are_means_over_seeds_and_unknown_where_one_misses_them() -> None:
     runs = made({"a": [3.0, 5.0], "b": [3.0, 5.0], "c": [3.0, 5.0]})
     runs["days"] = [(1.0, 2.0), (3.0, 2.0), (1.0, 2.0), (), (1.0,), (2.0,)]
-    known, _ = samples(runs)
+    known, _ = estimate_losses(runs)
     assert known["a"].days.tolist() == [2.0, 2.0]
     assert known["b"].days.tolist() == []
     assert known["c"].days.tolist() == [1.5]

@@ -7,27 +7,35 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bikefit.comparison.noise import KNOWN, Sample
-from bikefit.comparison.paths import Path, evidence, find_paths, numbered
+from bikefit.comparison.noise import KNOWN, LossEstimate
+from bikefit.comparison.paths import SettingPath, find_evidence, find_paths, path_settings
+from bikefit.comparison.runs import configuration_labels
 
 Run = Callable[..., dict[str, Any]]
 MLP = "none · mlp "
 
 
-def known(loss: float, variance: float = 0.0) -> Sample:
-    return Sample(loss, variance, KNOWN, np.empty(0), np.empty(0), float("nan"), float("nan"))
+def with_ids(runs: pd.DataFrame) -> pd.DataFrame:
+    """Runs with ids that can be read."""
+    return runs.assign(**{"tags.configuration.id": configuration_labels(runs)})
+
+
+def known(loss: float, variance: float = 0.0) -> LossEstimate:
+    return LossEstimate(loss, variance, KNOWN, np.empty(0), np.empty(0), float("nan"), float("nan"))
 
 
 def test_widths_are_found_and_ordered(run: Run) -> None:
     runs = pd.DataFrame([run(hidden=h, seed=s) for h in ("[64]", "[4]", "[16]") for s in (0, 1)])
-    (path,) = find_paths(runs)
-    assert path == Path("network.width", (4.0, 16.0, 64.0), (MLP + "4", MLP + "16", MLP + "64"))
-    assert (path.label, path.axis, path.direction) == ("width", "width (units a layer)", 1)
+    (path,) = find_paths(with_ids(runs))
+    assert path == SettingPath(
+        "network.width", (4.0, 16.0, 64.0), (MLP + "4", MLP + "16", MLP + "64")
+    )
+    assert (path.label, path.axis_label, path.direction) == ("width", "width (units per layer)", 1)
 
 
 def test_widths_of_another_depth_are_another_path(run: Run) -> None:
     hidden = {"[4]": 5.0, "[8]": 6.0, "[4,4]": 3.0, "[8,8]": 2.0, "[8,4]": 1.0}
-    found = find_paths(pd.DataFrame([run(hidden=h, val=v) for h, v in hidden.items()]))
+    found = find_paths(with_ids(pd.DataFrame([run(hidden=h, val=v) for h, v in hidden.items()])))
     widths = [path for path in found if path.key == "network.width"]
     # the one that reaches the lowest loss comes first; layers of different widths have no path
     assert [path.configurations for path in widths] == [
@@ -75,7 +83,7 @@ def test_truths_are_no_numbers_and_a_linear_network_has_no_width(run: Run) -> No
     rows = [
         run(hidden=h, **{"regularization.proximal": p}) for h, p in (("[]", True), ("[8,8]", False))
     ]
-    frame = numbered(pd.DataFrame(rows))
+    frame = path_settings(pd.DataFrame(rows))
     assert frame["regularization.proximal"].tolist() == ["True", "False"]
     assert frame["network.depth"].tolist() == [0, 2]
     assert frame["network.width"].isna().tolist() == [True, False]
@@ -91,43 +99,47 @@ def test_truths_are_no_numbers_and_a_linear_network_has_no_width(run: Run) -> No
     ],
 )
 def test_sides_follow_the_direction(key: str, sides: dict[int, list[str]]) -> None:
-    assert Path(key, (1, 2, 3), ("a", "b", "c")).sides("b") == sides
+    assert SettingPath(key, (1, 2, 3), ("a", "b", "c")).alternatives("b") == sides
 
 
 def test_an_end_has_one_side() -> None:
-    path = Path("regularization.l2", (1, 2, 3), ("a", "b", "c"))
-    assert path.sides("a") == {-1: ["b", "c"]}
-    assert path.sides("c") == {1: ["a", "b"]}
+    path = SettingPath("regularization.l2", (1, 2, 3), ("a", "b", "c"))
+    assert path.alternatives("a") == {-1: ["b", "c"]}
+    assert path.alternatives("c") == {1: ["a", "b"]}
 
 
 def test_evidence_is_the_best_on_each_side() -> None:
-    path = Path("network.width", (4, 8, 16, 32, 64), ("a", "b", "c", "d", "e"))
+    path = SettingPath("network.width", (4, 8, 16, 32, 64), ("a", "b", "c", "d", "e"))
     losses = {"a": 9.0, "b": 4.0, "c": 5.0, "d": 3.0, "e": 6.0}
     others = {name: known(loss, 0.01) for name, loss in losses.items()}
-    less, more = evidence("c", others["c"], [path, Path("x.l1", (0, 1), ("a", "e"))], others, 0.0)
-    assert (less.side, less.start, less.end, less.gain.value) == (-1, 16, 8, 1.0)
-    assert (more.side, more.start, more.end, more.gain.value) == (1, 16, 32, 2.0)
+    less, more = find_evidence(
+        "c", others["c"], [path, SettingPath("x.l1", (0, 1), ("a", "e"))], others, 0.0
+    )
+    assert (less.flexibility_change, less.start, less.end, less.gain.value) == (-1, 16, 8, 1.0)
+    assert (more.flexibility_change, more.start, more.end, more.gain.value) == (1, 16, 32, 2.0)
     assert more.gain.error == pytest.approx(0.02**0.5)
     assert more.loss == 5.0
 
 
 def test_evidence_asks_only_those_validated_on_the_same_rows() -> None:
-    path = Path("network.width", (4, 8, 16), ("a", "b", "c"))
-    (found,) = evidence("b", known(5.0), [path], {"a": known(6.0), "b": known(5.0)}, 0.0)
-    assert (found.side, found.gain.value) == (-1, -1.0)
-    assert evidence("b", known(5.0), [path], {"b": known(5.0)}, 0.0) == []
+    path = SettingPath("network.width", (4, 8, 16), ("a", "b", "c"))
+    (found,) = find_evidence("b", known(5.0), [path], {"a": known(6.0), "b": known(5.0)}, 0.0)
+    assert (found.flexibility_change, found.gain.value) == (-1, -1.0)
+    assert find_evidence("b", known(5.0), [path], {"b": known(5.0)}, 0.0) == []
 
 
 def test_evidence_is_clear_beyond_noise_and_a_share_of_the_loss() -> None:
-    path = Path("network.width", (4, 8), ("a", "b"))
+    path = SettingPath("network.width", (4, 8), ("a", "b"))
 
     def gain(lower: float, variance: float) -> Any:
-        (found,) = evidence("a", known(10.0), [path], {"b": known(10.0 - lower, variance)}, 0.0)
+        (found,) = find_evidence(
+            "a", known(10.0), [path], {"b": known(10.0 - lower, variance)}, 0.0
+        )
         return found
 
     # With known variances the 95 % limit is 1.96 standard errors.
-    assert gain(0.5, 0.2**2).clear(0.02)
-    assert not gain(0.5, 0.3**2).clear(0.02)
-    assert gain(0.5, 0.3**2).clear(0.02, confidence=0.8)  # 1.2816 of them: 0.384
-    assert not gain(0.5, 0.0).clear(0.06)
-    assert not gain(-0.5, 0.0).clear(0.02)
+    assert gain(0.5, 0.2**2).is_clear(0.02)
+    assert not gain(0.5, 0.3**2).is_clear(0.02)
+    assert gain(0.5, 0.3**2).is_clear(0.02, confidence=0.8)  # 1.2816 of them: 0.384
+    assert not gain(0.5, 0.0).is_clear(0.06)
+    assert not gain(-0.5, 0.0).is_clear(0.02)

@@ -7,22 +7,17 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from bikefit.comparison.ranking import (
-    between,
+from bikefit.comparison.ranking import least_flexible, rank, typical_rows, winner
+from bikefit.comparison.runs import loss_unit, run_table
+from bikefit.comparison.sentences import (
     choice_sentence,
-    comparison,
     failure_sentence,
-    kind,
-    least_flexible,
     noise_sentence,
     number,
-    rank,
-    story,
-    unit,
-    winner,
-    winner_note,
     winner_sentence,
+    winners_sentence,
 )
+from bikefit.comparison.tables import ranking_note
 
 Run = Callable[..., dict[str, Any]]
 
@@ -37,7 +32,7 @@ def two_methods(run: Run) -> pd.DataFrame:
 
 def test_a_run_has_a_row_with_settings_and_losses(run: Run) -> None:
     row = run("l2 λ=0.1", "[64,32]", seed=3, train=4.0, val=6.5, **{"regularization.l2": 0.1})
-    found = comparison(pd.DataFrame([row])).iloc[0]
+    found = run_table(pd.DataFrame([row])).iloc[0]
     assert found["run_id"] == "l2 λ=0.1-[64,32]-3"
     assert found["configuration"] == "l2 λ=0.1 · mlp 64×32"
     assert (found["regularization"], found["kind"], found["l2"]) == ("l2 λ=0.1", "l2", 0.1)
@@ -47,11 +42,11 @@ def test_a_run_has_a_row_with_settings_and_losses(run: Run) -> None:
 
 
 def test_a_linear_network_has_no_widths(run: Run) -> None:
-    assert comparison(pd.DataFrame([run(hidden="[]")]))["network"].tolist() == ["linear"]
+    assert run_table(pd.DataFrame([run(hidden="[]")]))["network"].tolist() == ["linear"]
 
 
 def test_a_failed_run_keeps_its_row_without_losses(run: Run) -> None:
-    found = comparison(pd.DataFrame([run(), run(seed=1, failure="loss is not finite")]))
+    found = run_table(pd.DataFrame([run(), run(seed=1, failure="loss is not finite")]))
     assert found["status"].tolist() == ["FINISHED", "FAILED"]
     assert math.isnan(found["val_loss"][1])
     assert found["failure"][1] == "loss is not finite"
@@ -60,7 +55,7 @@ def test_a_failed_run_keeps_its_row_without_losses(run: Run) -> None:
 def test_another_swept_setting_tells_configurations_apart(run: Run) -> None:
     rates = (0.01, 0.001)
     runs = pd.DataFrame([run(val=6 + r, **{"optimizer.lr": r}) for r in rates])
-    table = comparison(runs)
+    table = run_table(runs)
     assert table["optimizer.lr"].tolist() == [0.01, 0.001]
     assert table["configuration"].tolist() == [
         "none · mlp 256×256 · optimizer.lr=0.01",
@@ -70,7 +65,7 @@ def test_another_swept_setting_tells_configurations_apart(run: Run) -> None:
 
 
 def test_a_setting_that_follows_the_network_is_no_part_of_the_name(run: Run) -> None:
-    table = comparison(pd.DataFrame([run(hidden="[]"), run()]))
+    table = run_table(pd.DataFrame([run(hidden="[]"), run()]))
     assert table["configuration"].tolist() == ["none · linear", "none · mlp 256×256"]
     assert table["network.activation"].tolist() == ["identity", "gelu"]
 
@@ -80,23 +75,6 @@ def test_the_same_strengths_under_another_group_name_are_one_configuration(run: 
         run("l2 λ=0.1", seed=s, **{"regularization.name": n}) for s, n in ((0, "l2"), (1, "none"))
     ]
     assert rank(pd.DataFrame(runs))["seeds"].tolist() == [2]
-
-
-@pytest.mark.parametrize(
-    ("label", "expected"),
-    [
-        ("none", "none"),
-        ("l2 λ=0.001", "l2"),
-        ("l1.5 λ=1e-05", "lp"),
-        ("weight decay λ=0.1", "weight decay"),
-        ("batch norm before", "batch norm"),
-        ("early stopping 5", "early stopping"),
-        ("l2 λ=0.001 + hidden1 dropout p=0.3", "l2 + dropout"),
-        ("dropout p=0.1 + hidden1 dropout p=0.3", "dropout"),
-    ],
-)
-def test_kind_takes_the_strengths_off(label: str, expected: str) -> None:
-    assert kind(label) == expected
 
 
 def test_means_spreads_and_leads_by_hand(run: Run) -> None:
@@ -160,7 +138,7 @@ def test_one_seed_leaves_the_noise_unknown(run: Run) -> None:
     assert ranking["within_noise"].isna().all()
     assert ranking["val_loss_std"].isna().all()
     assert ranking["difference"].tolist() == [0.0, 1.0]
-    assert "nothing tells its lead from noise" in noise_sentence(ranking)
+    assert "the noise is unknown" in noise_sentence(ranking)
     assert "6.000 (half Poisson deviance, bikes/hour; one seed)" in winner_sentence(ranking)
 
 
@@ -185,20 +163,20 @@ def test_all_failed(run: Run) -> None:
     ranking = rank(pd.DataFrame([run(seed=s, failure="x") for s in range(3)]))
     assert winner(ranking) is None
     assert winner_sentence(ranking) == "No run finished (of 3)."
-    assert winner_note(ranking).startswith("**No run finished (of 3).**\n\n3 of 3 runs failed")
+    assert ranking_note(ranking).startswith("**No run finished (of 3).**\n\n3 of 3 runs failed")
 
 
 def test_one_run(run: Run) -> None:
     ranking = rank(pd.DataFrame([run()]))
     assert noise_sentence(ranking) == ""
-    assert "none · mlp 256×256 has the lowest validation loss: 7.000" in winner_note(ranking)
+    assert "none · mlp 256×256 has the lowest validation loss: 7.000" in ranking_note(ranking)
 
 
 def test_no_runs() -> None:
     ranking = rank(pd.DataFrame())
     assert ranking.empty
     assert {"val_loss", "difference", "within_noise"} <= set(ranking)
-    assert winner_note(ranking) == "**The sweep has no runs.**"
+    assert ranking_note(ranking) == "**The sweep has no runs.**"
 
 
 def test_cross_validation_takes_its_noise_from_the_folds(run: Run) -> None:
@@ -213,7 +191,7 @@ def test_cross_validation_takes_its_noise_from_the_folds(run: Run) -> None:
     # one seed each: nothing shows the scatter between seeds
     assert math.isnan(ranking["difference_se"][1])
     assert "over 4 folds" in winner_sentence(ranking)
-    assert comparison(pd.DataFrame(runs))["val_loss_se"].tolist() == [0.3, 0.4]
+    assert run_table(pd.DataFrame(runs))["val_loss_se"].tolist() == [0.3, 0.4]
 
 
 def test_leads_of_cross_validation_are_paired_by_fold(run: Run) -> None:
@@ -248,25 +226,28 @@ def test_different_losses_are_ranked_by_deviance(run: Run) -> None:
         "none · mlp 256×256 · loss=poisson",
         "none · mlp 256×256 · loss=mse",
     ]
-    assert unit(ranking) == "Poisson deviance, bikes/hour"
+    assert loss_unit(ranking) == "Poisson deviance, bikes/hour"
     assert "lowest validation deviance: 14.00" in winner_sentence(ranking)
 
 
 def test_the_note_names_the_winner_the_noise_and_the_table(run: Run) -> None:
-    note = winner_note(rank(two_methods(run)))
+    note = ranking_note(rank(two_methods(run)))
     assert note.startswith(
         "**l2 λ=0.1 · mlp 256×256 has the lowest validation loss: 7.167 ± 1.041 "
         "(half Poisson deviance, bikes/hour; ± standard deviation over 3 seeds), "
         "RMSE 71.7 bikes/hour.**"
     )
-    assert "95% confidence; of seeds and of validation days): 1, namely none · mlp 256×256." in note
-    assert "| 2 | none · mlp 256×256 | 3 | 4.000 | 8.000 ± 1.000 | 4.000 |" in note
+    assert (
+        "95 % confidence; noise of seeds and validation days): 1, namely none · mlp 256×256."
+        in note
+    )
+    assert "| ≈2 | none · mlp 256×256 | 3 | 4.000 | 8.000 ± 1.000 | 4.000 | 80.0 |" in note
 
 
 def test_the_note_names_what_is_within_noise(sweep: pd.DataFrame) -> None:
     ranking = rank(sweep)
     assert len(ranking) == 26
-    assert "Within the noise of it" in noise_sentence(ranking)
+    assert "Not significantly worse" in noise_sentence(ranking)
     assert "2, namely dropout p=0.2 · mlp 256×256" in noise_sentence(ranking)
 
 
@@ -288,24 +269,24 @@ def test_number(value: float, like: float, text: str) -> None:
 def test_between_two_sweeps(run: Run) -> None:
     first = rank(pd.DataFrame([run(seed=s, val=7 + s / 10) for s in range(2)]))
     second = rank(pd.DataFrame([run("l2 λ=0.1", seed=s, val=6 + s / 10) for s in range(2)]))
-    sentence = between(first, second)
-    assert "that of the second sweep has the lower validation loss" in sentence
+    sentence = winners_sentence(first, second)
+    assert "The winner of the second sweep has the lower validation loss" in sentence
     assert "l2 λ=0.1 · mlp 256×256 (6.050 ± 0.071) against none" in sentence
-    assert sentence.endswith("more than the noise.")
-    assert between(first, first).endswith("within the noise.")
+    assert sentence.endswith("the difference is significant.")
+    assert winners_sentence(first, first).endswith("the difference is not significant.")
 
 
 def test_sweeps_that_cannot_be_compared(run: Run) -> None:
     one, other = rank(pd.DataFrame([run()])), rank(pd.DataFrame([run(**{"data.name": "lecture"})]))
-    assert "full and lecture are different tables" in between(one, other)
-    assert "has no result" in between(one, rank(pd.DataFrame()))
+    assert "full and lecture are different tables" in winners_sentence(one, other)
+    assert "has no result" in winners_sentence(one, rank(pd.DataFrame()))
 
 
 def test_sweeps_of_different_losses_are_compared_by_deviance(run: Run) -> None:
     one = rank(pd.DataFrame([run(val=7.0)]))
     other = rank(pd.DataFrame([run(val=0.1, loss="mse", **{"best/val/deviance": 13.0})]))
-    assert "second sweep has the lower validation deviance" in between(one, other)
-    assert between(one, other).endswith("how far that is noise is unknown.")
+    assert "second sweep has the lower validation deviance" in winners_sentence(one, other)
+    assert winners_sentence(one, other).endswith("of unknown significance.")
 
 
 def test_the_one_standard_error_rule_chooses_the_least_flexible_close_one(run: Run) -> None:
@@ -341,7 +322,7 @@ def test_the_story_has_the_winners_network_with_nothing_else_changed(run: Run) -
     ranking = rank(runs).assign(verdict="undecided")
     names = ranking["configuration"].tolist()
     assert "none · mlp 256×256 · training.epochs=8" in names
-    told = story(ranking)["configuration"].tolist()
+    told = typical_rows(ranking)["configuration"].tolist()
     assert told == [
         "l2 λ=0.1 · mlp 256×256", "none · mlp 256×256 · training.epochs=8",
         "l1 λ=1 · mlp 256×256", "none · mlp 256×256",

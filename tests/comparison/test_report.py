@@ -16,7 +16,7 @@ import pytest
 
 from bikefit.comparison import report
 from bikefit.comparison.compare import main
-from bikefit.comparison.compared import compare
+from bikefit.comparison.result import compare
 from bikefit.tracking import connection, reading, writing
 from stores import add, result, settings, visiting
 

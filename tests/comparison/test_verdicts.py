@@ -14,7 +14,9 @@ from scipy.optimize import brentq
 from scipy.special import digamma, polygamma
 from scipy.stats import t as student
 
-from bikefit.comparison.ranking import rank, verdict_sentence, winner_note
+from bikefit.comparison.ranking import rank
+from bikefit.comparison.sentences import verdict_sentence
+from bikefit.comparison.tables import ranking_note
 from bikefit.comparison.verdicts import (
     COME_DOWN,
     LESS_FLEXIBLE,
@@ -26,7 +28,7 @@ from bikefit.comparison.verdicts import (
     ThresholdError,
     Thresholds,
     configuration_verdicts,
-    counts,
+    count_verdicts,
     read_thresholds,
     verdicts,
     with_verdicts,
@@ -56,8 +58,9 @@ def lecture(run: Run) -> list[dict[str, Any]]:
 
 def judge(runs: list[dict[str, Any]], **thresholds: float) -> pd.DataFrame:
     """Verdicts on configurations, by name."""
-    found = configuration_verdicts(pd.DataFrame(runs), Thresholds(**thresholds))
-    return found.set_index("configuration")
+    frame = pd.DataFrame(runs)
+    found = with_verdicts(rank(frame), frame, Thresholds(**thresholds))
+    return found.set_index("configuration")[["verdict", "reason", "next"]]
 
 
 def only(table: pd.DataFrame, start: str) -> tuple[str | None, str, str | None]:
@@ -76,8 +79,8 @@ def test_the_lectures_picture(run: Run) -> None:
     )
     assert only(table, "none · mlp") == (
         "overfitting",
-        "validation loss 25.00 is above the best 17.90 of this sweep, with train loss 1.10: "
-        "the gap makes the excess",
+        "validation loss 25.00 is above the best 17.90 of this sweep, mostly because of the gap "
+        "to its train loss 1.10",
         LESS_FLEXIBLE,
     )
     assert only(table, "dropout") == (
@@ -94,7 +97,12 @@ def test_every_run_has_its_own_verdict_in_the_order_of_the_runs(run: Run) -> Non
     assert (
         table["verdict"].tolist() == ["underfitting"] * 3 + ["overfitting"] * 3 + ["good fit"] * 3
     )
-    assert counts(table) == {"good fit": 3, "underfitting": 3, "overfitting": 3, "undecided": 0}
+    assert count_verdicts(table) == {
+        "good fit": 3,
+        "underfitting": 3,
+        "overfitting": 3,
+        "undecided": 0,
+    }
     shuffled = verdicts(runs.sample(frac=1, random_state=0)).set_index("run_id")
     assert shuffled["verdict"].to_dict() == table.set_index("run_id")["verdict"].to_dict()
 
@@ -125,8 +133,8 @@ def test_unfinished_training_is_no_underfitting(run: Run) -> None:
     table = judge(runs)
     assert only(table, "none · linear") == (
         "undecided",
-        "training was not finished: the train loss 41.20 would still fall by 20% on the way that "
-        "it went",
+        "training was not finished: further training would lower the loss by 20% of the train "
+        "loss 41.20",
         TRAIN_ON.format(epochs=80),
     )
     assert [only(table, name)[0] for name in ("none · mlp", "dropout")] == [
@@ -436,11 +444,11 @@ def test_without_constants_and_lowest_losses_the_rest_of_the_rule_holds(run: Run
 def test_the_note_counts_verdicts_and_shows_them(run: Run) -> None:
     runs = pd.DataFrame(lecture(run))
     ranking = with_verdicts(rank(runs), runs)
-    note = winner_note(ranking)
+    note = ranking_note(ranking)
     assert "Verdicts on configurations: 1 good fit, 1 overfitting, 1 underfitting." in note
     assert "On the best: good fit, because validation loss 17.90 is the best" in note
-    assert "| 3 | none · linear | 3 | 41.20 | 42.00 ± 0.42 | 0.80 | underfitting |" in note
-    assert "verdict" not in winner_note(rank(runs))
+    assert "| 3 | none · linear | 3 | 41.20 | 42.00 ± 0.42 | 0.80 | 420.0 | underfitting |" in note
+    assert "verdict" not in ranking_note(rank(runs))
 
 
 def test_the_file_of_thresholds_holds_the_defaults() -> None:

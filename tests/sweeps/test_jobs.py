@@ -16,8 +16,8 @@ import psutil
 import pytest
 from mlflow import MlflowClient
 
-from bikefit.comparison.conclude import conclude_run
-from bikefit.comparison.ranking import comparison
+from bikefit.comparison.result import assign_run_verdict
+from bikefit.comparison.runs import run_table
 from bikefit.config import ConfigError
 from bikefit.sweeps import jobs, processes
 from bikefit.sweeps.command import OpenSweep
@@ -148,7 +148,7 @@ def test_runs_say_from_the_start_what_the_ranking_will_call_them(workplace: Path
         *2 * ["none · mlp 4 · optimizer.lr=0.1"], *2 * ["none · mlp 4 · optimizer.lr=1e-05"],
         "none · mlp 5",
     ]  # fmt: skip
-    assert runs["tags.configuration"].equals(comparison(runs)["configuration"])
+    assert runs["tags.configuration"].equals(run_table(runs)["configuration"])
 
 
 @pytest.mark.slow
@@ -242,11 +242,11 @@ def test_a_plain_run_leaves_the_verdict_of_a_sweep(workplace: Path) -> None:
     jobs.train([old], sweep, processes=1)
     kept = {"configuration": "none", "verdict": "overfitting", "reason": "so it is", "next": "less"}
     writing.tag_verdicts(pd.DataFrame([{"run_id": old.run, **kept}]))
-    assert conclude_run(old.run) == "overfitting: so it is. Next: less"
+    assert assign_run_verdict(old.run) == "overfitting: so it is. Next: less"
     assert connection.client().get_run(old.run).data.tags["verdict"] == "overfitting"
     alone = job("seed=1")
     jobs.train([alone], None, processes=1)
-    assert conclude_run(alone.run).startswith("undecided: ")
+    assert assign_run_verdict(alone.run).startswith("undecided: ")
     assert connection.client().get_run(alone.run).data.tags["verdict"] == "undecided"
 
 

@@ -19,7 +19,7 @@ import browsers
 import commands
 from bikefit import ui
 from bikefit.comparison.compare import main
-from bikefit.comparison.conclude import conclude
+from bikefit.comparison.result import assign_verdicts
 from bikefit.tracking import connection, reading, writing
 from bikefit.tracking import views as prepared
 from bikefit.tracking.names import PARENT
@@ -103,7 +103,7 @@ def test_mlflow_shows_runs_tags_and_the_report(site: str, browser: Browser) -> N
     wait_for(lambda: browser.enter("iframe") is None, lambda: "the report is not shown")
     same = (reading.read_runs(sweep)["tags.verdict"] == child["tags.verdict"]).sum()
     browser.sees(
-        "dropout p=0.3 · mlp 8 wins", "Within the noise of it", f"{child['tags.verdict']} {same}"
+        "dropout p=0.3 · mlp 8 wins", "Not significantly worse", f"{child['tags.verdict']} {same}"
     )
 
 
@@ -119,7 +119,7 @@ def sweep(site: str, request: pytest.FixtureRequest) -> str:
         latest = writing.start_sweep(name, "the latest", [])
         for dropout, val in ((0.5, 7.0), (0.0, 6.0), (0.3, 5.0)):
             add(latest, of(name, 4, dropout=dropout), result(2.0, val))
-        conclude(latest, reading.read_runs(latest))
+        assign_verdicts(latest, reading.read_runs(latest))
         writing.finish_sweep(latest, "it is over", {}, "FINISHED")
     return latest
 

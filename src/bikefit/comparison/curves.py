@@ -29,9 +29,10 @@ from bikefit.comparison.figures import (
     plain_ticks,
     title,
 )
-from bikefit.comparison.labels import FRACTION, configurations
-from bikefit.comparison.paths import Path, find_paths
-from bikefit.comparison.ranking import measure, number, rank, unit, with_spread
+from bikefit.comparison.paths import SettingPath, find_paths
+from bikefit.comparison.ranking import rank
+from bikefit.comparison.runs import FRACTION, configuration_ids, loss_unit, ranking_metric
+from bikefit.comparison.sentences import number, with_spread
 from bikefit.comparison.verdicts import Thresholds, along
 from bikefit.data.pictures import STYLE
 
@@ -59,11 +60,11 @@ class Series:
 
     ``table`` is the ranking of its configurations in the order of ``value``, with ``rows``, the
     number of training rows, ``run_id``, a run of one seed, and what
-    :func:`bikefit.comparison.verdicts.along` says of each: ``side``, ``difference_se`` and
+    :func:`bikefit.comparison.verdicts.along` says of each: ``region``, ``difference_se`` and
     ``within_noise``.
     """
 
-    path: Path
+    path: SettingPath
     table: pd.DataFrame
 
     @property
@@ -77,7 +78,7 @@ class Series:
         return self.path.direction
 
 
-def cast(table: pd.DataFrame, ranking: pd.DataFrame) -> dict[str, pd.Series]:
+def highlighted_runs(table: pd.DataFrame, ranking: pd.DataFrame) -> dict[str, pd.Series]:
     """Choose the runs that stand out: the winner's, an underfitting and an overfitting one.
 
     Args:
@@ -89,7 +90,7 @@ def cast(table: pd.DataFrame, ranking: pd.DataFrame) -> dict[str, pd.Series]:
         loss. The underfitting configuration has the highest train loss, the overfitting one the
         widest gap; a role that nobody else can take is left out.
     """
-    by, train = f"val_{measure(ranking)}", f"train_{measure(ranking)}"
+    by, train = f"val_{ranking_metric(ranking)}", f"train_{ranking_metric(ranking)}"
     found = ranking.dropna(subset=[by])
     roles = {"winner": found.index[0]} if len(found) else {}
     for role, column in (("underfitting", found[train]), ("overfitting", found[by] - found[train])):
@@ -99,17 +100,17 @@ def cast(table: pd.DataFrame, ranking: pd.DataFrame) -> dict[str, pd.Series]:
         others = others[others > column.loc[roles["winner"]]] if roles else others
         if len(others):
             roles[role] = others.idxmax()
-    runs = {role: table[table["configuration"] == found["configuration"][i]]
+    runs = {role: table[table["configuration_id"] == found["configuration_id"][i]]
             for role, i in roles.items()}  # fmt: skip
     return {role: rows.loc[rows[by].idxmin()] for role, rows in runs.items()}
 
 
-def learning(curves: Sequence[Learning], unit: str) -> Figure:
+def learning(curves: Sequence[Learning], scale: str) -> Figure:
     """Draw loss against epoch: train dashed, validation solid, the selected epoch marked.
 
     Args:
         curves: of those without a role only the validation loss is drawn, faintly.
-        unit: of the loss.
+        scale: unit of the loss.
     """
     shown = [curve for curve in curves if curve.role]
     with panel(height=4.1 if len(shown) > 1 else 3.3) as axes:
@@ -117,7 +118,7 @@ def learning(curves: Sequence[Learning], unit: str) -> Figure:
             name = f"{curve.role}: {curve.label}" if len(shown) > 1 else "validation"
             _learning_curve(axes, curve, name)
         _logarithmic_if_wide(axes, [v for c in curves for v in (*c.train, *c.validation)])
-        axes.set(xlabel="epoch", ylabel=f"loss ({unit})")
+        axes.set(xlabel="epoch", ylabel=f"loss ({scale})")
         axes.plot([], [], color=GREY, linestyle="--", label="train")
         axes.plot([], [], color=GREY, marker="o", linestyle="", label="selected epoch")
         legend_below(axes, columns=1 if len(shown) > 1 else 3)
@@ -161,7 +162,7 @@ def find_series(runs: pd.DataFrame, thresholds: Thresholds | None = None) -> lis
         runs: as :func:`bikefit.tracking.reading.read_runs` gives them.
         thresholds: of the verdicts, whose evidence the curves show; the defaults if None.
     """
-    kept: list[Path] = []
+    kept: list[SettingPath] = []
     for path in find_paths(runs):
         fewest = 2 if path.key == FRACTION else FEWEST
         same = sum(other.key == path.key for other in kept)
@@ -169,17 +170,17 @@ def find_series(runs: pd.DataFrame, thresholds: Thresholds | None = None) -> lis
             kept.append(path)
     if not kept:
         return []
-    told, names = along(runs, kept, thresholds), configurations(runs)
+    told, names = along(runs, kept, thresholds), configuration_ids(runs)
     ranking = rank(runs).drop(columns=["difference_se", "within_noise"])
-    ranking = ranking.set_index("configuration", drop=False).rename_axis(None)
+    ranking = ranking.set_index("configuration_id", drop=False).rename_axis(None)
     return [
-        Series(p, _measured(runs, names, ranking, p).join(t, on="configuration"))
+        Series(p, _measured(runs, names, ranking, p).join(t, on="configuration_id"))
         for p, t in zip(kept, told, strict=True)
     ]
 
 
 def _measured(
-    runs: pd.DataFrame, names: pd.Series, ranking: pd.DataFrame, path: Path
+    runs: pd.DataFrame, names: pd.Series, ranking: pd.DataFrame, path: SettingPath
 ) -> pd.DataFrame:
     """The ranks of the configurations of a path in the order of its values."""
     own = runs[names.isin(path.configurations)]
@@ -206,7 +207,7 @@ def flexibility(series: Series) -> Figure:
     """
     with panel() as axes:
         _flexibility(axes, series)
-        axes.set_ylabel(f"loss ({unit(series.table)})")
+        axes.set_ylabel(f"loss ({loss_unit(series.table)})")
         axes.legend(fontsize=7.5)
         title(axes, headline(series))
     return drawn(axes)
@@ -219,7 +220,7 @@ def _flexibility(axes: Axes, series: Series, mirrored: bool = False) -> None:
     _two_losses(axes, series.table, places)
     _value_ticks(axes, places, series.table["value"], logarithmic)
     _regions(axes, series, places, logarithmic, mirrored)
-    axes.set_xlabel(series.path.axis)
+    axes.set_xlabel(series.path.axis_label)
 
 
 def overview(found: Sequence[Series]) -> Figure:
@@ -260,7 +261,7 @@ def overview(found: Sequence[Series]) -> Figure:
         handles, labels = panels[0, 0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper right", ncols=2, fontsize=8)
         figure.suptitle(
-            f"Too rigid ← flexibility → too flexible · {unit(shown_last[0].table)}",
+            f"Too rigid ← flexibility → too flexible · {loss_unit(shown_last[0].table)}",
             fontsize=11, fontweight="bold", x=0.01, ha="left",
         )  # fmt: skip
     return figure
@@ -281,7 +282,7 @@ def positions(series: Series) -> tuple[np.ndarray, bool]:
 
 
 def _two_losses(axes: Axes, table: pd.DataFrame, places: np.ndarray) -> None:
-    name = measure(table)
+    name = ranking_metric(table)
     for part, words, shade, style in (
         ("train", "train", GREY, "--"), ("val", "validation", "#222222", "-"),
     ):  # fmt: skip
@@ -309,12 +310,12 @@ def _regions(
 ) -> None:
     """Shade the values from which more, or less, flexibility is better (:func:`verdicts.along`)."""
     table = series.table
-    best = places[int(table[f"val_{measure(table)}"].to_numpy().argmin())]
+    best = places[int(table[f"val_{ranking_metric(table)}"].to_numpy().argmin())]
     axes.axvline(best, color=ROLES["winner"], linewidth=1, linestyle=":", zorder=1)
     left, right = axes.get_xlim()
     middle = np.sqrt(places[1:] * places[:-1]) if logarithmic else (places[1:] + places[:-1]) / 2
     borders = [left, *middle, right]
-    for side, values in groupby(range(len(table)), key=lambda place: table["side"][place]):
+    for side, values in groupby(range(len(table)), key=lambda place: table["region"][place]):
         if not side:
             continue
         place = list(values)
@@ -332,15 +333,15 @@ def _regions(
 
 def headline(series: Series) -> str:
     """Say where the validation loss is lowest."""
-    loss = series.table[f"val_{measure(series.table)}"].to_numpy()
+    loss = series.table[f"val_{ranking_metric(series.table)}"].to_numpy()
     lowest = series.table["value"].iloc[int(loss.argmin())]
-    return f"{series.path.label}: validation {measure(series.table)} is lowest at {lowest:g}"
+    return f"{series.path.label}: validation {ranking_metric(series.table)} is lowest at {lowest:g}"
 
 
 def flexibility_sentence(series: Series) -> str:
     """Say how low the validation loss is, what is as good, and whether to go on."""
     table = series.table
-    by = f"val_{measure(table)}"
+    by = f"val_{ranking_metric(table)}"
     best = int(table[by].to_numpy().argmin())
     at = table.iloc[best]
     parts = [f"Lowest: {with_spread(at, by, at[by])} at {at['value']:g}"]
@@ -361,7 +362,7 @@ def data_size(series: Series) -> Figure:
     with panel() as axes:
         _two_losses(axes, table, table["rows" if known else "value"].to_numpy(dtype=float))
         axes.set_xlabel("training rows" if known else "share of the training rows")
-        axes.set_ylabel(f"loss ({unit(table)})")
+        axes.set_ylabel(f"loss ({loss_unit(table)})")
         axes.legend(fontsize=7.5)
         title(axes, "Would more data help? " + more_data(series).split(":")[0])
     return drawn(axes)
@@ -370,13 +371,13 @@ def data_size(series: Series) -> Figure:
 def more_data(series: Series) -> str:
     """Answer the recipe's step 8 from the last step of a data-size curve against its noise."""
     table = series.table
-    by = f"val_{measure(table)}"
+    by = f"val_{ranking_metric(table)}"
     before, last = table.iloc[-2], table.iloc[-1]
     names = [f"{row['rows']:,.0f}" for row in (before, last)]
     if table["rows"].isna().any():
         names = [f"{row['value']:.0%} of the" for row in (before, last)]
     fall = float(before[by] - last[by])
-    step = f"from {names[0]} to {names[1]} rows the validation {measure(table)}"
+    step = f"from {names[0]} to {names[1]} rows the validation {ranking_metric(table)}"
     moved = f"{step} {'fell' if fall >= 0 else 'rose'} by {number(abs(fall), last[by])}"
     # Both numbers of the ranking are about the lowest; where that is not the last, nothing is won.
     if last[by] > table[by].min():

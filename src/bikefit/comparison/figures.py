@@ -20,7 +20,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from bikefit.comparison.ranking import measure, unit, winner, winner_sentence, with_spread
+from bikefit.comparison.ranking import winner
+from bikefit.comparison.runs import loss_unit, ranking_metric
+from bikefit.comparison.sentences import winner_sentence, with_spread
 from bikefit.data.pictures import FAINT, STYLE
 
 # Of the Okabe-Ito palette, which colour-blind readers can tell apart.
@@ -80,7 +82,7 @@ def legend_below(axes: Axes, columns: int = 3) -> None:
 
 def plane(table: pd.DataFrame, ranking: pd.DataFrame) -> Figure:
     """Draw validation against train loss of every configuration, small enough for a phone."""
-    shown = ranking.dropna(subset=[f"val_{measure(ranking)}"])
+    shown = ranking.dropna(subset=[f"val_{ranking_metric(ranking)}"])
     markers = _markers(shown)
     with rc_context(STYLE):
         figure = Figure(figsize=(4.9, 6.0), dpi=110, layout="constrained")
@@ -101,7 +103,7 @@ def train_against_validation(table: pd.DataFrame, ranking: pd.DataFrame) -> Figu
         table: of :func:`bikefit.comparison.ranking.comparison`: each seed.
         ranking: of :func:`bikefit.comparison.ranking.rank`: means and spread.
     """
-    shown = ranking.dropna(subset=[f"val_{measure(ranking)}"])
+    shown = ranking.dropna(subset=[f"val_{ranking_metric(ranking)}"])
     markers = _markers(shown)
     entries = (min(shown["kind"].nunique(), len(COLOURS) + 1), min(len(markers), len(MARKERS)))
     legend_height = 0.9 + 0.2 * sum(math.ceil(count / COLUMNS) for count in entries)  # in
@@ -124,7 +126,7 @@ def train_against_validation(table: pd.DataFrame, ranking: pd.DataFrame) -> Figu
 
 
 def _headline(ranking: pd.DataFrame) -> str:
-    best, name = ranking.iloc[0], measure(ranking)
+    best, name = ranking.iloc[0], ranking_metric(ranking)
     loss = with_spread(best, f"val_{name}", best[f"val_{name}"])
     rmse = f"RMSE {best['val_rmse']:.1f} bikes/hour"
     text = f"Best: {best['configuration']}: validation {name} {loss}, {rmse}"
@@ -159,7 +161,7 @@ def _looks(
 
 def _logarithmic(ranking: pd.DataFrame) -> bool:
     """Whether the losses span so much that a linear axis would press most of them together."""
-    name = measure(ranking)
+    name = ranking_metric(ranking)
     losses = ranking[[f"train_{name}", f"val_{name}"]].to_numpy()
     return bool(losses.min() > 0 and losses.max() / losses.min() > LOGARITHMIC)
 
@@ -175,7 +177,7 @@ def plain_ticks(axis: Axis) -> None:
 
 def _rows(axes: Axes, ranking: pd.DataFrame, total: int, markers: dict[str, str]) -> None:
     """One row a configuration: a hollow mark for train loss, a full one for validation loss."""
-    name = measure(ranking)
+    name = ranking_metric(ranking)
     if _logarithmic(ranking):
         axes.set_xscale("log")
     best = ranking[f"val_{name}"].iloc[0]
@@ -203,14 +205,14 @@ def _rows(axes: Axes, ranking: pd.DataFrame, total: int, markers: dict[str, str]
     axes.set_ylim(max(len(ranking), 8) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
     axes.grid(visible=False, axis="y")
-    axes.set_xlabel(f"{name} ({unit(ranking)})")
+    axes.set_xlabel(f"{name} ({loss_unit(ranking)})")
     which = f"the best {len(ranking)} of {total}" if total > len(ranking) else "best first"
     axes.set_title(f"○ train and ● validation {name}, {which}")
 
 
 def _plane(axes: Axes, table: pd.DataFrame, ranking: pd.DataFrame, markers: dict[str, str]) -> None:
     """Validation against train loss: one point a configuration, a faint one for each seed."""
-    name = measure(ranking)
+    name = ranking_metric(ranking)
     x, y = f"train_{name}", f"val_{name}"
     if _logarithmic(ranking):
         axes.set(xscale="log", yscale="log")
@@ -227,8 +229,8 @@ def _plane(axes: Axes, table: pd.DataFrame, ranking: pd.DataFrame, markers: dict
         plain_ticks(axes.xaxis)
         plain_ticks(axes.yaxis)
     _number_points(axes, list(zip(ranking[x], ranking[y], strict=True)))
-    axes.set_xlabel(f"train {name} ({unit(ranking)})")
-    axes.set_ylabel(f"validation {name} ({unit(ranking)})")
+    axes.set_xlabel(f"train {name} ({loss_unit(ranking)})")
+    axes.set_ylabel(f"validation {name} ({loss_unit(ranking)})")
     axes.set_title("Good fits lie low and near the diagonal")
 
 

@@ -9,9 +9,10 @@ from typing import Any
 
 import pandas as pd
 
-from bikefit.comparison.compared import Comparison
-from bikefit.comparison.ranking import measure, winner
-from bikefit.comparison.verdicts import counts
+from bikefit.comparison.ranking import winner
+from bikefit.comparison.result import Comparison
+from bikefit.comparison.runs import ranking_metric
+from bikefit.comparison.verdicts import count_verdicts
 from bikefit.data.files import atomic_write, write_json
 from bikefit.tracking import writing
 from bikefit.tracking.connection import TrackingError
@@ -21,17 +22,19 @@ WINNER = (
 )  # fmt: skip
 
 
-def write_reports(found: Comparison, folder: Path) -> None:
+def write_reports(found: Comparison, folder: Path, address: str | None = None) -> None:
     """Write the comparison of a sweep, and attach its table and its pictures to the sweep's run.
 
     Args:
         found: what was compared.
-        folder: where to write.
+        folder: Folder to write to.
+        address: see :func:`bikefit.comparison.report.write_report`.
 
     Raises:
         TrackingError: no run of the sweep has a result.
     """
     from bikefit.comparison.figures import save
+    from bikefit.comparison.report import write_report
 
     table, ranking = found.runs, found.ranking
     if winner(ranking) is None:
@@ -40,13 +43,14 @@ def write_reports(found: Comparison, folder: Path) -> None:
             f"sweep {found.sweep}: no run has a result; reasons: {reasons}"
         )  # fmt: skip
     write_csv(folder / "comparison.csv", table)
-    write_json(folder / "metrics.json", metrics(ranking) | {"verdicts": counts(ranking)})
+    write_json(folder / "metrics.json", metrics(ranking) | {"verdicts": count_verdicts(ranking)})
     write_csv(folder / "plots/losses.csv", losses(ranking))
     write_csv(folder / "plots/learning_curves.csv", found.learning_curves)
     pictures = {"comparison.png": found.train_against_validation(), "curves.png": found.curves()}
     for name, figure in pictures.items():
         with atomic_write(folder / name) as temporary:
             save(figure, temporary)
+    write_report(found, folder / "report.html", address)
     written = ("comparison.csv", *pictures)
     writing.log_files(found.sweep, [folder / name for name in written])
 
@@ -59,7 +63,7 @@ def write_csv(path: Path, table: pd.DataFrame) -> None:
 
 def metrics(ranking: pd.DataFrame) -> dict[str, Any]:
     """Return the numbers for `dvc metrics show`: the winner, and the best of each kind."""
-    best = ranking.dropna(subset=[f"val_{measure(ranking)}"]).drop_duplicates("kind")
+    best = ranking.dropna(subset=[f"val_{ranking_metric(ranking)}"]).drop_duplicates("kind")
     return {
         "runs": int(ranking["runs"].sum()),
         "failed": int(ranking["failed"].sum()),
@@ -78,7 +82,7 @@ def _numbers(row: pd.Series, names: Sequence[str]) -> dict[str, Any]:
 
 def losses(ranking: pd.DataFrame) -> pd.DataFrame:
     """Return mean train and validation loss of each configuration, best first."""
-    name = measure(ranking)
+    name = ranking_metric(ranking)
     columns = {
         "configuration": "configuration",
         f"train_{name}": "train",

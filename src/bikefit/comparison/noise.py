@@ -24,7 +24,7 @@ FEWEST = 4  # configurations whose scatter can be compared
 
 
 @dataclass(frozen=True)
-class Sample:
+class LossEstimate:
     """What is known of the loss of a configuration, or of one run of it.
 
     Args:
@@ -61,12 +61,12 @@ class Difference:
             return math.nan
         return float(student.ppf((1 + confidence) / 2, self.df)) * self.error
 
-    def beyond(self, confidence: float = CONFIDENCE) -> bool:
+    def is_significant(self, confidence: float = CONFIDENCE) -> bool:
         """Say whether the first loss is higher by more than the noise."""
         return self.value > self.limit(confidence)
 
 
-def difference(one: Sample, other: Sample, level: float = 0.0) -> Difference:
+def difference(one: LossEstimate, other: LossEstimate, level: float = 0.0) -> Difference:
     """Return how much higher the first loss is.
 
     Args:
@@ -86,7 +86,7 @@ def difference(one: Sample, other: Sample, level: float = 0.0) -> Difference:
     return Difference(value, math.sqrt(total), total**2 / spent if spent > 0 else KNOWN)
 
 
-def _of_folds(one: Sample, other: Sample) -> list[tuple[float, float]]:
+def _of_folds(one: LossEstimate, other: LossEstimate) -> list[tuple[float, float]]:
     """The variance that folds leave; they share most of their training rows (Nadeau & Bengio 2003).
 
     Unpaired errors, where the folds themselves are not known, are added, which is cautious.
@@ -99,7 +99,7 @@ def _of_folds(one: Sample, other: Sample) -> list[tuple[float, float]]:
     return [(error**2, max(count - 1, 1)) for error in errors]
 
 
-def _of_rows(one: Sample, other: Sample, level: float) -> list[tuple[float, float]]:
+def _of_rows(one: LossEstimate, other: LossEstimate, level: float) -> list[tuple[float, float]]:
     """The variance that the finite number of validation days, or rows, leaves."""
     count = len(one.days)
     if count > 1 and count == len(other.days):
@@ -111,13 +111,13 @@ def _of_rows(one: Sample, other: Sample, level: float) -> list[tuple[float, floa
     return [(4 * max(level, 0.0) * abs(one.loss - other.loss) / one.rows, max(one.rows - 1, 1))]
 
 
-def samples(
+def estimate_losses(
     runs: pd.DataFrame, assumed: float = math.nan
-) -> tuple[dict[str, Sample], list[Sample]]:
+) -> tuple[dict[str, LossEstimate], list[LossEstimate]]:
     """Describe each configuration of a sweep, and each run.
 
     Args:
-        runs: one row a run that has a loss, all validated on the same rows: ``configuration``,
+        runs: one row a run that has a loss, all validated on the same rows: ``configuration_id``,
             ``seed``, ``loss``, and as far as they are known ``days`` and ``folds`` (arrays),
             ``fold_error`` and ``rows``.
         assumed: scatter between seeds as a share of the loss, where no configuration has two.
@@ -125,19 +125,20 @@ def samples(
     Returns:
         Samples by configuration, and of the runs in their order.
     """
-    names = runs["configuration"]
-    seeds = runs.groupby(names)["seed"].count().clip(lower=1)
-    scatter = _scatter(runs, assumed)
-    found: dict[str, Sample] = {}
+    names = runs["configuration_id"]
+    by_seed = runs.groupby(["configuration_id", "seed"], dropna=False)["loss"].mean()
+    scatter = _scatter(by_seed, assumed)
+    found: dict[str, LossEstimate] = {}
     for name, group in runs.groupby(names, sort=False):
         variance, df = scatter[name]
-        loss = float(group["loss"].mean())
-        found[str(name)] = Sample(
-            loss, variance * loss**2 / seeds[name], df, _mean(group["days"]),
+        of_seeds = by_seed[name]  # a seed that occurs twice counts once
+        loss = float(of_seeds.mean())
+        found[str(name)] = LossEstimate(
+            loss, variance * loss**2 / len(of_seeds), df, _mean(group["days"]),
             _mean(group["folds"]), float(group["fold_error"].mean()), float(group["rows"].mean()),
         )  # fmt: skip
     facts = [
-        Sample(row["loss"], 0.0, KNOWN, _mean([row["days"]]), _mean([row["folds"]]),
+        LossEstimate(row["loss"], 0.0, KNOWN, _mean([row["days"]]), _mean([row["folds"]]),
                row["fold_error"], row["rows"])
         for row in runs.to_dict("records")
     ]  # fmt: skip
@@ -152,9 +153,8 @@ def _mean(arrays: Sequence[object] | pd.Series) -> np.ndarray:
     return np.asarray(np.mean(known, axis=0))
 
 
-def _scatter(runs: pd.DataFrame, assumed: float) -> Mapping[Hashable, tuple[float, float]]:
+def _scatter(by_seed: pd.Series, assumed: float) -> Mapping[Hashable, tuple[float, float]]:
     """Variance between seeds relative to the squared loss, and its degrees of freedom."""
-    by_seed = runs.groupby(["configuration", "seed"], dropna=False)["loss"].mean()
     wide = by_seed.unstack("seed")
     relative = wide.div(wide.mean(axis=1), axis=0) - 1
     if len(relative) >= FEWEST:  # common random numbers: what a seed does to all is no difference

@@ -18,19 +18,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from bikefit.comparison import curves, mistakes, weights
-from bikefit.comparison.compared import Comparison
 from bikefit.comparison.figures import plane, svg
-from bikefit.comparison.histories import history
-from bikefit.comparison.labels import FRACTION
-from bikefit.comparison.ranking import (
-    failure_sentence,
-    measure,
-    noise_sentence,
-    number,
-    unit,
-    winner,
-    with_spread,
-)
+from bikefit.comparison.losses import history
+from bikefit.comparison.ranking import winner
+from bikefit.comparison.result import Comparison
+from bikefit.comparison.runs import FRACTION, loss_unit, ranking_metric
+from bikefit.comparison.sentences import failure_sentence, noise_sentence, number, with_spread
 from bikefit.data.files import atomic_write
 from bikefit.tracking import reading, views, writing
 from bikefit.tracking.views import COLOURS
@@ -119,8 +112,8 @@ def render(found: Comparison, address: str | None = None) -> str:
     """Return the HTML of :func:`write_report`, the same for the same runs."""
     address = address or views.pages()
     ranking, experiments = found.ranking, found.tracked.set_index("run_id")["experiment_id"]
-    table = found.whole.assign(experiment_id=found.whole["run_id"].map(experiments))
-    known = Sweep(table, ranking, found.series, curves.cast(table, ranking), address)
+    table = found.ranked_runs.assign(experiment_id=found.ranked_runs["run_id"].map(experiments))
+    known = Sweep(table, ranking, found.series, curves.highlighted_runs(table, ranking), address)
     environment = Environment(
         loader=PackageLoader("bikefit.comparison"), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
@@ -130,13 +123,13 @@ def render(found: Comparison, address: str | None = None) -> str:
         link=address_of(address, experiments.iloc[0], found.sweep),
         views=views.view_links(found.sweep, address), colours=COLOURS,
         sections=[section for section in _sections(known) if section.pictures or section.lead],
-        runs=_runs(known), ranking=_ranking(known), unit=unit(ranking), **_first_screen(known),
+        runs=_runs(known), ranking=_ranking(known), unit=loss_unit(ranking), **_first_screen(known),
     )  # fmt: skip
 
 
 def _first_screen(sweep: Sweep) -> dict[str, Any]:
     ranking = sweep.ranking
-    best, name = winner(ranking), measure(ranking)
+    best, name = winner(ranking), ranking_metric(ranking)
     assert best is not None, "no run has a result"
     by = f"val_{name}"
     over = f"{best['folds']:.0f} folds" if best["folds"] > 1 else f"{best['seeds']} seeds"
@@ -157,9 +150,12 @@ def _first_screen(sweep: Sweep) -> dict[str, Any]:
 
 
 def _ranking(sweep: Sweep) -> list[dict[str, Any]]:
-    name, like = measure(sweep.ranking), sweep.ranking[f"val_{measure(sweep.ranking)}"].iloc[0]
+    name, like = (
+        ranking_metric(sweep.ranking),
+        sweep.ranking[f"val_{ranking_metric(sweep.ranking)}"].iloc[0],
+    )
     columns = sweep.table[["run_id", "experiment_id", "seed"]]
-    runs = dict(list(columns.groupby(sweep.table["configuration"], sort=False)))
+    runs = dict(list(columns.groupby(sweep.table["configuration_id"], sort=False)))
     return [
         {
             "place": place,
@@ -172,7 +168,7 @@ def _ranking(sweep: Sweep) -> list[dict[str, Any]]:
             "verdict": row["verdict"] or "",
             "runs": [
                 {"id": run["run_id"], "seed": run["seed"], "link": sweep.link(run)}
-                for run in runs[row["configuration"]].to_dict("records")
+                for run in runs[row["configuration_id"]].to_dict("records")
             ],
         }
         for place, row in enumerate(sweep.ranking.to_dict("records"), start=1)
@@ -180,7 +176,7 @@ def _ranking(sweep: Sweep) -> list[dict[str, Any]]:
 
 
 def _runs(sweep: Sweep) -> list[dict[str, Any]]:
-    by = f"val_{measure(sweep.table)}"
+    by = f"val_{ranking_metric(sweep.table)}"
     like = sweep.table[by].min()
     return [
         {"id": run["run_id"], "link": sweep.link(run), "validation": number(run[by], like)}
@@ -232,10 +228,14 @@ def _data_size(series: Sequence[curves.Series]) -> Section:
 
 
 def _learning(sweep: Sweep) -> Section:
-    by = f"val_{measure(sweep.table)}"
+    by = f"val_{ranking_metric(sweep.table)}"
     finished = sweep.table.dropna(subset=[by])
-    best = finished.loc[finished.groupby("configuration", sort=False)[by].idxmin()].sort_values(by)
-    faint = best[~best["configuration"].isin([run["configuration"] for run in sweep.cast.values()])]
+    best = finished.loc[finished.groupby("configuration_id", sort=False)[by].idxmin()].sort_values(
+        by
+    )
+    faint = best[
+        ~best["configuration_id"].isin([run["configuration_id"] for run in sweep.cast.values()])
+    ]
     places = np.unique(np.linspace(0, len(faint) - 1, min(len(faint), curves.OVERLAID)).astype(int))
     shown = [_curve(run, role) for role, run in sweep.cast.items()]
     others = [_curve(run, None) for _, run in faint.iloc[places].iterrows()]
@@ -243,7 +243,7 @@ def _learning(sweep: Sweep) -> Section:
     others = [curve for curve in others if curve.validation]
     if not shown:
         return Section("How they learned", ["No run has a loss for each epoch."])
-    scale = unit(sweep.table.assign(loss=sweep.table["loss"].iloc[0]))
+    scale = loss_unit(sweep.table.assign(loss=sweep.table["loss"].iloc[0]))
     overlay = Picture(
         curves.learning([*shown, *others], scale),
         f"Validation loss of {len(others)} other configurations in grey.",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path as File
+from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
@@ -17,17 +17,24 @@ import pandas as pd
 import yaml
 from pydantic import Field, ValidationError
 
-from bikefit.comparison.noise import CONFIDENCE, Difference, Sample, difference, samples
-from bikefit.comparison.paths import Evidence, Path, evidence, find_paths
-from bikefit.comparison.ranking import comparison, details, measure, number
+from bikefit.comparison.noise import (
+    CONFIDENCE,
+    Difference,
+    LossEstimate,
+    difference,
+    estimate_losses,
+)
+from bikefit.comparison.paths import Evidence, SettingPath, find_evidence, find_paths
+from bikefit.comparison.runs import column, noise_inputs, ranking_metric, run_table
+from bikefit.comparison.sentences import number
 from bikefit.config import ConfigError
 from bikefit.data.params import StrictModel, explain
 
 UNDERFITTING, OVERFITTING, GOOD_FIT = "underfitting", "overfitting", "good fit"
 UNDECIDED = "undecided"
 VERDICTS = (GOOD_FIT, UNDERFITTING, OVERFITTING, UNDECIDED)
-SIDES = {+1: UNDERFITTING, -1: OVERFITTING}  # where more, or less, flexibility would help
-THRESHOLDS = File("conf/verdicts.yaml")
+VERDICT_OF_CHANGE = {+1: UNDERFITTING, -1: OVERFITTING}  # by the flexibility that would help
+THRESHOLDS = Path("conf/verdicts.yaml")
 
 MORE_FLEXIBLE = "more flexible: a larger network, weaker regularization"
 TRAIN_ON = "train on: more epochs (training.epochs={epochs:.0f}) or a higher learning rate"
@@ -62,7 +69,7 @@ class Thresholds(StrictModel):
     unfinished: Share = 0.025
 
 
-def read_thresholds(path: File = THRESHOLDS) -> Thresholds:
+def read_thresholds(path: Path = THRESHOLDS) -> Thresholds:
     """Read thresholds; without the file, as outside the project's root, the defaults hold.
 
     Raises:
@@ -89,7 +96,7 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Case:
+class Measurements:
     """What was measured of a run, or of a configuration as the mean of its runs.
 
     Args:
@@ -107,7 +114,7 @@ class Case:
 
     train: float
     val: float
-    sample: Sample
+    sample: LossEstimate
     evidence: tuple[Evidence, ...] = ()
     unfinished: float = math.nan
     unfinished_val: float = math.nan
@@ -117,26 +124,29 @@ class Case:
     constant_train: float = math.nan
     constant_val: float = math.nan
 
-    def against(self, side: int, clear: float) -> list[str]:
-        """Say how paths speak against more (+1) or less (-1) flexibility, noise or not.
+    def contradictions(self, change: int, clear: float) -> list[str]:
+        """Return reasons against more (+1) or less (-1) flexibility, significant or not.
 
-        Those on which it was tried and nobody there is better, and those on which somebody on the
-        other side is better by more than a share of the loss; none where a path speaks for it.
+        These are paths on which every configuration in this direction is worse, and paths on which
+        one in the other direction is better by at least `clear`, as a fraction of the loss. The
+        list is empty if any path favours this direction.
         """
-        tried = [e for e in self.evidence if e.side == side]
+        tried = [e for e in self.evidence if e.flexibility_change == change]
         if any(e.gain.value > 0 for e in tried):
             return []
-        other = [e for e in self.evidence if e.side == -side and e.gain.value > clear * self.val]
+        opposite = [
+            e
+            for e in self.evidence
+            if e.flexibility_change == -change and e.gain.value > clear * self.val
+        ]
         words = {1: "more", -1: "less"}
-        vain = dict.fromkeys(f"{words[side]} flexible is no better along {e.path.label}"
-                             for e in tried)  # fmt: skip
-        open_to = dict.fromkeys(f"{words[-side]} flexible is better along {e.path.label}"
-                                for e in other)  # fmt: skip
-        return [*vain, *open_to]
+        no_better = (f"{words[change]} flexible is no better along {e.path.label}" for e in tried)
+        better = (f"{words[-change]} flexible is better along {e.path.label}" for e in opposite)
+        return list(dict.fromkeys([*no_better, *better]))
 
 
 @dataclass(frozen=True)
-class Sweep:
+class GroupSummary:
     """What all configurations of a sweep that share their validation rows say together.
 
     Args:
@@ -147,7 +157,7 @@ class Sweep:
         name: what they are called where a sweep has others on other rows.
     """
 
-    best: Case
+    best: Measurements
     trains: tuple[float, ...]
     saturated: bool
     name: str = "this sweep"
@@ -157,7 +167,7 @@ class Sweep:
         """The loss that no network can go below, as far as the best configuration shows it."""
         return _level(self.best.train, self.best.val)
 
-    def behind(self, case: Case) -> Difference:
+    def behind(self, case: Measurements) -> Difference:
         """How much higher a case's validation loss is than the best."""
         return difference(case.sample, self.best.sample, self.noise_level)
 
@@ -199,7 +209,7 @@ def configuration_verdicts(
     """Give every configuration of a sweep a verdict, from its runs together.
 
     Returns:
-        One row a configuration: ``configuration``, ``verdict``, ``reason``, ``next``.
+        One row per configuration: ``configuration_id``, ``verdict``, ``reason``, ``next``.
     """
     t = thresholds or Thresholds()
     seen = _observe(runs)
@@ -207,30 +217,31 @@ def configuration_verdicts(
     for group in _groups(seen, runs, t):
         found |= {name: judge(case, group.sweep, t) for name, case in group.configurations.items()}
     for row in seen[seen["val"].isna()].to_dict("records"):
-        found.setdefault(row["configuration"], Verdict(None, _why_missing(row), None))
-    return _table(pd.DataFrame({"configuration": list(found)}), list(found.values()))
+        found.setdefault(row["configuration_id"], Verdict(None, _why_missing(row), None))
+    return _table(pd.DataFrame({"configuration_id": list(found)}), list(found.values()))
 
 
 def along(
-    runs: pd.DataFrame, paths: Sequence[Path], thresholds: Thresholds | None = None
+    runs: pd.DataFrame, paths: Sequence[SettingPath], thresholds: Thresholds | None = None
 ) -> list[pd.DataFrame]:
-    """Say what each path tells of its configurations, with the evidence and noise of verdicts.
+    """Return what each path shows about its configurations, by the evidence of verdicts.
 
     Returns:
-        A table for each path, its configurations as index. ``side``: "underfitting" where more
-        flexible is clearly better on it, "overfitting" where less is, the one that helps more
-        where both are; where neither is, the verdict if it is one of these and the path does not
-        speak against it, else ""; ``difference_se``: standard error of what it is behind the
-        lowest of the path; ``within_noise``: whether noise alone may make that, NA for the lowest
-        itself.
+        One table per path, indexed by the ids of its configurations. ``region`` is "underfitting"
+        if a more flexible configuration on the path is clearly better, and "overfitting" if a less
+        flexible one is. If both are, the larger gain decides. If neither is, ``region`` is the
+        verdict if it is one of these two and the path does not contradict it, otherwise "".
+        Unfinished training is never "underfitting". ``difference_se`` is the standard error of the
+        difference from the lowest loss on the path. ``within_noise`` is True if that difference is
+        not significant, and NA for the lowest.
     """
     t = thresholds or Thresholds()
     groups = list(_groups(_observe(runs), runs, t))
     return [_along(path, groups, t) for path in paths]
 
 
-def _along(path: Path, groups: Sequence[Group], t: Thresholds) -> pd.DataFrame:
-    columns = ["side", "difference_se", "within_noise"]
+def _along(path: SettingPath, groups: Sequence[ComparableRuns], t: Thresholds) -> pd.DataFrame:
+    columns = ["region", "difference_se", "within_noise"]
     rows: dict[str, tuple[str, float, bool | None]] = {}
     # Shares of the training rows are groups of their own, all validated on the same rows.
     cases = {
@@ -244,26 +255,26 @@ def _along(path: Path, groups: Sequence[Group], t: Thresholds) -> pd.DataFrame:
         assert best is not None
         behind = difference(case.sample, best.sample, _level(best.train, best.val))
         rows[name] = (
-            _side(case, path, sweep, t),
+            _region(case, path, sweep, t),
             math.nan if case is best else behind.error,
-            None if case is best else not behind.beyond(t.confidence),
+            None if case is best else not behind.is_significant(t.confidence),
         )
     table = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
     return table.astype({"within_noise": "boolean"})
 
 
-def _side(case: Case, path: Path, sweep: Sweep, t: Thresholds) -> str:
-    """The side on which a path shows a case: what it tells itself, else the verdict."""
-    own = replace(case, evidence=tuple(e for e in case.evidence if e.path == path))
-    if clear := _clear(own, t):
-        side = clear[0].side
+def _region(case: Measurements, path: SettingPath, sweep: GroupSummary, t: Thresholds) -> str:
+    """Return the region of a path in which a configuration lies: see :func:`along`."""
+    on_path = replace(case, evidence=tuple(e for e in case.evidence if e.path == path))
+    if clear := _clear(on_path, t):
+        change = clear[0].flexibility_change
     else:
         verdict = judge(case, sweep, t).verdict
-        side = next((one for one, name in SIDES.items() if name == verdict), 0)
-        side = 0 if own.against(side, t.clear) else side
-    if side > 0 and (path.trains_on or case.unfinished > t.unfinished):
-        side = 0  # optimization that was not finished is no underfitting
-    return SIDES.get(side, "")
+        change = next((c for c, name in VERDICT_OF_CHANGE.items() if name == verdict), 0)
+        change = 0 if on_path.contradictions(change, t.clear) else change
+    if change > 0 and (path.varies_epochs or case.unfinished > t.unfinished):
+        change = 0  # training that was not finished is not underfitting
+    return VERDICT_OF_CHANGE.get(change, "")
 
 
 def with_verdicts(
@@ -273,10 +284,10 @@ def with_verdicts(
     if ranking.empty:
         return ranking.assign(verdict=None, reason=None, next=None)
     given = configuration_verdicts(runs, thresholds)
-    return ranking.merge(given, on="configuration", how="left", validate="one_to_one")
+    return ranking.merge(given, on="configuration_id", how="left", validate="one_to_one")
 
 
-def counts(table: pd.DataFrame) -> dict[str, int]:
+def count_verdicts(table: pd.DataFrame) -> dict[str, int]:
     """Count how often each verdict was given."""
     return {name: int((table["verdict"] == name).sum()) for name in VERDICTS}
 
@@ -294,24 +305,24 @@ def _why_missing(row: Any) -> str:
 
 def _observe(runs: pd.DataFrame) -> pd.DataFrame:
     """What verdicts rest on, one row a run; losses in the measure that ranks the sweep."""
-    table = comparison(runs).reset_index(drop=True)
-    name, runs = measure(table), runs.reset_index(drop=True)
+    table = run_table(runs).reset_index(drop=True)
+    name, runs = ranking_metric(table), runs.reset_index(drop=True)
 
-    def column(key: str) -> pd.Series:
-        return runs[key].astype(float) if key in runs else pd.Series(np.nan, index=runs.index)
+    def floats(key: str) -> pd.Series:
+        return column(runs, key).astype(float)
 
     # Half a deviance is the Poisson loss; of the squared error there is none for single epochs.
     scale = 1.0 if name == "loss" else table["loss"].map({"poisson": 2.0})
-    kept = ["run_id", "configuration", "network", "status", "failure", "seed"]
-    seen = table[kept].join(details(runs, table))
+    kept = ["run_id", "configuration", "configuration_id", "network", "status", "failure", "seed"]
+    seen = table[kept].join(noise_inputs(runs, table))
     seen["group"] = _row_groups(runs)
     seen["place"] = np.arange(len(runs))
     seen["train"], seen["val"] = table[f"train_{name}"], table[f"val_{name}"]
-    seen["lowest"] = column("lowest/val/loss") * scale
-    seen["unfinished"], seen["unfinished_val"] = column("unfinished"), column("unfinished/val")
-    seen["epochs"], seen["selected"] = column("training.epochs"), column("best/epoch")
+    seen["lowest"] = floats("lowest/val/loss") * scale
+    seen["unfinished"], seen["unfinished_val"] = floats("unfinished"), floats("unfinished/val")
+    seen["epochs"], seen["selected"] = floats("training.epochs"), floats("best/epoch")
     for part in ("train", "val"):
-        constant = column(f"constant/{part}/loss") * scale
+        constant = floats(f"constant/{part}/loss") * scale
         seen[f"constant_{part}"] = constant.fillna(
             constant.groupby(seen["group"]).transform("mean")
         )
@@ -329,12 +340,12 @@ def _row_groups(runs: pd.DataFrame) -> pd.Series:
 
 
 @dataclass(frozen=True)
-class Group:
+class ComparableRuns:
     """Runs that learned from and were validated on the same rows, by configuration and place."""
 
-    sweep: Sweep
-    configurations: Mapping[str, Case]
-    runs: Mapping[int, Case]
+    sweep: GroupSummary
+    configurations: Mapping[str, Measurements]
+    runs: Mapping[int, Measurements]
 
 
 MEASURED = (
@@ -343,38 +354,38 @@ MEASURED = (
 )  # fmt: skip
 
 
-def _groups(seen: pd.DataFrame, runs: pd.DataFrame, t: Thresholds) -> Iterator[Group]:
+def _groups(seen: pd.DataFrame, runs: pd.DataFrame, t: Thresholds) -> Iterator[ComparableRuns]:
     """Give each group of comparable runs with what its paths say of every one."""
     paths = find_paths(runs.reset_index(drop=True))
     lowest = seen.dropna(subset=["val"]).sort_values("val")["group"].head(1).tolist()
     for rows_of, members in seen.dropna(subset=["train", "val"]).groupby("group", sort=False):
-        known, facts = samples(members.assign(loss=members["val"]), t.assumed_noise)
-        by_name = members.groupby("configuration", sort=False)
+        known, facts = estimate_losses(members.assign(loss=members["val"]), t.assumed_noise)
+        by_name = members.groupby("configuration_id", sort=False)
         means = by_name[list(MEASURED)].mean()
         best = means.sort_values("val").iloc[0]
         level = _level(float(best["train"]), float(best["val"]))
 
-        def case(row: Any, name: str, sample: Sample) -> Case:
-            told = evidence(name, sample, paths, known, level)  # noqa: B023  (used within the loop)
+        def case(row: Any, name: str, sample: LossEstimate) -> Measurements:
+            told = find_evidence(name, sample, paths, known, level)  # noqa: B023  (used within the loop)
             numbers = {key: float(row[key]) for key in MEASURED}
-            return Case(sample=sample, evidence=tuple(told), **numbers)
+            return Measurements(sample=sample, evidence=tuple(told), **numbers)
 
         rows = members.to_dict("records")
         cases = {str(n): case(row, str(n), known[str(n)]) for n, row in means.iterrows()}
         near = means.index[means["val"] <= best["val"] * (1 + t.doubtful)]
-        networks = members.loc[members["configuration"].isin(near), "network"]
+        networks = members.loc[members["configuration_id"].isin(near), "network"]
         saturated = networks[networks != "linear"].nunique() > 1
-        yield Group(
-            Sweep(cases[str(best.name)], tuple(means["train"]), saturated,
+        yield ComparableRuns(
+            GroupSummary(cases[str(best.name)], tuple(means["train"]), saturated,
                   "this sweep" if rows_of in lowest else "those with the same rows"), cases,
             {
-                row["place"]: case(row, row["configuration"], sample)
+                row["place"]: case(row, row["configuration_id"], sample)
                 for row, sample in zip(rows, facts, strict=True)
             },
         )  # fmt: skip
 
 
-def judge(case: Case, sweep: Sweep, thresholds: Thresholds) -> Verdict:
+def judge(case: Measurements, sweep: GroupSummary, thresholds: Thresholds) -> Verdict:
     """Give a verdict: the first of the rules that applies, else it is a good fit.
 
     Optimization that was not finished is neither bias nor variance: a run whose train loss would
@@ -388,14 +399,16 @@ def judge(case: Case, sweep: Sweep, thresholds: Thresholds) -> Verdict:
         return Verdict(GOOD_FIT, reason, MORE_DATA if share > 0.25 else STOP)
     if found.verdict == UNDERFITTING and case.unfinished > thresholds.unfinished:
         reason = (
-            f"training was not finished: the train loss {number(case.train, case.train)} would "
-            f"still fall by {case.unfinished:.0%} on the way that it went"
+            f"training was not finished: further training would lower the loss by "
+            f"{case.unfinished:.0%} of the train loss {number(case.train, case.train)}"
         )
         return Verdict(UNDECIDED, reason, TRAIN_ON.format(epochs=2 * case.epochs))
     return found
 
 
-def _no_better_than_constant(case: Case, sweep: Sweep, t: Thresholds) -> Verdict | None:
+def _no_better_than_constant(
+    case: Measurements, sweep: GroupSummary, t: Thresholds
+) -> Verdict | None:
     constant = case.constant_val
     if not case.val > constant * (1 - t.learned):  # also where it is not known
         return None
@@ -414,28 +427,28 @@ def _no_better_than_constant(case: Case, sweep: Sweep, t: Thresholds) -> Verdict
     return Verdict(UNDECIDED, f"{reason}, and no run of {sweep.name} is", decide)
 
 
-def _clear(case: Case, t: Thresholds) -> list[Evidence]:
+def _clear(case: Measurements, t: Thresholds) -> list[Evidence]:
     """The evidence that is more than noise, the largest gain first."""
-    found = (e for e in case.evidence if e.clear(t.clear, t.confidence))
+    found = (e for e in case.evidence if e.is_clear(t.clear, t.confidence))
     return sorted(found, key=lambda e: e.gain.value, reverse=True)
 
 
-def _on_its_paths(case: Case, sweep: Sweep, t: Thresholds) -> Verdict | None:
+def _on_its_paths(case: Measurements, sweep: GroupSummary, t: Thresholds) -> Verdict | None:
     """The most direct evidence: a neighbour that differs in one setting alone is better."""
     clear = _clear(case, t)
     if not clear:
         return None
     told = clear[0]
     reason = _falls(told)
-    other = next((e for e in clear if e.side != told.side), None)
+    other = next((e for e in clear if e.flexibility_change != told.flexibility_change), None)
     if other:
         reason += (
             f", more than the {number(other.gain.value, told.loss)} that it falls when "
             f"the {other.path.label} goes to {other.end:g}"
         )
-    if told.side < 0:
+    if told.flexibility_change < 0:
         return Verdict(OVERFITTING, reason, LESS_FLEXIBLE)
-    if told.path.trains_on:
+    if told.path.varies_epochs:
         return _not_finished(told, reason)
     return Verdict(UNDERFITTING, reason, MORE_FLEXIBLE)
 
@@ -444,7 +457,7 @@ def _falls(told: Evidence) -> str:
     low = told.loss - told.gain.value
     return (
         f"validation loss falls from {number(told.loss, low)} to {number(low, low)} when "
-        f"the {told.path.label} {'go' if told.path.trains_on else 'goes'} from {told.start:g} "
+        f"the {told.path.label} {'go' if told.path.varies_epochs else 'goes'} from {told.start:g} "
         f"to {told.end:g}"
     )
 
@@ -454,10 +467,10 @@ def _not_finished(told: Evidence, reason: str) -> Verdict:
     return Verdict(UNDECIDED, f"training was not finished: {reason}", more)
 
 
-def _far_from_best(case: Case, sweep: Sweep, t: Thresholds) -> Verdict | None:
+def _far_from_best(case: Measurements, sweep: GroupSummary, t: Thresholds) -> Verdict | None:
     best, behind = sweep.best, sweep.behind(case)
     # Both sides of it have been tried, and neither is clearly better: it fits as its method can.
-    asked = {e.side for e in case.evidence} == {-1, 1}
+    asked = {e.flexibility_change for e in case.evidence} == {-1, 1}
     if behind.value <= (t.doubtful if asked else t.close) * best.val:
         return None
     limit = behind.limit(t.confidence)
@@ -471,7 +484,7 @@ def _far_from_best(case: Case, sweep: Sweep, t: Thresholds) -> Verdict | None:
     return _bias_or_gap(case, sweep, t, above)
 
 
-def _bias_or_gap(case: Case, sweep: Sweep, t: Thresholds, above: str) -> Verdict:
+def _bias_or_gap(case: Measurements, sweep: GroupSummary, t: Thresholds, above: str) -> Verdict:
     """Where no path tells, the excess over the noise level is taken apart into bias and gap."""
     like = sweep.best.val
     if case.unfinished_val > t.unfinished:
@@ -483,19 +496,19 @@ def _bias_or_gap(case: Case, sweep: Sweep, t: Thresholds, above: str) -> Verdict
         return Verdict(UNDECIDED, reason, COME_DOWN.format(epochs=case.selected))
     bias = case.train - sweep.noise_level
     stiff = bias >= t.bias_share * (case.val - sweep.noise_level)
-    if paths := case.against(+1 if stiff else -1, t.clear):
+    if paths := case.contradictions(+1 if stiff else -1, t.clear):
         reason = f"{above}, but {' and '.join(paths)}"
         return Verdict(UNDECIDED, reason, "another method, as the best configuration has it")
     if stiff:
         return _too_stiff(case, sweep, t)
-    reason = f"{above}, with train loss {number(case.train, like)}: the gap makes the excess"
+    reason = f"{above}, mostly because of the gap to its train loss {number(case.train, like)}"
     return Verdict(OVERFITTING, reason, LESS_FLEXIBLE)
 
 
-def _too_stiff(case: Case, sweep: Sweep, t: Thresholds) -> Verdict:
+def _too_stiff(case: Measurements, sweep: GroupSummary, t: Thresholds) -> Verdict:
     # Where whoever trained longer is better, noise or not, it may be the epochs that lack, unless
     # a look ahead has shown that they do not.
-    longer = [e for e in case.evidence if e.path.trains_on and e.side > 0]
+    longer = [e for e in case.evidence if e.path.varies_epochs and e.flexibility_change > 0]
     told = next((e for e in longer if e.gain.value > t.clear * case.val), None)
     if told and not case.unfinished <= t.unfinished:  # also where it is not known
         return _not_finished(told, _falls(told))
@@ -510,7 +523,7 @@ def _too_stiff(case: Case, sweep: Sweep, t: Thresholds) -> Verdict:
     return Verdict(UNDERFITTING, reason, MORE_FLEXIBLE)
 
 
-def _turned_up(case: Case, sweep: Sweep, t: Thresholds) -> Verdict | None:
+def _turned_up(case: Measurements, sweep: GroupSummary, t: Thresholds) -> Verdict | None:
     # The lowest of many epochs is low by luck as well, so it has to undercut the sweep's best.
     lead = sweep.best.val - case.lowest
     if not lead > t.doubtful * case.lowest:  # also where it is not known
@@ -524,7 +537,7 @@ def _turned_up(case: Case, sweep: Sweep, t: Thresholds) -> Verdict | None:
     )
 
 
-def _unexplored(case: Case, sweep: Sweep, t: Thresholds) -> Verdict | None:
+def _unexplored(case: Measurements, sweep: GroupSummary, t: Thresholds) -> Verdict | None:
     gap = _gap(case)
     small = gap <= t.small_gap * case.val
     stiffer = any(train > case.train * (1 + t.doubtful) for train in sweep.trains)
@@ -540,7 +553,7 @@ def _unexplored(case: Case, sweep: Sweep, t: Thresholds) -> Verdict | None:
     return None
 
 
-def _learned_by_heart(case: Case, sweep: Sweep, t: Thresholds) -> Verdict | None:
+def _learned_by_heart(case: Measurements, sweep: GroupSummary, t: Thresholds) -> Verdict | None:
     # Where the best of the sweep knows its rows by heart, nothing near it tells the noise either.
     train, whose = case.train, "train loss"
     if sweep.best.train < train:
@@ -554,7 +567,7 @@ def _learned_by_heart(case: Case, sweep: Sweep, t: Thresholds) -> Verdict | None
     return Verdict(UNDECIDED, reason, "more data or stronger regularization would decide")
 
 
-def _reached(case: Case, sweep: Sweep) -> str:
+def _reached(case: Measurements, sweep: GroupSummary) -> str:
     low = sweep.best.val
     if len(sweep.trains) == 1:
         return f"validation loss {number(case.val, low)} has no other configuration beside it"
@@ -564,11 +577,11 @@ def _reached(case: Case, sweep: Sweep) -> str:
     return f"validation loss {near}"
 
 
-def _gap(case: Case) -> float:
+def _gap(case: Measurements) -> float:
     return case.val - case.train
 
 
-Rule = Callable[[Case, Sweep, Thresholds], Verdict | None]
+Rule = Callable[[Measurements, GroupSummary, Thresholds], Verdict | None]
 RULES: tuple[Rule, ...] = (
     _no_better_than_constant, _on_its_paths, _far_from_best, _turned_up, _unexplored,
     _learned_by_heart,

@@ -9,16 +9,9 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from bikefit.comparison.labels import settings as set_in
-from bikefit.comparison.ranking import (
-    choice_sentence,
-    comparison,
-    least_flexible,
-    rank,
-    whole,
-    winner,
-    winner_sentence,
-)
+from bikefit.comparison.ranking import least_flexible, rank, winner
+from bikefit.comparison.runs import full_data_runs, run_table, setting_columns
+from bikefit.comparison.sentences import choice_sentence, winner_sentence
 from bikefit.config import Settings, Validation, parse
 from bikefit.final import selection
 from bikefit.final.model import average
@@ -103,7 +96,7 @@ def choose(
         TrackingError: nothing finished, or a run does not hold what is needed.
     """
     runs = reading.read_runs(sweep)
-    ranking = rank(whole(runs)) if len(runs) else pd.DataFrame()
+    ranking = rank(full_data_runs(runs)) if len(runs) else pd.DataFrame()
     best = winner(ranking)
     if best is None:
         raise TrackingError(f"sweep {sweep}: no run finished, so there is no winner")
@@ -112,10 +105,10 @@ def choose(
         found = least_flexible(ranking)
         best, why = (best if found is None else found), f"{why} {choice_sentence(ranking)}"
     free = ranking[(ranking["kind"] == "none") & (ranking["network"] != "linear")]
-    free = free[free["configuration"] != best["configuration"]].dropna(subset=["train_loss"])
+    free = free[free["configuration_id"] != best["configuration_id"]].dropna(subset=["train_loss"])
     plain = None
     if len(free):
-        apart = free["configuration"].map(_apart(best["configuration"], runs))
+        apart = free["configuration_id"].map(_apart(best["configuration_id"], runs))
         other = free["network"] != best["network"]
         order = free.assign(apart=apart, other=other).sort_values(["other", "apart", "train_loss"])
         plain = _of_seeds(sweep, order.iloc[0], runs, seeds)
@@ -124,15 +117,15 @@ def choose(
 
 def _apart(configuration: str, runs: pd.DataFrame) -> pd.Series:
     """In how many settings, but for regularization, every configuration differs from one."""
-    keys = [key for key in set_in(runs) if not key.startswith("regularization.")]
-    table = runs[keys].astype(str).groupby(comparison(runs)["configuration"].to_numpy()).first()
+    keys = [key for key in setting_columns(runs) if not key.startswith("regularization.")]
+    table = runs[keys].astype(str).groupby(run_table(runs)["configuration_id"].to_numpy()).first()
     return (table != table.loc[configuration]).sum(axis=1)
 
 
 def _of_seeds(sweep: str, row: pd.Series, runs: pd.DataFrame, seeds: int, why: str = "") -> Choice:
     """A configuration with as many seeds as are asked for, whichever the sweep had."""
     own = _finished(runs)
-    own = own[own["configuration"] == row["configuration"]]
+    own = own[own["configuration_id"] == row["configuration_id"]]
     settings = _again(own)
     found = ", ".join(f"{epoch:g}" for epoch in own["best_epoch"])
     why = f"{why} Epochs selected by its runs: {found}; it is fitted again for "
@@ -144,7 +137,7 @@ def _of_seeds(sweep: str, row: pd.Series, runs: pd.DataFrame, seeds: int, why: s
 
 
 def _finished(runs: pd.DataFrame) -> pd.DataFrame:
-    table = comparison(runs)
+    table = run_table(runs)
     return table[table["val_loss"].notna()].reset_index(drop=True)
 
 
@@ -245,10 +238,10 @@ def _average(best: Choice, runs: pd.DataFrame, told: str) -> Choice:
     """The networks of the runs that were taken, each as often as ``count`` says."""
     taken = runs[runs["count"] > 0]
     again = {
-        name: _again(runs[runs["configuration"] == name])
-        for name in taken["configuration"].unique()
+        name: _again(runs[runs["configuration_id"] == name])
+        for name in taken["configuration_id"].unique()
     }
-    pairs = zip(taken["configuration"], taken["seed"].astype(int), strict=True)
+    pairs = zip(taken["configuration_id"], taken["seed"].astype(int), strict=True)
     times = taken.groupby("configuration")["count"].sum().sort_values(ascending=False)
     listed = ", ".join(f"{count} × {name}" for name, count in times.items())
     return Choice(
@@ -262,7 +255,7 @@ def _average(best: Choice, runs: pd.DataFrame, told: str) -> Choice:
 
 
 def _candidates(sweep: str) -> pd.DataFrame:
-    runs = _finished(whole(reading.read_runs(sweep)))
+    runs = _finished(full_data_runs(reading.read_runs(sweep)))
     if len(runs) < 2:
         raise TrackingError(f"sweep {sweep} has a single run: there is nothing to select")
     if runs["table"].nunique() > 1:

@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from bikefit.comparison.conclude import conclude, conclude_run
-from bikefit.comparison.ranking import winner_note
-from bikefit.comparison.terminal import print_ranking
+from bikefit.comparison.result import assign_run_verdict, assign_verdicts
+from bikefit.comparison.tables import print_ranking, ranking_note
 from bikefit.comparison.verdicts import read_thresholds
 from bikefit.config import ConfigError, Settings, describe
 from bikefit.data.files import write_json
@@ -52,7 +51,7 @@ def run_single(settings: Settings, command: Sequence[str]) -> float:
     log.info(f"{job.label}: validation loss {result:.4g} (run {job.run})")
     if left:
         raise _unsent_error()
-    log.info(conclude_run(job.run))
+    log.info(assign_run_verdict(job.run))
     return result
 
 
@@ -154,10 +153,10 @@ class OpenSweep:
         if outbox.send_unsent():
             outbox.keep(self.run, counts, status)
             raise _unsent_error()
-        ranking, _ = conclude(self.run, reading.read_runs(self.run))
+        ranking, _ = assign_verdicts(self.run, reading.read_runs(self.run))
         print_ranking(ranking)
         links = [f"[{name}]({link})" for name, link in views.view_links(self.run).items()]
-        note = f"{winner_note(ranking)}\n\nViews: {', '.join(links)}"
+        note = f"{ranking_note(ranking)}\n\nViews: {', '.join(links)}"
         writing.finish_sweep(self.run, note, counts, status)
         seconds = time.perf_counter() - self.started
         log.info(f"{self.jobs} runs in {seconds:.1f} s under sweep {self.run}; see `make ui`")

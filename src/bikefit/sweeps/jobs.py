@@ -24,8 +24,8 @@ import pandas as pd
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from bikefit.comparison.labels import configurations
-from bikefit.config import Settings, describe
+from bikefit.comparison.runs import configuration_labels
+from bikefit.config import Settings, configuration_id, describe, network_label
 from bikefit.data.table import read_table
 from bikefit.errors import BikefitError
 from bikefit.sweeps import cluster, processes
@@ -158,8 +158,15 @@ def _name(jobs: Sequence[Job]) -> None:
     """Name configurations as the ranking will, as far as these jobs are all of its runs."""
     if not jobs:
         return
-    settings = [reading.parse_parameters(writing.parameters(job.settings)) for job in jobs]
-    for job, name in zip(jobs, configurations(pd.DataFrame(settings)), strict=True):
+    runs = [
+        {
+            **reading.parse_parameters(writing.parameters(job.settings)),
+            "tags.configuration.id": configuration_id(job.settings),
+            "tags.network.label": network_label(job.settings.network),
+        }
+        for job in jobs
+    ]
+    for job, name in zip(jobs, configuration_labels(pd.DataFrame(runs)), strict=True):
         job.configuration = name
 
 

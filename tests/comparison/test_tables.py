@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from bikefit.comparison.ranking import rank
-from bikefit.comparison.terminal import print_ranking
+from bikefit.comparison.tables import print_ranking
 
 Run = Callable[..., dict[str, Any]]
 
@@ -47,7 +47,7 @@ def test_rows_hold_the_numbers(sweep: pd.DataFrame) -> None:
 
 def test_only_the_best_are_shown(sweep: pd.DataFrame) -> None:
     text = printed(rank(sweep), width=120, top=3)
-    assert "the best 3 of 26 configurations" in text.replace("\n", " ")
+    assert "the best 3 of 26 configurations" in " ".join(text.split())
     assert "linear" not in text
 
 
@@ -63,8 +63,8 @@ def test_a_pipe_gets_plain_text(sweep: pd.DataFrame, capsys: pytest.CaptureFixtu
 
 
 def test_brackets_are_no_markup(run: Run) -> None:
-    runs = [run(seed=s, **{"data.root": f"[red]{s}"}) for s in range(2)]
-    assert "data.root=[red]1" in printed(rank(pd.DataFrame(runs)), width=150)
+    runs = [run(seed=s, **{"optimizer.name": f"[red]{s}"}) for s in range(2)]
+    assert "optimizer.name=[red]1" in printed(rank(pd.DataFrame(runs)), width=150)
 
 
 def test_nothing_finished(run: Run) -> None:

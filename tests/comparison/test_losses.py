@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from bikefit.comparison.parts import with_days, with_parts
+from bikefit.comparison.losses import losses_by_fold_and_day
 from bikefit.sweeps.jobs import Job, train
 from bikefit.tracking import reading, writing
 from conftest import make_settings
@@ -26,7 +26,7 @@ def test_days_add_up_to_the_loss_and_are_those_of_the_predictions(
     workplace: Path, loss: str
 ) -> None:
     other = [f"loss={loss}", "tracking.predictions=false", "seed=1"]
-    runs = with_parts(trained([f"loss={loss}"], other))
+    runs = losses_by_fold_and_day(trained([f"loss={loss}"], other))
     days, none = runs["days/best/val/loss"]
     assert none == ()
     assert sum(days) == pytest.approx(runs["best/val/loss"][0], rel=1e-4)
@@ -37,13 +37,15 @@ def test_days_add_up_to_the_loss_and_are_those_of_the_predictions(
         squares = (predictions["predicted"] - predictions["rentals"]).astype(float) ** 2
         by_day = squares.groupby(predictions["timestamp"].dt.date).sum()
         assert list(days) == pytest.approx(list(by_day / by_day.sum() * sum(days)), rel=1e-4)
-    assert with_days(runs) is runs
+    assert losses_by_fold_and_day(runs) is runs
 
 
 def test_cross_validated_runs_have_folds_and_no_days(workplace: Path) -> None:
-    runs = with_parts(trained(["validation=kfold", "validation.folds=2", "data=lecture"]))
+    runs = losses_by_fold_and_day(
+        trained(["validation=kfold", "validation.folds=2", "data=lecture"])
+    )
     assert runs["days/best/val/loss"].tolist() == [()]
     (folds,) = runs["folds/best/val/loss"]
     assert len(folds) == 2
     assert sum(folds) / 2 == pytest.approx(runs["best/val/loss"][0], rel=1e-5)
-    assert with_parts(pd.DataFrame()).empty
+    assert losses_by_fold_and_day(pd.DataFrame()).empty

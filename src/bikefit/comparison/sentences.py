@@ -1,0 +1,154 @@
+"""Sentences about a ranking."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable
+from typing import Any
+
+import pandas as pd
+
+from bikefit.comparison.ranking import comparable, least_flexible, winner
+from bikefit.comparison.runs import loss_unit, ranking_metric
+
+
+def number(value: float, like: float) -> str:
+    """Format a number with the decimals that give `like` four significant digits; NaN as "–"."""
+    if math.isnan(value):
+        return "–"
+    size = math.floor(math.log10(abs(like))) if like and math.isfinite(like) else 0
+    return f"{value:.{max(0, 3 - size)}f}"
+
+
+def with_spread(row: pd.Series | dict[Hashable, Any], name: str, like: float) -> str:
+    """Format a metric as "17.93 ± 0.21", without "±" if its standard deviation is unknown."""
+    spread = row[f"{name}_std"]
+    text = number(row[name], like)
+    return text if math.isnan(spread) else f"{text} ± {number(spread, like)}"
+
+
+def summary(ranking: pd.DataFrame) -> list[str]:
+    """Return what a ranking shows: winner, noise, tables, verdicts, failures."""
+    sentences = (winner_sentence, noise_sentence, rows_sentence, verdict_sentence, failure_sentence)
+    return [text for sentence in sentences if (text := sentence(ranking))]
+
+
+def winner_sentence(ranking: pd.DataFrame) -> str:
+    """Name the configuration with the lowest validation loss, or say that no run finished."""
+    best = winner(ranking)
+    if best is None:
+        count = int(ranking["runs"].sum())
+        return f"No run finished (of {count})." if count else "The sweep has no runs."
+    by = f"val_{ranking_metric(ranking)}"
+    text = with_spread(best, by, best[by])
+    detail = f"; ± standard deviation over {repetitions(best)}" if "±" in text else "; one seed"
+    return (
+        f"{best['configuration']} has the lowest validation {ranking_metric(ranking)}: "
+        f"{text} ({loss_unit(ranking)}{detail}), RMSE {best['val_rmse']:.1f} bikes/hour."
+    )
+
+
+def repetitions(row: pd.Series) -> str:
+    """Return the repetitions that a standard deviation is over: "5 folds" or "3 seeds"."""
+    return f"{row['folds']:.0f} folds" if row["folds"] > 1 else f"{row['seeds']} seeds"
+
+
+def noise_sentence(ranking: pd.DataFrame) -> str:
+    """Say whether the lead of the winner is significant; empty if it has no competitor."""
+    best, others = winner(ranking), comparable(ranking).iloc[1:]
+    if best is None or others.empty:
+        return ""
+    if others["within_noise"].isna().all():
+        return "With one seed each, the noise is unknown: run more seeds (seed=0,1,2)."
+    noise = f"{100 * best['confidence']:g} % confidence; noise of seeds and validation days"
+    close = others[others["within_noise"].fillna(False).astype(bool)]
+    if len(close):
+        names = ", ".join(close["configuration"].head(3)) + (", …" if len(close) > 3 else "")
+        return f"Not significantly worse ({noise}): {len(close)}, namely {names}."
+    second = others.iloc[0]
+    behind = number(second["difference"], best[f"val_{ranking_metric(ranking)}"])
+    return (
+        f"All others are significantly worse ({noise}); the next, "
+        f"{second['configuration']}, by {behind}."
+    )
+
+
+def rows_sentence(ranking: pd.DataFrame) -> str:
+    """Say that parts of the ranking are not comparable; empty if all rows are."""
+    finished = ranking.dropna(subset=[f"val_{ranking_metric(ranking)}"])
+    if finished["validation_rows"].nunique() < 2:
+        return ""
+    groups = finished.groupby("validation_rows", sort=False)["table"].unique()
+    names = "; ".join(", ".join(tables) for tables in groups)
+    return (
+        "Losses on different validation rows cannot be compared, so the ranking has one part for "
+        f"each set of validation rows, in this order of tables: {names}."
+    )
+
+
+def failure_sentence(ranking: pd.DataFrame) -> str:
+    """Name the configurations with runs without a result; empty if all runs finished."""
+    failed = ranking[ranking["failed"] > 0]
+    if failed.empty:
+        return ""
+    names = ", ".join(f"{r.configuration} ({r.failed} of {r.runs})" for r in failed.itertuples())
+    count = f"{failed['failed'].sum()} of {ranking['runs'].sum()}"
+    return f"{count} runs failed or did not finish: {names}."
+
+
+def verdict_sentence(ranking: pd.DataFrame) -> str:
+    """Count the verdicts and give that of the winner; empty for a ranking without verdicts."""
+    best = winner(ranking)
+    if best is None or "verdict" not in ranking:
+        return ""
+    counts = ranking["verdict"].value_counts()
+    listed = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
+    return (
+        f"Verdicts on configurations: {listed}. On the best: {best['verdict']}, "
+        f"because {best['reason']}. Next: {best['next']}."
+    )
+
+
+def choice_sentence(ranking: pd.DataFrame) -> str:
+    """Name the configuration that the one-standard-error rule chooses."""
+    chosen, best = least_flexible(ranking), winner(ranking)
+    if chosen is None or best is None:
+        return "Nothing can be chosen: no run finished."
+    by = f"val_{ranking_metric(ranking)}"
+    if math.isnan(best[f"{by}_se"]):
+        return (
+            f"One seed has no standard error: the rule chooses {chosen['configuration']}, the best."
+        )
+    error = number(best[f"{by}_se"], best[by])
+    return (
+        f"The one-standard-error rule chooses {chosen['configuration']}, with "
+        f"{number(chosen[by], best[by])}: the least flexible within {error} of the best."
+    )
+
+
+def winners_sentence(first: pd.DataFrame, second: pd.DataFrame) -> str:
+    """Compare the winners of two sweeps.
+
+    Different kinds of loss are compared by the Poisson deviance; seeds are not paired.
+    """
+    one, two = winner(first), winner(second)
+    if one is None or two is None:
+        return "The two sweeps cannot be compared: one of them has no result."
+    if one["table"] != two["table"]:
+        tables = f"{one['table']} and {two['table']}"
+        return f"The two sweeps cannot be compared: {tables} are different tables."
+    metrics = {ranking_metric(pd.DataFrame([one, two])), *map(ranking_metric, (first, second))}
+    metric = "deviance" if len(metrics) > 1 else metrics.pop()
+    by = f"val_{metric}"
+    texts = [f"{row['configuration']} ({with_spread(row, by, one[by])})" for row in (one, two)]
+    lead = one[by] - two[by]
+    if lead > 0:
+        texts.reverse()
+    limit = 2 * math.hypot(one[f"{by}_se"], two[f"{by}_se"])
+    significance = "significant" if abs(lead) > limit else "not significant"
+    if math.isnan(limit):
+        significance = "of unknown significance"
+    return (
+        f"The winner of the {'second' if lead > 0 else 'first'} sweep has the lower validation "
+        f"{metric}: {texts[0]} against {texts[1]}; the difference is {significance}."
+    )
