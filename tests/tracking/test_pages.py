@@ -196,7 +196,7 @@ def test_a_view_of_another_format_opens_the_plain_page(
     sweep = writing.start_sweep("another format", "a sweep as it is", [])
     run = add(sweep, of("another format"), result(1, 2))
     experiment = connection.client().get_run(run).info.experiment_id
-    tag = f"{prepared.TAG}{prepared._key(prepared.VIEWS[0], latest=True)}"
+    tag = f"{prepared.TAG}bikefit-comparison-latest"
     connection.client().set_experiment_tag(experiment, tag, content)
     browser.open(prepared.links(experiment, pages=site)["comparison"])
     browser.sees("a sweep as it is", "matching runs")

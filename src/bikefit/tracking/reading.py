@@ -1,4 +1,4 @@
-"""What is read back from MLflow: runs as tables, metrics by epoch, files."""
+"""Read runs from MLflow: tables of runs, metrics by epoch, files."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from bikefit.tracking.names import FINGERPRINT, KIND, member_of
 
 @dataclass(frozen=True)
 class Finished:
-    """A run that is in the store with all its results.
+    """A finished run.
 
     Args:
-        run: its id.
-        metrics: the last value of each, those of the selected epoch under ``best/``.
+        run: Id of the run.
+        metrics: Last value of each metric; those of the selected epoch are under ``best/``.
     """
 
     run: str
@@ -39,12 +39,12 @@ class Finished:
 
     @property
     def best(self) -> dict[str, float]:
-        """What :func:`best_metrics` gave: all but what was measured at every epoch."""
+        """Result of :func:`~bikefit.tracking.writing.best_metrics` for this run."""
         return {k: v for k, v in self.metrics.items() if f"best/{k}" not in self.metrics}
 
 
 def find_finished(family: str) -> dict[str, Finished]:
-    """Find the finished runs of one family of fingerprints, the newest of each fingerprint."""
+    """Return the finished runs whose fingerprint starts with `family`, the newest of each one."""
     runs = search(
         f"tags.`{FINGERPRINT}` LIKE '{family}%' AND attributes.status = 'FINISHED'",
         order="attributes.start_time ASC",
@@ -59,22 +59,18 @@ def latest_sweep() -> str:
     """Return the id of the sweep that started last.
 
     Raises:
-        TrackingError: the store has no sweep.
+        TrackingError: There is no sweep.
     """
-    experiments = [e.experiment_id for e in client().search_experiments()]
-    found = client().search_runs(
-        experiments, f"tags.`{KIND}` = 'sweep'", max_results=1, order_by=["start_time DESC"]
-    )
-    if not found:
-        raise TrackingError(f"no sweep in {address()}: run `python -m bikefit.train -m …` first")
-    return str(found[0].info.run_id)
+    for run in search(f"tags.`{KIND}` = 'sweep'"):
+        return str(run.info.run_id)
+    raise TrackingError(f"no sweep in {address()}: run `python -m bikefit.train -m …` first")
 
 
 def sweep_name(sweep: str) -> str:
-    """Return the name of a sweep's parent run.
+    """Return the name of a sweep.
 
     Raises:
-        TrackingError: there is no such run, or it is not a sweep.
+        TrackingError: There is no such run, or it is not a sweep.
     """
     try:
         run = client().get_run(sweep)
@@ -82,45 +78,41 @@ def sweep_name(sweep: str) -> str:
         if error.code not in GONE:
             raise
         raise TrackingError(f"no run {sweep} in {address()}") from error
-    if run.data.tags.get(KIND) != "sweep":
-        raise TrackingError(f"run {sweep} is not a sweep but {run.data.tags.get(KIND, 'foreign')}")
+    kind = run.data.tags.get(KIND, "of another program")
+    if kind != "sweep":
+        raise TrackingError(f"run {sweep} is not a sweep but {kind}")
     return str(run.info.run_name)
 
 
 def recorded_sweep(path: Path) -> str:
-    """Return the sweep that a record file names.
+    """Return the id of the sweep in a JSON file written by ``tracking.record``.
 
     Raises:
-        TrackingError: the file is not there or names none.
+        TrackingError: The file does not exist or has no sweep.
     """
     try:
         return str(json.loads(path.read_text())["sweep"])
     except FileNotFoundError:
         raise TrackingError(f"{path} not found: it is written by `dvc repro sweep`") from None
     except (ValueError, KeyError, TypeError):
-        raise TrackingError(
-            f'{path}: expected {{"sweep": run id}}, got {path.read_text()!r}'
-        ) from None
+        text = path.read_text()
+        raise TrackingError(f'{path}: expected {{"sweep": run id}}, got {text!r}') from None
 
 
 def read_runs(parent: str) -> pd.DataFrame:
-    """Read the child runs of a sweep or of a k-fold job, in the order in which they started.
+    """Return the runs of a sweep or of a cross-validated job, in the order of their start.
 
     Returns:
-        One row a run: ``run_id``, ``experiment_id``, ``name``, ``status``, a column for each
-        parameter under its own name (numbers as numbers), one for each metric and each tag.
+        One row per run: ``run_id``, ``experiment_id``, ``name``, ``status``, a column for each
+        parameter under its own name (numbers as numbers), one for each metric, and one for each
+        tag with the prefix ``tags.``.
     """
     return pd.DataFrame([_row(run) for run in children(parent)])
 
 
 def read_run(run: str) -> pd.DataFrame:
-    """Read one run in the columns of :func:`read_runs`."""
+    """Return one run in the columns of :func:`read_runs`."""
     return pd.DataFrame([_row(client().get_run(run))])
-
-
-def parse_parameters(parameters: Mapping[str, str]) -> dict[str, str | float | int | bool]:
-    """Return parameters as :func:`read_runs` gives them: numbers as numbers."""
-    return {key: _number(value) for key, value in parameters.items()}
 
 
 def _row(run: Any) -> dict[str, Any]:
@@ -135,7 +127,12 @@ def _row(run: Any) -> dict[str, Any]:
     }
 
 
-def _number(text: str) -> str | float | int | bool:
+def parse_parameters(parameters: Mapping[str, str]) -> dict[str, str | float | int | bool]:
+    """Return parameters with numbers and truth values converted from text."""
+    return {key: _parse(text) for key, text in parameters.items()}
+
+
+def _parse(text: str) -> str | float | int | bool:
     if text in ("True", "False"):
         return text == "True"
     for convert in (int, float):
@@ -153,60 +150,59 @@ def children(parent: str) -> Iterator[Any]:
 
 
 def read_history(run: str, metric: str) -> list[float]:
-    """Read a metric of a run epoch by epoch, the first of epoch 1."""
+    """Return the values of a metric by epoch, from epoch 1."""
     return list(read_steps(run, metric).values())
 
 
 def read_steps(run: str, metric: str) -> dict[int, float]:
-    """Read a metric of a run by its steps (epochs from 1, folds from 0), in their order."""
-    found = client().get_metric_history(run, metric)
-    return {m.step: m.value for m in sorted(found, key=lambda m: m.step)}
+    """Return the values of a metric by step (epochs from 1, folds from 0), in this order."""
+    history = client().get_metric_history(run, metric)
+    return {m.step: m.value for m in sorted(history, key=lambda m: m.step)}
 
 
 def read_config(run: str) -> str:
-    """Read the settings of a run, or of a cross-validated run's first fold, as YAML.
+    """Return the settings of a run, or of the first fold of a cross-validated job, as YAML.
 
     Raises:
-        TrackingError: the run has none.
+        TrackingError: The run has no settings.
     """
-    found = _of_run_or_folds(run, "config.yaml")
-    if not found:
+    files = _read_files(run, "config.yaml")
+    if not files:
         raise TrackingError(f"run {run} has no config.yaml")
-    return found[0].decode("utf-8")
+    return files[0].decode("utf-8")
 
 
 def read_predictions(run: str) -> pd.DataFrame | None:
-    """Read true and predicted rentals of a run's validation rows; None where they were not kept.
+    """Return rentals and predicted rentals of the validation rows; None if they were not logged.
 
     Returns:
-        Columns :data:`~bikefit.tracking.names.PREDICTIONS`, rentals in bikes/hour. Of a
-        cross-validated run, the held-out rows of all folds.
+        Columns :data:`~bikefit.tracking.names.PREDICTIONS`, rentals in bikes/hour. For a
+        cross-validated job, the validation rows of all folds.
     """
-    found = _of_run_or_folds(run, "predictions.parquet")
-    tables = [pd.read_parquet(io.BytesIO(content)) for content in found]
+    tables = [pd.read_parquet(io.BytesIO(f)) for f in _read_files(run, "predictions.parquet")]
     return pd.concat(tables, ignore_index=True) if tables else None
 
 
 def read_weights(run: str) -> dict[str, np.ndarray] | None:
-    """Read a run's parameters and buffers by name; None where they were not kept.
+    """Return parameters and buffers by name; None if they were not logged.
 
-    A cross-validated run has one network a fold; the first is read.
+    For a cross-validated job, they are those of the first fold.
     """
-    found = _of_run_or_folds(run, "weights.safetensors")
-    return dict(load(found[0])) if found else None
+    files = _read_files(run, "weights.safetensors")
+    return dict(load(files[0])) if files else None
 
 
-def _of_run_or_folds(run: str, name: str) -> list[bytes]:
-    """A file of a run, or of a cross-validated run those of its folds."""
-    own = read_artifact(run, name)
-    if own is not None:
-        return [own]
-    folds = [read_artifact(child.info.run_id, name) for child in children(run)]
-    return [content for content in folds if content is not None]
+def _read_files(run: str, name: str) -> list[bytes]:
+    """Return a file of a run, or the files of the folds of a cross-validated job."""
+    content = read_artifact(run, name)
+    if content is not None:
+        return [content]
+    files = [read_artifact(child.info.run_id, name) for child in children(run)]
+    return [content for content in files if content is not None]
 
 
 def read_artifact(run: str, name: str) -> bytes | None:
-    """Read a file that is attached to a run; None where the run has no such file."""
+    """Return the content of a file of a run; None if there is no such file."""
     artifacts = artifacts_of(run)
     if name not in {file.path for file in artifacts.list_artifacts()}:
         return None

@@ -56,7 +56,7 @@ from bikefit.tracking.names import (
     VERDICT,
     member_of,
 )
-from bikefit.tracking.views import COLOURS, prepare, renew_all
+from bikefit.tracking.views import COLOURS, prepare_views, renew_views
 
 if TYPE_CHECKING:
     from bikefit.training.members import Failure, MemberResult
@@ -117,7 +117,7 @@ def _start(
     fold: int | None = None,
 ) -> str:
     experiment = settings.tracking.experiment
-    prepare(experiment_id(experiment), parent if fold is None else None)
+    prepare_views(experiment_id(experiment), parent if fold is None else None)
     identity = {
         "data.version": data_version,
         CONFIGURATION_ID: configuration_id(settings),
@@ -328,7 +328,7 @@ def fail_run(run: str, failure: Failure) -> None:
 def finish_sweep(run: str, note: str, metrics: Mapping[str, float], status: str) -> None:
     """Write a sweep's description and the counts of its runs, renew its views and close it."""
     log_batch(run, _metrics(metrics), {"mlflow.note.content": note})
-    renew_all(run)
+    renew_views(run)
     client().set_terminated(run, status)
 
 
