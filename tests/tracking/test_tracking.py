@@ -99,6 +99,19 @@ def test_folds_carry_mean_and_standard_error(workplace: Path) -> None:
     assert reading.read_runs(job)["fold"].tolist() == [0, 1]
 
 
+def test_metrics_that_some_folds_lack_have_the_standard_error_of_the_others() -> None:
+    """With patience, a fold has either `unfinished` or `unfinished/val`."""
+    losses = {"best/train/loss": 1.0, "best/val/loss": 1.0, "best/val/deviance": 1.0}
+    folds = [losses | {"unfinished": value} for value in (0.1, 0.3)]
+    folds += [losses | {"unfinished/val": 0.2}, losses]
+    metrics = {metric.key: metric.value for metric in writing.fold_metrics(folds, stamp=0)}
+    assert metrics["unfinished"] == pytest.approx(0.2)
+    # deviations ±0.1, variance 0.02 (n - 1), over √2 folds
+    assert metrics["unfinished/standard_error"] == pytest.approx((0.02 / 2) ** 0.5)
+    assert metrics["unfinished/val"] == 0.2
+    assert "unfinished/val/standard_error" not in metrics
+
+
 def test_a_failed_member_keeps_its_metrics_and_says_why(workplace: Path) -> None:
     settings = make_settings()
     run = writing.start_job(settings, None, "abc123")

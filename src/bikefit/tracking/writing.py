@@ -302,11 +302,13 @@ def finish_folds(run: str, folds: Sequence[Mapping[str, float]]) -> None:
 
 
 def fold_metrics(folds: Sequence[Mapping[str, float]], stamp: int) -> list[Metric]:
-    """Return mean and standard error over folds, and the losses of each fold (step: fold)."""
+    """Return mean and standard error over folds, and the losses of each fold (step: fold).
+
+    Both are over the folds that have the metric; with one such fold there is no standard error.
+    """
     table = pd.DataFrame(list(folds))
-    error = table.std(ddof=1) / math.sqrt(len(table))
-    summary = pd.concat([table.mean(), error.add_suffix("/standard_error")])
-    return _metrics(dict(summary), stamp) + [
+    summary = pd.concat([table.mean(), table.sem().add_suffix("/standard_error")])
+    return _metrics(dict(summary.dropna()), stamp) + [
         Metric(f"folds/{name}", float(value), stamp, fold)
         for name in ("best/train/loss", "best/val/loss", "best/val/deviance")
         for fold, value in enumerate(table[name])
