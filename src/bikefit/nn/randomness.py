@@ -32,17 +32,6 @@ def generator(seed: int, purpose: str) -> torch.Generator:
     return torch.Generator().manual_seed(derive(seed, purpose))
 
 
-def states_of(generators: Sequence[torch.Generator]) -> Tensor:
-    """Return the states of S generators, ``(S, G)`` bytes."""
-    return torch.stack([generator.get_state() for generator in generators])
-
-
-def set_states(generators: Sequence[torch.Generator], states: Tensor) -> None:
-    """Let S generators go on with their states, ``(S, G)`` bytes."""
-    for generator, state in zip(generators, states, strict=True):
-        generator.set_state(state.clone())  # torch 2.13 crashes with a view of a larger tensor
-
-
 def initialize(make: Callable[[], Network], seed: int) -> Network:
     """Make a network whose initial parameters follow from the seed alone."""
     with torch.random.fork_rng(devices=[]):

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bikefit.nn.randomness import generator, set_states, states_of
+from bikefit.nn.randomness import generator
 from bikefit.training.folds import Fold, Pool
 
 PIECE = 256  # rows that go through a stack at once: their activations fit into the cache
@@ -89,10 +89,14 @@ class Rows(torch.nn.Module):
         mapped = self.standardized(features.expand(len(folds), -1, -1), folds)
         return mapped[0] if len(folds) == 1 else mapped[self.fold_of]
 
-    def chunk(self, start: int) -> tuple[Tensor, Tensor]:
-        """Return target ``(C,)`` and masks ``(2, M, C)`` of the chunk of rows from ``start``."""
-        rows = slice(start, start + CHUNK)
-        return self.target[rows], self.masks[:, self.fold_of, rows]
+    def pieces(self, size: int = CHUNK) -> list[slice]:
+        """Divide the rows into pieces of at most ``size``."""
+        starts = range(0, len(self.target), size)
+        return [slice(start, min(start + size, len(self.target))) for start in starts]
+
+    def member_masks(self, rows: slice) -> Tensor:
+        """Return masks ``(2, M, C)`` of the training and the validation rows of each member."""
+        return self.masks[:, self.fold_of, rows]
 
 
 class Batches:
@@ -120,11 +124,12 @@ class Batches:
 
     def state(self) -> Tensor:
         """Return the states of the generators between two epochs, ``(S, G)``."""
-        return states_of(self.generators)
+        return torch.stack([stream.get_state() for stream in self.generators])
 
     def restore(self, state: Tensor) -> None:
         """Set the generators to the result of :meth:`state`."""
-        set_states(self.generators, state)
+        for stream, values in zip(self.generators, state, strict=True):
+            stream.set_state(values.clone())  # torch 2.13 crashes with a view
 
     def __iter__(self) -> Iterator[Tensor]:
         used = self.steps * self.batch_size

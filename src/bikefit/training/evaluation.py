@@ -21,7 +21,7 @@ LINE_STEPS = tuple(2**power for power in range(11))
 @torch.no_grad()
 def predictions(module: StackModule) -> Tensor:
     """Return every member's prediction of all rows (bikes/hour), ``(M, N)``."""
-    parts = [module.loss.predict(module.outputs(start)) for start in module.val_dataloader()]
+    parts = [module.loss.predict(module.evaluate(rows)) for rows in module.rows.pieces()]
     return torch.cat(parts, dim=1)
 
 
@@ -34,10 +34,10 @@ def constant_losses(module: StackModule) -> dict[str, Tensor]:
         loss has learned nothing.
     """
     sums = torch.zeros_like(module.rows.counts)
-    for start in module.val_dataloader():
-        target, masks = module.rows.chunk(start)
+    for rows in module.rows.pieces():
+        target = module.rows.target[rows]
         values = module.loss.rows(torch.zeros_like(target), target)
-        sums += (masks * values).sum(-1, dtype=torch.float64)
+        sums += (module.rows.member_masks(rows) * values).sum(-1, dtype=torch.float64)
     train, val = sums / module.rows.counts
     return {"constant/train/loss": train, "constant/val/loss": val}
 
@@ -96,10 +96,8 @@ def losses(module: StackModule, part: Literal["train", "val"], noisy: bool = Fal
     """
     rows, which = module.rows, ("train", "val").index(part)
     noise = _noise(module, purpose="unfinished") if noisy else None
-    size = PIECE if noise is not None and noise.widths else CHUNK
     total = torch.zeros_like(rows.counts[which])
-    for start in range(0, len(rows.target), size):
-        piece = slice(start, min(start + size, len(rows.target)))
+    for piece in rows.pieces(PIECE if noise is not None and noise.widths else CHUNK):
         target, mask = rows.target[piece], rows.masks[which][rows.fold_of, piece]
         if not mask.any():
             continue
@@ -130,17 +128,15 @@ def average(module: StackModule, samples: int) -> dict[str, Tensor]:
     rows, loss = module.rows, module.loss
     noise = _noise(module, purpose="averaging")
     sums = torch.zeros(4, module.stack.size, dtype=torch.float64, device=rows.features.device)
-    for start in module.val_dataloader():
-        target, masks = rows.chunk(start)
-        chunk = slice(start, start + len(target))
-        samples_drawn = torch.stack(
-            [loss.predict(module.evaluate(chunk, noise.draw(len(target)))) for _ in range(samples)]
-        )
-        mean, spread = samples_drawn.mean(dim=0), samples_drawn.std(dim=0, correction=0)
+    for piece in rows.pieces():
+        target, mask = rows.target[piece], rows.member_masks(piece)[1]
+        drawn = [module.evaluate(piece, noise.draw(len(target))) for _ in range(samples)]
+        predicted = loss.predict(torch.stack(drawn))
+        mean, spread = predicted.mean(dim=0), predicted.std(dim=0, correction=0)
         output = loss.output(mean)
         deviance = loss.deviance(output, target)
         values = torch.stack([loss.rows(output, target), (mean - target) ** 2, deviance, spread])
-        sums += torch.where(masks[1] > 0, values, 0.0).sum(-1, dtype=torch.float64)
+        sums += torch.where(mask > 0, values, 0.0).sum(-1, dtype=torch.float64)
     value, square, deviance, spread = sums / rows.counts[1]
     return {
         "averaged/val/loss": value,

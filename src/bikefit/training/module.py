@@ -15,7 +15,7 @@ from bikefit.nn.losses import Loss
 from bikefit.nn.penalties import PROXIMAL, LpPenalty
 from bikefit.nn.randomness import DropoutNoise, Noise
 from bikefit.nn.stacking import Stack
-from bikefit.training.data import CHUNK, PIECE, Batches, Rows
+from bikefit.training.data import PIECE, Batches, Rows
 from bikefit.training.optimizers import StackSlices, make_schedule, restore_schedule, with_prefix
 from bikefit.training.strengths import (
     dropped_units,
@@ -79,12 +79,12 @@ class StackModule(pl.LightningModule):
         """Return the row numbers ``(S, B)`` of the training steps of an epoch."""
         return self.batches
 
-    def val_dataloader(self) -> list[int]:
-        """Return the first row of each chunk to evaluate."""
-        return list(range(0, len(self.rows.target), CHUNK))
+    def val_dataloader(self) -> range:
+        """Return the indices of the pieces of rows to evaluate."""
+        return range(len(self.rows.pieces()))
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, index: int) -> Any:
-        """Move row numbers to the device; the first row of a chunk remains a number."""
+        """Move row numbers to the device; the index of a piece remains a number."""
         return batch.to(device) if isinstance(batch, Tensor) else batch
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -153,10 +153,6 @@ class StackModule(pl.LightningModule):
         first = self.schedule.optimizer.param_groups[0]
         return base * (first["lr"] / first["max_lr"])
 
-    def outputs(self, start: int) -> Tensor:
-        """Return the members' outputs in evaluation mode ``(M, C)`` for a chunk of rows."""
-        return self.evaluate(slice(start, min(start + CHUNK, len(self.rows.target))))
-
     @torch.no_grad()
     def evaluate(self, rows: slice, noise: Mapping[str, Noise] | None = None) -> Tensor:
         """Return the members' outputs in evaluation mode for C rows, ``(M, C)``.
@@ -180,10 +176,11 @@ class StackModule(pl.LightningModule):
         shape = (len(MEASURES), 2, self.stack.size)
         self._sums = torch.zeros(shape, dtype=torch.float64, device=self.device)
 
-    def validation_step(self, start: int, batch_index: int) -> None:
-        """Add a chunk of rows to the sums."""
-        target, masks = self.rows.chunk(start)
-        output = self.outputs(start)
+    def validation_step(self, index: int, batch_index: int) -> None:
+        """Add a piece of the rows to the sums."""
+        rows = self.rows.pieces()[index]
+        target, masks = self.rows.target[rows], self.rows.member_masks(rows)
+        output = self.evaluate(rows)
         for first in range(0, self.stack.size, EVALUATED_AT_ONCE):
             part = slice(first, first + EVALUATED_AT_ONCE)
             loss = self.loss.members(part)
