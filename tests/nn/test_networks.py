@@ -71,13 +71,13 @@ def test_a_function_is_a_layer_by_its_name() -> None:
         ([LayerSpec("a.norm", NORMED, {"features": 7})], r"\(B, 2\) and expects \(B, 7\)"),
         (
             [LayerSpec("a.linear", "torch.nn.Linear", {"in_features": 2, "out_features": 3})],
-            r"the last layer, 'a.linear', must give \(B, 1\), it gives \(B, 3\)",
+            r"the last layer, 'a.linear', must return \(B, 1\), it returns \(B, 3\)",
         ),
         ([LayerSpec("a.x", "os.system")], "os.system is not allowed"),
-        ([LayerSpec("a.x", "torch.nn.Lineal")], "there is no torch.nn.Lineal"),
+        ([LayerSpec("a.x", "torch.nn.Lineal")], "torch.nn.Lineal does not exist"),
         ([LayerSpec("a.x", "torch.nn.Linear", {"width": 3})], "'a.x' .*width"),
         ([LayerSpec("a.x", "torch.sum")], "'a.x' must keep the rows"),
-        ([LayerSpec("a.x", "torch.sin")] * 2, "'a.x' stands twice"),
+        ([LayerSpec("a.x", "torch.sin")] * 2, "two layers have the name 'a.x'"),
         (
             [LayerSpec(n, "torch.sin") for n in ("a.x", "b.x", "a.y")],
             "block 'a' must follow one another",

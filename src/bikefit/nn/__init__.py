@@ -1,5 +1,4 @@
-"""Layers, networks, penalties, losses and stacks of them, in torch alone.
+"""Layers, networks, penalties, losses and stacks, in pure torch.
 
-One axis order everywhere: member first, ``(M, B, D)`` with M members of a stack, B rows of a batch
-and D features.
+The axis order is ``(M, B, D)``: M members of a stack, B rows of a batch, D features.
 """

@@ -1,7 +1,7 @@
-"""Layers with a strength: dropout and batch normalization.
+"""Dropout, batch normalization and functions as layers.
 
-Each is written for one network and one batch ``(B, D)``, and does the same for every member of a
-stack: with tensors ``(M, ...)`` of its own it takes ``(B, D)`` or ``(M, B, D)``.
+Each layer takes a batch ``(B, D)`` of one network. With stacked tensors ``(M, ...)`` it takes
+``(B, D)`` or ``(M, B, D)`` and computes the same for every member.
 """
 
 from __future__ import annotations
@@ -13,19 +13,22 @@ from torch import Tensor, nn
 
 
 class Dropout(nn.Module):
-    """Drop each unit with probability p while training (Srivastava et al. 2014).
+    """Drop each unit with probability p in training mode (Srivastava et al. 2014).
 
-    ``scaling="inverted"`` multiplies what is kept by 1 / (1 - p) while training and does nothing
-    afterwards, as torch does. ``scaling="lecture"`` leaves what is kept as it is and multiplies
-    all units by 1 - p afterwards. Both have the same expectation.
+    ``scaling="inverted"`` multiplies the remaining units by 1 / (1 - p) in training mode, as torch
+    does. ``scaling="lecture"`` multiplies all units by 1 - p in evaluation mode instead. Both have
+    the same expectation.
 
-    The uniform noise in [0, 1) that decides is drawn by the caller and put into the buffer
-    ``noise``: members of a stack that share a seed share it, whatever their p. While it is empty,
-    nothing is dropped and a caller outside a stack is told so by ``forward``.
+    A unit is dropped if its noise, uniform in [0, 1), is below p. The caller sets the buffer
+    ``noise`` before each step, so that members with the same seed share it. No unit is dropped
+    while it is empty.
 
     Args:
-        p: probability of dropping a unit, in [0, 1).
+        p: Probability of dropping a unit, in [0, 1).
         scaling: "inverted" or "lecture".
+
+    Raises:
+        ValueError: An argument is not allowed.
 
     **Shape**: ``(B, D) -> (B, D)``; ``p`` is a scalar, ``noise`` is ``(B, D)``.
     """
@@ -44,14 +47,14 @@ class Dropout(nn.Module):
         self.register_buffer("noise", torch.empty(0), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return x with units dropped (training) or as the whole ensemble (evaluation)."""
+        """Return x with dropped units (training mode), or the scaled x (evaluation mode)."""
         p = self.p[..., None, None]
         if not self.training:
             return x * (1.0 - p) if self.scaling == "lecture" else x
         if self.noise.numel() == 0:
             return x
-        # floor(noise - p) is -1 where noise < p, else 0: several times quicker than a comparison,
-        # whose booleans would have to be turned into numbers again.
+        # floor(noise - p) is -1 if noise < p, otherwise 0. A comparison, whose booleans must be
+        # converted to numbers, takes several times as long.
         kept = (self.noise - p).floor_()
         if self.scaling == "inverted":
             scale = 1.0 / (1.0 - p)
@@ -62,17 +65,16 @@ class Dropout(nn.Module):
 class BatchNorm(nn.Module):
     """Normalize each feature over the rows of the batch (Ioffe and Szegedy 2015).
 
-    While training: ŷ = γ (x - μ) / √(σ² + ε) + β with the batch's mean μ and its variance σ²
-    (divided by B, not B - 1). In evaluation mode running averages of μ and of the variance
-    divided by B - 1 take their place; they move by ``momentum`` at each training step.
+    In training mode ŷ = γ (x - μ) / √(σ² + ε) + β with the mean μ and the variance σ² of the batch
+    (divisor B). Evaluation mode uses running averages of μ and of the variance (divisor B - 1).
 
     Args:
-        features: number of features D.
-        eps: ε, keeps the root away from zero.
-        momentum: share of the newest batch in the running averages.
+        features: Number of features D.
+        eps: ε, which keeps the divisor away from zero.
+        momentum: Weight of the newest batch in the running averages.
 
     Raises:
-        ValueError: a training batch of a single row, whose variance is not defined.
+        ValueError: A training batch has only one row, so its variance is not defined.
 
     **Shape**: ``(B, D) -> (B, D)``; weight (γ), bias (β) and the running averages are ``(D,)``.
     """
@@ -89,11 +91,11 @@ class BatchNorm(nn.Module):
         self.register_buffer("running_var", torch.ones(features))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the normalized rows; while training, move the running averages."""
+        """Return the normalized rows; in training mode, update the running averages."""
         if self.training and x.shape[-2] < 2:
             raise ValueError(
                 "batch normalization needs at least 2 rows in a training batch, got "
-                f"{x.shape[-2]}; choose a larger training.batch_size"
+                f"{x.shape[-2]}; increase training.batch_size"
             )
         if not self.training:
             scale = self.weight * torch.rsqrt(self.running_var + self.eps)
@@ -108,9 +110,9 @@ class BatchNorm(nn.Module):
 
 
 class _Normalize(torch.autograd.Function):
-    """Batch normalization with the statistics of the batch, over any leading axes.
+    """Batch normalization with the statistics of the batch, for any leading axes.
 
-    torch's own knows no leading axes; here every step is one pass over ``(..., B, D)``.
+    torch's function does not support leading axes.
     """
 
     @staticmethod
@@ -131,20 +133,24 @@ class _Normalize(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients of x ``(..., B, D)``, weight and bias ``(..., D)``."""
         centred, inverse, weight = ctx.saved_tensors
-        of_bias = gradient.sum(dim=-2)
-        of_weight = (gradient * centred).sum(dim=-2) * inverse
+        bias_grad = gradient.sum(dim=-2)
+        weight_grad = (gradient * centred).sum(dim=-2) * inverse
         if not ctx.needs_input_grad[0]:
-            return None, of_weight, of_bias, None
+            return None, weight_grad, bias_grad, None
         scale, rows = weight * inverse, gradient.shape[-2]
-        shift, slope = -scale * of_bias / rows, -scale * inverse * of_weight / rows
-        of_x = torch.addcmul(shift.unsqueeze(-2), gradient, scale.unsqueeze(-2))
-        return of_x.addcmul_(centred, slope.unsqueeze(-2)), of_weight, of_bias, None
+        shift, slope = -scale * bias_grad / rows, -scale * inverse * weight_grad / rows
+        x_grad = torch.addcmul(shift.unsqueeze(-2), gradient, scale.unsqueeze(-2))
+        return x_grad.addcmul_(centred, slope.unsqueeze(-2)), weight_grad, bias_grad, None
 
 
 class Function(nn.Module):
-    """Any function of a tensor as a layer.
+    """Function of a tensor as a layer.
 
-    **Shape**: what the function makes of ``(B, D)``.
+    Args:
+        function: Function of a tensor ``(B, D)``.
+
+    Raises:
+        TypeError: ``function`` is not callable.
     """
 
     def __init__(self, function: object) -> None:
@@ -158,5 +164,5 @@ class Function(nn.Module):
         return self.function(x)
 
     def extra_repr(self) -> str:
-        """Name the function in the printed network."""
+        """Return the name of the function, for the printed network."""
         return getattr(self.function, "__name__", repr(self.function))

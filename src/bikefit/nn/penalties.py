@@ -1,4 +1,4 @@
-"""Penalties λ‖θ‖ₚᵖ = λ Σ|θ|ᵖ, with a λ for each member and each parameter."""
+"""Penalties λ‖θ‖ₚᵖ = λ Σ|θ|ᵖ and proximal steps, with a λ per member and parameter."""
 
 from __future__ import annotations
 
@@ -11,36 +11,33 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class LpPenalty:
-    """λ Σ|θ|ᵖ for every member of a stack; L1 and L2 are p = 1 and p = 2.
+    """Penalty λ Σ|θ|ᵖ of each member of a stack; p = 1 is L1, p = 2 is L2.
 
     Args:
-        p: at least 1, for each member ``(M,)`` or one number for all.
-        strengths: λ of each member by the parameter's name, ``(M,)`` each, not negative; a
-            parameter that is not named is not penalised.
+        p: Exponent, at least 1.
+        strengths: λ >= 0 of each member ``(M,)`` by parameter name; other parameters are not
+            penalized.
     """
 
     p: float
     strengths: Mapping[str, Tensor]
 
     def __call__(self, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the penalty of each named parameter.
-
-        **Shape**: parameters are ``(M, ...)``, each result is ``(M,)``.
-        """
+        """Return the penalty ``(M,)`` of each penalized parameter ``(M, ...)``."""
         return {
-            name: strength * powers(parameters[name], self.p)
+            name: strength * _power_sums(parameters[name], self.p)
             for name, strength in self.strengths.items()
         }
 
     @torch.no_grad()
     def add_gradient(self, parameters: Mapping[str, Tensor]) -> None:
-        """Add λ p |θ|ᵖ⁻¹ sign(θ) to the gradients; where |θ|ᵖ has a kink, its subgradient 0.
+        """Add λ p |θ|ᵖ⁻¹ sign(θ) to the gradients; the subgradient of |θ| at 0 is 0.
 
-        The same as to add the penalty to the objective, in one pass over each parameter.
+        This equals adding the penalty to the objective, in one pass over each parameter.
         """
         for name, strength in self.strengths.items():
             theta = parameters[name]
-            slope = (self.p * strength).reshape(-1, *[1] * (theta.dim() - 1))
+            slope = _align(self.p * strength, theta)
             if self.p == 1:
                 direction = theta.sign()
             elif self.p == 2:
@@ -54,21 +51,25 @@ class LpPenalty:
 def soft_threshold(theta: Tensor, strength: Tensor, lr: Tensor) -> Tensor:
     """Return sign(θ) max(|θ| - ηλ, 0), the proximal step of an L1 penalty.
 
-    A step along the subgradient λ sign(θ) jumps over zero; this one ends there exactly (Parikh
-    and Boyd 2014, section 6.5.2).
+    Unlike a step along the subgradient λ sign(θ), it makes parameters exactly zero (Parikh and
+    Boyd 2014, section 6.5.2).
 
-    **Shape**: ``(M, ...)``, strengths λ and learning rates η ``(M,)``; ``(M, ...)``.
+    **Shape**: parameters ``(M, ...)``, strengths λ and learning rates η ``(M,)`` -> ``(M, ...)``.
     """
-    t = (strength * lr).reshape(-1, *[1] * (theta.dim() - 1))
-    return theta.sign() * (theta.abs() - t).clamp_min(0.0)
+    return theta.sign() * (theta.abs() - _align(strength * lr, theta)).clamp_min(0.0)
 
 
-# What follows each step of the optimizer, by the key of its strength: it makes a parameter
-# (M, ...) of itself, the members' strengths (M,), 0 for none, and their learning rates (M,).
+# Changes of parameters after each step of the optimizer, by the key of their strength: functions
+# of a parameter (M, ...), the strengths (M,), which may be 0, and the learning rates (M,).
 PROXIMAL: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {"l1": soft_threshold}
 
 
-def powers(theta: Tensor, p: float) -> Tensor:
+def _align(values: Tensor, theta: Tensor) -> Tensor:
+    """Reshape ``(M,)`` so that it broadcasts with ``(M, ...)``."""
+    return values.reshape(-1, *[1] * (theta.dim() - 1))
+
+
+def _power_sums(theta: Tensor, p: float) -> Tensor:
     """Return Σ|θ|ᵖ of each member: ``(M, ...) -> (M,)``."""
     flat = theta.flatten(start_dim=1)
     if p == 1:

@@ -1,9 +1,9 @@
-"""All randomness of a member is a function of its own seed.
+"""Random numbers of a member, which depend on its seed only.
 
-Each use has a generator of its own (initialization, order of the rows, noise of one dropout
-layer), so that what a member draws depends neither on its neighbours in a stack nor on which of
-its layers drop units. Members with the same seed draw the same numbers: strengths are compared
-with common random numbers.
+Each purpose (initialization, order of the rows, noise of one dropout layer) has a separate
+generator. So the numbers depend neither on the other members of a stack nor on which layers drop
+units. Members with the same seed have the same numbers: strengths are compared with common random
+numbers.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from torch import Tensor
 
 from bikefit.nn.networks import Network
 
-LEVELS = 2**16  # of dropout noise
+LEVELS = 2**16  # number of values of dropout noise
 
 
 def derive(seed: int, purpose: str) -> int:
-    """Return the seed (63 bits) for one purpose, unrelated to those of other purposes."""
+    """Return the seed (63 bits) of a purpose, independent of those of other purposes."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{purpose}".encode()).digest()[:8]) >> 1
 
 
 def generator(seed: int, purpose: str) -> torch.Generator:
-    """Return a generator for one purpose of one seed."""
+    """Return the generator of a purpose."""
     return torch.Generator().manual_seed(derive(seed, purpose))
 
 
 def initialize(make: Callable[[], Network], seed: int) -> Network:
-    """Make a network whose initial parameters follow from the seed alone."""
+    """Return a new network whose initial parameters depend on the seed only."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, "initialization"))
         return make()
@@ -41,34 +41,33 @@ def initialize(make: Callable[[], Network], seed: int) -> Network:
 
 @dataclass(frozen=True)
 class Noise:
-    """The noise of a dropout layer for one step: 16 bits a number, whole numbers k from -2¹⁵.
+    """Noise of a dropout layer for one step, as 16-bit integers k >= -2¹⁵.
 
-    They stand for the uniform numbers (k + 2¹⁵) / 2¹⁶ in [0, 1): p is met to 1 / 65,536.
+    They represent the uniform numbers (k + 2¹⁵) / 2¹⁶ in [0, 1), so p is exact to 1 / 65,536.
 
     Args:
-        bits: of each of S distinct seeds, ``(S, D, B)``: unit-major, as fused passes read them.
-        position: which of them each member uses, ``(M,)``.
+        bits: Integers of each of S distinct seeds, ``(S, D, B)``, the order of the fused passes.
+        position: Position of each member's seed, ``(M,)``.
     """
 
     bits: Tensor
     position: Tensor
 
     def uniform(self, device: torch.device | str = "cpu") -> Tensor:
-        """Return uniform numbers: ``(B, D)`` if all members share a seed, else ``(M, B, D)``."""
+        """Return uniform numbers, ``(B, D)`` if all members share a seed, or ``(M, B, D)``."""
         numbers = (self.bits.to(device).float().add_(LEVELS / 2) / LEVELS).mT
         return numbers[0] if len(numbers) == 1 else numbers[self.position.to(device)]
 
 
 class DropoutNoise:
-    """Noise for the dropout layers of a stack, drawn once for each distinct seed.
+    """Generators of the noise of a stack's dropout layers, one per layer and distinct seed.
 
-    The numbers come from numpy's SFC64, on the CPU: a GPU's generators give other numbers, and a
-    run is the same run wherever it trains.
+    They are numpy's SFC64 on the CPU, so that results do not depend on the device.
 
     Args:
-        seeds: of each member, length M.
-        widths: number of units by the name of each dropout layer that drops any.
-        purpose: what the noise is for; each purpose has generators of its own.
+        seeds: Seed of each member, length M.
+        widths: Number of units by name of each dropout layer that drops units.
+        purpose: Purpose of the noise.
     """
 
     def __init__(
@@ -84,35 +83,35 @@ class DropoutNoise:
         self.position = torch.tensor(self.of_member)
 
     def draw(self, rows: int) -> dict[str, Noise]:
-        """Return the next noise of each layer for a batch of B rows."""
+        """Return the noise of each layer for the next batch, of B = ``rows`` rows."""
         return {name: self._layer(name, rows) for name in self.widths}
 
     def _layer(self, name: str, rows: int) -> Noise:
         shape = (self.widths[name], rows)
         count = shape[0] * shape[1]
-        # a draw of 64 bits is four numbers
+        # 64 random bits are four integers.
         drawn = [g.random_raw(-(-count // 4)).view(np.int16)[:count] for g in self.generators[name]]
         bits = drawn[0] if len(drawn) == 1 else np.stack(drawn)
         return Noise(torch.from_numpy(bits).view(len(drawn), *shape), self.position)
 
     def state(self) -> dict[str, Tensor]:
-        """Map each layer's name to the state of every member's generator, ``(M, 4)`` integers."""
+        """Return the state of each member's generator by layer name, ``(M, 4)`` integers."""
         return {
-            name: torch.from_numpy(np.stack([_words(g) for g in found]))[self.of_member]
-            for name, found in self.generators.items()
+            name: torch.from_numpy(np.stack([_words(g) for g in generators]))[self.of_member]
+            for name, generators in self.generators.items()
         }
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Go on where :meth:`state` was asked; members that share a seed have the same state."""
-        for name, found in self.generators.items():
-            first = [self.of_member.index(seed) for seed in range(len(found))]
-            for one, words in zip(found, state[name][first].numpy(), strict=True):
-                whole: Any = one.state
+        """Set the generators to the result of :meth:`state`."""
+        for name, generators in self.generators.items():
+            for position, stream in enumerate(generators):
+                words = state[name][self.of_member.index(position)].numpy()
+                whole: Any = stream.state
                 whole["state"]["state"] = words.view(np.uint64).copy()
-                one.state = whole
+                stream.state = whole
 
 
 def _words(generator: np.random.SFC64) -> np.ndarray:
-    """The four words of a generator of which whole words alone are drawn."""
+    """Return the four words that are the state of a generator of 64-bit numbers."""
     whole: Any = generator.state
     return np.asarray(whole["state"]["state"]).view(np.int64)

@@ -1,4 +1,4 @@
-"""Networks in words: lists of layers, written and compared without torch."""
+"""Networks as lists of layers. Importing this module does not import torch."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ ACTIVATIONS: dict[str, str] = {
 
 @dataclass(frozen=True)
 class LayerSpec:
-    """One layer in words: its name, what makes it, and the arguments for that.
+    """Description of a layer.
 
     Args:
-        name: ``block.part``, e.g. ``hidden1.linear``; the block is what strengths refer to.
-        target: dotted name of a torch module, a layer of ours or a function, e.g. ``torch.sin``.
-        args: keyword arguments of a module; a function takes none.
-        allow: packages that the user opened beside torch and ours.
+        name: ``block.part``, such as ``hidden1.linear``; strengths are set by block.
+        target: Dotted name of a torch module, a layer of bikefit or a function (``torch.sin``).
+        args: Keyword arguments of a module; a function has none.
+        allow: Packages that the user allows in addition to torch and bikefit.
     """
 
     name: str
@@ -39,22 +39,24 @@ class LayerSpec:
 
 
 def mlp(
-    features: int, hidden: Sequence[int], activation: str = "relu", batch_norm: str = "none",
+    features: int,
+    hidden: Sequence[int],
+    activation: str = "relu",
+    batch_norm: str = "none",
     dropout_scaling: str = "inverted",
-) -> list[LayerSpec]:  # fmt: skip
-    """Write a multilayer perceptron as a list of layers.
+) -> list[LayerSpec]:
+    """Return the layers of a multilayer perceptron.
 
-    Per hidden layer: linear, batch norm (before the activation, if chosen), activation, batch
-    norm (after, if chosen), dropout; then a linear output of one number. A linear layer whose
-    output goes straight into a batch norm has no bias, since the batch mean would take it out
-    again. Without hidden layers this is a linear model.
+    A hidden layer consists of linear, batch norm (if ``before``), activation, batch norm (if
+    ``after``) and dropout. The output layer is linear. A linear layer that is followed by batch
+    norm has no bias, because batch norm subtracts the mean.
 
     Args:
-        features: number of input columns.
-        hidden: width of each hidden layer; empty for a linear model.
+        features: Number of input columns.
+        hidden: Width of each hidden layer; empty for a linear model.
         activation: relu, gelu, silu, tanh, sigmoid or identity.
         batch_norm: none, before or after the activation.
-        dropout_scaling: see :class:`~bikefit.nn.layers.Dropout`.
+        dropout_scaling: Scaling of :class:`~bikefit.nn.layers.Dropout`.
     """
     specs = [_dropout("input", dropout_scaling)]
     width = features

@@ -1,9 +1,8 @@
-"""A stack: M networks of equal shape, trained side by side as one.
+"""A stack: M networks of equal shape that are trained side by side.
 
 Every tensor of the networks gets a leading member axis. Linear layers become batched matrix
-products; our own layers and element-by-element activations work on any leading axes as they are;
-``torch.func.vmap`` maps every other layer over its members. Members never touch one another:
-each has its own parameters, buffers and strengths.
+products. The layers of bikefit and element-wise activations work with any leading axes.
+``torch.func.vmap`` maps all other layers over the members. Members share no tensors.
 """
 
 from __future__ import annotations
@@ -20,23 +19,22 @@ from bikefit.nn.layers import BatchNorm, Dropout
 from bikefit.nn.networks import Network
 from bikefit.nn.randomness import Noise
 
-# Layers that do the same whatever axes stand before (B, D).
-ANY_AXES = (
-    BatchNorm, Dropout, nn.ReLU, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid, nn.Identity,
-)  # fmt: skip
+# Layers that work with any leading axes before (B, D).
+ELEMENTWISE = (nn.ReLU, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid, nn.Identity)
+ANY_AXES = (BatchNorm, Dropout, *ELEMENTWISE)
 
 
 class Stack(nn.Module):
     """M networks of equal shape.
 
     Args:
-        networks: the members, in order. They may differ in the values of parameters and
-            buffers, dropout probabilities among them, but not in layers or shapes.
+        networks: Networks with equal layers and shapes. The values of parameters and buffers,
+            such as p of dropout, may differ.
 
     Raises:
-        ValueError: no member, or members of different shapes (names the first that differs).
+        ValueError: There is no network, or networks have different layers or shapes.
 
-    **Shape**: features ``(B, D)`` shared by all members, or ``(M, B, D)``; output ``(M, B)``.
+    **Shape**: ``(B, D)`` for all members, or ``(M, B, D)`` -> ``(M, B)``.
     """
 
     def __init__(self, networks: Sequence[Network]) -> None:
@@ -56,22 +54,21 @@ class Stack(nn.Module):
         """Return every member's output for its rows.
 
         Args:
-            x: features, ``(B, D)`` for all members or ``(M, B, D)``.
-            noise: by the name of a dropout layer, as drawn or as uniform numbers in [0, 1),
-                ``(B, D)`` for all members or ``(M, B, D)``; layers that are not named drop
-                nothing.
+            x: Features, ``(B, D)`` for all members or ``(M, B, D)``.
+            noise: Noise by name of a dropout layer: integers, or uniform numbers in [0, 1),
+                ``(B, D)`` for all members or ``(M, B, D)``. Other layers drop no units.
         """
         for name, layer in self.dropouts().items():
-            found = (noise or {}).get(name, layer.p.new_empty(0))
-            layer.noise = found.uniform(x.device) if isinstance(found, Noise) else found
+            values = (noise or {}).get(name, layer.p.new_empty(0))
+            layer.noise = values.uniform(x.device) if isinstance(values, Noise) else values
         output = self.layers(x).squeeze(-1)
         return output.expand(self.size, *output.shape[-1:])
 
     def subnetworks(self, x: Tensor, noise: Mapping[str, Tensor | Noise]) -> Tensor:
-        """Return the output of one thinned network of each member: units dropped, as in training.
+        """Return the output of one thinned network of each member.
 
-        All else is in evaluation mode. Averaged over draws of the noise this is Monte-Carlo model
-        averaging (Gal and Ghahramani 2016). Shapes are those of :meth:`forward`.
+        Units are dropped as in training mode; all other layers are in evaluation mode. Arguments
+        are those of :meth:`forward`.
         """
         self.eval()
         for layer in self.dropouts().values():
@@ -79,54 +76,56 @@ class Stack(nn.Module):
         return self(x, noise)
 
     def stacked_parameters(self) -> dict[str, nn.Parameter]:
-        """Map each parameter's name in the network to its values ``(M, ...)``."""
+        """Return the parameters ``(M, ...)`` by their name in the network."""
         return {_dotted(name): value for name, value in self.layers.named_parameters()}
 
     def stacked_buffers(self) -> dict[str, Tensor]:
-        """Map each buffer's name in the network to its values ``(M, ...)``."""
+        """Return the buffers ``(M, ...)`` by their name in the network."""
         named = self.layers.named_buffers()
         return {_dotted(name): value for name, value in named if not name.endswith(".noise")}
 
     def state(self) -> dict[str, Tensor]:
-        """Map each name to a copy of parameters and buffers, ``(M, ...)`` each."""
+        """Return copies of the parameters and buffers, ``(M, ...)`` by name."""
         values = {**self.stacked_parameters(), **self.stacked_buffers()}
         return {name: value.detach().clone() for name, value in values.items()}
 
     @torch.no_grad()
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Take parameters and buffers from what :meth:`state` gave."""
+        """Set parameters and buffers to the result of :meth:`state`."""
         for name, value in {**self.stacked_parameters(), **self.stacked_buffers()}.items():
             value.copy_(state[name])
 
     def dropouts(self) -> dict[str, Dropout]:
-        """Map the name of each dropout layer to the stacked layer."""
+        """Return the stacked dropout layers by name."""
         return {n: m for n, m in self.layers.named_modules() if isinstance(m, Dropout)}
 
     def mapped(self) -> list[str]:
-        """Name the layers that only ``vmap`` can stack."""
+        """Return the names of the layers that ``vmap`` maps over the members."""
         return [n for n, m in self.layers.named_modules() if isinstance(m, Mapped)]
 
 
 def stack_layer(layers: Sequence[nn.Module]) -> nn.Module:
-    """Make one layer that does for every member what its own layer does.
+    """Return the stack of the members' layers.
 
-    **Shape**: of what it makes: ``(B, D)`` or ``(M, B, D)`` to ``(M, B, E)``; layers without
-    tensors of their own keep rows that all members share: ``(B, D)`` to ``(B, E)``.
+    **Shape** of the result: ``(B, D)`` or ``(M, B, D)`` -> ``(M, B, E)``; if the layers have no
+    tensors, ``(B, D)`` -> ``(B, E)``.
     """
     if type(layers[0]) is nn.Linear:
         return StackedLinear(layers)  # type: ignore[arg-type]
     if type(layers[0]) in ANY_AXES:
-        made = copy.deepcopy(layers[0])
-        _take_tensors(made, layers)
-        return made
+        stacked = copy.deepcopy(layers[0])
+        _stack_tensors(stacked, layers)
+        return stacked
     return Mapped(layers)
 
 
 class StackedLinear(nn.Module):
-    """M linear layers: ``(B, D)`` or ``(M, B, D)`` to ``(M, B, E)``.
+    """M linear layers: weight ``(M, E, D)``, bias ``(M, E)`` or None.
 
     Args:
-        layers: the members' layers; weight is ``(M, E, D)``, bias ``(M, E)`` or None.
+        layers: Layers of the members.
+
+    **Shape**: ``(B, D)`` or ``(M, B, D)`` -> ``(M, B, E)``.
     """
 
     weight: Tensor
@@ -135,7 +134,7 @@ class StackedLinear(nn.Module):
     def __init__(self, layers: Sequence[nn.Linear]) -> None:
         super().__init__()
         self.register_parameter("bias", None)
-        _take_tensors(self, layers)
+        _stack_tensors(self, layers)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x Wᵀ + b of each member."""
@@ -146,27 +145,27 @@ class StackedLinear(nn.Module):
 
 
 class Mapped(nn.Module):
-    """Any other layer, mapped over its members by ``vmap``.
+    """M layers of any other class, mapped over the members by ``vmap``.
 
     Args:
-        layers: the members' layers.
+        layers: Layers of the members.
     """
 
     def __init__(self, layers: Sequence[nn.Module]) -> None:
         super().__init__()
         self.size = len(layers)
-        # In a tuple, where its own tensors do not count as this layer's.
+        # In a tuple, so that torch does not register its tensors.
         self.skeleton = (copy.deepcopy(layers[0]).requires_grad_(False),)
-        _take_tensors(self, layers)
+        _stack_tensors(self, layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return what each member's layer makes of its rows."""
+        """Return the output of each member's layer for its rows."""
         self.skeleton[0].train(self.training)
         named = (*self.named_parameters(), *self.named_buffers())
         tensors = {_dotted(name): value for name, value in named}
-        if self.size == 1:  # without vmap: some functions cannot be mapped
-            alone = {name: value[0] for name, value in tensors.items()}
-            return self._call(alone, x[0] if x.dim() == 3 else x).unsqueeze(0)
+        if self.size == 1:  # vmap does not support all functions
+            single = {name: value[0] for name, value in tensors.items()}
+            return self._call(single, x[0] if x.dim() == 3 else x).unsqueeze(0)
         rows = 0 if x.dim() == 3 else None
         if not tensors and rows is None:
             return self._call(tensors, x)
@@ -176,17 +175,17 @@ class Mapped(nn.Module):
         return functional_call(self.skeleton[0], tensors, (x,))
 
 
-def _take_tensors(stacked: nn.Module, layers: Sequence[nn.Module]) -> None:
-    """Register copies of the layers' tensors, stacked, under the names they have there."""
+def _stack_tensors(stacked: nn.Module, layers: Sequence[nn.Module]) -> None:
+    """Register stacked copies of the layers' tensors, by the names in the layers."""
     parameters, buffers = stack_module_state(list(layers))
     for name, value in parameters.items():
-        stacked.register_parameter(_plain(name), nn.Parameter(value.detach().clone()))
+        stacked.register_parameter(_slashed(name), nn.Parameter(value.detach().clone()))
     for name, value in buffers.items():
-        stacked.register_buffer(_plain(name), value.detach().clone(), persistent=False)
+        stacked.register_buffer(_slashed(name), value.detach().clone(), persistent=False)
 
 
-def _plain(name: str) -> str:
-    return name.replace(".", "/")  # torch allows no dot in a registered name
+def _slashed(name: str) -> str:
+    return name.replace(".", "/")  # torch does not allow dots in the name of a tensor
 
 
 def _dotted(name: str) -> str:
@@ -198,16 +197,13 @@ def _check_equal(networks: Sequence[Network]) -> None:
         raise ValueError("a stack needs at least one member")
     first = _shapes(networks[0])
     for index, network in enumerate(networks):
-        shapes = _shapes(network)
-        if str(network) != str(networks[0]) or shapes != first:
-            differ = sorted(
-                k for k in first.keys() | shapes.keys() if first.get(k) != shapes.get(k)
-            )
-            raise ValueError(
-                f"member {index} has another shape than member 0"
-                + (f": {differ[0]} is {shapes.get(differ[0])}, not {first.get(differ[0])}" if differ
-                   else f": {network} is not {networks[0]}")
-            )  # fmt: skip
+        for name, shape in _shapes(network).items():
+            if shape != first.get(name):
+                raise ValueError(
+                    f"members 0 and {index} differ: {name} has shapes {first.get(name)} and {shape}"
+                )
+        if str(network) != str(networks[0]):
+            raise ValueError(f"members 0 and {index} differ: {networks[0]} and {network}")
 
 
 def _shapes(network: Network) -> dict[str, tuple[int, ...]]:
@@ -216,7 +212,7 @@ def _shapes(network: Network) -> dict[str, tuple[int, ...]]:
 
 @torch.no_grad()
 def dropout_widths(network: Network | Stack, features: int) -> dict[str, int]:
-    """Map the name of each dropout layer to the number of units it may drop."""
+    """Return the number of units of each dropout layer by name."""
     widths: dict[str, int] = {}
     hooks = [
         layer.register_forward_pre_hook(
