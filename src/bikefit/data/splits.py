@@ -1,11 +1,11 @@
-"""Who is trained on and who is held out: one split of a table, and folds for cross-validation.
+"""Splits of a table into parts, folds for cross-validation, and subsets of the training rows.
 
-Neighbouring hours are alike, so a network that has seen 8:00 and 10:00 knows much about 9:00.
-The kind `random` lets that happen, `days` keeps each calendar day on one side, and `chronological`
-also keeps the past before the future.
+Neighbouring hours are alike, so a network trained on 8:00 and 10:00 knows much about 9:00. The
+kind `random` allows that, `days` keeps all rows of a day in one part, and `chronological` also
+keeps the past before the future.
 """
 
-from typing import Final, Literal, get_args
+from typing import Final, Literal
 
 import numpy as np
 
@@ -18,116 +18,91 @@ PARTS: Final = ("train", "validation", "test")
 def split(
     timestamps: np.ndarray, kind: Kind, seed: int, validation: float, test: float
 ) -> np.ndarray:
-    """Label each row `train`, `validation` or `test`.
+    """Return `train`, `validation` or `test` for each row, (N,).
 
-    `timestamps` is (N,) datetime64 in any order; the labels are (N,) in the same order. Fractions
-    are of the rows (`random`, `chronological`) or of the days (`days`). The test part depends on
-    kind, seed and `test` alone, so that another `validation` leaves the same rows for the end.
-    `chronological` puts train first and test last, and has no use for the seed.
+    The test rows do not depend on `validation`.
+
+    Args:
+        timestamps: Datetimes in any order, (N,).
+        kind: `chronological` puts train first and test last.
+        seed: Ignored by `chronological`.
+        validation: Fraction of the rows, or of the days for the kind `days`, in [0, 1).
+        test: The same for the test rows.
 
     Raises:
-        DataError: if the kind is unknown, a fraction is outside [0, 1), they leave nothing for
-            training, or a fraction above 0 gives no row.
+        DataError: A part whose fraction is above 0, or the training part, would be empty.
     """
-    # Here, since its import takes a second, which training on one split need not wait for.
-    from sklearn.model_selection import train_test_split
+    from sklearn.model_selection import train_test_split  # slow to import
 
-    _check_kind(kind)
-    units, unit_of_row = _units(np.asarray(timestamps), kind)
-    sizes = _sizes(units, kind, {"validation": validation, "test": test})
-    order = np.arange(units)
-    label_of_unit = np.full(units, "train", dtype="<U10")
-    for part in ("test", "validation"):
-        if sizes[part] == 0:
+    units = _units(timestamps, kind)
+    rest = np.arange(units.max() + 1)
+    labels = np.full(len(rest), "train", dtype="<U10")
+    for part, fraction in (("test", test), ("validation", validation)):
+        if fraction == 0:
             continue
-        order, held_out = train_test_split(
-            order,
-            test_size=sizes[part],
-            shuffle=kind != "chronological",
-            random_state=seed if kind != "chronological" else None,
+        size = round(fraction * len(labels))
+        if not 0 < size < len(rest):
+            raise DataError(
+                f"split.{part} = {fraction}: would be {size} of {len(labels)} {_noun(kind)}, and "
+                f"{len(rest) - size} would be left for the other parts"
+            )
+        shuffle = kind != "chronological"
+        rest, held_out = train_test_split(
+            rest, test_size=size, shuffle=shuffle, random_state=seed if shuffle else None
         )
-        label_of_unit[held_out] = part
-    return label_of_unit[unit_of_row]
+        labels[held_out] = part
+    return labels[units]
 
 
 def folds(
     timestamps: np.ndarray, kind: Kind, n_folds: int, seed: int
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Cut rows into folds; each row is in the validation part of exactly one.
+    """Return sorted positions of the training and the validation rows of each fold.
 
-    `timestamps` is (N,) datetime64 in any order; gives `n_folds` pairs of sorted row positions
-    (train, validation). `random` shuffles rows, `days` shuffles whole days, `chronological` cuts
-    the time into blocks.
+    Args:
+        timestamps: Datetimes in any order, (N,).
+        kind: `random` shuffles rows, `days` shuffles days, `chronological` divides the time.
+        n_folds: Number of folds; each row is a validation row of exactly one.
+        seed: Ignored by `chronological`.
 
     Raises:
-        DataError: if the kind is unknown or there are fewer rows (or days) than folds.
+        DataError: There are fewer rows, or days, than folds.
     """
-    from sklearn.model_selection import GroupKFold, KFold
+    from sklearn.model_selection import KFold  # slow to import
 
-    _check_kind(kind)
-    timestamps = np.asarray(timestamps)
-    units, unit_of_row = _units(timestamps, kind)
-    if not 2 <= n_folds <= units:
-        what = "days" if kind == "days" else "rows"
-        raise DataError(f"folds = {n_folds}: must be from 2 to {units}, the number of {what}")
-    if kind == "days":
-        splitter = GroupKFold(n_folds, shuffle=True, random_state=seed)
-        pairs = list(splitter.split(timestamps, groups=unit_of_row))
-    else:
-        shuffle = kind == "random"
-        splitter = KFold(n_folds, shuffle=shuffle, random_state=seed if shuffle else None)
-        row_of_unit = np.argsort(unit_of_row)
-        cuts = splitter.split(row_of_unit)
-        pairs = [(row_of_unit[train], row_of_unit[held_out]) for train, held_out in cuts]
-    return [(np.sort(train), np.sort(held_out)) for train, held_out in pairs]
-
-
-def _units(timestamps: np.ndarray, kind: Kind) -> tuple[int, np.ndarray]:
-    """How many units are dealt out, and the unit of each row; units count up in time."""
-    if kind == "days":
-        days, unit_of_row = np.unique(timestamps.astype("datetime64[D]"), return_inverse=True)
-        return len(days), unit_of_row
-    unit_of_row = np.empty(len(timestamps), dtype=np.intp)
-    unit_of_row[np.argsort(timestamps, kind="stable")] = np.arange(len(timestamps))
-    return len(timestamps), unit_of_row
-
-
-def _sizes(units: int, kind: Kind, fractions: dict[str, float]) -> dict[str, int]:
-    """Whole numbers of units for the fractions, or an error where they make no sense."""
-    what = "days" if kind == "days" else "rows"
-    for part, fraction in fractions.items():
-        if not 0 <= fraction < 1:
-            raise DataError(f"split.{part} = {fraction}: must be at least 0 and below 1")
-        if fraction > 0 and round(fraction * units) == 0:
-            raise DataError(f"split.{part} = {fraction}: gives none of the {units} {what}")
-    sizes = {part: round(fraction * units) for part, fraction in fractions.items()}
-    if sum(fractions.values()) >= 1 or sum(sizes.values()) >= units:
-        said = " + ".join(f"{part} {fraction}" for part, fraction in fractions.items())
-        raise DataError(f"split: {said} of {units} {what} leaves none for training")
-    return sizes
-
-
-def _check_kind(kind: str) -> None:
-    if kind not in get_args(Kind):
-        raise DataError(f"split.kind = {kind!r}: must be one of {', '.join(get_args(Kind))}")
+    units = _units(timestamps, kind)
+    count, shuffle = units.max() + 1, kind != "chronological"
+    if not 2 <= n_folds <= count:
+        raise DataError(
+            f"folds = {n_folds}: must be from 2 to {count}, the number of {_noun(kind)}"
+        )
+    splitter = KFold(n_folds, shuffle=shuffle, random_state=seed if shuffle else None)
+    held_out = [np.isin(units, fold) for _, fold in splitter.split(np.arange(count))]
+    return [(np.flatnonzero(~rows), np.flatnonzero(rows)) for rows in held_out]
 
 
 def subset(timestamps: np.ndarray, kind: Kind, fraction: float, seed: int) -> np.ndarray:
-    """Choose a fraction of rows for a data-size curve; a larger fraction holds the smaller ones.
+    """Return sorted positions of a fraction of the rows; a larger fraction contains a smaller one.
 
-    `timestamps` is (N,) datetime64; gives sorted row positions. `random` takes rows, `days` whole
-    days, and `chronological` the latest rows, those closest to what is predicted.
-
-    Raises:
-        DataError: if the kind is unknown or the fraction is not in (0, 1].
+    Args:
+        timestamps: Datetimes in any order, (N,).
+        kind: `random` chooses rows, `days` chooses days, `chronological` takes the latest rows.
+        fraction: Of the rows or days, in (0, 1].
+        seed: Ignored by `chronological`.
     """
-    _check_kind(kind)
-    if not 0 < fraction <= 1:
-        raise DataError(f"fraction = {fraction}: must be above 0 and at most 1")
-    units, unit_of_row = _units(np.asarray(timestamps), kind)
-    count = max(1, round(fraction * units))
-    if kind == "chronological":
-        chosen = np.arange(units - count, units)
-    else:
-        chosen = np.random.default_rng(seed).permutation(units)[:count]
-    return np.flatnonzero(np.isin(unit_of_row, chosen))
+    units = _units(timestamps, kind)
+    order = np.arange(units.max() + 1)[::-1]
+    if kind != "chronological":
+        order = np.random.default_rng(seed).permutation(len(order))
+    return np.flatnonzero(np.isin(units, order[: max(1, round(fraction * len(order)))]))
+
+
+def _units(timestamps: np.ndarray, kind: Kind) -> np.ndarray:
+    """Return the number, in time order, of each row's day, or of the row itself, (N,)."""
+    if kind == "days":
+        return np.unique(timestamps.astype("datetime64[D]"), return_inverse=True)[1]
+    return np.argsort(np.argsort(timestamps, kind="stable"))
+
+
+def _noun(kind: Kind) -> str:
+    return "days" if kind == "days" else "rows"
