@@ -34,7 +34,7 @@ from bikefit.comparison.ranking import rank
 from bikefit.comparison.runs import FRACTION, configuration_ids, loss_unit, ranking_metric
 from bikefit.comparison.sentences import number, with_spread
 from bikefit.comparison.verdicts import Thresholds, along
-from bikefit.data.pictures import STYLE
+from bikefit.data.look import STYLE
 
 LINEAR = {"dropout", "depth", "p_norm"}  # all others are logarithmic where they span enough
 FEWEST = 3  # values of a key that make a curve

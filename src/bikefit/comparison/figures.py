@@ -23,7 +23,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from bikefit.comparison.ranking import winner
 from bikefit.comparison.runs import loss_unit, ranking_metric
 from bikefit.comparison.sentences import winner_sentence, with_spread
-from bikefit.data.pictures import FAINT, STYLE
+from bikefit.data.look import FAINT, STYLE
 
 # Of the Okabe-Ito palette, which colour-blind readers can tell apart.
 COLOURS = {

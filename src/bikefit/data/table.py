@@ -1,7 +1,4 @@
-"""Reading a featurized table: all that training needs to know of the data.
-
-Light to import, and reading one part never opens another.
-"""
+"""Reading of featurized tables. Quick to import: numpy and pyarrow only."""
 
 import json
 from dataclasses import dataclass
@@ -18,10 +15,12 @@ PartName = Literal["train", "validation", "test"]
 
 @dataclass(frozen=True)
 class Part:
-    """Rows of one part, in time order.
+    """Rows of one part of a split, in time order.
 
-    features: (N, D) float32, C-contiguous; target: (N,) float32, bikes/hour; timestamps: (N,)
-    datetime64[us], local time.
+    Args:
+        features: (N, D) float32.
+        target: (N,) float32, bikes/hour.
+        timestamps: (N,) datetime64[us], local time.
     """
 
     features: np.ndarray
@@ -34,10 +33,11 @@ class Part:
 
 @dataclass(frozen=True)
 class Table:
-    """What stands beside the features.
+    """Description of a table.
 
-    `standardized` are the positions of the columns that were scaled by statistics of the training
-    rows; `rows` are the sizes of the parts.
+    Args:
+        standardized: Positions of the features scaled by statistics of the training rows.
+        rows: Number of rows of each part.
     """
 
     name: str
@@ -53,24 +53,23 @@ class Table:
         """Read one part; no file of another part is opened.
 
         Args:
-            part: which one.
+            part: Name of the part.
             into: (N, D) float32 that receives the features; None for a new array.
 
         Raises:
-            DataError: if the file is missing or has other columns or rows than `table.json` says.
+            DataError: The file cannot be read, or its columns or rows differ from `table.json`.
         """
-        path = self.path / f"{part}.parquet"
+        path, names = self.path / f"{part}.parquet", ["timestamp", "rentals", *self.feature_names]
         try:
             with pq.ParquetFile(path) as file:
-                names = ["timestamp", "rentals", *self.feature_names]
-                found, rows = file.schema_arrow.names, file.metadata.num_rows
-                if found != names or rows != self.rows[part]:
+                rows = file.metadata.num_rows
+                if file.schema_arrow.names != names or rows != self.rows[part]:
                     raise DataError(
                         f"{path} does not belong to its table.json: run `dvc repro featurize`"
                     )
                 if into is None:
                     into = np.empty((rows, len(self.feature_names)), dtype=np.float32)
-                for position, name in enumerate(self.feature_names):  # no second copy of all
+                for position, name in enumerate(self.feature_names):  # one column in memory
                     into[:, position] = file.read([name])[name].to_numpy()
                 others = file.read(["timestamp", "rentals"])
         except (OSError, ValueError) as error:
@@ -80,10 +79,10 @@ class Table:
 
 
 def read_table(path: Path) -> Table:
-    """Read `table.json` of a folder that `featurize` wrote, such as `data/features/full`.
+    """Read the description of a table from its folder, such as `data/features/full`.
 
     Raises:
-        DataError: if the folder or the file is missing or not what featurize writes.
+        DataError: The folder or its `table.json` is missing or damaged.
     """
     file = Path(path) / "table.json"
     try:
