@@ -99,3 +99,26 @@ def test_every_predict_command_is_accepted() -> None:
     assert len(commands) >= 3
     for command in commands:
         _parse(command)
+
+
+ROWS = [
+    [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+    for line in (ROOT / "docs/lecture.md").read_text().splitlines()
+]
+LECTURE = [row[1:] for row in ROWS if len(row) == 4 and row[1].startswith("`")]
+VALUES = {"network.activation": "relu", "regularization.p_norm": 2, "regularization.patience": 5}
+
+
+@pytest.mark.parametrize(("code", "key", "test"), LECTURE)
+def test_code_keys_and_tests_of_the_lecture_exist(code: str, key: str, test: str) -> None:
+    module, name = re.findall(r"`(.+?)`", code)
+    text = (ROOT / "src/bikefit" / module).read_text()
+    assert re.search(rf"^(?:def |class |){name}\b", text, re.MULTILINE), (module, name)
+    for override in re.findall(r"`(.+?)`", key):
+        value = VALUES.get(override, 0.5 if override.startswith("regularization") else 32)
+        make_settings(override if "=" in override else f"{override}={value}")
+    assert (ROOT / "tests" / test.strip("`")).exists()
+
+
+def test_the_statements_of_the_lecture_are_found() -> None:
+    assert len(LECTURE) == 21
