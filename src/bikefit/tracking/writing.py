@@ -6,7 +6,6 @@ connection: MLflow stores a metric only once for the same name, value, step and 
 
 from __future__ import annotations
 
-import json
 import math
 import tempfile
 import time
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 import yaml
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
+from mlflow.entities import Metric, Param
 from mlflow.tracking.context.registry import resolve_tags
 from safetensors.numpy import save_file
 
@@ -33,8 +32,6 @@ from bikefit.config import (
 from bikefit.errors import hide_secrets
 from bikefit.processes import is_running, process_id
 from bikefit.tracking.connection import (
-    StoreUnavailableError,
-    TrackingError,
     artifacts_of,
     client,
     experiment_id,
@@ -128,8 +125,6 @@ def _start(
     run = _create(experiment, describe(settings, fold), {**tags, **identity, **membership})
     values = parameters(settings) | ({} if fold is None else {"fold": str(fold)})
     client().log_batch(run, params=[Param(key, value) for key, value in values.items()])
-    source = json.dumps({"uri": str(settings.data.path)})
-    _log_dataset(run, Dataset(settings.data.name, data_version, "local", source))
     return run
 
 
@@ -148,18 +143,6 @@ def parameters(settings: Settings) -> dict[str, str]:
     """Return the parameters of a run in MLflow by name."""
     values = {**flat(settings), "method": regularization_label(settings)}
     return {key: hide_secrets(str(value)) for key, value in values.items()}
-
-
-def _log_dataset(run: str, dataset: Dataset) -> None:
-    inputs = [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])]
-    try:
-        client().log_inputs(run, datasets=inputs)
-    except StoreUnavailableError:
-        raise
-    except TrackingError:
-        # If several processes log a new dataset at the same time, MLflow refuses all but one of
-        # them (unique key of the database). Now the dataset is there.
-        client().log_inputs(run, datasets=inputs)
 
 
 def add_reused_runs(parent: str, runs: Sequence[str]) -> None:
