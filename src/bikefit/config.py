@@ -1,7 +1,7 @@
-"""The door for training settings: what Hydra composed, checked value by value.
+"""Settings of a training: checks of the config that Hydra composed.
 
-Hydra itself refuses a misspelt key; these models refuse impossible values. Each message names
-the key, the value and what is allowed. Nothing here is heavy to import.
+Hydra reports misspelt keys; these models report impossible values. Each message names the key, the
+value and what is allowed. The files in ``conf/`` describe the keys.
 """
 
 from __future__ import annotations
@@ -21,21 +21,24 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 Strength = Annotated[Finite, Field(ge=0)]
 Probability = Annotated[Finite, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
-PLAIN: Literal["gelu"] = "gelu"  # activation that labels leave out
-# Strengths of regularization, 0 for none: how labels write them, and whether more of it makes a
+DEFAULT_ACTIVATION: Literal["gelu"] = "gelu"  # omitted in labels
+# Strengths of regularization, 0 for none: the name in labels, and whether a larger value makes a
 # network more (+1) or less (-1) flexible.
 STRENGTHS: dict[str, tuple[str, int]] = {
-    "l1": ("l1 λ", -1), "l2": ("l2 λ", -1), "lp": ("lp λ", -1),
-    "weight_decay": ("weight decay λ", -1), "dropout": ("dropout p", -1),
-}  # fmt: skip
+    "l1": ("l1 λ", -1),
+    "l2": ("l2 λ", -1),
+    "lp": ("lp λ", -1),
+    "weight_decay": ("weight decay λ", -1),
+    "dropout": ("dropout p", -1),
+}
 
 
 class ConfigError(BikefitError):
-    """A setting that training cannot start with."""
+    """A setting is wrong, so that training cannot start."""
 
 
 class Data(StrictModel):
-    """Which table, and how much of its training rows."""
+    """The table and the fraction of its training rows."""
 
     name: str
     root: str = "data/features"
@@ -43,55 +46,55 @@ class Data(StrictModel):
 
     @property
     def path(self) -> Path:
-        """The folder of the table."""
+        """Return the folder of the table."""
         return Path(self.root) / self.name
 
 
-def _plain(value: Any) -> Any:
-    """Let through what a layer may be told: finite numbers, words, and lists of them."""
-    for one in value if isinstance(value, list) else [value]:
-        finite = not isinstance(one, float) or math.isfinite(one)
-        if not (finite and isinstance(one, str | int | float | None)):
+def _check_argument(value: Any) -> Any:
+    """Return an argument of a layer: a finite number, text, a boolean, None or a list of these."""
+    for item in value if isinstance(value, list) else [value]:
+        finite = not isinstance(item, float) or math.isfinite(item)
+        if not (finite and isinstance(item, str | int | float | None)):
             raise ValueError("must be a finite number, a word, true, false, null or a list of them")
     return value
 
 
 class Layer(BaseModel):
-    """One layer of a network that is written as a list.
+    """A layer of a network that is given as a list of layers.
 
-    ``name`` is ``block.part``, ``_target_`` a torch module, one of ours or a function; all other
-    keys are the module's arguments. The number of inputs may be left out: it follows from the
-    layer before.
+    ``name`` is ``block.part``. ``_target_`` is a module of torch or bikefit.nn, or a function. All
+    other keys are arguments of the module. The number of inputs may be omitted: it follows from the
+    previous layer.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
-    __pydantic_extra__: dict[str, Annotated[Any, AfterValidator(_plain)]]
+    __pydantic_extra__: dict[str, Annotated[Any, AfterValidator(_check_argument)]]
 
     name: Annotated[str, Field(pattern=r"^[a-z]\w*(\.[a-z]\w*)?$")]
     target: Annotated[str, Field(alias="_target_")]
 
     @property
     def args(self) -> dict[str, Any]:
-        """The module's arguments."""
+        """Return the arguments of the module."""
         return dict(self.model_extra or {})
 
 
 class NetworkSettings(StrictModel):
     """A list of layers, or its short form: a multilayer perceptron or a linear model.
 
-    ``allow`` names packages whose functions and classes may be layers beside those of torch; ``lr``
-    is the learning rate that suits the network, to which an optimizer may refer.
+    ``allow`` lists packages other than torch whose functions and classes may be layers. ``lr`` is a
+    learning rate for the network, to which an optimizer may refer.
     """
 
     name: str
     hidden: tuple[Count, ...] = ()
-    activation: Literal["relu", "gelu", "silu", "tanh", "sigmoid", "identity"] = PLAIN
+    activation: Literal["relu", "gelu", "silu", "tanh", "sigmoid", "identity"] = DEFAULT_ACTIVATION
     layers: tuple[Layer, ...] | None = None
     lr: Annotated[Finite, Field(gt=0)] | None = None
     allow: tuple[Annotated[str, Field(pattern=r"^[A-Za-z]\w*(\.\w+)*$")], ...] | None = None
 
     @model_validator(mode="after")
-    def _some_layer(self) -> NetworkSettings:
+    def _check_layers(self) -> NetworkSettings:
         if self.layers is not None:
             if not self.layers:
                 raise ValueError("no layers: the list network.layers is empty")
@@ -106,13 +109,13 @@ class NetworkSettings(StrictModel):
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """Units of each linear layer, the output's included; of a list, as far as it says them."""
-        given = [layer.args.get("out_features") for layer in self.layers or ()]
-        return (*self.hidden, *(width for width in given[:-1] if isinstance(width, int)), 1)
+        """Return the units of each linear layer, including the output."""
+        units = [layer.args.get("out_features") for layer in self.layers or ()]
+        return (*self.hidden, *(width for width in units[:-1] if isinstance(width, int)), 1)
 
 
 class LayerStrengths(StrictModel):
-    """Strengths of one layer, which take the place of the general ones."""
+    """Strengths of one layer, which replace the general strengths."""
 
     l1: Strength | None = None
     l2: Strength | None = None
@@ -122,7 +125,7 @@ class LayerStrengths(StrictModel):
 
 
 class Regularization(StrictModel):
-    """What keeps the network from fitting the noise; ``conf/regularization`` explains the keys."""
+    """Regularization methods with their strengths."""
 
     name: str = "none"
     l1: Strength = 0.0
@@ -140,13 +143,13 @@ class Regularization(StrictModel):
     layers: dict[str, LayerStrengths] = Field(default_factory=dict)
 
     def of(self, block: str, key: str) -> float:
-        """Return a strength (l1, l2, lp, weight_decay or dropout) for one layer by its name."""
-        own = getattr(self.layers.get(block, LayerStrengths()), key)
-        return float(getattr(self, key) if own is None else own)
+        """Return the strength of a method, a key of STRENGTHS, for a layer by its name."""
+        strength = getattr(self.layers.get(block, LayerStrengths()), key)
+        return float(getattr(self, key) if strength is None else strength)
 
 
 class Optimizer(StrictModel):
-    """adam, adamw or sgd, with a learning rate of each member's own."""
+    """Optimizer, learning rate and learning-rate schedule."""
 
     name: Literal["adam", "adamw", "sgd"]
     lr: Annotated[Finite, Field(gt=0)]
@@ -155,7 +158,7 @@ class Optimizer(StrictModel):
 
 
 class Training(StrictModel):
-    """How long and in what portions, and how long a look ahead goes on afterwards."""
+    """Number of epochs, batch size and length of the probe."""
 
     epochs: Count
     batch_size: Count
@@ -163,32 +166,32 @@ class Training(StrictModel):
 
     @property
     def probe_epochs(self) -> int:
-        """Epochs of the look ahead; none where training itself has too few."""
+        """Return the number of epochs of the probe, which may be 0."""
         return int(self.probe * self.epochs)
 
 
 class Validation(StrictModel):
-    """holdout: the validation rows of the table; kfold: cross-validation."""
+    """holdout: the validation rows of the table. kfold: cross-validation."""
 
     name: Literal["holdout", "kfold"]
     folds: Count = 1
 
     @model_validator(mode="after")
-    def _enough_folds(self) -> Validation:
+    def _check_folds(self) -> Validation:
         if self.name == "kfold" and self.folds < 2:
             raise ValueError(f"kfold needs at least 2 folds, got folds={self.folds}")
         return self
 
 
 class Trainer(StrictModel):
-    """What does not change a result (up to rounding): device and display."""
+    """Device and display."""
 
     accelerator: Literal["cpu", "gpu", "auto"] = "cpu"
     progress: bool = True
 
 
 class Tracking(StrictModel):
-    """Where and what MLflow keeps."""
+    """Experiment and artifacts in MLflow."""
 
     experiment: str
     weights: bool = True
@@ -197,7 +200,7 @@ class Tracking(StrictModel):
 
 
 class Settings(StrictModel):
-    """One job: everything that ``conf/`` says about a training."""
+    """All settings of a job."""
 
     data: Data
     network: NetworkSettings
@@ -212,16 +215,16 @@ class Settings(StrictModel):
     rerun: bool = False
 
     @model_validator(mode="after")
-    def _batch_norm_has_a_place(self) -> Settings:
+    def _check_batch_norm(self) -> Settings:
         if self.network.layers is not None and self.regularization.batch_norm != "none":
             raise ValueError(
                 f"regularization.batch_norm = {self.regularization.batch_norm!r}: the network "
-                f"{self.network.name} is a list of layers, so batch norm has to stand in that list"
+                f"{self.network.name} is a list of layers, so batch norm must be in this list"
             )
         return self
 
     @model_validator(mode="after")
-    def _layers_exist(self) -> Settings:
+    def _check_layer_names(self) -> Settings:
         blocks = layer_names(self.network)
         for name in self.regularization.layers:
             if name not in blocks:
@@ -233,7 +236,7 @@ class Settings(StrictModel):
 
 
 def layer_names(network: NetworkSettings) -> list[str]:
-    """List the names that ``regularization.layers`` may use."""
+    """Return the names that ``regularization.layers`` may use."""
     if network.layers is not None:
         return list(dict.fromkeys(layer.name.split(".", 1)[0] for layer in network.layers))
     return ["input", *(f"hidden{i + 1}" for i in range(len(network.hidden))), "output"]
@@ -243,7 +246,7 @@ def parse(values: dict[str, Any]) -> Settings:
     """Check a resolved config and return it as settings.
 
     Raises:
-        ConfigError: names each wrong key, its value and what is allowed.
+        ConfigError: The message has one line per wrong key.
     """
     try:
         return Settings.model_validate(values)
@@ -252,31 +255,36 @@ def parse(values: dict[str, Any]) -> Settings:
 
 
 def flat(settings: Settings) -> dict[str, str | int | float | bool]:
-    """Write settings as ``group.key`` pairs; empty and unset ones are left out."""
+    """Return settings as ``group.key`` pairs, without unset keys, device, display and tracking."""
     pairs: dict[str, str | int | float | bool] = {}
 
-    def walk(prefix: str, value: Any) -> None:
+    def add(key: str, value: Any) -> None:
         if isinstance(value, dict):
-            for key, inner in value.items():
-                walk(f"{prefix}.{key}" if prefix else key, inner)
-        elif isinstance(value, list | tuple) and value and isinstance(value[0], dict):
-            for inner in value:
-                walk(f"{prefix}.{inner['name']}", {k: v for k, v in inner.items() if k != "name"})
+            for name, inner in value.items():
+                add(f"{key}.{name}", inner)
+        elif isinstance(value, list | tuple) and value and isinstance(value[0], dict):  # layers
+            for layer in value:
+                add(f"{key}.{layer['name']}", {k: v for k, v in layer.items() if k != "name"})
         elif isinstance(value, list | tuple):
-            pairs[prefix] = "[" + ",".join(map(str, value)) + "]"
-        elif value is not None and not (isinstance(value, float) and math.isnan(value)):
-            pairs[prefix] = value
+            pairs[key] = "[" + ",".join(map(str, value)) + "]"
+        elif value is not None:
+            pairs[key] = value
 
-    silent: Any = {"trainer": True, "tracking": True, "rerun": True, "network": {"lr"}}
-    walk("", settings.model_dump(exclude=silent, by_alias=True))
+    omitted: Any = {"trainer": True, "tracking": True, "rerun": True, "network": {"lr"}}
+    for group, value in settings.model_dump(exclude=omitted, by_alias=True).items():
+        add(group, value)
     return pairs
 
 
 # Keys that change where a result is stored or how it is displayed, but not the result.
 NOT_DETERMINING: Any = {
-    "tracking": True, "rerun": True, "trainer": {"progress"}, "data": {"root"},
-    "network": {"name", "lr"}, "regularization": {"name"},
-}  # fmt: skip
+    "tracking": True,
+    "rerun": True,
+    "trainer": {"progress"},
+    "data": {"root"},
+    "network": {"name", "lr"},
+    "regularization": {"name"},
+}
 
 
 def configuration_id(settings: Settings) -> str:
@@ -309,12 +317,9 @@ def regularization_kind(settings: Settings) -> str:
 
 
 def describe(settings: Settings, fold: int | None = None) -> str:
-    """Say what a run is: "dropout p=0.3 · mlp 256×256 · seed 1"."""
-    parts = [
-        regularization_label(settings),
-        network_label(settings.network),
-        f"seed {settings.seed}",
-    ]
+    """Return the name of a run: "dropout p=0.3 · mlp 256×256 · seed 1"."""
+    parts = [regularization_label(settings), network_label(settings.network)]
+    parts.append(f"seed {settings.seed}")
     if settings.data.fraction < 1:
         parts.append(f"{settings.data.fraction:.0%} of rows")
     if fold is not None:
@@ -323,27 +328,28 @@ def describe(settings: Settings, fold: int | None = None) -> str:
 
 
 def network_label(network: NetworkSettings) -> str:
-    """Say what the network is: "mlp 256×256", "mlp 64 relu", "linear"."""
-    activation = network.activation if network.hidden and network.activation != PLAIN else ""
-    return " ".join([network.name, "×".join(map(str, network.hidden)), activation]).strip()
+    """Return the name of a network: "mlp 256×256", "mlp 64 relu", "linear"."""
+    parts = [network.name, "×".join(map(str, network.hidden))]
+    if network.hidden and network.activation != DEFAULT_ACTIVATION:
+        parts.append(network.activation)
+    return " ".join(part for part in parts if part)
 
 
 def regularization_label(settings: Settings) -> str:
-    """Name every method in use with its strength: "l2 λ=0.001 + dropout p=0.3"."""
+    """Return the regularization methods with their strengths: "l2 λ=0.001 + dropout p=0.3"."""
     r = settings.regularization
-    signs = {key: sign for key, (sign, _) in STRENGTHS.items()} | {"lp": f"l{r.p_norm:g} λ"}
-    parts = [f"{sign}={getattr(r, key):g}" for key, sign in signs.items() if getattr(r, key)]
-    if r.proximal:
-        parts.append("proximal")
-    if r.on == "weights" and any(getattr(r, key) for key in ("l1", "l2", "lp", "weight_decay")):
-        parts.append("on weights")
-    if r.dropout_scaling == "lecture":
-        parts.append("lecture scaling")
-    if r.batch_norm != "none":
-        parts.append(f"batch norm {r.batch_norm}")
-    if r.patience is not None:
-        parts.append(f"early stopping {r.patience}")
-    for name, layer in r.layers.items():
-        given = layer.model_dump(exclude_none=True)
-        parts += [f"{name} {signs[key]}={value:g}" for key, value in given.items()]
+    names = {key: name for key, (name, _) in STRENGTHS.items()} | {"lp": f"l{r.p_norm:g} λ"}
+    parts = [f"{name}={getattr(r, key):g}" for key, name in names.items() if getattr(r, key)]
+    penalised = any(getattr(r, key) for key in ("l1", "l2", "lp", "weight_decay"))
+    options = {
+        "proximal": r.proximal,
+        "on weights": r.on == "weights" and penalised,
+        "lecture scaling": r.dropout_scaling == "lecture",
+        f"batch norm {r.batch_norm}": r.batch_norm != "none",
+        f"early stopping {r.patience}": r.patience is not None,
+    }
+    parts += [option for option, used in options.items() if used]
+    for block, strengths in r.layers.items():
+        values = strengths.model_dump(exclude_none=True)
+        parts += [f"{block} {names[key]}={value:g}" for key, value in values.items()]
     return " + ".join(parts) or "none"

@@ -1,4 +1,4 @@
-"""A copied config equals the one that Hydra composes."""
+"""A copied config equals the config that Hydra composes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ CONF = Path(__file__).parents[2] / "conf"
          False),
     ],
 )  # fmt: skip
-def test_a_job_has_the_config_that_hydra_gives_it(
+def test_a_composed_config_equals_that_of_hydra(
     first: Sequence[str], second: Sequence[str], copied: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with initialize_config_dir(str(CONF), version_base="1.3"):
@@ -56,7 +56,7 @@ def test_a_job_has_the_config_that_hydra_gives_it(
             assert OmegaConf.to_container(config) == OmegaConf.to_container(wanted)
 
 
-def test_a_key_that_is_not_there_is_refused() -> None:
+def test_an_unknown_key_is_an_error() -> None:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         loader = GlobalHydra.instance().config_loader()
         master = loader.load_configuration("train", [], run_mode=RunMode.MULTIRUN)

@@ -1,8 +1,11 @@
 """Equal fingerprints promise equal results."""
 
+from pathlib import Path
+
 import pytest
 
-from bikefit.sweeps.fingerprints import code_version, family, fingerprint
+from bikefit.sweeps import fingerprints
+from bikefit.sweeps.fingerprints import code_version, family, fingerprint, module_version
 from conftest import make_settings
 
 BASE = fingerprint(make_settings(), "v1")
@@ -11,25 +14,35 @@ BASE = fingerprint(make_settings(), "v1")
 @pytest.mark.parametrize(
     "overrides",
     [
-        ["tracking.weights=false"], ["trainer.progress=false"], ["rerun=true"],
-        ["tracking.experiment=elsewhere"], ["network.name=other"],
-        ["network.lr=0.5", "optimizer.lr=0.01"], ["data.root=/elsewhere"],
+        ["tracking.weights=false"],
+        ["trainer.progress=false"],
+        ["rerun=true"],
+        ["tracking.experiment=other"],
+        ["network.name=other"],
+        ["network.lr=0.5", "optimizer.lr=0.01"],
+        ["data.root=/other"],
     ],
-)  # fmt: skip
+)
 def test_names_and_display_do_not_count(overrides: list[str]) -> None:
     assert fingerprint(make_settings(*overrides), "v1") == BASE
 
 
 @pytest.mark.parametrize(
-    "overrides",
+    "override",
     [
-        ["seed=1"], ["regularization.l2=1e-6"], ["regularization.layers.hidden1.l2=1e-6"],
-        ["data.fraction=0.5"], ["loss=mse"], ["optimizer.lr=0.02"], ["validation=kfold"],
-        ["trainer.accelerator=gpu"], ["network.lr=0.5"],
+        "seed=1",
+        "regularization.l2=1e-6",
+        "regularization.layers.hidden1.l2=1e-6",
+        "data.fraction=0.5",
+        "loss=mse",
+        "optimizer.lr=0.02",
+        "validation=kfold",
+        "trainer.accelerator=gpu",
+        "network.lr=0.5",
     ],
-)  # fmt: skip
-def test_what_changes_a_result_counts(overrides: list[str]) -> None:
-    assert fingerprint(make_settings(*overrides), "v1") != BASE
+)
+def test_settings_that_change_a_result_count(override: str) -> None:
+    assert fingerprint(make_settings(override), "v1") != BASE
 
 
 def test_data_folds_and_code_count(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -37,6 +50,35 @@ def test_data_folds_and_code_count(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len({fingerprint(settings, "v1", fold) for fold in (None, 0, 1)}) == 3
     assert fingerprint(settings, "v2") != BASE
     assert BASE.startswith(family("v1"))
-    monkeypatch.setattr("bikefit.sweeps.fingerprints.code_version", lambda: "another")
+    monkeypatch.setattr(fingerprints, "code_version", lambda: "another")
     assert fingerprint(settings, "v1") != BASE
-    assert len(code_version()) == 64
+
+
+@pytest.mark.parametrize("path", ["nn/layers.py", "training/fit.py", "data/splits.py"])
+def test_the_code_version_reads_all_code_that_determines_results(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = Path.read_bytes
+    real = code_version()
+
+    def with_line_ends(file: Path) -> bytes:
+        return read(file).replace(b"\n", b"\r\n")
+
+    def changed(file: Path) -> bytes:
+        return read(file) + (b"#" if file.as_posix().endswith(path) else b"")
+
+    monkeypatch.setattr(Path, "read_bytes", with_line_ends)
+    assert code_version.__wrapped__() == real
+    monkeypatch.setattr(Path, "read_bytes", changed)
+    assert code_version.__wrapped__() != real
+
+
+def test_a_changed_module_of_layers_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    settings = make_settings("network=custom", "network.allow=[changing_waves]")
+    found = []
+    for factor in (2, 2, 3):
+        (tmp_path / "changing_waves.py").write_text(f"def wave(x):\n    return {factor} * x\n")
+        module_version.cache_clear()
+        found.append(fingerprint(settings, "v1"))
+    assert found[0] == found[1] != found[2]

@@ -1,52 +1,66 @@
-"""What determines a member's result, as one short text: equal fingerprints, equal results."""
+"""Fingerprints of results: members with equal fingerprints have equal results."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
-from bikefit.config import Settings
+from bikefit.config import NOT_DETERMINING, Settings
 
-ROOMS = ("nn", "training")  # the code that trains
+# Code that determines results, in src/bikefit: networks, training, folds, reading of tables.
+CODE = ("nn", "training", "data/splits.py", "data/table.py")
 PACKAGES = ("torch", "pytorch-lightning", "numpy", "numba")
-# What changes where a result is kept or how it is called, but not the result.
-SILENT: Any = {
-    "tracking": True, "rerun": True, "trainer": {"progress"}, "data": {"root", "name"},
-    "network": {"name", "lr"}, "regularization": {"name"},
-}  # fmt: skip
 
 
 def fingerprint(settings: Settings, data_version: str, fold: int | None = None) -> str:
-    """Return ``<versions>-<config>``: 8 and 24 hexadecimal digits.
+    """Return the fingerprint of a member: ``<versions>-<config>``, 8 and 24 hexadecimal digits.
 
     Args:
-        settings: resolved config of the job.
-        data_version: of its table.
-        fold: number of the member's fold, or None for the whole job.
+        settings: Settings of the job.
+        data_version: Version of its table.
+        fold: Number of the member's fold; None for the whole job.
     """
-    config = settings.model_dump(mode="json", by_alias=True, exclude=SILENT)
-    text = json.dumps([config, fold], sort_keys=True)
+    config = settings.model_dump(mode="json", by_alias=True, exclude=NOT_DETERMINING)
+    modules = {name: module_version(name) for name in settings.network.allow or ()}
+    text = json.dumps([config, fold, modules], sort_keys=True)
     return family(data_version) + hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
 def family(data_version: str) -> str:
-    """Return the part that all fingerprints of one data and code version have in common."""
+    """Return the common prefix of all fingerprints with the same data and code version."""
     text = f"{data_version} {code_version()}"
     return hashlib.sha256(text.encode()).hexdigest()[:8] + "-"
 
 
 @cache
 def code_version() -> str:
-    """Return a hash over the code that trains and the packages that compute."""
-    digest = hashlib.sha256()
-    here = Path(__file__).parents[1]
-    for room in ROOMS:
-        for file in sorted((here / room).rglob("*.py")):
-            digest.update(str(file.relative_to(here)).encode() + b"\0" + file.read_bytes())
-    for package in PACKAGES:
-        digest.update(f"{package}=={version(package)}".encode())
+    """Return a hash of the code that determines results and of the versions of its packages."""
+    root = Path(__file__).parents[1]
+    packages = [f"{package}=={version(package)}" for package in PACKAGES]
+    return _hash([*(root / path for path in CODE)], " ".join(packages))
+
+
+@cache
+def module_version(name: str) -> str:
+    """Return a hash of the source of a module or package that layers may come from."""
+    spec = find_spec(name)
+    if spec is None or spec.origin is None:
+        return ""
+    return _hash(
+        [Path(spec.origin).parent if spec.submodule_search_locations else Path(spec.origin)]
+    )
+
+
+def _hash(paths: Iterable[Path], text: str = "") -> str:
+    """Return a hash of a text and of the Python files in paths, whatever their line ends are."""
+    digest = hashlib.sha256(text.encode())
+    for path in paths:
+        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
+            name = file.relative_to(path.parent).as_posix()
+            digest.update(name.encode() + b"\0" + file.read_bytes().replace(b"\r\n", b"\n"))
     return digest.hexdigest()
