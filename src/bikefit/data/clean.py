@@ -3,20 +3,132 @@
 Reads `data/raw/hour.csv`; writes `data/clean/hours.parquet` and `reports/data_quality.json`.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
+import pandera.pandas as pa
 
-from bikefit.data.columns import CLEAN, RAW, SCALES, SEASONS, WEATHER, complete_rows, read_cells
+from bikefit.data.columns import (
+    BOOLEANS,
+    CATEGORIES,
+    CLEAN,
+    RAW,
+    SCALES,
+    SEASON_MONTHS,
+    SEASONS,
+    WEATHER,
+    complete_rows,
+    read_cells,
+)
 from bikefit.data.faults import Clean, flag_and_repair, quality
 from bikefit.data.files import atomic_write, write_json
 from bikefit.data.params import read_section, run_stage
-from bikefit.data.schema import CLEAN_SCHEMA, check_raw
 from bikefit.errors import DataError
 
 RAW_FILE = Path("data/raw/hour.csv")
 CLEAN_FILE = Path("data/clean/hours.parquet")
 QUALITY_FILE = Path("reports/data_quality.json")
+SHOWN = 8  # wrong values in an error message; the others are counted
+
+
+def _column(allowed: str, valid: Callable[[pd.Series], pd.Series]) -> pa.Column:
+    """Return a raw column of numbers or dates, where NaN or NaT is text that cannot be parsed."""
+    check = pa.Check(valid, error=f"must be {allowed}", ignore_na=False)
+    return pa.Column(checks=check, nullable=True)
+
+
+def _whole(low: int, high: int | None = None) -> pa.Column:
+    allowed = f"a whole number from {low} to {high}" if high else f"a whole number, {low} or more"
+    limit = high or 2**53  # larger floats do not represent every whole number
+    return _column(allowed, lambda values: values.between(low, limit) & (values % 1 == 0))
+
+
+def _fraction() -> pa.Column:
+    return _column("a number from 0 to 1", lambda values: values.between(0, 1))
+
+
+def _year_fits(raw: pd.DataFrame) -> pd.Series:
+    first = raw["dteday"].dt.year - raw["yr"]
+    return first == first.mode().iloc[0]
+
+
+def _season_fits(raw: pd.DataFrame) -> pd.Series:
+    pairs = [season * 100 + month for season, months in SEASON_MONTHS.items() for month in months]
+    return (raw["season"] * 100 + raw["mnth"]).isin(pairs)
+
+
+ROW_RULES: dict[str, tuple[str, Callable[[pd.DataFrame], pd.Series]]] = {
+    "cnt": (
+        "must be casual + registered",
+        lambda raw: raw["casual"] + raw["registered"] == raw["cnt"],
+    ),
+    "weekday": (
+        "must be the weekday of dteday (0 is sunday)",
+        lambda raw: raw["weekday"] == (raw["dteday"].dt.day_of_week + 1) % 7,
+    ),
+    "mnth": (
+        "must be the month of dteday",
+        lambda raw: raw["mnth"] == raw["dteday"].dt.month,
+    ),
+    "yr": ("must be the year of dteday, counted from the same year in all rows", _year_fits),
+    "workingday": (
+        "must be 1 from monday to friday except on holidays, otherwise 0",
+        lambda raw: raw["workingday"] == (raw["weekday"].between(1, 5) & (raw["holiday"] == 0)),
+    ),
+    "season": (
+        "must be the season of its month (1 is winter, from december to march)",
+        _season_fits,
+    ),
+    "hr": (
+        "this hour of this day is in the table twice",
+        lambda raw: ~raw.duplicated(["dteday", "hr"]),
+    ),
+}
+"""Conditions on several columns of a row, by the column that an error names."""
+
+RAW_SCHEMA = pa.DataFrameSchema(
+    {
+        "instant": _whole(0),
+        "dteday": _column("a date like 2011-01-31", lambda dates: dates.notna()),
+        "season": _whole(1, 4),
+        "yr": _whole(0),
+        "mnth": _whole(1, 12),
+        "hr": _whole(0, 23),
+        "holiday": _whole(0, 1),
+        "weekday": _whole(0, 6),
+        "workingday": _whole(0, 1),
+        "weathersit": _whole(1, 4),
+        "temp": _fraction(),
+        "atemp": _fraction(),
+        "hum": _fraction(),
+        "windspeed": _fraction(),
+        "casual": _whole(0),
+        "registered": _whole(0),
+        "cnt": _whole(0),
+    },
+    checks=[pa.Check(holds, error=allowed) for allowed, holds in ROW_RULES.values()],
+)
+"""The published table, one row per hour."""
+
+
+def _clean_column(name: str) -> pa.Column:
+    if name == "timestamp":
+        return pa.Column("datetime64[us]", unique=True)
+    if name in SCALES:
+        low, high = SCALES[name][1:]
+        return pa.Column("float64", pa.Check.in_range(low, high))
+    if name in BOOLEANS:
+        return pa.Column("bool")
+    if name in ("season", "weekday", "weather"):
+        return pa.Column(pa.Category(list(CATEGORIES[name]), ordered=False))
+    return pa.Column("int64", pa.Check.ge(0))
+
+
+CLEAN_SCHEMA = pa.DataFrameSchema(
+    {name: _clean_column(name) for name in CLEAN}, strict=True, ordered=True
+)
+"""One row per hour, in the names, units and categories of :mod:`bikefit.data.columns`."""
 
 
 def read_raw(path: Path) -> pd.DataFrame:
@@ -26,14 +138,18 @@ def read_raw(path: Path) -> pd.DataFrame:
     columns do not matter.
 
     Raises:
-        DataError: The file is not such a table, or values are wrong (see
-            :func:`bikefit.data.schema.check_raw`).
+        DataError: The file is not such a table, or values are wrong (see :func:`parse_raw`).
     """
     return parse_raw(read_cells(path), str(path))
 
 
 def parse_raw(text: pd.DataFrame, source: str = "raw table") -> pd.DataFrame:
-    """Convert the cells of a raw table to dates, float64 and int64, and check the values."""
+    """Convert the cells of a raw table to dates, float64 and int64, and check the values.
+
+    Raises:
+        DataError: Columns or values are wrong. The message counts the values and names line,
+            column, value and what is allowed for the first ones.
+    """
     missing = [name for name in RAW if name not in text]
     unknown = [str(name) for name in text if name not in RAW]
     if missing or unknown:
@@ -47,10 +163,32 @@ def parse_raw(text: pd.DataFrame, source: str = "raw table") -> pd.DataFrame:
     raw = text.drop(columns="dteday").apply(pd.to_numeric, errors="coerce")
     dates = pd.to_datetime(text["dteday"], format="%Y-%m-%d", errors="coerce")
     raw.insert(1, "dteday", dates.astype("datetime64[us]"))
-    check_raw(raw, text, source)
+    try:
+        RAW_SCHEMA.validate(raw, lazy=True)
+    except pa.errors.SchemaErrors as errors:
+        raise DataError(_explain(errors.failure_cases, text, source)) from None
     scales = [column for column, *_ in SCALES.values()]
     whole = raw.columns.difference(["dteday", *scales])
     return raw.astype(dict.fromkeys(whole, "int64") | dict.fromkeys(scales, "float64"))
+
+
+def _explain(cases: pd.DataFrame, text: pd.DataFrame, source: str) -> str:
+    """Return a message for the failures of single values, or if there are none, of rows."""
+    in_columns = cases["schema_context"] == "Column"
+    if in_columns.any():
+        cases = cases[in_columns]
+    else:  # pandera lists every column of a row that breaks a rule
+        named = {allowed: column for column, (allowed, _) in ROW_RULES.items()}
+        cases = cases[cases["column"] == cases["check"].map(named)]
+    cases = cases.sort_values(["index", "column"])
+    count = "1 wrong value" if len(cases) == 1 else f"{len(cases)} wrong values"
+    shown = zip(cases["index"], cases["column"], cases["check"], strict=True)
+    lines = [
+        f"  line {line}, {column} = {text.at[line, column]!r}: {allowed}"
+        for line, column, allowed in list(shown)[:SHOWN]
+    ]
+    more = [f"  … and {len(cases) - SHOWN} more"] if len(cases) > SHOWN else []
+    return "\n".join([f"{source}: {count}", *lines, *more])
 
 
 def decode(raw: pd.DataFrame, calm: float) -> pd.DataFrame:
@@ -78,7 +216,7 @@ def clean(raw: pd.DataFrame, params: Clean) -> pd.DataFrame:
     """Convert a raw table to clean rows, and flag or repair known faults.
 
     Raises:
-        DataError: A column has faulty values only.
+        DataError: Every value of a column is faulty.
     """
     hours = decode(raw, params.windspeed.calm)
     return CLEAN_SCHEMA.validate(flag_and_repair(hours, params))
