@@ -18,9 +18,8 @@ from benchmarks.champion import PAGE, SHOWN, Recipe, parts_of, score
 from benchmarks.common import ROOT, mean_with_error, table
 
 from bikefit.data.columns import TARGET
-from bikefit.final import selection
-from bikefit.final.choice import SHARES
-from bikefit.final.fits import fit_ensemble
+from bikefit.final.choose import TREES_STEPS, evaluate_selection
+from bikefit.final.fit import refit_ensemble
 from bikefit.final.trees import SAME, tune
 
 VARIANTS = ROOT / "benchmarks/ablation.yaml"
@@ -53,7 +52,7 @@ def variants() -> dict[str, Recipe]:
 def predictions(recipe: Recipe, seeds: int, seed: int) -> np.ndarray:
     """Fit on training rows; return each network's predictions of validation rows, ``(M, N)``."""
     train, validation, _ = parts_of("days", seed)
-    fitted = fit_ensemble(recipe.members(seeds), [1.0] * seeds, recipe.columns(), train)
+    fitted = refit_ensemble(recipe.members(seeds), [1.0] * seeds, recipe.columns(), train)
     return fitted.members(validation)
 
 
@@ -83,7 +82,7 @@ def mixed(networks: np.ndarray, seed: int) -> np.ndarray:
     both = np.stack([networks, trees.predict(validation)])
     days = validation["timestamp"].dt.normalize().to_numpy()
     target = validation[TARGET].to_numpy(np.float64)
-    return selection.judge(both, target, days, np.array([1.0, 0.0]), SHARES).mean
+    return evaluate_selection(both, target, days, np.array([1.0, 0.0]), TREES_STEPS).mean
 
 
 def report(scores: Sequence[Scores]) -> str:

@@ -31,10 +31,10 @@ from bikefit.data.features import Features
 from bikefit.data.featurize import CLEAN_FILE, Featurize
 from bikefit.data.params import check, read_section
 from bikefit.data.splits import PARTS, split
-from bikefit.final.champion import PREDICTIONS
-from bikefit.final.fits import fit_ensemble
-from bikefit.final.report import WINNER
-from bikefit.final.scores import MEASURES, day_sums, figures
+from bikefit.final.evaluate import WINNER
+from bikefit.final.fit import refit_ensemble
+from bikefit.final.publish import TEST_PREDICTIONS
+from bikefit.final.scores import MEASURES, day_sums, measures
 from bikefit.nn.losses import SMALLEST_RATE
 
 PAGE = "docs/champion.md"
@@ -109,7 +109,7 @@ def pipeline(seed: int) -> pd.DataFrame:
         inherited = {k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"}
         for command in commands():
             subprocess.run([sys.executable, *command], cwd=folder, env=inherited, check=True)
-        (file,) = folder.glob(f"mlruns/*/*/artifacts/{PREDICTIONS}")
+        (file,) = folder.glob(f"mlruns/*/*/artifacts/{TEST_PREDICTIONS}")
         return pd.read_parquet(file)
 
 
@@ -119,7 +119,7 @@ def ours(kind: str, seed: int, networks: int) -> dict[str, dict[str, float]]:
     if kind != "days":
         known = pd.concat([train, validation]).sort_values("timestamp", ignore_index=True)
         way = recipe(kind)
-        fitted = fit_ensemble(way.members(networks), [1.0] * networks, way.columns(), known)
+        fitted = refit_ensemble(way.members(networks), [1.0] * networks, way.columns(), known)
         return {OURS: score(test, fitted.predict(test)[0])}
     rows = pipeline(seed).set_index("timestamp")
     test = test.set_index("timestamp").loc[rows.index].reset_index()
@@ -148,7 +148,7 @@ def score(rows: pd.DataFrame, predicted: np.ndarray) -> dict[str, float]:
     """
     rates = np.maximum(predicted, SMALLEST_RATE if predicted.min() <= 0 else 0)
     sums = day_sums(rows["timestamp"].to_numpy(), rows[TARGET].to_numpy(), rates)
-    values = dict(zip(MEASURES, figures(sums.sum(axis=0)).tolist(), strict=True))
+    values = dict(zip(MEASURES, measures(sums.sum(axis=0)).tolist(), strict=True))
     return {key: values[key] for key in SHOWN}
 
 

@@ -146,7 +146,7 @@ def refit_folder(
     """A project with a sweep of four runs, of which three were refitted; `sweep.json` names it."""
     from bikefit import refit
     from bikefit.data.files import write_json
-    from bikefit.final import selection, trees
+    from bikefit.final import choose, trees
     from bikefit.sweeps.jobs import Job, train
 
     folder = tmp_path_factory.mktemp("refit")
@@ -154,7 +154,7 @@ def refit_folder(
     shutil.copy(empty_store, folder / "mlflow.db")
     small = ("training.epochs=4", "training.batch_size=64")
     ways = ("network.hidden=[8]", "network.hidden=[6]")
-    judge = selection.judge
+    evaluate = choose.evaluate_selection
     jobs = [
         Job(make_settings(*small, way, f"seed={seed}"), f"{way} {seed}")
         for way in ways
@@ -165,8 +165,10 @@ def refit_folder(
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         patch.setattr(trees, "MOST_TREES", 30)
         # so few rows leave it to chance what is selected, and whether it is used
-        patch.setattr(selection, "greedy", lambda given, *_: np.array([2, 1, 0, 2][-len(given) :]))
-        patch.setattr(selection, "judge", lambda *given: replace(judge(*given), lead=1.0))
+        counts = [2, 1, 0, 2]
+        patch.setattr(choose, "select_greedily", lambda given, *_: np.array(counts[-len(given) :]))
+        lead = {"lead": 1.0}
+        patch.setattr(choose, "evaluate_selection", lambda *of: replace(evaluate(*of), **lead))
         sweep = writing.start_sweep("full", "sweep of a test", [])
         train(jobs, sweep, processes=1)
         writing.finish_sweep(sweep, "", {}, "FINISHED")

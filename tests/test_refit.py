@@ -1,139 +1,204 @@
-"""The command, on a small sweep: what it writes, registers and says."""
+"""The command, on small sweeps: what it writes, registers and prints."""
 
 from __future__ import annotations
 
+import io
 import json
-import math
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
 
 from bikefit import refit
 from bikefit.data.table import read_table
-from bikefit.final.report import DELIVERED
-from bikefit.tracking import reading, registry
+from bikefit.final import trees
+from bikefit.final.evaluate import DELIVERED
+from bikefit.sweeps.jobs import Job, train
+from bikefit.tracking import reading, registry, writing
+from conftest import make_settings
 
 pytestmark = pytest.mark.slow  # a sweep and its refit come first
+SMALL = ("network.hidden=[4]", "training.epochs=2", "training.batch_size=64")
 
 
-def report(folder: Path) -> dict:  # type: ignore[type-arg]
-    return json.loads((folder / "reports/test.json").read_text())
+def read_report() -> dict[str, Any]:
+    return json.loads(Path("reports/test.json").read_text())
+
+
+def make_sweep(*overrides: str) -> str:
+    """Train a sweep of two seeds."""
+    sweep = writing.start_sweep("full", "sweep", [])
+    jobs = [Job(make_settings(*SMALL, *overrides, f"seed={seed}"), str(seed)) for seed in (0, 1)]
+    train(jobs, sweep, processes=1)
+    return sweep
 
 
 def test_every_model_is_measured_on_the_test_rows(refitted: Path) -> None:
-    found = report(refitted)
-    table = read_table(Path("data/features/full"))
-    assert found["rows"] == table.rows["test"]
-    assert (found["table"], found["split"], found["epochs"]) == ("full", "days", [4])
-    assert found["data_version"] == table.data_version
-    assert set(found["models"]) == {
+    report, table = read_report(), read_table(Path("data/features/full"))
+    models = report["models"]
+    assert report["rows"] == table.rows["test"]
+    assert (report["table"], report["split"], report["epochs"]) == ("full", "days", [4])
+    assert report["data_version"] == table.data_version
+    assert set(models) == {
         "constant", "hourly mean by working day", "linear Poisson regression",
         "LightGBM, plain columns", "LightGBM, same columns", "our unregularized network",
         "the comparison's winner", "our model", "our networks alone",
     }  # fmt: skip
-    for name, figures in found["models"].items():
+    for name, figures in models.items():
         assert figures["rmse_low"] < figures["rmse"] < figures["rmse_high"], name
         if name != DELIVERED:
-            lead = figures["deviance"] - found["models"][DELIVERED]["deviance"]
+            lead = figures["deviance"] - models[DELIVERED]["deviance"]
             assert figures["lead_deviance"] == pytest.approx(lead)
     target = table.read("test").target
-    constant = found["models"]["constant"]
-    both = [table.read(part).target for part in ("train", "validation")]
-    mean = sum(part.sum() for part in both) / sum(map(len, both))
-    assert constant["rmse"] == pytest.approx(math.sqrt(((target - mean) ** 2).mean()), rel=1e-5)
-    assert 0.5 < found["interval"]["coverage"] <= 1
-    assert found["delivered"] == f"ensemble of {found['networks']} networks"
-    assert found["models"]["the comparison's winner"]["rmse"] != found["models"][DELIVERED]["rmse"]
+    fitting = np.concatenate([table.read(part).target for part in ("train", "validation")])
+    rmse = np.sqrt(((target - fitting.mean()) ** 2).mean())
+    assert models["constant"]["rmse"] == pytest.approx(rmse, rel=1e-5)
+    assert 0.5 < report["interval"]["coverage"] <= 1
+    assert report["delivered"] == f"ensemble of {report['networks']} networks"
+    assert models["the comparison's winner"]["rmse"] != models[DELIVERED]["rmse"]
 
 
-def test_the_model_is_registered_with_all_that_belongs_to_it(refitted: Path) -> None:
-    champion = registry.champion("bikefit")
+def test_the_model_is_registered_with_its_files(refitted: Path) -> None:
+    champion, report = registry.champion("bikefit"), read_report()
     assert champion is not None
-    found = report(refitted)
-    assert champion["data.version"] == found["data_version"]
-    winner = found["models"][DELIVERED]
-    assert float(champion["test/rmse"]) == pytest.approx(winner["rmse"], rel=1e-5)
+    assert champion["data.version"] == report["data_version"]
+    ours = report["models"][DELIVERED]
+    assert float(champion["test/rmse"]) == pytest.approx(ours["rmse"], rel=1e-5)
     run = reading.read_run(champion["run_id"]).iloc[0]
     assert run["status"] == "FINISHED"
-    assert run["test/deviance"] == pytest.approx(winner["deviance"])
+    assert run["test/deviance"] == pytest.approx(ours["deviance"])
     networks = yaml.safe_load(reading.read_config(champion["run_id"]))["networks"]
-    assert len(networks) == found["networks"]
-    assert [one["weight"] for one in networks] == [2, 1, 2]
-    assert {one["training"]["epochs"] for one in networks} == {4}
-    assert [one["network"]["hidden"] for one in networks] == [[8], [8], [6]]
-    assert [one["seed"] for one in networks] == [0, 1, 1]
-    predictions = reading.read_artifact(champion["run_id"], "test_predictions.parquet")
-    assert predictions is not None
+    assert [network["weight"] for network in networks] == [2, 1, 2]
+    assert {network["training"]["epochs"] for network in networks} == {4}
+    assert [network["network"]["hidden"] for network in networks] == [[8], [8], [6]]
+    assert [network["seed"] for network in networks] == [0, 1, 1]
     folder = registry.model_folder("models:/bikefit@champion")
     files = sorted(file.name for file in folder.iterdir())
     assert files == ["model.json", "transformer.json", "trees.txt", "weights.safetensors"]
-    around = folder.parents[1]
-    assert not [file for file in around.rglob("*") if file.suffix in (".pkl", ".pickle")]
-    pins = (around / "requirements.txt").read_text().split()
+    logged = folder.parents[1]
+    assert not [file for file in logged.rglob("*") if file.suffix in (".pkl", ".pickle")]
+    pins = (logged / "requirements.txt").read_text().split()
     assert all("==" in pin and "+" not in pin for pin in pins)
     assert {pin.split("==")[0] for pin in pins} >= {"mlflow", "torch", "safetensors"}
-    logged = (around / "MLmodel").read_text()
-    assert "signature" in logged and "saved_input_example_info" in logged
+    described = (logged / "MLmodel").read_text()
+    assert "signature" in described and "saved_input_example_info" in described
 
 
-def test_a_refit_is_no_run_of_its_sweep(refitted: Path) -> None:
+def test_predictions_of_the_test_rows_are_stored_in_time_order(refitted: Path) -> None:
+    champion = registry.champion("bikefit")
+    assert champion is not None
+    content = reading.read_artifact(champion["run_id"], "test_predictions.parquet")
+    stored = pd.read_parquet(io.BytesIO(content or b""))
+    test = read_table(Path("data/features/full")).read("test")
+    assert stored["timestamp"].tolist() == pd.Series(test.timestamps).tolist()
+    assert stored["rentals"].tolist() == test.target.tolist()
+
+
+def test_a_refit_is_not_a_run_of_its_sweep(refitted: Path) -> None:
     sweep = json.loads((refitted / "sweep.json").read_text())["sweep"]
     assert len(reading.read_runs(sweep)) == 4
 
 
-def test_the_document_gets_the_table(refitted: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_table_is_written_to_a_document(refitted: Path) -> None:
     document = refitted / "DOCUMENT.md"
     document.write_text("before\n<!-- test -->\n<!-- end of test -->\nafter\n")
     assert refit.main(["--document", str(document)]) == 0
     text = document.read_text()
     assert text.startswith("before") and text.endswith("after\n")
-    assert "| **our model** |" in text and f"{report(refitted)['rows']} test rows" in text
+    assert "| **our model** |" in text and f"{read_report()['rows']} test rows" in text
+
+
+@pytest.mark.slow(seconds=10)
+def test_versions_of_a_cross_validated_sweep_with_the_squared_loss(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(trees, "MOST_TREES", 20)
+    sweep = make_sweep("validation=kfold", "validation.folds=2", "loss=mse", "network=linear",
+                       "network.hidden=[]")  # fmt: skip
+    command = [sweep, "--seeds", "1", "--name", "other", "--processes", "1"]
+    assert refit.main(command) == 0
+    printed, report = capsys.readouterr().out, read_report()
+    assert "Version 1 of other is the first champion." in printed
+    assert (report["epochs"], report["networks"]) == ([2], 1)
+    assert report["delivered"] == report["winner"] == "none · linear"
+    # The winner is delivered and the sweep is of linear models, so neither has a row of its own.
+    assert not set(report["models"]) & {"the comparison's winner", "our unregularized network"}
+    assert "Our model is none · linear. All values" in printed
+    # The made-up table begins its seasons with their months.
+    assert report["calendar_disagreements"]["days"] == 40
+    assert refit.main(command) == 0
+    assert "Version 2 of other does not become champion: its" in capsys.readouterr().out
+    champion = registry.champion("other")
+    assert champion is not None and champion["version"] == "1"
+    assert refit.main([*command, "--promote", "--ensemble", "2"]) == 0
+    assert read_report()["why"].count("Greedy selection of 2 among 2") == 1
+    assert "It was promoted on request." in capsys.readouterr().out
+    champion = registry.champion("other")
+    assert champion is not None and champion["version"] == "3"
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("overrides", "arguments", "message"),
+    [
+        (("data=lecture",), [], "table lecture has no test rows: set featurize.tables"),
+        (("tracking.predictions=false",), [], "train with tracking.predictions=true"),
+        (("validation=kfold", "validation.folds=2"), ["--trees"], "--trees needs a sweep with"),
+    ],
+)
+def test_sweeps_that_cannot_be_refitted(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    overrides: tuple[str, ...], arguments: list[str], message: str,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(trees, "MOST_TREES", 2)
+    assert refit.main([make_sweep(*overrides), *arguments]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_without_lightgbm_there_are_no_trees(
+    refitted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise OSError("libgomp.so.1: cannot open shared object file")
+
+    monkeypatch.setattr(trees, "make_model", broken)
+    sweep = ["--record", "sweep.json", "--reports", "without", "--name", "without"]
+    with pytest.warns(UserWarning, match="LightGBM cannot be loaded: libgomp"):
+        assert refit.main([*sweep, "--trees", "--seeds", "1", "--processes", "1"]) == 0
+    report = json.loads(Path("without/test.json").read_text())
+    assert report["share_of_trees"] == 0
+    assert not [name for name in report["models"] if "LightGBM" in name]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
     [
         (["--record", "no.json"], "no.json not found"),
         (["nosuchrun"], "no run nosuchrun in"),
         (["--document", "no.md"], "No such file"),
     ],
 )
-def test_what_cannot_be_done_is_said(
-    refitted: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+def test_errors_are_printed(
+    refitted: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
     assert refit.main(arguments) == 1
-    assert said in capsys.readouterr().err
-
-
-def test_seeds_are_counted_from_one(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        refit.main(["--seeds", "0"])
-    assert "at least 1 is needed" in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
-        (["--ensemble", "-1"], "--ensemble -1: a number of steps, or 0 for none"),
-        (["--ensemble", "9", "--one-standard-error"], "--ensemble chooses the best average"),
+        (["--seeds", "0"], "--seeds 0: must be at least 1"),
+        (["--ensemble", "-1"], "--ensemble -1: must be at least 0"),
+        (["--ensemble", "9", "--one-standard-error"], "exclude each other"),
+        (["sweep", "--record", "sweep.json"], "either --record or a sweep"),
     ],
 )
-def test_steps_that_make_no_sense_are_refused(
-    capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+def test_options_that_are_refused(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
     with pytest.raises(SystemExit):
         refit.main(arguments)
-    assert said in capsys.readouterr().err
-
-
-def test_predictions_of_test_rows_are_kept_in_time_order(refitted: Path) -> None:
-    champion = registry.champion("bikefit")
-    assert champion is not None
-    content = reading.read_artifact(champion["run_id"], "test_predictions.parquet")
-    (refitted / "kept.parquet").write_bytes(content or b"")
-    kept = pd.read_parquet(refitted / "kept.parquet")
-    part = read_table(Path("data/features/full")).read("test")
-    assert kept["timestamp"].tolist() == pd.Series(part.timestamps).tolist()
-    assert kept["rentals"].tolist() == part.target.tolist()
+    assert message in capsys.readouterr().err

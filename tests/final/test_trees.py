@@ -9,14 +9,14 @@ import pandas as pd
 import pytest
 
 from bikefit.data.table import read_table
-from bikefit.final import fits, trees
+from bikefit.final import trees
+from bikefit.final.fit import read_parts
 
 
 @pytest.fixture
 def parts(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, pd.DataFrame]:
     monkeypatch.setattr(trees, "MOST_TREES", 40)
-    table = read_table(Path("data/features/full"))
-    return fits.parts(table, pd.read_parquet("data/clean/hours.parquet"))
+    return read_parts(read_table(Path("data/features/full")))
 
 
 def test_tree_features_are_numbers_and_positions(parts: dict[str, pd.DataFrame]) -> None:
@@ -51,4 +51,3 @@ def test_fitted_trees_depend_on_their_columns_only(parts: dict[str, pd.DataFrame
     assert np.corrcoef(predicted, test["rentals"])[0, 1] > 0.7
     assert np.array_equal(fitted.predict(test.assign(temperature=0.0, rentals=0)), predicted)
     assert not np.array_equal(fitted.predict(test.assign(hour=0)), predicted)
-    assert fitted.predict(test.iloc[:0]).shape == (0,)

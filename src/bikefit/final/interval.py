@@ -1,10 +1,10 @@
-"""How far from its expectation an hour may be: counting noise, overdispersion, ensemble spread.
+"""Prediction intervals from counting noise, overdispersion and the spread of the ensemble.
 
-Rentals y of an hour are taken as negative binomial with the predicted mean μ and the variance
-μ + s² + α μᵖ: the Poisson noise of counting, the variance s² between the members of the ensemble,
-and what the features do not tell (NB-P, Greene 2008). α and p are fitted to held-out rows, and the
-two probability levels are set on them so that the nominal share of rows lies inside
-(distributional conformal prediction, Chernozhukov et al. 2021).
+Rentals of an hour follow a negative binomial distribution with the predicted mean μ and the
+variance μ + s² + α μᵖ (NB-P, Greene 2008): Poisson noise, the variance s² between the members of
+the ensemble, and overdispersion. α and p are fitted to held-out rows. The two probability levels
+are set so that the nominal fraction of these rows is inside (distributional conformal prediction,
+Chernozhukov et al. 2021).
 """
 
 from __future__ import annotations
@@ -16,13 +16,20 @@ import numpy as np
 from scipy.special import betainc, nbdtrik
 
 NOMINAL = 0.9
-SMALLEST_MEAN = 1.0  # bikes/hour; the table has no hour without a rental
-SMALLEST = 1e-9  # α where p is 2, for data that are no more scattered than Poisson's
+SMALLEST_MEAN = 1.0  # bikes/hour; the squared loss may predict less
+SMALLEST_DISPERSION = 1e-9  # α at p = 2, for data without overdispersion
 
 
 @dataclass(frozen=True)
 class Interval:
-    """Dispersion α, power p and the levels between which the nominal share of rows lies."""
+    """Calibrated prediction interval.
+
+    Args:
+        dispersion: Dispersion α.
+        power: Power p.
+        lower, upper: Probability levels of the bounds.
+        nominal: Fraction of the rows that should be inside.
+    """
 
     dispersion: float
     power: float
@@ -31,18 +38,17 @@ class Interval:
     nominal: float = NOMINAL
 
     def bounds(self, mean: np.ndarray, spread: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return lower and upper bound in whole bikes/hour, ``(N,)`` each.
+        """Return lower and upper bounds in whole bikes/hour, ``(N,)`` each.
 
         Args:
-            mean: predicted rentals μ > 0, ``(N,)``.
-            spread: standard deviation s between the members, ``(N,)``.
+            mean: Expected rentals μ, ``(N,)``, bikes/hour.
+            spread: Standard deviation s between the members, ``(N,)``, bikes/hour.
         """
-        successes, probability = _parameters(mean, spread, self.dispersion, self.power)
-        low, high = (_quantile(p, successes, probability) for p in (self.lower, self.upper))
-        return low, high
+        n, p = _negative_binomial(mean, spread, self.dispersion, self.power)
+        return _quantile(self.lower, n, p), _quantile(self.upper, n, p)
 
     def coverage(self, target: np.ndarray, mean: np.ndarray, spread: np.ndarray) -> float:
-        """Return the share of rows whose rentals lie between their bounds."""
+        """Return the fraction of rows whose rentals are inside the interval."""
         low, high = self.bounds(mean, spread)
         return float(((low <= target) & (target <= high)).mean())
 
@@ -50,41 +56,39 @@ class Interval:
 def calibrate(
     target: np.ndarray, mean: np.ndarray, spread: np.ndarray, nominal: float = NOMINAL
 ) -> Interval:
-    """Set an interval on held-out rows, ``(N,)`` each, in bikes/hour.
+    """Fit an interval to held-out rows, ``(N,)`` each, in bikes/hour.
 
-    Dispersion and power are those of the highest likelihood; the levels are quantiles of the
-    rows' own levels, each in the middle of the step that a whole number makes.
+    Dispersion and power maximize the likelihood. The bounds are quantiles of the distribution
+    function at the rows' rentals, halfway between y - 1 and y.
     """
-    from scipy.optimize import minimize  # answering a row does without them
+    from scipy.optimize import minimize  # not needed to predict
     from scipy.stats import nbinom
 
-    def surprise(parameters: np.ndarray) -> float:
-        law = nbinom(*_parameters(mean, spread, np.exp(parameters[0]), parameters[1]))
-        return -float(law.logpmf(target).mean())
+    def negative_log_likelihood(parameters: np.ndarray) -> float:
+        distribution = nbinom(
+            *_negative_binomial(mean, spread, np.exp(parameters[0]), parameters[1])
+        )
+        return -float(distribution.logpmf(target).mean())
 
-    found = minimize(surprise, x0=(-3.0, 2.0), method="Nelder-Mead").x
-    dispersion, power = float(np.exp(found[0])), float(found[1])
-    law = nbinom(*_parameters(mean, spread, dispersion, power))
-    levels = (law.cdf(target - 1) + law.cdf(target)) / 2
+    log_dispersion, power = minimize(negative_log_likelihood, (-3.0, 2.0), method="Nelder-Mead").x
+    dispersion = float(np.exp(log_dispersion))
+    distribution = nbinom(*_negative_binomial(mean, spread, dispersion, float(power)))
+    levels = (distribution.cdf(target - 1) + distribution.cdf(target)) / 2
     lower, upper = np.quantile(levels, [(1 - nominal) / 2, (1 + nominal) / 2])
-    return Interval(dispersion, power, float(lower), float(upper), nominal)
+    return Interval(dispersion, float(power), float(lower), float(upper), nominal)
 
 
-def _parameters(
+def _negative_binomial(
     mean: np.ndarray, spread: np.ndarray, dispersion: Any, power: Any
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return n and p of the negative binomials, as scipy names them."""
-    # the squared loss may predict less than nothing, which no count has as its mean
+    """Return the parameters n and p of ``scipy.stats.nbinom``."""
     mean = np.maximum(mean, SMALLEST_MEAN)
-    extra = np.maximum(spread**2 + dispersion * mean**power, SMALLEST * mean**2)
-    return mean**2 / extra, mean / (mean + extra)
+    excess = np.maximum(spread**2 + dispersion * mean**power, SMALLEST_DISPERSION * mean**2)
+    return mean**2 / excess, mean / (mean + excess)
 
 
-def _quantile(level: float, successes: np.ndarray, probability: np.ndarray) -> np.ndarray:
-    """Return the smallest counts whose probability of being reached is at least the level.
-
-    What ``scipy.stats.nbinom.ppf`` gives, without the half second that scipy.stats takes to load.
-    """
-    found = np.maximum(np.ceil(nbdtrik(level, successes, probability)), 0.0)
-    below = np.where(found > 0, betainc(successes, np.maximum(found, 1.0), probability), 0.0)
-    return np.where(below >= level, found - 1, found)
+def _quantile(level: float, n: np.ndarray, p: np.ndarray) -> np.ndarray:
+    """Return ``scipy.stats.nbinom.ppf``; importing ``scipy.stats`` takes half a second."""
+    count = np.maximum(np.ceil(nbdtrik(level, n, p)), 0.0)
+    below = np.where(count > 0, betainc(n, np.maximum(count, 1.0), p), 0.0)
+    return np.where(below >= level, count - 1, count)

@@ -1,33 +1,41 @@
-"""A tested model becomes a version in the registry, and perhaps the champion."""
+"""Register a tested model, and make it the champion if it is significantly better."""
 
 from __future__ import annotations
 
+import io
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import yaml
 
-from bikefit.data.files import to_json
-from bikefit.final import champion
-from bikefit.final.choice import Choice
+from bikefit.data.files import write_json
+from bikefit.final.choose import RefitPlan
+from bikefit.final.evaluate import DELIVERED, TestResult
 from bikefit.final.model import Model
-from bikefit.final.report import DELIVERED
 from bikefit.final.rows import OPTIONAL
-from bikefit.tracking import registry, writing
+from bikefit.final.scores import day_sums, lead
+from bikefit.tracking import reading, registry, writing
 from bikefit.training.members import Failure
 
 REPORT = "test.json"
+TEST_PREDICTIONS = "test_predictions.parquet"
+"""Artifact of a refit: the test rows with all predictions."""
+STANDARD_ERRORS = 2.0  # of the lead that makes a new champion
 PACKAGES = (
-    "lightgbm", "mlflow", "numpy", "pandas", "pydantic", "pyyaml", "safetensors", "scikit-learn",
-    "scipy", "torch",
-)  # fmt: skip
-"""All that the registered model needs beside its own code."""
-
+    "lightgbm",
+    "mlflow",
+    "numpy",
+    "pandas",
+    "pydantic",
+    "pyyaml",
+    "safetensors",
+    "scikit-learn",
+    "scipy",
+    "torch",
+)
+"""Packages that the registered model needs besides its own code."""
 EXAMPLE = pd.DataFrame(
     {
         "at": ["2012-10-05T17:00", "2012-12-25T03:00"],
@@ -41,67 +49,99 @@ EXAMPLE = pd.DataFrame(
 )
 
 
-@dataclass(frozen=True, eq=False)
-class Tested:
-    """What the test rows said: the report, and the rows in the columns of `champion`."""
-
-    report: dict[str, Any]
-    predictions: pd.DataFrame
-
-
-def publish(choice: Choice, model: Model, test: Tested, name: str, promote: bool) -> str:
-    """Register a model below a run of its own and decide about the alias `champion`.
+def publish(plan: RefitPlan, model: Model, test: TestResult, name: str, promote: bool) -> str:
+    """Register a model with a run of its own, and decide about the alias `champion`.
 
     Args:
-        choice: what was fitted.
-        model: fitted on all rows.
-        test: of the same networks, fitted without the test rows.
-        name: of the registered model.
-        promote: make it the champion in any case.
+        plan: Plan of the model.
+        model: Model fitted on all rows.
+        test: Test of the same plan, fitted without the test rows.
+        name: Name of the registered model.
+        promote: Whether to make it the champion in any case.
 
     Returns:
-        What was decided and why, in words.
+        The decision and its reason.
     """
     data_version = test.report["data_version"]
-    run = writing.start_refit(choice.members[0], choice.sweep, data_version, choice.configuration)
+    run = writing.start_refit(plan.members[0], plan.sweep, data_version, plan.configuration)
     try:
-        number = _register(run, choice, model, test, name)
-        better, said = champion.decide(name, number, test.predictions, data_version)
+        number = _register(run, plan, model, test, name)
+        better, reason = compare_with_champion(name, number, test)
         if better or promote:
             registry.promote(name, number)
     except BaseException as error:
         writing.fail_run(run, Failure(repr(error)))
         raise
-    return f"{said} It was promoted on request." if promote and not better else said
+    return f"{reason} It was promoted on request." if promote and not better else reason
 
 
-def _register(run: str, choice: Choice, model: Model, test: Tested, name: str) -> int:
-    figures = {f"test/{key}": value for key, value in test.report["models"][DELIVERED].items()}
-    figures["test/interval_coverage"] = test.report["interval"]["coverage"]
-    tags = {"sweep": choice.sweep, "configuration": choice.configuration}
-    tags |= {"data.version": test.report["data_version"]}
-    tags |= {key: f"{value:.6g}" for key, value in figures.items()}
+def _register(run: str, plan: RefitPlan, model: Model, test: TestResult, name: str) -> int:
+    """Log the model and its files to a run, register it and return the number of the version."""
+    metrics = {f"test/{key}": value for key, value in test.report["models"][DELIVERED].items()}
+    metrics["test/interval_coverage"] = test.report["interval"]["coverage"]
+    tags = {
+        "sweep": plan.sweep,
+        "configuration": plan.configuration,
+        "data.version": test.report["data_version"],
+        **{key: f"{value:.6g}" for key, value in metrics.items()},
+    }
     networks = [
         {"weight": weight, **settings.model_dump(mode="json", by_alias=True)}
-        for settings, weight in zip(choice.members, choice.weights, strict=True)
+        for settings, weight in zip(plan.members, plan.weights, strict=True)
     ]
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
+    config = {"networks": networks, "share of trees": plan.trees_weight}
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
         model.save(folder / registry.MODEL)
-        test.predictions.to_parquet(folder / champion.PREDICTIONS, index=False)
-        (folder / REPORT).write_text(to_json(test.report), encoding="utf-8")
-        (folder / "config.yaml").write_text(
-            yaml.safe_dump({"networks": networks, "share of trees": choice.share}, sort_keys=False)
-        )
+        test.predictions.to_parquet(folder / TEST_PREDICTIONS, index=False)
+        write_json(folder / REPORT, test.report)
+        (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
         number = registry.register(
-            run, name, folder / registry.MODEL, EXAMPLE, model.predict(EXAMPLE), OPTIONAL,
-            requirements(PACKAGES), tags,
-        )  # fmt: skip
-        files = [folder / file for file in (champion.PREDICTIONS, REPORT, "config.yaml")]
-        writing.finish_refit(run, figures, choice.why, files)
+            run,
+            name,
+            folder / registry.MODEL,
+            EXAMPLE,
+            model.predict(EXAMPLE),
+            OPTIONAL,
+            [f"{package}=={version(package).split('+')[0]}" for package in PACKAGES],
+            tags,
+        )
+        files = [folder / file for file in (TEST_PREDICTIONS, REPORT, "config.yaml")]
+        writing.finish_refit(run, metrics, plan.reason, files)
     return number
 
 
-def requirements(packages: Sequence[str]) -> list[str]:
-    """Pin packages to what is installed, without the mark of a build (``2.13.0+cpu``)."""
-    return [f"{name}=={version(name).split('+')[0]}" for name in packages]
+def compare_with_champion(name: str, version: int, test: TestResult) -> tuple[bool, str]:
+    """Return whether a version becomes the champion of a registered model, and why.
+
+    Both must have been tested on the same rows. The lead in mean Poisson deviance must exceed two
+    standard errors of a bootstrap over whole days.
+    """
+    champion = registry.champion(name)
+    if champion is None:
+        return True, f"Version {version} of {name} is the first champion."
+    current = f"the champion, version {champion['version']}"
+    stays = f"Version {version} of {name} does not become champion"
+    promote = "use --promote to make it the champion"
+    if champion.get("data.version") != test.report["data_version"]:
+        return False, (
+            f"{stays}: {current}, was tested with data version {champion.get('data.version')}, "
+            f"not {test.report['data_version']}; {promote}."
+        )
+    content = reading.read_artifact(champion["run_id"], TEST_PREDICTIONS)
+    if content is None:
+        return False, f"{stays}: {current}, has no {TEST_PREDICTIONS}; {promote}."
+    columns = ["timestamp", "rentals", "predicted"]
+    old, new = (
+        day_sums(*(rows[column].to_numpy() for column in columns))
+        for rows in (pd.read_parquet(io.BytesIO(content)), test.predictions)
+    )
+    gain, error = lead(new, old)["deviance"]
+    measured = (
+        f"its test deviance is {abs(gain):.3f} bikes/hour {'lower' if gain > 0 else 'higher'} than "
+        f"that of {current} (standard error {error:.3f}; a new champion needs a lead of more than "
+        f"{STANDARD_ERRORS:g} standard errors)"
+    )
+    if gain > STANDARD_ERRORS * error:
+        return True, f"Version {version} of {name} becomes champion: {measured}."
+    return False, f"{stays}: {measured}."

@@ -1,6 +1,6 @@
-"""Test figures and how sure they are: a bootstrap over whole days.
+"""Scores of the test rows, with uncertainty from a bootstrap over whole days.
 
-Hours of a day err together, so days are drawn, not hours (Efron and Tibshirani 1993, 8.6).
+The errors of the hours of a day are correlated, so days are drawn (Efron and Tibshirani 1993, 8.6).
 """
 
 from __future__ import annotations
@@ -16,61 +16,65 @@ MEASURES = ("rmse", "deviance", "mae")
 
 
 def deviances(target: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """Poisson deviance of each row, bikes/hour; both broadcast, ``(..., N)``."""
+    """Return the Poisson deviance of each row, ``(..., N)``, bikes/hour."""
     return np.asarray(2 * (xlogy(target, target / predicted) + (predicted - target)))
 
 
 def day_sums(timestamps: np.ndarray, target: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """Sum rows, squared errors, deviances and absolute errors by day: ``(D, 4)``.
+    """Return numbers of rows and sums of squared errors, deviances and absolute errors by day.
 
     Args:
         timestamps: ``(N,)`` datetime64.
-        target: rentals, ``(N,)``, bikes/hour.
-        predicted: expected rentals above 0, ``(N,)``, bikes/hour.
+        target: Rentals, ``(N,)``, bikes/hour.
+        predicted: Expected rentals above 0, ``(N,)``, bikes/hour.
+
+    Returns:
+        ``(D, 4)``; NaN for days with a prediction of NaN.
     """
     target, predicted = target.astype(np.float64), predicted.astype(np.float64)
     error = predicted - target
-    deviance = deviances(target, predicted)
-    rows = np.column_stack([np.ones(len(target)), error**2, deviance, np.abs(error)])
+    columns = [np.ones(len(target)), error**2, deviances(target, predicted), np.abs(error)]
     days = timestamps.astype("datetime64[D]")
-    return pd.DataFrame(rows).groupby(days).sum().to_numpy()
+    return pd.DataFrame(np.column_stack(columns)).groupby(days).sum(skipna=False).to_numpy()
 
 
-def draws(days: int) -> np.ndarray:
-    """How often each day is drawn in each of the bootstrap's draws, ``(B, D)``; always the same."""
+def bootstrap_counts(days: int) -> np.ndarray:
+    """Return how often each bootstrap sample draws each day, ``(B, D)``, with a fixed seed."""
     return np.random.default_rng(0).multinomial(days, np.full(days, 1 / days), size=DRAWS)
 
 
-def figures(sums: np.ndarray) -> np.ndarray:
-    """Turn sums ``(..., 4)`` over rows into the :data:`MEASURES`, ``(..., 3)``."""
+def measures(sums: np.ndarray) -> np.ndarray:
+    """Return the :data:`MEASURES`, ``(..., 3)``, of sums over rows, ``(..., 4)``."""
     means = sums[..., 1:] / sums[..., :1]
     return np.stack([np.sqrt(means[..., 0]), means[..., 1], means[..., 2]], axis=-1)
 
 
 def score(sums: np.ndarray) -> dict[str, float]:
-    """Return each measure with ``…_low`` and ``…_high``, its 95 % interval, and ``…_se``."""
-    found = figures(sums.sum(axis=0))
-    drawn = figures(draws(len(sums)) @ sums)
-    edges = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
-    low, high = np.quantile(drawn, edges, axis=0)
-    error = drawn.std(axis=0, ddof=1)
-    return {
-        f"{name}{part}": float(values[i])
-        for i, name in enumerate(MEASURES)
-        for part, values in (("", found), ("_low", low), ("_high", high), ("_se", error))
+    """Return each measure, its 95 % interval (``…_low``, ``…_high``) and standard error (``…_se``).
+
+    Args:
+        sums: Result of :func:`day_sums`.
+    """
+    samples = measures(bootstrap_counts(len(sums)) @ sums)
+    low, high = np.quantile(samples, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+    values = {
+        "": measures(sums.sum(axis=0)),
+        "_low": low,
+        "_high": high,
+        "_se": samples.std(axis=0, ddof=1),
     }
+    return {f"{n}{end}": float(v[i]) for i, n in enumerate(MEASURES) for end, v in values.items()}
 
 
 def lead(first: np.ndarray, second: np.ndarray) -> dict[str, tuple[float, float]]:
-    """How much lower each measure of the first is, and the standard error of that difference.
+    """Return how much lower each measure of the first model is, and its standard error.
 
     Args:
-        first: sums by day, ``(D, 4)``.
-        second: of the same days, ``(D, 4)``; they are drawn for both at once, so that what both
-            find hard cancels.
+        first: Sums of the first model by day, ``(D, 4)``.
+        second: Sums of the second model on the same days, ``(D, 4)``. The same days are drawn for
+            both, so the difficulty of a day cancels.
     """
-    weights = draws(len(first))
-    gain = figures(second.sum(axis=0)) - figures(first.sum(axis=0))
-    drawn = figures(weights @ second) - figures(weights @ first)
-    error = drawn.std(axis=0, ddof=1)
+    counts = bootstrap_counts(len(first))
+    gain = measures(second.sum(axis=0)) - measures(first.sum(axis=0))
+    error = (measures(counts @ second) - measures(counts @ first)).std(axis=0, ddof=1)
     return {name: (float(gain[i]), float(error[i])) for i, name in enumerate(MEASURES)}

@@ -1,7 +1,4 @@
-"""What MLflow runs to serve the model: code instead of a pickle, with the model's files beside it.
-
-Logged by :func:`bikefit.tracking.registry.register`; MLflow loads it in a process of its own.
-"""
+"""Code that MLflow runs to serve the registered model; the model's files are beside it."""
 
 from pathlib import Path
 from typing import Any
@@ -12,21 +9,22 @@ from mlflow.pyfunc import PythonModel, PythonModelContext
 
 from bikefit.final.model import load
 
+Params = dict[str, Any] | None
 
-class Served(PythonModel):
-    """Answers raw rows; see :class:`bikefit.final.model.Model`."""
+
+class ServedModel(PythonModel):
+    """The registered model for MLflow; see :class:`bikefit.final.model.Model`."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        """Read the model's files, once."""
+        """Load the model's files."""
         self.model = load(Path(context.artifacts["model"]))
 
     def predict(
-        self, context: PythonModelContext, model_input: pd.DataFrame,
-        params: dict[str, Any] | None = None,
-    ) -> pd.DataFrame:  # fmt: skip
-        """Return expected, low, high and error of each row; no number is None, null in JSON."""
+        self, context: PythonModelContext, model_input: pd.DataFrame, params: Params = None
+    ) -> pd.DataFrame:
+        """Return expected, low, high and error of each row; missing numbers are None (null)."""
         answer = self.model.predict(model_input).astype(object)
         return answer.where(answer.notna(), None)
 
 
-set_model(Served())
+set_model(ServedModel())

@@ -1,12 +1,9 @@
-"""Boosted trees of LightGBM: a baseline, and an optional part of the registered model.
-
-Everything that fits trees raises OSError if the machine lacks a library that LightGBM needs
-(libgomp).
-"""
+"""Boosted trees of LightGBM: a baseline, and an optional part of the registered model."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -30,6 +27,7 @@ PLAIN = (
 """The columns of the published table."""
 SAME = (*PLAIN, DAYS_SINCE_START, "day_of_year", "commuting", "occasion")
 """The columns from which the features of the table `rich` are derived."""
+PLAIN_COLUMNS, SAME_COLUMNS = "LightGBM, plain columns", "LightGBM, same columns"
 
 
 def tree_features(hours: pd.DataFrame, start: np.datetime64, names: Sequence[str]) -> pd.DataFrame:
@@ -85,8 +83,6 @@ class FittedTrees:
         """Return expected rentals for clean rows, ``(N,)``, bikes/hour."""
         import lightgbm
 
-        if hours.empty:
-            return np.empty(0)
         columns = tree_features(hours, np.datetime64(self.start, "D"), self.names)
         return np.asarray(lightgbm.Booster(model_str=self.text).predict(columns, num_threads=1))
 
@@ -140,3 +136,19 @@ def tune(names: Sequence[str], train: pd.DataFrame, validation: pd.DataFrame) ->
         counts[leaves] = max(1, model.best_iteration_)
     best = min(losses, key=lambda leaves: losses[leaves])
     return TunedTrees(names, best, counts[best])
+
+
+def tune_all(parts: Mapping[str, pd.DataFrame]) -> dict[str, TunedTrees]:
+    """Tune trees with plain and with the same columns as the networks.
+
+    Returns:
+        The tuned trees by name; none, with a warning, if LightGBM cannot be loaded because the
+        machine lacks a library (libgomp).
+    """
+    columns = {PLAIN_COLUMNS: PLAIN, SAME_COLUMNS: SAME}
+    train, validation = parts["train"], parts["validation"]
+    try:
+        return {name: tune(names, train, validation) for name, names in columns.items()}
+    except OSError as error:
+        warnings.warn(f"no boosted trees, because LightGBM cannot be loaded: {error}", stacklevel=2)
+        return {}

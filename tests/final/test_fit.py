@@ -1,0 +1,113 @@
+"""Networks are fitted on all rows that are given."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bikefit.config import Settings
+from bikefit.data.features import Features
+from bikefit.data.table import read_table
+from bikefit.data.transformer import Transformer
+from bikefit.errors import DataError
+from bikefit.final import fit
+from bikefit.training import fit as training
+from conftest import make_settings
+
+Results = list[training.MemberResult]
+
+
+def make_members(*overrides: str, seeds: int = 1) -> list[Settings]:
+    small = ("network.hidden=[4]", "training.epochs=2", "training.batch_size=64")
+    return [make_settings(*small, *overrides, f"seed={seed}") for seed in range(seeds)]
+
+
+@pytest.fixture
+def parts(workplace: Path) -> dict[str, pd.DataFrame]:
+    return fit.read_parts(read_table(Path("data/features/full")))
+
+
+@pytest.fixture
+def features() -> Features:
+    return Transformer.load(Path("data/features/full/transformer.json")).features
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> Results:
+    """The results of all members that are trained."""
+    results: Results = []
+
+    def fit_stack(*arguments: Any) -> Results:
+        results.extend(training.fit_stack(*arguments))
+        return results
+
+    monkeypatch.setattr(fit, "fit_stack", fit_stack)
+    return results
+
+
+def test_parts_are_those_of_the_table(parts: dict[str, pd.DataFrame]) -> None:
+    table = read_table(Path("data/features/full"))
+    for name, rows in parts.items():
+        assert rows["rentals"].tolist() == table.read(name).target.tolist()  # type: ignore[arg-type]
+    assert fit.merge_parts(*parts.values())["timestamp"].is_monotonic_increasing
+    assert len(fit.merge_parts(*parts.values())) == 960
+
+
+def test_a_clean_table_of_other_rows_is_refused(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = read_table(Path("data/features/full"))
+    monkeypatch.setattr(fit, "CLEAN_FILE", Path("less.parquet"))
+    with pytest.raises(DataError, match=r"less.parquet not found: run `dvc repro clean`"):
+        fit.read_parts(table)
+    pd.read_parquet("data/clean/hours.parquet").iloc[1:].to_parquet("less.parquet")
+    with pytest.raises(DataError, match=r"less.parquet does not belong to"):
+        fit.read_parts(table)
+
+
+def test_all_rows_are_trained_on_for_the_given_epochs(
+    parts: dict[str, pd.DataFrame], features: Features, trained: Results
+) -> None:
+    given = parts["test"]
+    ensemble = fit.refit_ensemble(make_members(seeds=3), [1.0] * 3, features, given)
+    assert {result.train_rows for result in trained} == {len(given)}
+    assert {(r.selected, len(r.metrics["val/loss"])) for r in trained} == {(2, 2)}
+    (stack,) = ensemble.stacks
+    assert stack.mean == pytest.approx(given["rentals"].mean())
+    position = ensemble.transformer.features.names.index("temperature")
+    standardized = ensemble.transformer.transform(given)[:, position]
+    assert (standardized.mean(), standardized.std()) == pytest.approx((0, 1), abs=1e-4)
+
+
+@pytest.mark.parametrize("loss", ["poisson", "mse"])
+def test_the_ensemble_predicts_as_its_members_did_in_training(
+    parts: dict[str, pd.DataFrame], features: Features, trained: Results, loss: str
+) -> None:
+    members = make_members(f"loss={loss}", "regularization.batch_norm=before", seeds=2)
+    hours = parts["train"]
+    ensemble = fit.refit_ensemble(members, [1.0, 1.0], features, hours)
+    day = hours[hours["timestamp"].isin(trained[0].predictions[0])]
+    for result, predicted in zip(trained, ensemble.members(day), strict=True):
+        expected = result.predictions[2].clip(1 if loss == "mse" else 0)
+        assert predicted == pytest.approx(expected, rel=1e-4)
+    assert not np.allclose(*ensemble.members(day))  # other seeds
+
+
+@pytest.mark.slow
+def test_networks_of_several_shapes_keep_their_weights(
+    parts: dict[str, pd.DataFrame], features: Features
+) -> None:
+    (wide,), (first, second) = make_members("network.hidden=[6]"), make_members(seeds=2)
+    hours, day = parts["train"], parts["train"].iloc[:24]
+    ensemble = fit.refit_ensemble([first, wide, second], [1.0, 5.0, 2.0], features, hours)
+    assert [len(stack.state["output.linear.bias"]) for stack in ensemble.stacks] == [2, 1]
+    assert ensemble.weights == [1, 2, 5]
+    pair = fit.refit_ensemble([first, second], [1.0, 1.0], features, hours).members(day)
+    alone = fit.refit_ensemble([wide], [1.0], features, hours).members(day)
+    assert ensemble.members(day) == pytest.approx(np.concatenate([pair, alone]))
+    mean = (pair[0] + 2 * pair[1] + 5 * alone[0]) / 8
+    assert ensemble.predict(day)[0] == pytest.approx(mean)

@@ -1,0 +1,83 @@
+"""When a version becomes the champion."""
+
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bikefit.final import evaluate, publish
+from bikefit.tracking import reading, registry
+
+TIME = np.arange("2012-01-01", "2012-03-01", dtype="datetime64[h]")
+RATE = np.exp(np.random.default_rng(0).uniform(2, 5, len(TIME)))
+RENTALS = np.random.default_rng(1).poisson(RATE)
+
+
+def make_result(factor: float | np.ndarray, version: str = "v") -> evaluate.TestResult:
+    """The test of a model whose predictions are the truth times a factor."""
+    rows = pd.DataFrame({"timestamp": TIME, "rentals": RENTALS, "predicted": factor * RATE})
+    return evaluate.TestResult({"data_version": version}, rows)
+
+
+@pytest.fixture
+def champion(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """A champion whose predictions are 10 % too high."""
+    buffer = io.BytesIO()
+    make_result(1.1).predictions.to_parquet(buffer)
+    tags: dict[str, Any] = {"version": "1", "run_id": "r", "data.version": "v"}
+    tags["artifact"] = buffer.getvalue()
+    monkeypatch.setattr(registry, "champion", lambda name: tags or None)
+    monkeypatch.setattr(reading, "read_artifact", lambda run, name: tags["artifact"])
+    return tags
+
+
+def test_the_first_version_becomes_champion(champion: dict[str, Any]) -> None:
+    champion.clear()
+    reason = "Version 1 of m is the first champion."
+    assert publish.compare_with_champion("m", 1, make_result(3)) == (True, reason)
+
+
+EVEN = np.arange(len(TIME)) // 24 % 2 == 0
+
+
+@pytest.mark.parametrize(
+    ("factor", "better", "message"),
+    [
+        (1.0, True, "Version 2 of m becomes champion: its test deviance is .* lower than that of"),
+        (1.2, False, "Version 2 of m does not become champion: its test .* higher than that of"),
+        (np.where(EVEN, 1.02, 1.13), False, "lower than that of the champion, version 1"),
+    ],
+)
+def test_the_lead_must_exceed_two_standard_errors(
+    champion: dict[str, Any], factor: float | np.ndarray, better: bool, message: str
+) -> None:
+    decision, reason = publish.compare_with_champion("m", 2, make_result(factor))
+    assert decision == better
+    assert re.search(message, reason)
+    lead, error = map(float, re.findall(r"\d+\.\d{3}", reason))
+    assert (lead > 2 * error) == (better or "higher" in reason)
+
+
+def test_champions_that_cannot_be_compared(champion: dict[str, Any]) -> None:
+    better, reason = publish.compare_with_champion("m", 2, make_result(1.0, "w"))
+    assert not better and "was tested with data version v, not w; use --promote" in reason
+    champion["artifact"] = None
+    better, reason = publish.compare_with_champion("m", 2, make_result(1.0))
+    assert not better and "has no test_predictions.parquet; use --promote" in reason
+
+
+@pytest.mark.slow
+def test_a_model_is_not_better_than_itself(refitted: Path) -> None:
+    tags = registry.champion("bikefit")
+    assert tags is not None
+    content = reading.read_artifact(tags["run_id"], publish.TEST_PREDICTIONS)
+    rows = pd.read_parquet(io.BytesIO(content or b""))
+    same = evaluate.TestResult({"data_version": tags["data.version"]}, rows)
+    better, reason = publish.compare_with_champion("bikefit", 2, same)
+    assert not better and "0.000 bikes/hour" in reason
