@@ -1,4 +1,4 @@
-"""Networks from lists of layers, and what is said of lists that make no network."""
+"""Networks from lists of layers, and the errors of invalid lists."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from bikefit.nn.stacking import dropout_widths
 NORMED = "bikefit.nn.layers.BatchNorm"
 
 
-def test_mlp_writes_the_layers_in_order() -> None:
+def test_mlp_lists_the_layers_in_order() -> None:
     names = [spec.name for spec in mlp(5, [8, 4], "relu", "none")]
     assert names == [
         "input.dropout",
@@ -32,7 +32,7 @@ def test_batch_norm_before_or_after_the_activation(
 ) -> None:
     specs = [spec for spec in mlp(5, [8], "tanh", where) if spec.block == "hidden1"]
     assert [spec.name.split(".")[1] for spec in specs] == parts
-    assert specs[0].args["bias"] is bias  # the batch mean would take a bias out again
+    assert specs[0].args["bias"] is bias  # batch norm would subtract a bias
 
 
 def test_parameters_are_counted() -> None:
@@ -85,7 +85,7 @@ def test_a_function_is_a_layer_by_its_name() -> None:
         ([LayerSpec("a.x", "torch.sin", {"out": 3})], "takes no arguments"),
     ],
 )
-def test_what_makes_no_network_is_refused(specs: list[LayerSpec], message: str) -> None:
+def test_invalid_lists_of_layers_raise(specs: list[LayerSpec], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         build(specs, 2)
 

@@ -1,4 +1,4 @@
-"""The penalty λ Σ|θ|ᵖ against plain sums."""
+"""The penalty λ Σ|θ|ᵖ and its gradient."""
 
 import pytest
 import torch
@@ -18,7 +18,12 @@ def test_penalty_is_the_sum_of_powers(p: float) -> None:
 @pytest.mark.parametrize("p", [1.0, 1.5, 2.0, 3.0])
 def test_the_gradient_is_that_of_the_formula(p: float) -> None:
     theta = torch.tensor([[1.0, -2.0, 0.0]], requires_grad=True)
-    LpPenalty(p, {"w": torch.tensor([0.1])})({"w": theta})["w"].sum().backward()
+    added = torch.nn.Parameter(theta.detach().clone())
+    added.grad = torch.zeros_like(added)
+    penalty = LpPenalty(p, {"w": torch.tensor([0.1])})
+    penalty({"w": theta})["w"].sum().backward()
+    penalty.add_gradient({"w": added})
     expected = [0.1 * p, -0.1 * p * 2 ** (p - 1), 0.0]  # at 0: the subgradient 0
-    assert theta.grad is not None
-    assert theta.grad[0].tolist() == pytest.approx(expected)
+    for gradient in (theta.grad, added.grad):
+        assert gradient is not None
+        assert gradient[0].tolist() == pytest.approx(expected)

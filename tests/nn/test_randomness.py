@@ -1,4 +1,4 @@
-"""A member's random numbers depend on its seed alone."""
+"""Random numbers of a member depend on its seed only."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ def test_seeds_of_different_purposes_differ() -> None:
     assert len({derive(seed, purpose) for seed in range(20) for purpose in "abc"}) == 60
 
 
-def test_initialization_is_a_function_of_the_seed_and_leaves_torchs_state_alone() -> None:
+def test_initialization_depends_on_the_seed_and_does_not_change_torchs_state() -> None:
     torch.manual_seed(5)
     before = torch.get_rng_state()
     first, again, other = (initialize(lambda: build(mlp(3, [4]), 3), s) for s in (1, 1, 2))
@@ -23,7 +23,7 @@ def test_initialization_is_a_function_of_the_seed_and_leaves_torchs_state_alone(
     assert not torch.equal(weights[0], weights[2])
 
 
-def test_members_with_a_seed_share_noise_whoever_else_is_there() -> None:
+def test_members_with_equal_seeds_share_noise_in_any_stack() -> None:
     widths = {"hidden1.dropout": 3, "hidden2.dropout": 2}
     alone = DropoutNoise([7], widths)
     crowd = DropoutNoise([9, 7, 7], widths)
@@ -52,7 +52,7 @@ def test_noise_is_uniform() -> None:
     assert abs(neighbours[0, 1].item()) < 0.01
 
 
-def test_noise_goes_on_from_where_it_was() -> None:
+def test_noise_continues_after_restoring_its_state() -> None:
     noise = DropoutNoise([7, 8], {"hidden1.dropout": 3})
     noise.draw(4)
     state = noise.state()

@@ -1,4 +1,4 @@
-"""A stack computes what its members compute alone."""
+"""A stack computes the same as its members."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ def network(seed: int, p: float = 0.0, hidden: tuple[int, ...] = (6, 4)) -> Netw
 
 
 @pytest.mark.parametrize("own_rows", [False, True])
-def test_forward_equals_the_members_one_by_one(own_rows: bool) -> None:
+def test_outputs_equal_those_of_the_members(own_rows: bool) -> None:
     members = [network(0), network(1, 0.4), network(0, 0.2)]
     stack = Stack(members)
     x = torch.randn(3, 7, 5) if own_rows else torch.randn(7, 5)
@@ -27,7 +27,6 @@ def test_forward_equals_the_members_one_by_one(own_rows: bool) -> None:
     for m, member in enumerate(members):
         member.hidden1.dropout.noise = noise[m]
         torch.testing.assert_close(out[m], member(x[m] if own_rows else x))
-    # the running averages moved alike
     stacked = stack.stacked_buffers()["hidden1.batch_norm.running_mean"]
     alone = torch.stack([member.hidden1.batch_norm.running_mean for member in members])
     torch.testing.assert_close(stacked, alone)
@@ -36,10 +35,10 @@ def test_forward_equals_the_members_one_by_one(own_rows: bool) -> None:
         torch.testing.assert_close(stack(x)[m], member.eval()(x[m] if own_rows else x))
 
 
-def test_state_comes_back_as_it_was() -> None:
+def test_load_restores_the_state() -> None:
     stack = Stack([network(0), network(1)])
     before = stack.state()
-    stack(torch.randn(6, 5))  # moves the running averages
+    stack(torch.randn(6, 5))  # updates the running averages
     moved = stack.state()["hidden1.batch_norm.running_mean"]
     assert not torch.equal(moved, before["hidden1.batch_norm.running_mean"])
     stack.load(before)
@@ -55,7 +54,7 @@ def test_a_stack_copies_its_members() -> None:
     assert member.output.linear.bias.item() != 9.0
 
 
-def test_members_of_other_shapes_are_refused() -> None:
+def test_members_of_different_shapes_raise() -> None:
     with pytest.raises(ValueError, match="at least one member"):
         Stack([])
     message = r"0 and 1 differ: hidden1.linear.weight has shapes \(6, 5\) and \(7, 5\)"

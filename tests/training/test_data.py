@@ -21,25 +21,25 @@ from bikefit.training.members import Failure, Member
 from conftest import make_settings, train_stack
 
 
-def test_a_last_batch_of_fewer_rows_waits_for_the_next_epoch() -> None:
+def test_a_last_batch_of_fewer_rows_is_omitted() -> None:
     batches = Batches([(0, torch.arange(9))], batch_size=4)
     assert len(batches) == 2
     epochs = [torch.cat(list(batches), dim=1) for _ in range(20)]
     for epoch in epochs:
         assert epoch.shape == (1, 8)
         assert len(epoch.unique()) == 8  # every row at most once
-    left_out = {*range(9)} - set.intersection(*({*e[0].tolist()} for e in epochs))
-    assert len(left_out) > 3  # another row waits each time
+    omitted = {*range(9)} - set.intersection(*({*e[0].tolist()} for e in epochs))
+    assert len(omitted) > 3  # a different row in each epoch
 
 
-def test_fewer_rows_than_a_batch_form_one() -> None:
+def test_fewer_rows_than_the_batch_size_form_one_batch() -> None:
     (batch,) = Batches([(0, torch.arange(5)), (1, torch.arange(5, 10))], batch_size=64)
     assert batch.shape == (2, 5)
     assert batch[0].sort().values.tolist() == [0, 1, 2, 3, 4]
     assert batch[1].sort().values.tolist() == [5, 6, 7, 8, 9]
 
 
-def test_order_is_a_function_of_the_seed(workplace: Path) -> None:
+def test_the_order_of_rows_depends_on_the_seed_only(workplace: Path) -> None:
     def order(seed: int, *others: int) -> torch.Tensor:
         streams = [(s, torch.arange(50)) for s in (*others, seed)]
         return torch.cat(list(Batches(streams, 8)), dim=1)[-1]
@@ -48,9 +48,7 @@ def test_order_is_a_function_of_the_seed(workplace: Path) -> None:
     assert not torch.equal(order(3), order(4))
 
 
-def test_the_pool_never_opens_the_test_rows(
-    workplace: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_pool_does_not_read_test_rows(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
     table = read_table(Path("data/features/full"))
     real = type(table).read
@@ -70,7 +68,7 @@ HOURS = pd.DataFrame({
 
 
 def write(root: Path, hours: pd.DataFrame) -> None:
-    """Write the table `own`, or another in its place."""
+    """Write or replace the table `own`."""
     cut = Split(kind="days", seed=0, validation=0.2, test=0.2)
     write_own_table(root / "own", hours, ["x"], [], cut)
 
@@ -116,7 +114,7 @@ def test_folds_cover_the_pool_once(workplace: Path) -> None:
         assert not days[0] & days[1]  # the table is split by days, and so are its folds
 
 
-def test_a_fraction_takes_from_the_training_rows_alone(workplace: Path) -> None:
+def test_a_fraction_applies_to_training_rows_only(workplace: Path) -> None:
     pool = read_pool(Path("data/features/full"))
     whole, half = (pool.folds(make_settings(f"data.fraction={f}"))[0] for f in (1.0, 0.5))
     assert set(half.train) < set(whole.train)
@@ -130,7 +128,7 @@ def test_too_small_a_fraction_is_refused(workplace: Path) -> None:
         read_pool(settings.data.path).folds(settings)
 
 
-def test_statistics_are_fitted_on_the_training_rows_of_the_fold(workplace: Path) -> None:
+def test_statistics_are_those_of_the_training_rows_of_the_fold(workplace: Path) -> None:
     settings = make_settings("validation=kfold", "validation.folds=3")
     pool = read_pool(settings.data.path)
     folds = pool.folds(settings)

@@ -1,4 +1,4 @@
-"""Which device a stack is given, on machines with no GPU, one, and several."""
+"""The device of a stack on machines without GPU, with one, and with several."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ if __name__ == "__main__":
 
 @pytest.fixture
 def count(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
-    """A machine with as many GPUs as the test's parameter says."""
+    """Machine with the number of GPUs of the test's parameter."""
     monkeypatch.setattr(torch.cuda, "device_count", lambda: request.param)
 
 
 @pytest.mark.parametrize("count", [0], indirect=True)
-def test_without_a_gpu_there_is_the_cpu(count: None) -> None:
+def test_without_a_gpu_training_is_on_the_cpu(count: None) -> None:
     assert (gpus("cpu"), gpus("auto")) == (0, 0)
     assert trainer_device("auto") == {"accelerator": "cpu", "devices": 1}
     message = "torch .* finds no GPU here; use trainer.accelerator=auto"
@@ -62,7 +62,7 @@ def test_workers_take_the_gpus_in_turn(tmp_path: Path) -> None:
 
 
 @pytest.mark.process
-def test_what_workers_are_forked_from_does_not_touch_a_gpu() -> None:
+def test_the_process_that_workers_are_forked_from_does_not_use_a_gpu() -> None:
     # CUDA cannot be used in a process that was forked from one that has used it.
     watch = """
 import torch

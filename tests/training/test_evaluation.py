@@ -19,19 +19,19 @@ QUICK = ["training.batch_size=64", "training.epochs=10"]
 
 @pytest.fixture(autouse=True)
 def root(workplace: object) -> None:
-    """Run where the made-up tables are."""
+    """Run in a folder with synthetic tables."""
 
 
 def member(*overrides: str) -> Member:
     return Member(make_settings(*QUICK, *overrides))
 
 
-def measured(*configs: list[str]) -> list[float]:
+def unfinished_of(*configs: list[str]) -> list[float]:
     return [r.final["unfinished"] for r in train_stack([member(*one) for one in configs])]
 
 
-def test_far_too_low_a_learning_rate_is_unfinished_and_convergence_is_not() -> None:
-    slow, converged = measured(
+def test_training_with_a_low_learning_rate_is_unfinished_and_converged_training_is_not() -> None:
+    slow, converged = unfinished_of(
         ["network=linear", "optimizer.lr=1e-4"],
         ["network=linear", "optimizer.lr=0.1", "training.epochs=10"],
     )
@@ -43,32 +43,32 @@ def test_far_too_low_a_learning_rate_is_unfinished_and_convergence_is_not() -> N
     "more", [[], ["regularization.dropout=0.5"], ["regularization.batch_norm=before"],
              ["optimizer=sgd", "optimizer.schedule=constant"]]
 )  # fmt: skip
-def test_a_look_ahead_leaves_the_stack_as_it_was(more: list[str]) -> None:
+def test_the_probe_does_not_change_the_stack(more: list[str]) -> None:
     one = member("network.hidden=[8]", *more)
     module = make_module([one], read_pool(one.settings.data.path))
     selection = Selection([None])
     run_trainer(module, [selection])
     before, epochs = module.stack.state(), len(module.history)
-    looked = run_probe(module, selection)
-    assert 0 <= looked["unfinished"].item() < 1
+    result = run_probe(module, selection)
+    assert 0 <= result["unfinished"].item() < 1
     assert len(module.history) == epochs == 10
     assert module.lr == [one.settings.optimizer.lr]
     assert module.optimizer_settings == one.settings.optimizer
     for name, value in module.stack.state().items():
         torch.testing.assert_close(value, before[name], rtol=0, atol=0)
-    # standing still has no way ahead
+    # without a probe step there is no line to follow
     assert unfinished(module, before).item() == 0
 
 
-def test_it_is_the_lowest_train_loss_along_the_way_that_the_look_ahead_went() -> None:
-    """On 1 + shift², from 2.5 to 1.5: two steps lead to 0.5, four past the lowest to -1.5."""
+def test_unfinished_is_the_largest_decrease_on_the_line_of_the_probe() -> None:
+    """The loss is 1 + bias²; from 2.5 to 1.5, two steps lead to 0.5, four to -1.5."""
     one = member("network=linear", "loss=mse")
     module = make_module([one], read_pool(one.settings.data.path))
     run_trainer(module, [], max_epochs=1)
     zero = {name: torch.zeros_like(value) for name, value in module.stack.state().items()}
     (bias,) = (name for name in zero if name.endswith("bias"))
-    end, there = (zero | {bias: torch.full_like(zero[bias], at)} for at in (2.5, 1.5))
-    module.stack.load(there)
+    end, probed = (zero | {bias: torch.full_like(zero[bias], at)} for at in (2.5, 1.5))
+    module.stack.load(probed)
     assert unfinished(module, end).item() == pytest.approx((1 + 2.5**2 - 1 - 0.5**2) / (1 + 2.5**2))
 
 
@@ -85,7 +85,7 @@ def test_the_probe_evaluates_validation_rows_only_for_members_that_stopped_early
 
 
 @pytest.mark.slow
-def test_who_stopped_early_is_asked_for_the_validation_loss_and_a_short_training_nothing() -> None:
+def test_early_stopping_decides_the_metric_of_the_probe_and_few_epochs_have_none() -> None:
     def keys(*overrides: str) -> list[list[str]]:
         configs = [[*overrides], [*overrides, "regularization.patience=1"]]
         results = train_stack([member("network.hidden=[8]", *one) for one in configs])
@@ -98,8 +98,8 @@ def test_who_stopped_early_is_asked_for_the_validation_loss_and_a_short_training
 
 
 @pytest.mark.slow
-def test_what_a_high_learning_rate_keeps_from_who_stopped_early() -> None:
-    """Trained on from the selected epoch at a tenth of the rate, measured by its predictions."""
+def test_the_validation_loss_falls_after_an_early_stop_with_a_high_learning_rate() -> None:
+    """Compare with a training from the selected epoch at a tenth of the learning rate."""
     one = member("network=linear", "loss=mse", "optimizer=adam", "optimizer.lr=0.3",
                  "optimizer.schedule=constant", "training.epochs=20",
                  "regularization.patience=3")  # fmt: skip
@@ -108,7 +108,7 @@ def test_what_a_high_learning_rate_keeps_from_who_stopped_early() -> None:
     run_trainer(module, [selection])
     assert selection.done == [True] and selection.selected[0] < 20
     end, order = module.stack.state(), module.batches.state()
-    looked = run_probe(module, selection)
+    result = run_probe(module, selection)
     for name, value in module.stack.state().items():
         torch.testing.assert_close(value, end[name], rtol=0, atol=0)
     held_out = module.rows.masks[1, 0] > 0
@@ -123,11 +123,11 @@ def test_what_a_high_learning_rate_keeps_from_who_stopped_early() -> None:
     shared = module.optimizer_settings.model_copy(update={"schedule": "one_cycle"})
     module.optimizer_settings, module.lr = shared, [0.03]
     run_trainer(module.train(), [], max_epochs=2, limit_val_batches=0)
-    assert looked["unfinished/val"].item() == pytest.approx(1 - val() / high, abs=1e-5)
-    assert 0.01 < looked["unfinished/val"].item() < 0.5
+    assert result["unfinished/val"].item() == pytest.approx(1 - val() / high, abs=1e-5)
+    assert 0.01 < result["unfinished/val"].item() < 0.5
 
 
-def test_stopped_in_its_look_ahead_a_stack_is_not_finished() -> None:
+def test_a_stack_that_is_stopped_in_its_probe_has_no_result_of_it() -> None:
     done: list[int] = []
     with_stop = train_stack([member("network=linear")], done.append, lambda: len(done) == 10)
     (failure,) = [result.failure for result in with_stop]
@@ -140,9 +140,9 @@ def test_stopped_in_its_look_ahead_a_stack_is_not_finished() -> None:
     "more", [[], ["regularization.dropout=0.5"], ["regularization.batch_norm=before",
                                                   "regularization.l2=0.01"]]
 )  # fmt: skip
-def test_a_stack_of_many_equals_singles(more: list[str]) -> None:
+def test_the_probe_of_a_stack_equals_those_of_its_members_trained_alone(more: list[str]) -> None:
     configs = [["network.hidden=[8]", *more, f"seed={s}", f"optimizer.lr={lr}"]
                for s in (0, 1) for lr in (1e-4, 1e-3)]  # fmt: skip
-    together = measured(*configs)
-    alone = [measured(one)[0] for one in configs]
+    together = unfinished_of(*configs)
+    alone = [unfinished_of(one)[0] for one in configs]
     np.testing.assert_allclose(together, alone, rtol=1e-2, atol=1e-4)

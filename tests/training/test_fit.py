@@ -1,8 +1,7 @@
-"""The test that guards the one training path: a stack of M equals M singles, and a plain loop."""
+"""A stack of M members equals M stacks of one, and a training loop in plain torch."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -29,7 +28,7 @@ SMALL = [
 
 @pytest.fixture
 def root(workplace: object) -> None:
-    """Run where the made-up tables are."""
+    """Run in a folder with synthetic tables."""
 
 
 def settings(*overrides: str) -> Settings:
@@ -84,101 +83,86 @@ STACKS = {
     ],
     "mse": [["loss=mse", "seed=1"], ["loss=mse", "regularization.dropout=0.2"]],
     "fractions": [["data.fraction=0.5", "seed=1"], ["data.fraction=0.5", "optimizer.lr=0.01"]],
+    "averaged": [
+        ["regularization.dropout=0.3", "regularization.averaged=3", f"optimizer.lr={lr}"]
+        for lr in (1e-3, 1e-2)
+    ],
+    "folds": [["validation=kfold", "validation.folds=4", "data=lecture"]],
+    "folds of unequal size": [
+        ["validation=kfold", "validation.folds=3", "training.batch_size=200"]
+    ],
 }  # fmt: skip
+
+
+def members_of(name: str, *more: str) -> list[Member]:
+    found = [settings(*overrides, *more) for overrides in STACKS[name]]
+    return [
+        Member(one, fold)
+        for one in found
+        for fold in (range(one.validation.folds) if one.validation.name == "kfold" else [None])
+    ]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", STACKS)
-def test_a_stack_of_many_equals_singles(root: None, name: str) -> None:
-    members = [Member(settings(*overrides)) for overrides in STACKS[name]]
+def test_a_stack_equals_its_members_trained_alone(root: None, name: str) -> None:
+    members = members_of(name)
     assert len({key_of(member) for member in members}) == 1
     together = train_stack(members)
     for member, result in zip(members, together, strict=True):
-        (alone,) = train_stack([member])
-        assert_equal(result, alone)
+        assert_equal(result, train_stack([member])[0])
     assert len({float(r.metrics["val/loss"][-1]) for r in together}) == len(members)
 
 
-def folds_of_one() -> list[Member]:
-    folds = settings("validation=kfold", "validation.folds=4", "data=lecture")
-    return [Member(folds, fold) for fold in range(4)]
-
-
-def moved(name: str) -> list[Member]:
-    """Members that between them use every tensor that must be where the stack is."""
-    if name == "folds":
-        return folds_of_one()
-    averaged = ["regularization.dropout=0.3", "regularization.averaged=3"]
-    given = [averaged, [*averaged, "optimizer.lr=0.01"]] if name == "averaged" else STACKS[name]
-    few_steps = ["training.epochs=2", "training.probe=0.5", "training.batch_size=128"]
-    return [Member(settings(*overrides, *few_steps)) for overrides in given]
+def test_results_have_the_numbers_of_rows_of_their_folds(root: None) -> None:
+    results = train_stack(members_of("folds", "training.epochs=1"))
+    assert [(r.train_rows, r.val_rows) for r in results] == [(180, 60)] * 4
 
 
 DEVICES = [
     "strengths", "batch_norm", "early_stopping", "proximal", "one_cycle", "averaged", "folds",
 ]  # fmt: skip
+FEW_STEPS = ["training.epochs=2", "training.probe=0.5", "training.batch_size=128"]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", DEVICES)
-def test_another_device_changes_nothing(
+def test_results_do_not_depend_on_the_device(
     root: None, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    members = moved(name)
-    here = train_stack(members)
-    monkeypatch.setattr(pl, "Trainer", partial(there, pl.Trainer))
+    members = members_of(name, *FEW_STEPS)
+    on_cpu = train_stack(members)
+    monkeypatch.setattr(pl, "Trainer", partial(pretended_trainer, pl.Trainer))
     with pretended.Pretended():
-        elsewhere = train_stack(members)
-    for one, other in zip(elsewhere, here, strict=True):
+        on_device = train_stack(members)
+    for one, other in zip(on_device, on_cpu, strict=True):
         assert_equal(one, other)
-        # what is left of a difference of two nearly equal losses
-        shares = [result.final.pop("unfinished", None) for result in (one, other)]
-        assert shares[0] == pytest.approx(shares[1], abs=2e-3)
+        # a difference of two nearly equal losses
+        unfinished = [result.final.pop("unfinished", None) for result in (one, other)]
+        assert unfinished[0] == pytest.approx(unfinished[1], abs=2e-3)
         assert one.final == pytest.approx(other.final, rel=1e-4)
         np.testing.assert_allclose(one.predictions[2], other.predictions[2], rtol=1e-3)
 
 
-def there(trainer: Any, accelerator: str, devices: int, **others: Any) -> pl.Trainer:
-    """Make a trainer for the pretended device instead of the CPU."""
+def pretended_trainer(trainer: Any, accelerator: str, devices: int, **others: Any) -> pl.Trainer:
+    """Return a trainer for the pretended device instead of the CPU."""
     assert (accelerator, devices) == ("cpu", 1)
-    made = trainer(strategy=pretended.strategy(), **others)
-    assert made.strategy.root_device == pretended.DEVICE
-    return made
+    result = trainer(strategy=pretended.strategy(), **others)
+    assert result.strategy.root_device == pretended.DEVICE
+    return result
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 @pytest.mark.parametrize("name", DEVICES)
-def test_a_gpu_changes_nothing(root: None, name: str) -> None:
-    members = moved(name)
-    on_gpu = members[0].settings.trainer.model_copy(update={"accelerator": "gpu"})
-    there = [
-        replace(m, settings=m.settings.model_copy(update={"trainer": on_gpu})) for m in members
-    ]
-    for one, other in zip(train_stack(there), train_stack(members), strict=True):
+def test_results_on_a_gpu_equal_those_on_the_cpu(root: None, name: str) -> None:
+    on_gpu = train_stack(members_of(name, *FEW_STEPS, "trainer.accelerator=gpu"))
+    on_cpu = train_stack(members_of(name, *FEW_STEPS))
+    for one, other in zip(on_gpu, on_cpu, strict=True):
         assert_equal(one, other)
 
 
-@pytest.mark.slow
-def test_folds_share_a_stack(root: None) -> None:
-    members = folds_of_one()
-    assert len({key_of(member) for member in members}) == 1
-    for member, result in zip(members, train_stack(members), strict=True):
-        assert_equal(result, train_stack([member])[0])
-        assert (result.train_rows, result.val_rows) == (180, 60)
-
-
-def test_folds_of_unequal_size_share_a_stack_too(root: None) -> None:
-    folds = settings("validation=kfold", "validation.folds=3", "training.batch_size=200")
-    members = [Member(folds, fold) for fold in range(3)]
-    assert len({key_of(member) for member in members}) == 1
-    results = train_stack(members)
-    assert len({result.train_rows for result in results}) > 1
-    for member, result in zip(members, results, strict=True):
-        assert_equal(result, train_stack([member])[0])
-
-
 def test_early_stopping_stops_members_at_different_epochs(root: None) -> None:
-    members = [Member(settings(*overrides)) for overrides in STACKS["early_stopping"]]
+    members = members_of("early_stopping")
     results = train_stack(members)
     for member, result in zip(members, results, strict=True):
         losses = result.metrics["val/loss"]
@@ -193,7 +177,7 @@ def test_without_patience_the_last_epoch_is_selected(root: None) -> None:
     assert result.selected == 12 != int(np.argmin(result.metrics["val/loss"])) + 1
 
 
-def test_a_member_that_diverges_fails_alone(root: None) -> None:
+def test_a_member_that_diverges_fails_without_the_others(root: None) -> None:
     wild = Member(settings("optimizer=sgd", "optimizer.lr=1e10"))
     tame = Member(settings("optimizer=sgd", "optimizer.lr=1e-5"))
     results = train_stack([wild, tame])
@@ -202,7 +186,7 @@ def test_a_member_that_diverges_fails_alone(root: None) -> None:
     assert_equal(results[1], train_stack([tame])[0])
 
 
-def test_predictions_and_the_constant_belong_to_the_members_own_rows(root: None) -> None:
+def test_predictions_and_constant_losses_are_those_of_the_fold(root: None) -> None:
     folds = settings("data=lecture", "validation=kfold", "validation.folds=3")
     pool = read_pool(folds.data.path)
     results = train_stack([Member(folds, fold) for fold in range(3)])
@@ -218,7 +202,7 @@ def test_predictions_and_the_constant_belong_to_the_members_own_rows(root: None)
         assert result.final["constant/val/loss"] == pytest.approx(expected, rel=1e-5)
 
 
-def test_the_same_command_gives_the_same_numbers(root: None) -> None:
+def test_results_are_reproducible(root: None) -> None:
     member = Member(settings("regularization.dropout=0.3"))
     (one,), (two,) = train_stack([member]), train_stack([member])
     for name, values in one.metrics.items():
@@ -226,7 +210,7 @@ def test_the_same_command_gives_the_same_numbers(root: None) -> None:
 
 
 def plain_loop(chosen: Settings, pool: Pool) -> dict[str, torch.Tensor]:
-    """Train the same network in float64 with nothing but torch's functions and optimizers."""
+    """Train the same network in float64 with torch's functions and optimizers."""
     (fold,) = pool.folds(chosen)
     x, y = torch.from_numpy(pool.features).double(), torch.from_numpy(pool.target).double()
     train = torch.from_numpy(fold.train)
@@ -247,7 +231,7 @@ def plain_loop(chosen: Settings, pool: Pool) -> dict[str, torch.Tensor]:
         for k in ("hidden1", "hidden2")
     }
     one_cycle = chosen.optimizer.schedule == "one_cycle"
-    if not one_cycle:  # making the cycle has set its first learning rate
+    if not one_cycle:  # the schedule has set its first learning rate
         optimizer.param_groups[0].update(lr=chosen.optimizer.lr)
         if "betas" in optimizer.param_groups[0]:
             optimizer.param_groups[0].update(betas=(0.9, 0.999))

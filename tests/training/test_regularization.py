@@ -1,4 +1,4 @@
-"""What the lecture says of its regularizers, seen in trained members."""
+"""Properties of the regularizers of the lecture, in trained members."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from bikefit.training.members import Member, MemberResult
 from conftest import make_settings, train_stack
 
 QUICK = ["training.epochs=3", "training.batch_size=32"]
-SMALL = [*QUICK, "network.hidden=[8,6]"]
+SMALL = "network.hidden=[8,6]"
 
 
 @pytest.fixture(autouse=True)
 def root(workplace: object) -> None:
-    """Run where the made-up tables are."""
+    """Run in a folder with synthetic tables."""
 
 
 def train(*configs: list[str]) -> list[MemberResult]:
-    return train_stack([Member(make_settings(*SMALL, *overrides)) for overrides in configs])
+    return train_stack([Member(make_settings(*QUICK, SMALL, *o)) for o in configs])
 
 
-def train_as_written(*configs: list[str]) -> list[MemberResult]:
+def train_layers(*configs: list[str]) -> list[MemberResult]:
     return train_stack([Member(make_settings(*QUICK, *overrides)) for overrides in configs])
 
 
@@ -45,7 +45,7 @@ def test_with_sgd_l2_equals_weight_decay_of_twice_the_strength() -> None:
         assert distance(l2, none) > 1e-4
 
 
-def test_with_adam_they_differ_and_adamw_differs_from_both() -> None:
+def test_with_adam_l2_equals_coupled_decay_and_differs_from_adamw() -> None:
     l2, coupled = train(["regularization.l2=0.5"], ["regularization.weight_decay=1.0"])
     (decoupled,) = train(["optimizer=adamw", "regularization.weight_decay=1.0"])
     assert distance(l2, coupled) < 1e-4  # both enter Adam through the gradient: 2λθ
@@ -97,8 +97,8 @@ def test_on_weights_leaves_biases_and_batch_norm_alone() -> None:
     assert np.abs(everything.state[scale]).max() < 0.1
 
 
-def test_both_ways_of_dropout_are_the_same_network_in_other_units() -> None:
-    """With the output linear in what is dropped, the lecture's scaling is a change of units."""
+def test_both_scalings_of_dropout_are_the_same_network_in_different_units() -> None:
+    """The output is linear in the dropped units, so the scaling is a change of units."""
     inverted = Stack([build(mlp(4, [5]), 4)])
     lecture = Stack([build(mlp(4, [5], dropout_scaling="lecture"), 4)])
     state = inverted.state()
@@ -128,27 +128,24 @@ def test_model_averaging_samples_thinned_networks() -> None:
     assert none.final["averaged/val/loss"] == pytest.approx(none.metrics["val/loss"][-1], rel=1e-5)
 
 
-def test_a_network_as_a_list_of_layers() -> None:
-    """The list that mlp is short for gives the same member."""
-    layers = (
-        "network.layers=[{name:input.dropout,_target_:bikefit.nn.layers.Dropout},"
-        "{name:hidden1.linear,_target_:torch.nn.Linear,out_features:8},"
-        "{name:hidden1.activation,_target_:torch.nn.GELU},"
-        "{name:hidden1.dropout,_target_:bikefit.nn.layers.Dropout,p:0.3},"
-        "{name:output.linear,_target_:torch.nn.Linear,out_features:1}]"
-    )
-    (short,) = train_as_written(["network.hidden=[8]", "regularization.dropout=0.3"])
-    (written,) = train_as_written(["network=custom", layers])
-    assert distance(short, written) == 0.0
-    assert [layer["name"] for layer in short.layers] == [layer["name"] for layer in written.layers]
+def layers(*inner: str) -> str:
+    linear = "_target_:torch.nn.Linear,out_features"
+    first, last = f"{{name:hidden1.linear,{linear}:8}}", f"{{name:output.linear,{linear}:1}}"
+    return f"network.layers=[{','.join([first, *inner, last])}]"
 
 
-def test_a_function_is_a_layer_of_a_stack() -> None:
-    layers = (
-        "network.layers=[{name:hidden1.linear,_target_:torch.nn.Linear,out_features:8},"
-        "{name:hidden1.wave,_target_:torch.sin},"
-        "{name:output.linear,_target_:torch.nn.Linear,out_features:1}]"
-    )
-    two = train_as_written(["network=custom", layers], ["network=custom", layers, "seed=1"])
-    (one,) = train_as_written(["network=custom", layers, "seed=1"])
+def test_a_list_of_layers_equals_the_short_form() -> None:
+    dropout = "{name:hidden1.dropout,_target_:bikefit.nn.layers.Dropout,p:0.3}"
+    gelu = "{name:hidden1.activation,_target_:torch.nn.GELU}"
+    (short,) = train_layers(["network.hidden=[8]", "regularization.dropout=0.3"])
+    (listed,) = train_layers(["network=custom", layers(gelu, dropout)])
+    assert distance(listed, short) == 0.0
+    names = [layer["name"] for layer in short.layers]
+    assert names == ["input.dropout", *(layer["name"] for layer in listed.layers)]
+
+
+def test_functions_are_layers_of_a_stack() -> None:
+    config = ["network=custom", layers("{name:hidden1.wave,_target_:torch.sin}")]
+    two = train_layers(config, [*config, "seed=1"])
+    (one,) = train_layers([*config, "seed=1"])
     assert distance(two[1], one) < 1e-5
