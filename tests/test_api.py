@@ -15,9 +15,11 @@ from bikefit.tracking import reading
 from bikefit.tracking.connection import TrackingError
 
 SMALL = [
-    "network.hidden=[4]", "training.epochs=2", "training.batch_size=64",
+    "network.hidden=[4]",
+    "training.epochs=2",
+    "training.batch_size=64",
     "hydra.launcher.processes=1",
-]  # fmt: skip
+]
 
 
 @pytest.mark.process
@@ -69,8 +71,15 @@ def test_a_wrong_setting_raises_the_error_of_the_settings(workplace: Path) -> No
 
 @pytest.mark.slow
 def test_a_row_that_is_wrong_says_so(refitted: Path) -> None:
-    rows = pd.DataFrame({"at": ["2011-02-05T17:00"], "temp": [7], "humidity": [60],
-                         "windspeed": [12], "weather": ["sunny"]})  # fmt: skip
+    rows = pd.DataFrame(
+        {
+            "at": ["2011-02-05T17:00"],
+            "temp": [7],
+            "humidity": [60],
+            "windspeed": [12],
+            "weather": ["sunny"],
+        }
+    )
     (answer,) = bikefit.predict(rows).to_dict("records")
     assert answer["error"].startswith("weather = sunny: must be one of clear, mist")
     with pytest.raises(TrackingError, match="no model models:/nobody@champion"):

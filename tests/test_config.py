@@ -55,9 +55,11 @@ def test_every_wrong_key_is_listed() -> None:
 
 def test_strengths_of_a_layer_take_the_place_of_the_general_ones() -> None:
     r = make_settings(
-        "regularization.l2=0.1", "regularization.layers.hidden1.l2=0", "regularization.l1=3",
+        "regularization.l2=0.1",
+        "regularization.layers.hidden1.l2=0",
+        "regularization.l1=3",
         "regularization.layers.hidden2.dropout=0.5",
-    ).regularization  # fmt: skip
+    ).regularization
     assert [r.of(block, "l2") for block in ("hidden1", "hidden2", "output")] == [0.0, 0.1, 0.1]
     assert r.of("hidden1", "l1") == 3
     assert [r.of(block, "dropout") for block in ("hidden1", "hidden2")] == [0.0, 0.5]
@@ -120,9 +122,11 @@ def test_networks_that_differ_in_one_dropout_layer_are_two_configurations() -> N
         (("regularization.l2=0.1",), "l2"),
         (("regularization.l2=0.1", "regularization.dropout=0.3"), "l2 + dropout"),
         (("regularization.layers={hidden1: {dropout: 0.3}}",), "dropout"),
-        (("regularization.batch_norm=before", "regularization.patience=5"),
-         "batch norm + early stopping"),
+        (
+            ("regularization.batch_norm=before", "regularization.patience=5"),
+            "batch norm + early stopping",
+        ),
     ],
-)  # fmt: skip
+)
 def test_the_kind_of_regularization_has_no_strengths(overrides: tuple[str, ...], kind: str) -> None:
     assert regularization_kind(make_settings(*overrides)) == kind

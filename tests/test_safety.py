@@ -21,21 +21,51 @@ from bikefit.tracking import connection, writing
 from conftest import ROOT, make_settings
 
 ATTACKS = [
-    "os.system", "builtins.eval", "builtins.exec", "subprocess.run", "pickle.loads",
-    "torch.load", "torch.save", "torch.compile", "torch.from_file", "torch.import_ir_module",
-    "torch.os.system", "torch.sys.exit", "torch.builtins.eval", "torch.importlib.import_module",
-    "torch.hub.load", "torch.jit.load", "torch.package.PackageImporter",
-    "torch.serialization.load", "torch.serialization.pickle.loads",
+    "os.system",
+    "builtins.eval",
+    "builtins.exec",
+    "subprocess.run",
+    "pickle.loads",
+    "torch.load",
+    "torch.save",
+    "torch.compile",
+    "torch.from_file",
+    "torch.import_ir_module",
+    "torch.os.system",
+    "torch.sys.exit",
+    "torch.builtins.eval",
+    "torch.importlib.import_module",
+    "torch.hub.load",
+    "torch.jit.load",
+    "torch.package.PackageImporter",
+    "torch.serialization.load",
+    "torch.serialization.pickle.loads",
     "torch.utils.cpp_extension.load",
-    "torch.utils.cpp_extension.subprocess.run", "torch.nn.functional.torch.load",
-    "torch.nn.functional.importlib.import_module", "torch.nn.functional.warnings.warn",
-    "torch.nn.modules.module.functools.partial", "torch.nn.Parameter", "torch.Tensor",
-    "torch.storage.pickle.loads", "torch._import_dotted_name", "torch.__import__",
-    "torch.nn.__builtins__", "torch.distributed.rpc.init_rpc", "torch.testing.os.system",
-    "bikefit.nn.networks.importlib.import_module", "bikefit.nn.layers.torch.load",
-    "bikefit.data.files.shutil.rmtree", "bikefit.train.main", "torch.sin.__call__", "torch..load",
-    ".torch.sin", "torch", "", "torch.sin\nos", "torch.nn.functional.silu_.__globals__",
-]  # fmt: skip
+    "torch.utils.cpp_extension.subprocess.run",
+    "torch.nn.functional.torch.load",
+    "torch.nn.functional.importlib.import_module",
+    "torch.nn.functional.warnings.warn",
+    "torch.nn.modules.module.functools.partial",
+    "torch.nn.Parameter",
+    "torch.Tensor",
+    "torch.storage.pickle.loads",
+    "torch._import_dotted_name",
+    "torch.__import__",
+    "torch.nn.__builtins__",
+    "torch.distributed.rpc.init_rpc",
+    "torch.testing.os.system",
+    "bikefit.nn.networks.importlib.import_module",
+    "bikefit.nn.layers.torch.load",
+    "bikefit.data.files.shutil.rmtree",
+    "bikefit.train.main",
+    "torch.sin.__call__",
+    "torch..load",
+    ".torch.sin",
+    "torch",
+    "",
+    "torch.sin\nos",
+    "torch.nn.functional.silu_.__globals__",
+]
 
 
 @pytest.mark.parametrize("target", ATTACKS)
@@ -78,10 +108,19 @@ def test_only_the_command_line_allows_a_package() -> None:
 RUNS_CODE = {"pickle", "cloudpickle", "dill", "marshal", "shelve"}
 # The first two only as plain calls: `network.eval()` is another thing.
 LOADERS = (
-    "eval", "exec", "yaml.load", "joblib.load", "read_pickle", "full_load", "unsafe_load",
-    "load_model", "load_from_checkpoint", "instantiate", "extractall",
+    "eval",
+    "exec",
+    "yaml.load",
+    "joblib.load",
+    "read_pickle",
+    "full_load",
+    "unsafe_load",
+    "load_model",
+    "load_from_checkpoint",
+    "instantiate",
+    "extractall",
     "unpack_archive",
-)  # fmt: skip
+)
 
 
 def _calls(tree: ast.AST) -> list[ast.Call]:
@@ -159,9 +198,13 @@ def test_an_address_with_a_password_is_never_told(tmp_path: Path) -> None:
     section |= {"url": "http://me:secret@127.0.0.1:9/x.zip", "timeout": 0.2}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump({"download": section}))
     done = subprocess.run(
-        [sys.executable, "-m", "bikefit.data.download"], cwd=tmp_path, capture_output=True,
-        text=True, check=False, env=os.environ | {"PIP_NO_INDEX": "1"},
-    )  # fmt: skip
+        [sys.executable, "-m", "bikefit.data.download"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"PIP_NO_INDEX": "1"},
+    )
     assert done.returncode == 1
     assert "http://…@127.0.0.1:9/x.zip" in done.stderr
     assert "secret" not in done.stderr + done.stdout

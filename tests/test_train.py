@@ -117,17 +117,26 @@ def test_a_plain_run_leaves_to_its_worker_what_training_loads(workplace: Path) -
 @pytest.mark.slow
 def test_a_sweep_from_the_shell(workplace: Path) -> None:
     done = run(
-        workplace, "-m", *QUICK, "hydra.launcher.processes=1", "tracking.record=out/sweep.json",
-        "regularization=none,dropout", "seed=0,1",
-    )  # fmt: skip
+        workplace,
+        "-m",
+        *QUICK,
+        "hydra.launcher.processes=1",
+        "tracking.record=out/sweep.json",
+        "regularization=none,dropout",
+        "seed=0,1",
+    )
     assert done.returncode == 0, done.stderr
     assert "has the lowest validation loss" in done.stdout
     sweep = reading.latest_sweep()
     assert yaml.safe_load((workplace / "out/sweep.json").read_text()) == {"runs": 4, "sweep": sweep}
     assert reading.read_runs(sweep)["status"].tolist() == ["FINISHED"] * 4
     assert sorted(p.name for p in next((workplace / "multirun").iterdir()).iterdir()) == [
-        "0", "1", "2", "3", "multirun.yaml",
-    ]  # fmt: skip
+        "0",
+        "1",
+        "2",
+        "3",
+        "multirun.yaml",
+    ]
     for noise in ("GPU available", "litlogger", "TPU", "Warning", "💡"):
         assert noise not in done.stderr
 
@@ -135,9 +144,14 @@ def test_a_sweep_from_the_shell(workplace: Path) -> None:
 @pytest.mark.slow
 def test_a_failed_job_is_named_and_the_others_are_trained(workplace: Path) -> None:
     done = run(
-        workplace, "-m", *QUICK, "hydra.launcher.processes=1", "optimizer=sgd",
-        "optimizer.lr=1e+20,1e-5", "hydra/sweeper=basic",
-    )  # fmt: skip
+        workplace,
+        "-m",
+        *QUICK,
+        "hydra.launcher.processes=1",
+        "optimizer=sgd",
+        "optimizer.lr=1e+20,1e-5",
+        "hydra/sweeper=basic",
+    )
     assert done.returncode == 1
     assert "failed: optimizer.lr=1e+20: training loss became" in done.stderr
     assert "1 of 2 jobs failed" in done.stderr

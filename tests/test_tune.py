@@ -1,4 +1,4 @@
-"""`python -m bikefit.train -m +experiment=tune`, in small: real trainings under a search."""
+"""A small search with real trainings: `python -m bikefit.train -m +experiment=tune`."""
 
 from __future__ import annotations
 
@@ -8,14 +8,21 @@ from pathlib import Path
 
 import pytest
 
+import bikefit
 import commands
 from bikefit.tracking import reading
 
 SMALL = (
-    "+experiment=tune", "network.hidden=[4],[8]", "training.epochs=4", "training.batch_size=64",
-    "hydra.sweeper.trials=6", "hydra.sweeper.batch=6", "hydra.sweeper.stack=3",
-    "hydra.launcher.processes=1", "hydra.sweep.dir=out",
-)  # fmt: skip
+    "+experiment=tune",
+    "network.hidden=[4],[8]",
+    "training.epochs=4",
+    "training.batch_size=64",
+    "hydra.sweeper.trials=6",
+    "hydra.sweeper.batch=6",
+    "hydra.sweeper.stack=3",
+    "hydra.launcher.processes=1",
+    "hydra.sweep.dir=out",
+)
 
 
 def tune(*overrides: str, status: int = 0) -> str:
@@ -37,16 +44,16 @@ def latest_runs() -> list[dict[str, object]]:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("workplace")
-def test_trials_are_runs_and_come_once() -> None:
+def test_trials_are_runs_and_a_repeated_search_reuses_them() -> None:
     said = tune()
     assert "6 members in 2 stacks (of 3, 3)" in said or "6 members in 1 stacks (of 6)" in said
     found = {float(trial["value"]) for trial in trials()}
-    losses = [float(str(run["best/val/loss"])) for run in latest_runs()]
+    before = latest_runs()
+    losses = [float(str(run["best/val/loss"])) for run in before]
     assert found <= set(losses)
     assert len(losses) > len(found) == 6  # those that went on have a run on each rung
-    said = tune()
-    assert "4 of 4 runs are finished already" in said or "6 of 6 runs are finished already" in said
-    assert "members in" not in said  # nothing is trained again
+    again = bikefit.sweep(SMALL)
+    assert {*again.runs["run_id"]} == {run["run_id"] for run in before}  # nothing trained again
     assert {float(trial["value"]) for trial in trials()} == found
 
 

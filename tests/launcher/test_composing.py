@@ -28,10 +28,13 @@ CONF = Path(__file__).parents[2] / "conf"
         (["regularization=l1", "seed=0"], ["regularization=l2", "seed=3"], False),
         (["seed=0"], ["loss=mse"], False),
         (["hydra.verbose=false", "seed=0"], ["hydra.verbose=true", "seed=1"], False),
-        (["regularization.layers={hidden1:{l2:1}}"], ["regularization.layers={hidden2:{l1:1}}"],
-         False),
+        (
+            ["regularization.layers={hidden1:{l2:1}}"],
+            ["regularization.layers={hidden2:{l1:1}}"],
+            False,
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_composed_config_equals_that_of_hydra(
     first: Sequence[str], second: Sequence[str], copied: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -47,11 +47,15 @@ def test_grids_follow_one_another_crossed_with_params(
         hydra_sweep_runner, tmp_path, GRIDS, '+hydra.sweeper.params={group1:"file1,file2"}'
     )
     assert found == [
-        ["group1=file1", "foo=1"], ["group1=file1", "foo=2"],
-        ["group1=file2", "foo=1"], ["group1=file2", "foo=2"],
-        ["group1=file1", "bar=[3]", "foo=5"], ["group1=file1", "bar=[4]", "foo=5"],
-        ["group1=file2", "bar=[3]", "foo=5"], ["group1=file2", "bar=[4]", "foo=5"],
-    ]  # fmt: skip
+        ["group1=file1", "foo=1"],
+        ["group1=file1", "foo=2"],
+        ["group1=file2", "foo=1"],
+        ["group1=file2", "foo=2"],
+        ["group1=file1", "bar=[3]", "foo=5"],
+        ["group1=file1", "bar=[4]", "foo=5"],
+        ["group1=file2", "bar=[3]", "foo=5"],
+        ["group1=file2", "bar=[4]", "foo=5"],
+    ]
 
 
 def test_the_command_line_comes_last_and_jobs_come_once(

@@ -23,9 +23,13 @@ from hydra_plugins.stack_launcher.search_sweeper import SearchSweeper
 Job = dict[str, float]
 CONFIG: dict[str, Any] = {"x": 0.5, "width": 8, "epochs": 9, "n": 0}
 SETTINGS: dict[str, Any] = {
-    "space": {"x": "interval(0,1)", "width": "8,16,32"}, "shared": ["width"], "stack": 3,
-    "batch": 9, "trials": 18, "resource": "epochs",
-}  # fmt: skip
+    "space": {"x": "interval(0,1)", "width": "8,16,32"},
+    "shared": ["width"],
+    "stack": 3,
+    "batch": 9,
+    "trials": 18,
+    "resource": "epochs",
+}
 
 
 def loss(job: Job) -> float:

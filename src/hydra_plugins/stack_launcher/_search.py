@@ -8,7 +8,6 @@ training starts again, so that stacks stay full and learning-rate schedules end 
 
 from __future__ import annotations
 
-import csv
 import logging
 import math
 import time
@@ -17,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+import pandas as pd
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 from optuna.study import Study
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import Trial, TrialState
 
 from bikefit.config import ConfigError
 from hydra_plugins.stack_launcher._space import Space, propose, read_space
@@ -57,10 +57,12 @@ def search(
     try:
         run.run()
     finally:
-        write(run.study, space, folder / "trials.csv")
-        log.info(summary(run.study, settings.resource))
-    trials = run.study.trials
-    if trials and not any(trial.intermediate_values for trial in trials):
+        trials = trial_table(run.study, space)
+        trials.to_csv(folder / "trials.csv", index=False)
+        counts = [f"{count} {state}" for state, count in trials["state"].value_counts().items()]
+        log.info(f"{len(trials)} trials: {', '.join(counts)}")
+        log.info(trials.sort_values("value").head(TOP).to_string(index=False))
+    if len(trials) and trials["value"].isna().all():
         raise ConfigError(f"all {len(trials)} trials failed; their errors are above")
     return run.returns
 
@@ -180,33 +182,13 @@ def as_overrides(params: Mapping[str, Any]) -> dict[str, str]:
     return {k: f"{v:.4g}" if isinstance(v, float) else str(v) for k, v in params.items()}
 
 
-def last_value(trial: FrozenTrial) -> tuple[float, int]:
-    """Return the loss of a trial on its highest rung, and that rung; (inf, 0) without a loss."""
-    step = max(trial.intermediate_values, default=0)
-    return trial.intermediate_values.get(step, math.inf), step
-
-
-def write(study: Study, space: Space, file: Path) -> None:
-    """Write all trials to a CSV file, one row each."""
-    with file.open("w", newline="") as stream:
-        table = csv.writer(stream)
-        table.writerow(["trial", "state", "value", "rung", *space.searched])
-        for trial in study.trials:
-            result = last_value(trial) if trial.intermediate_values else ("", "")
-            params = as_overrides(trial.params)
-            values = [params[key] for key in space.searched]
-            table.writerow([trial.number, STATES[trial.state.name], *result, *values])
-
-
-def summary(study: Study, resource: str | None) -> str:
-    """Return the number of trials by state, and the best trials, one per line."""
-    states = [STATES[trial.state.name] for trial in study.trials]
-    counts = ", ".join(f"{states.count(s)} {s}" for s in STATES.values() if s in states)
-    lines = [f"{len(states)} trials: {counts or 'none'}"]
-    finished = [trial for trial in study.trials if trial.intermediate_values]
-    for trial in sorted(finished, key=last_value)[:TOP]:
-        value, step = last_value(trial)
-        values = as_overrides({**trial.params, **({resource: step} if resource else {})})
-        text = " ".join(f"{key}={value}" for key, value in values.items())
-        lines.append(f"{trial.number:>6} {value:10.4g}  {text}")
-    return "\n".join(lines)
+def trial_table(study: Study, space: Space) -> pd.DataFrame:
+    """Return one row per trial: state, loss on its highest rung, that rung, and its values."""
+    rows = []
+    for trial in study.trials:
+        rung = max(trial.intermediate_values, default=None)
+        value = None if rung is None else trial.intermediate_values[rung]
+        row = {"trial": trial.number, "state": STATES[trial.state.name], "value": value}
+        rows.append({**row, "rung": rung, **as_overrides(trial.params)})
+    columns = ["trial", "state", "value", "rung", *space.searched]
+    return pd.DataFrame(rows, columns=columns).astype({"rung": "Int64"})
