@@ -7,7 +7,13 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from bikefit.comparison.ranking import least_flexible, rank, typical_rows, winner
+from bikefit.comparison.ranking import (
+    highlighted_runs,
+    least_flexible,
+    rank,
+    typical_rows,
+    winner,
+)
 from bikefit.comparison.runs import loss_unit, run_table
 from bikefit.comparison.sentences import (
     choice_sentence,
@@ -327,3 +333,22 @@ def test_the_story_has_the_winners_network_with_nothing_else_changed(run: Run) -
         "l2 λ=0.1 · mlp 256×256", "none · mlp 256×256 · training.epochs=8",
         "l1 λ=1 · mlp 256×256", "none · mlp 256×256",
     ]  # fmt: skip
+
+
+def test_the_cast_is_winner_underfitting_and_overfitting(sweep: pd.DataFrame) -> None:
+    found = highlighted_runs(run_table(sweep), rank(sweep))
+    assert {role: run["configuration"] for role, run in found.items()} == {
+        "winner": "l2 λ=0.0001 + dropout p=0.2 · mlp 256×256",
+        "underfitting": "none · linear",
+        "overfitting": "none · mlp 1024×1024",
+    }
+
+
+def test_the_cast_respects_verdicts(sweep: pd.DataFrame) -> None:
+    ranking = rank(sweep)
+    ranking["verdict"] = "good fit"
+    ranking.loc[ranking["configuration"] == "none · mlp 4", "verdict"] = "underfitting"
+    found = highlighted_runs(run_table(sweep), ranking)
+    assert {role: run["configuration"] for role, run in found.items()} == {
+        "winner": "l2 λ=0.0001 + dropout p=0.2 · mlp 256×256", "underfitting": "none · mlp 4",
+    }  # fmt: skip

@@ -50,7 +50,7 @@ class Page(HTMLParser):
 
 def render(sweep: str) -> str:
     """The report of a sweep in the store."""
-    return report.render(compare(sweep), ADDRESS)
+    return report.render_report(compare(sweep), ADDRESS)
 
 
 def member(dropout: float, seed: int) -> tuple[Any, Any]:
@@ -125,7 +125,7 @@ def test_the_first_screen_names_the_winner_and_every_run_has_its_link(
 ) -> None:
     assert "dropout p=0.3 · mlp 8 wins" in page.text
     assert "5.005 ± 0.007" in page.text
-    assert "All others are behind by more than the noise" in page.text
+    assert "All others are significantly worse" in page.text
     assert "1 of 11 runs failed" in page.text
     experiment = connection.experiment_id("full")
     for run in reading.read_runs(sweep)["run_id"]:
@@ -143,15 +143,15 @@ def test_all_curves_are_there_with_words(page: Page) -> None:
         "Winner: selected epoch 3 of 3",
         "Winner: RMSE 5.0 bikes/hour",
         "Underfitting: RMSE 12.2 bikes/hour",
-        "The winner is most wrong at hour",
-        "The winner is most wrong on",
-        "The winner is most wrong in weather",
+        "Largest error of the winner: at hour",
+        "Largest error of the winner: on",
+        "Largest error of the winner: in weather",
         "Along dropout p, the weights' standard deviation goes",
         "hidden1: the smallest weights",
     ):
         assert words in alts
     assert all(page.alts)
-    assert "data.fraction=0.1,0.2,0.4,0.7,1 seed=0,1,2 would" in page.text
+    assert "use data.fraction=0.1,0.2,0.4,0.7,1 seed=0,1,2" in page.text
 
 
 @pytest.mark.slow
@@ -183,8 +183,8 @@ def test_missing_artifacts_are_said(workplace: Path) -> None:
     sweep = writing.start_sweep("full", "bare", [])
     add(sweep, settings(), result(2.0, 6.0))
     page = Page(render(sweep))
-    assert "kept no predictions of their validation rows" in page.text
-    assert "kept no weights" in page.text
+    assert "have no saved predictions" in page.text
+    assert "have no saved weights" in page.text
     assert "No setting has three values" in page.text
     assert len(page.alts) == 2  # where it stands, and its learning curve
 

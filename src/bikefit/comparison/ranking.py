@@ -158,3 +158,33 @@ def typical_rows(ranking: pd.DataFrame) -> pd.DataFrame:
         shortest,
     ]
     return finished.loc[sorted(set().union(*chosen))]
+
+
+def highlighted_runs(table: pd.DataFrame, ranking: pd.DataFrame) -> dict[str, pd.Series]:
+    """Return a run of the winner, of an underfitting and of an overfitting configuration.
+
+    Args:
+        table: of :func:`bikefit.comparison.runs.run_table`.
+        ranking: of :func:`rank`; only configurations with the verdict can have a role.
+
+    Returns:
+        A row of `table` for each role: the run of the configuration with the lowest validation
+        loss. The underfitting configuration has the highest train loss, the overfitting one the
+        widest gap. Roles without a candidate are absent.
+    """
+    by, train = f"val_{ranking_metric(ranking)}", f"train_{ranking_metric(ranking)}"
+    candidates = comparable(ranking).set_index("configuration_id")
+    chosen = {"winner": candidates.index[0]} if len(candidates) else {}
+    for role, score in (
+        ("underfitting", candidates[train]),
+        ("overfitting", candidates[by] - candidates[train]),
+    ):
+        others = score.drop(list(chosen.values()))
+        if "verdict" in candidates:
+            others = others[candidates["verdict"].reindex(others.index) == role]
+        if chosen:
+            others = others[others > score.loc[chosen["winner"]]]
+        if len(others):
+            chosen[role] = others.idxmax()
+    runs = {role: table[table["configuration_id"] == id_] for role, id_ in chosen.items()}
+    return {role: rows.loc[rows[by].idxmin()] for role, rows in runs.items()}

@@ -1,15 +1,14 @@
-"""The report of a sweep: one HTML file that opens offline, on a phone as well.
+"""The report of a sweep: one HTML file that opens offline, also on a phone.
 
-Everything that comes from runs is escaped; pictures are images inside the file.
+All text from runs is escaped; pictures are images inside the file.
 """
 
 from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,36 +16,56 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
-from bikefit.comparison import curves, mistakes, weights
-from bikefit.comparison.figures import plane, svg
+from bikefit.comparison.charts import svg
 from bikefit.comparison.losses import history
-from bikefit.comparison.ranking import winner
+from bikefit.comparison.path_charts import (
+    MORE_DATA,
+    Series,
+    more_data,
+    path_chart,
+    path_sentence,
+    weights_chart,
+)
+from bikefit.comparison.ranking import highlighted_runs, winner
+from bikefit.comparison.ranking_charts import plane_chart
 from bikefit.comparison.result import Comparison
-from bikefit.comparison.runs import FRACTION, loss_unit, ranking_metric
-from bikefit.comparison.sentences import failure_sentence, noise_sentence, number, with_spread
-from bikefit.data.files import atomic_write
-from bikefit.tracking import reading, views, writing
+from bikefit.comparison.run_charts import (
+    ERROR_COLUMNS,
+    FEWEST,
+    HOURS,
+    LearningCurve,
+    errors_chart,
+    group_errors,
+    learning_chart,
+    predictions_chart,
+    weight_distribution_chart,
+    weight_matrices,
+    with_conditions,
+)
+from bikefit.comparison.runs import loss_unit, ranking_metric
+from bikefit.comparison.sentences import number, repetitions, summary, with_spread
+from bikefit.comparison.tables import caption, ranking_strings
+from bikefit.tracking import reading, views
 from bikefit.tracking.views import COLOURS
 
-TOP = 12  # configurations in the table before it is folded up
-LAYERS = 6
-SIDES = ("hour", "weekday", "weather", "working_day")  # from which errors are looked at
-STEPS = 12  # networks that are read for a path of weights
+TOP = 12  # configurations in the table before it is folded
+LAYERS = 6  # layers with a chart of their weights
+GREY_CURVES = 40  # learning curves behind the coloured ones
+NETWORKS = 12  # networks that are read for the weights along a path
 BAND = "The band is ± a standard deviation over seeds or folds."
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure as it stands in the report; `run` is the id of the run that it shows."""
+    """A figure in the report; `run` is the row of the run table that it shows, if any."""
 
     figure: Figure
     caption: str
-    run: str = ""
-    link: str = ""
+    run: pd.Series | None = None
 
     @property
     def alt(self) -> str:
-        """What somebody who cannot see it reads: its title and its caption."""
+        """The titles and the caption, for readers who cannot see the picture."""
         titles = (axes.get_title(loc="left").replace("\n", " ") for axes in self.figure.axes)
         return ". ".join([*(title for title in titles if title), self.caption])
 
@@ -56,281 +75,265 @@ class Picture:
         return base64.b64encode(svg(self.figure).encode()).decode()
 
     @property
-    def width(self) -> int:
-        """In CSS pixels."""
-        return round(96 * self.figure.get_figwidth())
-
-    @property
-    def height(self) -> int:
-        """In CSS pixels."""
-        return round(96 * self.figure.get_figheight())
+    def size(self) -> tuple[int, int]:
+        """Width and height in CSS pixels."""
+        width, height = 96 * self.figure.get_size_inches()
+        return round(width), round(height)
 
 
 @dataclass(frozen=True)
-class Section:
-    """Pictures under a heading, with what they say in sentences."""
+class ReportSection:
+    """Pictures below a heading and sentences."""
 
     title: str
-    lead: list[str] = field(default_factory=list)
+    sentences: list[str] = field(default_factory=list)
     pictures: list[Picture] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
-class Sweep:
-    """What all sections are made from: a ranking, its runs, and those that stand out."""
+class ReportData:
+    """Input of all sections.
+
+    Args:
+        table: Rows of the run table that are ranked, with ``link``, their address in MLflow.
+        ranking: see :func:`bikefit.comparison.ranking.rank`.
+        series: see :func:`bikefit.comparison.path_charts.find_series`.
+        highlighted: see :func:`bikefit.comparison.ranking.highlighted_runs`.
+    """
 
     table: pd.DataFrame
     ranking: pd.DataFrame
-    series: Sequence[curves.Series]
-    cast: Mapping[str, pd.Series]
-    address: str
-
-    def link(self, run: pd.Series | dict[Hashable, Any]) -> str:
-        """The address of a row of the table in MLflow."""
-        return address_of(self.address, run["experiment_id"], run["run_id"])
+    series: Sequence[Series]
+    highlighted: Mapping[str, pd.Series]
 
 
-def address_of(address: str, experiment: object, run: str) -> str:
-    """Return where MLflow's pages show a run."""
+def run_address(address: str, experiment: object, run: object) -> str:
+    """Return the address of a run's page in MLflow."""
     return f"{address.rstrip('/')}/#/experiments/{experiment}/runs/{run}"
 
 
-def write_report(found: Comparison, file: Path, address: str | None = None) -> None:
-    """Write the report of a sweep and attach it to the sweep's run.
+def render_report(comparison: Comparison, address: str | None = None) -> str:
+    """Return the report as HTML, the same for the same runs.
 
     Args:
-        found: what was compared; at least one run has a result.
-        file: the HTML file.
-        address: where MLflow's pages are served, for the links; None for where they are now.
+        comparison: Comparison in which at least one run has a result.
+        address: Address of MLflow's pages, for the links; the one in use if None.
     """
-    with atomic_write(file) as temporary:
-        temporary.write_text(render(found, address), encoding="utf-8")
-    writing.log_files(found.sweep, [file])
-
-
-def render(found: Comparison, address: str | None = None) -> str:
-    """Return the HTML of :func:`write_report`, the same for the same runs."""
     address = address or views.pages()
-    ranking, experiments = found.ranking, found.tracked.set_index("run_id")["experiment_id"]
-    table = found.ranked_runs.assign(experiment_id=found.ranked_runs["run_id"].map(experiments))
-    known = Sweep(table, ranking, found.series, curves.highlighted_runs(table, ranking), address)
+    ranking, experiments = (
+        comparison.ranking,
+        comparison.tracked.set_index("run_id")["experiment_id"],
+    )
+    table = comparison.ranked_runs
+    links = [run_address(address, experiments[run], run) for run in table["run_id"]]
+    table = table.assign(link=links)
+    data = ReportData(table, ranking, comparison.series, highlighted_runs(table, ranking))
+    sections = [s for s in _sections(data) if s.pictures or s.sentences]
     environment = Environment(
-        loader=PackageLoader("bikefit.comparison"), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
+        loader=PackageLoader("bikefit.comparison"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     return environment.get_template("report.html.j2").render(
-        name=found.name, sweep=found.sweep, address=address, top=TOP,
-        link=address_of(address, experiments.iloc[0], found.sweep),
-        views=views.view_links(found.sweep, address), colours=COLOURS,
-        sections=[section for section in _sections(known) if section.pictures or section.lead],
-        runs=_runs(known), ranking=_ranking(known), unit=loss_unit(ranking), **_first_screen(known),
-    )  # fmt: skip
+        name=comparison.name,
+        sweep=comparison.sweep,
+        address=address,
+        top=TOP,
+        link=run_address(address, experiments.iloc[0], comparison.sweep),
+        views=views.view_links(comparison.sweep, address),
+        colours=COLOURS,
+        sections=sections,
+        runs=_run_strings(table),
+        ranking=_ranking_rows(data),
+        caption=caption(ranking),
+        **_first_screen(data),
+    )
 
 
-def _first_screen(sweep: Sweep) -> dict[str, Any]:
-    ranking = sweep.ranking
-    best, name = winner(ranking), ranking_metric(ranking)
+def _first_screen(data: ReportData) -> dict[str, Any]:
+    ranking, best, metric = data.ranking, winner(data.ranking), ranking_metric(data.ranking)
     assert best is not None, "no run has a result"
-    by = f"val_{name}"
-    over = f"{best['folds']:.0f} folds" if best["folds"] > 1 else f"{best['seeds']} seeds"
-    numbers = [
-        (f"validation {name} ± standard deviation over {over}", with_spread(best, by, best[by])),
-        ("RMSE, bikes/hour", number(best["val_rmse"], 100)),
-        (f"gap to the train {name}", number(best["gap"], best[by])),
-        ("configurations", f"{len(ranking)}"),
-        ("runs", f"{ranking['runs'].sum()}"),
-    ]
-    counts = sweep.table["verdict"].value_counts()
+    by = f"val_{metric}"
+    numbers = {
+        f"validation {metric} ± standard deviation over {repetitions(best)}": with_spread(
+            best, by, best[by]
+        ),
+        "RMSE, bikes/hour": number(best["val_rmse"], 100),
+        f"gap to the train {metric}": number(best["gap"], best[by]),
+        "configurations": str(len(ranking)),
+        "runs": str(ranking["runs"].sum()),
+    }
+    verdicts = data.table["verdict"].value_counts()
     return {
         "winner": best,
         "numbers": numbers,
-        "sentences": [s for s in (noise_sentence(ranking), failure_sentence(ranking)) if s],
-        "verdicts": sorted(((str(v), int(n)) for v, n in counts.items()), key=lambda x: -x[1]),
+        "sentences": summary(ranking)[1:],
+        "verdicts": dict(zip(verdicts.index, verdicts.tolist(), strict=True)),
     }
 
 
-def _ranking(sweep: Sweep) -> list[dict[str, Any]]:
-    name, like = (
-        ranking_metric(sweep.ranking),
-        sweep.ranking[f"val_{ranking_metric(sweep.ranking)}"].iloc[0],
+def _ranking_rows(data: ReportData) -> list[dict[str, Any]]:
+    columns = data.table[["run_id", "seed", "link"]]
+    groups = dict(list(columns.groupby(data.table["configuration_id"])))
+    near = data.ranking["within_noise"].fillna(False).astype(bool) | (data.ranking.index == 0)
+    links = [_records(groups[i]) for i in data.ranking["configuration_id"]]
+    rows = _records(ranking_strings(data.ranking).assign(near=near))
+    return [{**row, "runs": runs} for row, runs in zip(rows, links, strict=True)]
+
+
+def _run_strings(table: pd.DataFrame) -> list[dict[str, Any]]:
+    by = f"val_{ranking_metric(table)}"
+    texts = table[["run_id", "link", "name", "verdict", "reason"]].astype(object)
+    validation = [number(loss, table[by].min()) for loss in table[by]]
+    return _records(texts.where(texts.notna(), "").assign(validation=validation))
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
+
+
+def _sections(data: ReportData) -> Iterator[ReportSection]:
+    yield ReportSection(
+        "All configurations",
+        [
+            "A good fit is low and near the diagonal. Far above the diagonal, a network memorizes "
+            "its training rows; if both losses are high, it is not flexible enough. Numbers are "
+            "ranks in the table."
+        ],
+        [
+            Picture(
+                plane_chart(data.table, data.ranking),
+                "Bars: ± a standard deviation; faint points: single runs.",
+            )
+        ],
     )
-    columns = sweep.table[["run_id", "experiment_id", "seed"]]
-    runs = dict(list(columns.groupby(sweep.table["configuration_id"], sort=False)))
-    return [
-        {
-            "place": place,
-            "configuration": row["configuration"],
-            "near": place == 1 or row["within_noise"] is True,
-            "validation": with_spread(row, f"val_{name}", like),
-            "train": number(row[f"train_{name}"], like),
-            "gap": number(row["gap"], like),
-            "rmse": number(row["val_rmse"], 100),
-            "verdict": row["verdict"] or "",
-            "runs": [
-                {"id": run["run_id"], "seed": run["seed"], "link": sweep.link(run)}
-                for run in runs[row["configuration_id"]].to_dict("records")
-            ],
-        }
-        for place, row in enumerate(sweep.ranking.to_dict("records"), start=1)
-    ]  # fmt: skip
+    yield _path_section([series for series in data.series if not series.about_data])
+    yield _data_section([series for series in data.series if series.about_data])
+    yield _learning_section(data)
+    yield _error_section(data)
+    yield _weight_section(data)
 
 
-def _runs(sweep: Sweep) -> list[dict[str, Any]]:
-    by = f"val_{ranking_metric(sweep.table)}"
-    like = sweep.table[by].min()
-    return [
-        {"id": run["run_id"], "link": sweep.link(run), "validation": number(run[by], like)}
-        | {key: run[key] or "" for key in ("name", "verdict", "reason")}
-        for run in sweep.table.to_dict("records")
-    ]
-
-
-def _sections(sweep: Sweep) -> Iterable[Section]:
-    yield Section(
-        "Where every configuration stands",
-        ["Low and near the diagonal is a good fit; far above it, a network knows its training rows "
-         "by heart; high in both, it is too rigid. Numbers are places in the table."],
-        [Picture(plane(sweep.table, sweep.ranking),
-                 "Bars: ± a standard deviation; faint points: seeds.")],
-    )  # fmt: skip
-    yield _flexibility(sweep.series)
-    yield _data_size(sweep.series)
-    yield _learning(sweep)
-    yield _mistakes(sweep)
-    yield _weights(sweep)
-
-
-def _flexibility(series: Sequence[curves.Series]) -> Section:
-    shown = [one for one in series if one.key != FRACTION]
-    lead = (
-        "Step 6 of the recipe. Each curve changes one setting and leaves the others; the band is "
-        "± a standard deviation. Shaded as verdicts are given: where more flexibility "
-        "(underfitting) or less (overfitting) lowers the validation loss beyond the noise, on the "
-        "curve or, where it does not tell, against the best of the sweep."
-        if shown else "No setting has three values with all others equal, so there is no curve of "
-        "flexibility: sweep one, such as regularization.l2=0,1e-4,1e-3,1e-2,1e-1 seed=0,1,2."
-    )  # fmt: skip
-    pictures = [Picture(curves.flexibility(one), curves.flexibility_sentence(one)) for one in shown]
-    return Section("Too rigid, too flexible", [lead], pictures)
-
-
-def _data_size(series: Sequence[curves.Series]) -> Section:
-    shown = [one for one in series if one.key == FRACTION]
-    if not shown:
-        return Section(
-            "Would more data help?",
-            ["This sweep does not say: data.fraction=0.1,0.2,0.4,0.7,1 seed=0,1,2 would."],
+def _path_section(series: Sequence[Series]) -> ReportSection:
+    sentence = (
+        "Step 6 of the recipe. Each curve changes only one setting, and flexibility grows to the "
+        f"right. {BAND} Shaded by the rule of the verdicts: more flexibility (underfitting) or "
+        "less (overfitting) clearly lowers the validation loss, on the curve or, if the curve is "
+        "not conclusive, compared with the best of the sweep."
+    )
+    if not series:
+        sentence = (
+            "No setting has three values with all others equal, so there is no curve of "
+            "flexibility. Sweep a setting, for example "
+            "regularization.l2=0,1e-4,1e-3,1e-2,1e-1 seed=0,1,2."
         )
-    pictures = [Picture(curves.data_size(one), one.path.fixed or BAND) for one in shown]
-    said = [(one.path.fixed, curves.more_data(one)) for one in shown]
-    told = [f"With {fixed}. {answer}" if fixed else answer for fixed, answer in said]
-    return Section("Would more data help?", told, pictures)
+    pictures = [Picture(path_chart(one), path_sentence(one)) for one in series]
+    return ReportSection("From underfitting to overfitting", [sentence], pictures)
 
 
-def _learning(sweep: Sweep) -> Section:
-    by = f"val_{ranking_metric(sweep.table)}"
-    finished = sweep.table.dropna(subset=[by])
-    best = finished.loc[finished.groupby("configuration_id", sort=False)[by].idxmin()].sort_values(
-        by
-    )
-    faint = best[
-        ~best["configuration_id"].isin([run["configuration_id"] for run in sweep.cast.values()])
+def _data_section(series: Sequence[Series]) -> ReportSection:
+    answers = [
+        f"With {one.path.fixed}. {more_data(one)}" if one.path.fixed else more_data(one)
+        for one in series
     ]
-    places = np.unique(np.linspace(0, len(faint) - 1, min(len(faint), curves.OVERLAID)).astype(int))
-    shown = [_curve(run, role) for role, run in sweep.cast.items()]
-    others = [_curve(run, None) for _, run in faint.iloc[places].iterrows()]
-    shown = [curve for curve in shown if curve.validation]
-    others = [curve for curve in others if curve.validation]
-    if not shown:
-        return Section("How they learned", ["No run has a loss for each epoch."])
-    scale = loss_unit(sweep.table.assign(loss=sweep.table["loss"].iloc[0]))
-    overlay = Picture(
-        curves.learning([*shown, *others], scale),
-        f"Validation loss of {len(others)} other configurations in grey.",
-    )
-    alone = [
-        Picture(curves.learning([curve], scale), curve.label, run["run_id"],
-                sweep.link(run))
-        for curve, run in zip(shown, sweep.cast.values(), strict=False)
-    ]  # fmt: skip
-    return Section(
-        "How they learned",
-        ["Train loss falling while validation loss rises is overfitting; both still falling at the "
-         "last epoch asks for more epochs."],
-        [overlay, *(alone if len(shown) > 1 or others else [])],
-    )  # fmt: skip
+    hint = "This sweep does not show it: use data.fraction=0.1,0.2,0.4,0.7,1 seed=0,1,2."
+    pictures = [Picture(path_chart(one), one.path.fixed or BAND) for one in series]
+    return ReportSection(MORE_DATA, answers or [hint], pictures)
 
 
-def _curve(run: pd.Series, role: str | None) -> curves.Learning:
-    parts = {part: history(run["run_id"], f"{part}/loss") for part in ("train", "val")
-             if role or part == "val"}  # fmt: skip
-    selected = run["best_epoch"]
-    at = len(parts["val"]) if math.isnan(selected) else selected
-    return curves.Learning(
-        run["configuration"], parts.get("train", []), parts["val"], at, role
-    )  # fmt: skip
-
-
-def _mistakes(sweep: Sweep) -> Section:
-    found = {role: reading.read_predictions(run["run_id"]) for role, run in sweep.cast.items()}
-    known = {r: mistakes.with_conditions(p) for r, p in found.items() if p is not None}
-    if not known:
-        return Section(
-            "Where it is wrong",
-            ["These runs kept no predictions of their validation rows (tracking.predictions=true "
-             "keeps them)."],
-        )  # fmt: skip
-    clouds = []
-    for role, predictions in known.items():
-        run = sweep.cast[role]
-        figure = mistakes.predicted_against_true(predictions, role)
-        caption = f"{run['configuration']}, {len(predictions):,} validation rows"
-        clouds.append(Picture(figure, caption, run["run_id"], sweep.link(run)))
-    sides = [column for column in SIDES
-             if all(mistakes.tells(table, column) for table in known.values())]  # fmt: skip
-    caption = "Solid: RMSE; dashed: mean of predicted minus true, below zero is too low."
-    more = [Picture(mistakes.error_by(column, known), caption) for column in sides]
-    return Section("Where it is wrong", _left_out(known, sides), [*clouds, *more])
-
-
-def _left_out(known: Mapping[str, pd.DataFrame], shown: Sequence[str]) -> list[str]:
-    """Say which sides of the error are not drawn, and why."""
-    columns = [column for column in SIDES if column not in shown]
-    names = " and ".join(column.replace("_", " ") for column in columns)
-    if not columns:
-        return []
-    if any(column not in table for column in columns for table in known.values()):
-        return [f"Without {mistakes.HOURS}, errors by {names} are not known."]
-    return [f"Errors by {names} are left out: no group has {mistakes.FEWEST} validation rows."]
-
-
-def _weights(sweep: Sweep) -> Section:
-    found = {role: reading.read_weights(run["run_id"]) for role, run in sweep.cast.items()}
-    known = {role: weights.matrices(w) for role, w in found.items() if w is not None}
-    if not known:
-        return Section(
-            "Weights", ["These runs kept no weights (tracking.weights=true keeps them)."]
-        )
-    layers = dict.fromkeys(layer for matrices in known.values() for layer in matrices)
+def _learning_section(data: ReportData) -> ReportSection:
+    by = f"val_{ranking_metric(data.table)}"
+    finished = data.table.dropna(subset=[by])
+    best = finished.loc[finished.groupby("configuration_id", sort=False)[by].idxmin()]
+    highlighted_ids = {run["configuration_id"] for run in data.highlighted.values()}
+    others = best[~best["configuration_id"].isin(highlighted_ids)].sort_values(by)
+    chosen = _spread_indices(len(others), GREY_CURVES)
+    curves = {role: _learning_curve(run, role) for role, run in data.highlighted.items()}
+    curves = {role: curve for role, curve in curves.items() if curve.validation}
+    grey = [_learning_curve(run, None) for _, run in others.iloc[chosen].iterrows()]
+    grey = [curve for curve in grey if curve.validation]
+    if not curves:
+        return ReportSection("Learning curves", ["No run has a loss for each epoch."])
+    unit = loss_unit(data.table.assign(loss=data.table["loss"].iloc[0]))
     pictures = [
         Picture(
-            weights.distribution(layer, {r: m[layer] for r, m in known.items() if layer in m}),
-            f"Weights of {layer}, biases left out; the outermost bars hold what lies beyond.",
+            learning_chart([*curves.values(), *grey], unit),
+            f"Validation loss of {len(grey)} other configurations in grey.",
         )
-        for layer in list(layers)[:LAYERS]
     ]
-    paths = (_path(one) for one in sweep.series if one.direction < 0)
-    return Section("Weights", [], [*(path for path in paths if path), *pictures])
+    if len(curves) > 1 or grey:
+        pictures += [
+            Picture(learning_chart([curve], unit), curve.label, data.highlighted[role])
+            for role, curve in curves.items()
+        ]
+    sentence = (
+        "Falling train loss with rising validation loss is overfitting. If both still fall at the "
+        "last epoch, more epochs help."
+    )
+    return ReportSection("Learning curves", [sentence], pictures)
 
 
-def _path(series: curves.Series) -> Picture | None:
-    """The path of the weights along a strength; None where a network of it is not kept."""
-    places, logarithmic = curves.positions(series)
-    chosen = np.unique(np.linspace(0, len(places) - 1, min(len(places), STEPS)).astype(int))
-    found = [reading.read_weights(run) for run in series.table["run_id"].iloc[chosen]]
-    networks = [network for network in found if network is not None]
-    if len(networks) < len(chosen):
+def _spread_indices(count: int, most: int) -> np.ndarray:
+    """Return at most `most` evenly spread indices of `count` items, with both ends."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).astype(int))
+
+
+def _learning_curve(run: pd.Series, role: str | None) -> LearningCurve:
+    validation = history(run["run_id"], "val/loss")
+    train = history(run["run_id"], "train/loss") if role else []
+    epoch = len(validation) if math.isnan(run["best_epoch"]) else run["best_epoch"]
+    return LearningCurve(run["configuration"], train, validation, epoch, role)
+
+
+def _error_section(data: ReportData) -> ReportSection:
+    title, runs = "Errors of the predictions", data.highlighted
+    read = {role: reading.read_predictions(run["run_id"]) for role, run in runs.items()}
+    tables = {role: with_conditions(table) for role, table in read.items() if table is not None}
+    if not tables:
+        reason = "These runs have no saved predictions (tracking.predictions=true saves them)."
+        return ReportSection(title, [reason])
+    pictures = []
+    for role, table in tables.items():
+        text = f"{runs[role]['configuration']}, {len(table):,} validation rows"
+        pictures.append(Picture(predictions_chart(table, role), text, runs[role]))
+    missing, sentences = [], []
+    for column in ERROR_COLUMNS:
+        if all(len(group_errors(table, column)) for table in tables.values()):
+            text = "Solid: RMSE; dashed: mean of predicted minus true, below zero is too low."
+            pictures.append(Picture(errors_chart(column, tables), text))
+        else:
+            missing.append(column.replace("_", " "))
+    if missing:
+        sentences = [
+            f"Errors by {' and '.join(missing)} are not shown: {HOURS} does not exist, or no group "
+            f"has {FEWEST} validation rows."
+        ]
+    return ReportSection(title, sentences, pictures)
+
+
+def _weight_section(data: ReportData) -> ReportSection:
+    read = {role: reading.read_weights(run["run_id"]) for role, run in data.highlighted.items()}
+    by_role = {role: weight_matrices(w) for role, w in read.items() if w is not None}
+    if not by_role:
+        reason = "These runs have no saved weights (tracking.weights=true saves them)."
+        return ReportSection("Weights", [reason])
+    layers = dict.fromkeys(layer for matrices in by_role.values() for layer in matrices)
+    pictures = [p for one in data.series if one.path.direction < 0 and (p := _weight_path(one))]
+    for layer in list(layers)[:LAYERS]:
+        weights = {role: m[layer] for role, m in by_role.items() if layer in m}
+        text = f"Weights of {layer}, without biases; the outermost bars include all beyond them."
+        pictures.append(Picture(weight_distribution_chart(layer, weights), text))
+    return ReportSection("Weights", [], pictures)
+
+
+def _weight_path(series: Series) -> Picture | None:
+    """Return the weights along a strength; None if the weights of a network are not saved."""
+    table = series.table.iloc[_spread_indices(len(series.table), NETWORKS)]
+    networks = [reading.read_weights(run) for run in table["run_id"]]
+    saved = [network for network in networks if network is not None]
+    if len(saved) < len(networks):
         return None
-    values = series.table["value"].iloc[chosen].tolist()
-    figure = weights.path(series.path.label, places[chosen], values, networks, logarithmic)
-    return Picture(figure, "Networks of one seed, so that a weight can be followed.")
+    figure = weights_chart(Series(series.path, table), saved)
+    return Picture(figure, "Networks of one seed, so that single weights can be followed.")

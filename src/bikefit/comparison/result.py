@@ -10,7 +10,7 @@ import pandas as pd
 
 from bikefit.comparison.losses import learning_curves, losses_by_fold_and_day
 from bikefit.comparison.ranking import rank, winner
-from bikefit.comparison.runs import FRACTION, full_data_runs, run_table
+from bikefit.comparison.runs import full_data_runs, run_table
 from bikefit.comparison.tables import ranking_note
 from bikefit.comparison.verdicts import count_verdicts, read_thresholds, verdicts, with_verdicts
 from bikefit.tracking import connection, reading, writing
@@ -19,7 +19,7 @@ from bikefit.tracking.names import PARENT, VERDICT
 if TYPE_CHECKING:  # figures take a second to import, and a ranking does not need them
     from matplotlib.figure import Figure
 
-    from bikefit.comparison.curves import Series
+    from bikefit.comparison.path_charts import Series
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +50,7 @@ class Comparison:
     @cached_property
     def series(self) -> list[Series]:
         """The losses along every setting that varies alone, at most two paths per setting."""
-        from bikefit.comparison.curves import find_series
+        from bikefit.comparison.path_charts import find_series
 
         return find_series(self.tracked, thresholds=read_thresholds())
 
@@ -67,24 +67,24 @@ class Comparison:
 
     def train_against_validation(self) -> Figure:
         """Draw train and validation loss of every configuration."""
-        from bikefit.comparison.figures import train_against_validation
+        from bikefit.comparison.ranking_charts import ranking_chart
 
-        return train_against_validation(self.ranked_runs, self.ranking)
+        return ranking_chart(self.ranked_runs, self.ranking)
 
     def curves(self) -> Figure:
         """Draw the losses along every strength and width that the sweep varies."""
-        from bikefit.comparison.curves import overview
+        from bikefit.comparison.path_charts import overview_chart
 
-        return overview(self.series)
+        return overview_chart(self.series)
 
     def note(self) -> str:
         """Describe the sweep in Markdown: winner, verdicts, more data, and typical rows."""
         if winner(self.ranking) is None:
             return ranking_note(self.ranking)
-        from bikefit.comparison.curves import more_data
+        from bikefit.comparison.path_charts import MORE_DATA, more_data
 
-        answers = [more_data(series) for series in self.series if series.key == FRACTION]
-        more = f"Would more data help? {answers[0]}" if answers else ""
+        answers = [more_data(series) for series in self.series if series.about_data]
+        more = f"{MORE_DATA} {answers[0]}" if answers else ""
         return ranking_note(self.ranking, more)
 
     def _repr_markdown_(self) -> str:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,10 +10,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from bikefit.comparison import curves, mistakes, weights
-from bikefit.comparison.figures import ROLES, svg
+from bikefit.comparison.charts import ROLES, svg
+from bikefit.comparison.path_charts import (
+    Series,
+    find_series,
+    more_data,
+    overview_chart,
+    path_chart,
+    path_sentence,
+    weights_chart,
+)
 from bikefit.comparison.ranking import rank
-from bikefit.comparison.runs import run_table
 from bikefit.comparison.verdicts import with_verdicts
 
 Run = Callable[..., dict[str, Any]]
@@ -56,15 +62,19 @@ def rgb(shade: str) -> tuple[float, ...]:
     return tuple(int(shade[i : i + 2], 16) / 255 for i in (1, 3, 5))
 
 
-def only(runs: pd.DataFrame) -> curves.Series:
-    (series,) = curves.find_series(runs)
+def only(runs: pd.DataFrame) -> Series:
+    (series,) = find_series(runs)
     return series
 
 
 def test_a_strength_is_found_and_drawn(run: Run) -> None:
     series = only(along(run, "regularization.l2", LAMBDA))
-    assert (series.key, series.path.label, series.direction) == ("regularization.l2", "l2 λ", -1)
-    figure = curves.flexibility(series)
+    assert (series.path.key, series.path.label, series.path.direction) == (
+        "regularization.l2",
+        "l2 λ",
+        -1,
+    )
+    figure = path_chart(series)
     axes = figure.axes[0]
     assert axes.get_xscale() == "log"
     assert [tick.get_text() for tick in axes.get_xticklabels()] == [
@@ -83,7 +93,7 @@ def test_a_strength_is_found_and_drawn(run: Run) -> None:
 
 
 def test_small_strengths_overfit_and_large_ones_underfit(run: Run) -> None:
-    found = regions(curves.flexibility(only(along(run, "regularization.l2", LAMBDA))).axes[0])
+    found = regions(path_chart(only(along(run, "regularization.l2", LAMBDA))).axes[0])
     assert found["overfitting"][1] == pytest.approx(10**-2.5)
     assert found["underfitting"][0] == pytest.approx(10**-1.5)
 
@@ -91,8 +101,8 @@ def test_small_strengths_overfit_and_large_ones_underfit(run: Run) -> None:
 def test_small_widths_underfit_and_large_ones_overfit(run: Run) -> None:
     losses = {"[4]": (5.0, 5.1), "[16]": (3.0, 3.5), "[64]": (2.0, 4.5)}
     series = only(along(run, "network.hidden", losses))
-    assert (series.key, series.direction) == ("network.width", 1)
-    figure = curves.flexibility(series)
+    assert (series.path.key, series.path.direction) == ("network.width", 1)
+    figure = path_chart(series)
     found = regions(figure.axes[0])
     assert found["underfitting"][1] == pytest.approx(8)
     assert found["overfitting"][0] == pytest.approx(32)
@@ -103,16 +113,18 @@ def test_small_widths_underfit_and_large_ones_overfit(run: Run) -> None:
 def test_depth_and_uneven_shapes(run: Run) -> None:
     losses = {"[8]": (3.0, 4.0), "[8,8]": (2.0, 3.0), "[8,8,8]": (1.0, 5.0), "[8,4]": (2.0, 9.0)}
     series = only(along(run, "network.hidden", losses))
-    assert series.key == "network.depth"
+    assert series.path.key == "network.depth"
     assert series.table["value"].tolist() == [1, 2, 3]
-    assert curves.flexibility(series).axes[0].get_xscale() == "linear"
+    assert path_chart(series).axes[0].get_xscale() == "linear"
 
 
 def test_dropout_is_linear_and_a_layer_is_named(run: Run) -> None:
     key = "regularization.layers.hidden1.dropout"
     series = only(along(run, key, {0.1: (2, 5.0), 0.3: (3, 4.0), 0.9: (8, 8.5)}))
     assert series.path.label == "hidden1 dropout p"
-    assert not curves.positions(series)[1]
+    axes = path_chart(series).axes[0]
+    assert axes.get_xscale() == "linear"
+    assert axes.xaxis_inverted()  # flexibility grows to the right
 
 
 def test_what_lies_within_the_noise_is_not_shaded(run: Run) -> None:
@@ -121,9 +133,9 @@ def test_what_lies_within_the_noise_is_not_shaded(run: Run) -> None:
     runs.loc[close, "best/val/loss"] = [3.9, 4.0, 4.3]
     series = only(runs)
     assert series.table["region"].tolist() == ["overfitting", "overfitting", "", "", "underfitting"]
-    found = regions(curves.flexibility(series).axes[0])
+    found = regions(path_chart(series).axes[0])
     assert found["underfitting"][0] == pytest.approx(10**-0.5)
-    assert "within the noise of it: 0.1" in curves.flexibility_sentence(series)
+    assert "not significantly worse: 0.1" in path_sentence(series)
 
 
 def test_where_a_path_tells_nothing_it_shows_the_verdict(run: Run) -> None:
@@ -153,10 +165,10 @@ def test_where_a_path_tells_nothing_it_shows_the_verdict(run: Run) -> None:
 @pytest.mark.slow
 def test_a_minimum_at_the_edge_asks_for_more(run: Run) -> None:
     series = only(along(run, "regularization.l2", {k: LAMBDA[k] for k in (0.0, 1e-3, 1e-2)}))
-    assert curves.flexibility_sentence(series) == (
-        "Lowest: 4.010 ± 0.010 at 0.01; this is the largest value tried: go on."
+    assert path_sentence(series) == (
+        "Lowest: 4.010 ± 0.010 at 0.01; this is the largest value tried: try further values."
     )
-    assert list(regions(curves.flexibility(series).axes[0])) == ["overfitting"]
+    assert list(regions(path_chart(series).axes[0])) == ["overfitting"]
 
 
 def test_a_grid_has_a_series_for_each_setting_of_the_others(run: Run) -> None:
@@ -165,9 +177,9 @@ def test_a_grid_has_a_series_for_each_setting_of_the_others(run: Run) -> None:
         part = along(run, "regularization.l2", {k: (a, b + shift) for k, (a, b) in LAMBDA.items()})
         parts.append(part.assign(**{"regularization.dropout": p, "method": f"dropout p={p}"}))
     runs = pd.concat(parts, ignore_index=True)
-    found = curves.find_series(runs)
-    assert [series.key for series in found].count("regularization.l2") == 2
-    best = next(s for s in found if s.key == "regularization.l2")
+    found = find_series(runs)
+    assert [series.path.key for series in found].count("regularization.l2") == 2
+    best = next(s for s in found if s.path.key == "regularization.l2")
     assert best.path.fixed == "dropout 0.2"
     assert len(best.table) == 5
 
@@ -177,14 +189,14 @@ def test_settings_that_change_together_make_no_curve(run: Run) -> None:
         run(seed=seed, **{"regularization.l2": x, "optimizer.lr": x}) for x in (0.1, 0.2, 0.3)
         for seed in (0, 1)
     ])  # fmt: skip
-    assert curves.find_series(runs) == []
-    assert curves.find_series(pd.DataFrame()) == []
+    assert find_series(runs) == []
+    assert find_series(pd.DataFrame()) == []
 
 
 def test_failed_runs_do_not_count(run: Run) -> None:
     runs = along(run, "regularization.l2", {0.0: (1, 2), 0.1: (1, 2)})
     failed = run(failure="x", run_id="failed", **{"regularization.l2": 1.0})
-    assert curves.find_series(pd.concat([runs, pd.DataFrame([failed])], ignore_index=True)) == []
+    assert find_series(pd.concat([runs, pd.DataFrame([failed])], ignore_index=True)) == []
 
 
 @pytest.mark.parametrize(
@@ -204,8 +216,8 @@ def test_more_data_is_answered_from_the_slope(run: Run, last: list[float], answe
         for seed, val in enumerate(vals)
     ])  # fmt: skip
     series = only(runs)
-    assert curves.more_data(series).startswith(answer)
-    figure = curves.data_size(series)
+    assert more_data(series).startswith(answer)
+    figure = path_chart(series)
     assert lines(figure)["validation"][0] == [250, 500, 1000]
     assert figure.axes[0].get_xlabel() == "training rows"
     word = answer.split(":", maxsplit=1)[0]
@@ -214,112 +226,13 @@ def test_more_data_is_answered_from_the_slope(run: Run, last: list[float], answe
 
 def test_more_data_with_one_seed_is_unknown(run: Run) -> None:
     runs = pd.DataFrame([run(val=5.0, **{"data.fraction": 0.5}), run(val=4.0)])
-    assert curves.more_data(only(runs)).startswith("Unknown: from 50% of the to 100% of the rows")
-
-
-def test_the_cast_is_winner_underfitting_and_overfitting(sweep: pd.DataFrame) -> None:
-    found = curves.highlighted_runs(run_table(sweep), rank(sweep))
-    assert {role: run["configuration"] for role, run in found.items()} == {
-        "winner": "l2 λ=0.0001 + dropout p=0.2 · mlp 256×256",
-        "underfitting": "none · linear",
-        "overfitting": "none · mlp 1024×1024",
-    }
-
-
-def test_the_cast_respects_verdicts(sweep: pd.DataFrame) -> None:
-    ranking = rank(sweep)
-    ranking["verdict"] = "good fit"
-    ranking.loc[ranking["configuration"] == "none · mlp 4", "verdict"] = "underfitting"
-    found = curves.highlighted_runs(run_table(sweep), ranking)
-    assert {role: run["configuration"] for role, run in found.items()} == {
-        "winner": "l2 λ=0.0001 + dropout p=0.2 · mlp 256×256", "underfitting": "none · mlp 4",
-    }  # fmt: skip
-
-
-def test_learning_curves_mark_the_selected_epoch() -> None:
-    winner = curves.Learning("a", [4, 3, 2, 1], [5, 4, 3, 3.5], 3, "winner")
-    other = curves.Learning("b", [], [9, 8, 7], 3)
-    figure = curves.learning([winner, other], "bikes/hour")
-    axes = figure.axes[0]
-    drawn = [(list(line.get_xdata()), list(line.get_ydata())) for line in axes.lines]
-    assert ([1, 2, 3, 4], [4, 3, 2, 1]) in drawn
-    assert ([1, 2, 3, 4], [5, 4, 3, 3.5]) in drawn
-    assert ([3], [3]) in drawn
-    assert ([1, 2, 3], [9, 8, 7]) in drawn
-    title = axes.get_title(loc="left").replace("\n", " ")
-    assert title == "Winner: selected epoch 3 of 4, gap at the end 2.500"
-    assert (axes.get_xlabel(), axes.get_ylabel()) == ("epoch", "loss (bikes/hour)")
-    assert axes.get_yscale() == "log"
-
-
-def predictions(error: float) -> pd.DataFrame:
-    """Two weeks of hours; at 17 o'clock everything is off by `error`."""
-    time = pd.Series(pd.date_range("2011-01-03", periods=24 * 14, freq="h"))
-    true = pd.Series(100.0, index=time.index)
-    return pd.DataFrame(
-        {"timestamp": time, "rentals": true, "predicted": true + error * (time.dt.hour == 17)}
-    )
-
-
-def test_errors_by_hour(tmp_path: Path) -> None:
-    runs = {role: mistakes.with_conditions(predictions(error), tmp_path / "absent.parquet")
-            for role, error in (("winner", 10.0), ("underfitting", -30.0))}  # fmt: skip
-    assert "weather" not in runs["winner"]
-    table = mistakes.errors(runs["underfitting"], "hour")
-    assert (table["rmse"][17], table["mean"][17], table["rmse"][3]) == (30, -30, 0)
-    figure = mistakes.error_by("hour", runs)
-    assert lines(figure)["winner"][1][17] == 10
-    assert figure.axes[0].get_title(loc="left") == "The winner is most wrong at hour 17"
-    assert figure.axes[0].get_ylabel() == "error (bikes/hour)"
-
-
-def test_weather_is_joined_by_the_timestamp(tmp_path: Path) -> None:
-    table = predictions(5.0)
-    hours = pd.DataFrame({"timestamp": table["timestamp"][::-1],
-                          "weather": ["mist"] * 24 + ["clear"] * 312,
-                          "working_day": [True] * 24 + [False] * 312})  # fmt: skip
-    hours.to_parquet(tmp_path / "hours.parquet")
-    joined = mistakes.with_conditions(table, tmp_path / "hours.parquet")
-    assert joined["weather"].tolist() == ["clear"] * 312 + ["mist"] * 24
-    assert set(joined["working_day"][-24:]) == {"working day"}
-    figure = mistakes.error_by("weekday", {"winner": joined})
-    labels = [tick.get_text() for tick in figure.axes[0].get_xticklabels()]
-    assert labels == ["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
-
-
-def test_predicted_against_true_has_every_row() -> None:
-    figure = mistakes.predicted_against_true(predictions(24**0.5), "winner")
-    (points,) = figure.axes[0].collections
-    assert len(np.asarray(points.get_offsets())) == 24 * 14
-    assert figure.axes[0].get_title(loc="left") == "Winner: RMSE 1.0 bikes/hour"
-
-
-def test_weights_by_layer_leave_out_biases() -> None:
-    kept = weights.matrices({
-        "output.linear.weight": np.ones((1, 3)), "hidden1.linear.weight": np.ones((3, 2)),
-        "hidden1.linear.bias": np.ones(3), "hidden1.norm.weight": np.ones(3),
-    })  # fmt: skip
-    assert list(kept) == ["hidden1", "output"]
-    figure = weights.distribution(
-        "hidden1", {"winner": np.zeros((3, 2)), "overfitting": np.ones(6)}
-    )
-    title = figure.axes[0].get_title(loc="left").replace("\n", " ")
-    assert title.endswith("those of the winner run")
-
-
-def test_the_path_of_weights_shrinks_along_a_strength() -> None:
-    networks = [{"a.linear.weight": np.array([[-2.0, 1.0, 2.0]]) * s} for s in (1, 0.5, 0.1)]
-    figure = weights.path("l2 λ", np.array([0.01, 0.1, 1.0]), [0.0, 0.1, 1.0], networks, True)
-    axes = figure.axes[0]
-    assert axes.get_xscale() == "log"
-    assert list(axes.lines[0].get_ydata()) == pytest.approx([-2, -1, -0.2])
-    assert "from 1.7 to 0.17" in axes.get_title(loc="left").replace("\n", " ")
+    assert more_data(only(runs)).startswith("Unknown: from 50% of the to 100% of the rows")
 
 
 @pytest.mark.slow
 def test_an_svg_is_the_same_for_the_same_runs(run: Run) -> None:
     series = only(along(run, "regularization.l2", LAMBDA))
-    one, other = (svg(curves.flexibility(series)) for _ in range(2))
+    one, other = (svg(path_chart(series)) for _ in range(2))
     assert one == other
     assert "<text" in one
 
@@ -331,7 +244,7 @@ def test_a_path_is_found_under_the_names_of_the_whole_sweep(run: Run) -> None:
     longer = [run(hidden="[8,8]", seed=seed, val=val + seed / 100, train=1.0,
                   run_id=f"{epochs}-{seed}", **{"training.epochs": epochs})
               for epochs, val in ((10, 6.7), (80, 6.3), (160, 6.6)) for seed in (0, 1)]  # fmt: skip
-    found = {one.path.last: one.table for one in curves.find_series(pd.DataFrame(widths + longer))}
+    found = {one.path.last: one.table for one in find_series(pd.DataFrame(widths + longer))}
     assert found["width"]["val_loss"].tolist() == pytest.approx([7.005, 6.005, 6.505])
     assert found["epochs"]["value"].tolist() == [10, 40, 80, 160]
     assert found["epochs"]["val_loss"].tolist() == pytest.approx([6.705, 6.005, 6.305, 6.605])
@@ -351,7 +264,17 @@ def test_the_overview_shows_the_longest_path_of_a_setting(run: Run) -> None:
         along(run, "training.epochs", {5: (4.0, 7.0), 10: (3.0, 6.0), 20: (2.0, 6.5), 80: (1, 9.0)})
         .assign(**{"network.hidden": "[8,8]"}),
     ], ignore_index=True).assign(run_id=lambda table: table.index.astype(str))  # fmt: skip
-    figure = curves.overview(curves.find_series(runs))
+    figure = overview_chart(find_series(runs))
     (drawn,) = [axes for axes in figure.axes if axes.get_visible()]
     assert lines(figure)["validation"][0] == [5, 10, 20, 80]
     assert drawn.get_title(loc="left") == "epochs"
+
+
+def test_weights_shrink_along_a_strength(run: Run) -> None:
+    losses = {0.0: (1.0, 2.0), 0.1: (1.0, 2.0), 1.0: (1.0, 2.0)}
+    series = only(along(run, "regularization.l2", losses))
+    networks = [{"a.linear.weight": np.array([[-2.0, 1.0, 2.0]]) * s} for s in (1, 0.5, 0.1)]
+    axes = weights_chart(series, networks).axes[0]
+    assert axes.get_xscale() == "log"
+    assert list(axes.lines[0].get_ydata()) == pytest.approx([-2, -1, -0.2])
+    assert "from 1.7 to 0.17" in axes.get_title(loc="left").replace("\n", " ")

@@ -12,15 +12,16 @@ from matplotlib.axes import Axes
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 
-from bikefit.comparison.figures import COMBINED, colour, save, train_against_validation
+from bikefit.comparison.charts import save
 from bikefit.comparison.ranking import rank
+from bikefit.comparison.ranking_charts import COMBINED, kind_colour, ranking_chart
 from bikefit.comparison.runs import run_table
 
 Run = Callable[..., dict[str, Any]]
 
 
 def draw(runs: pd.DataFrame) -> Figure:
-    return train_against_validation(run_table(runs), rank(runs))
+    return ranking_chart(run_table(runs), rank(runs))
 
 
 def panels(figure: Figure) -> dict[str, Axes]:
@@ -93,8 +94,8 @@ def test_the_legend_names_kinds_and_networks(sweep: pd.DataFrame) -> None:
 
 
 def test_combinations_share_a_colour() -> None:
-    assert colour("l2 + dropout") == colour("l1 + dropout") == COMBINED
-    assert colour("l2") != colour("dropout")
+    assert kind_colour("l2 + dropout") == kind_colour("l1 + dropout") == COMBINED
+    assert kind_colour("l2") != kind_colour("dropout")
 
 
 def test_failed_runs_are_counted_not_drawn(run: Run) -> None:
