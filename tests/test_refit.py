@@ -87,7 +87,9 @@ def test_the_model_is_registered_with_its_files(refitted: Path) -> None:
     assert "signature" in described and "saved_input_example_info" in described
 
 
-def test_predictions_of_the_test_rows_are_stored_in_time_order(refitted: Path) -> None:
+def test_predictions_of_the_test_rows_are_stored_with_a_run_outside_the_sweep(
+    refitted: Path,
+) -> None:
     champion = registry.champion("bikefit")
     assert champion is not None
     content = reading.read_artifact(champion["run_id"], "test_predictions.parquet")
@@ -95,10 +97,7 @@ def test_predictions_of_the_test_rows_are_stored_in_time_order(refitted: Path) -
     test = read_table(Path("data/features/full")).read("test")
     assert stored["timestamp"].tolist() == pd.Series(test.timestamps).tolist()
     assert stored["rentals"].tolist() == test.target.tolist()
-
-
-def test_a_refit_is_not_a_run_of_its_sweep(refitted: Path) -> None:
-    sweep = json.loads((refitted / "sweep.json").read_text())["sweep"]
+    sweep = json.loads(Path("sweep.json").read_text())["sweep"]
     assert len(reading.read_runs(sweep)) == 4
 
 

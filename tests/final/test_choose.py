@@ -238,6 +238,9 @@ def deviance(target: float, predicted: float) -> float:
         ([[2, 6], [6, 2], [2, 6]], [4, 4], 1, [1, 0, 0]),
         ([[2, 6], [6, 2], [2, 6]], [4, 4], 2, [1, 1, 0]),
         ([[2, 6], [6, 2], [2, 6]], [4, 4], 3, [2, 1, 0]),
+        # Networks that are better together replace the best one.
+        ([[5, 5], [1.5, 6.5], [6.5, 1.5]], [4, 4], 1, [1, 0, 0]),
+        ([[5, 5], [1.5, 6.5], [6.5, 1.5]], [4, 4], 25, [3, 11, 11]),
     ],
 )
 def test_greedy_selection(
@@ -245,13 +248,6 @@ def test_greedy_selection(
 ) -> None:
     selected = select_greedily(np.array(predicted, float), np.array(target, float), steps)
     assert selected.tolist() == counts
-
-
-def test_networks_that_are_better_together_replace_the_best_one() -> None:
-    predicted = np.array([[5.0, 5.0], [1.5, 6.5], [6.5, 1.5]])
-    counts = select_greedily(predicted, np.array([4.0, 4.0]), 25)
-    assert counts.sum() == 25
-    assert (counts[1:] > counts[0]).all()
 
 
 def test_the_lead_over_the_reference() -> None:

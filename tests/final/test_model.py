@@ -75,33 +75,31 @@ def test_average_is_weighted() -> None:
     assert average(members, [0, 7])[1].tolist() == [0, 0]
 
 
-def test_the_mean_of_the_members_and_whole_bounds() -> None:
-    found = make_model().predict(ROWS)
-    assert list(found) == ["expected", "low", "high", "error"]
-    assert (found["error"] == "").all()
-    assert (found["low"] < found["expected"]).all() and (found["expected"] < found["high"]).all()
-    assert (found[["low", "high"]] % 1 == 0).all(axis=None)
+def test_the_bounds_are_whole_numbers_around_the_expected_rentals() -> None:
+    answers = make_model().predict(ROWS)
+    assert list(answers) == ["expected", "low", "high", "error"]
+    assert (answers["error"] == "").all()
+    assert (answers["low"] < answers["expected"]).all()
+    assert (answers["expected"] < answers["high"]).all()
+    assert (answers[["low", "high"]] % 1 == 0).all(axis=None)
 
 
-def test_members_are_those_that_were_stacked() -> None:
+def test_members_are_the_stacked_networks() -> None:
     model = make_model(members=2)
     hours = pd.DataFrame({"weather": ["mist"], "temperature": [23.0], "working_day": [True]})
-    x = torch.tensor([[0.0, 1, 0, 0, 1, 1]])
-    specs = mlp(6, (8,), "relu", "before", "inverted")
-    found = model.ensemble.members(hours)
-    assert found.shape == (3, 1)
-    for m, rentals in enumerate(found[:2]):
-        network = build(specs, 6).eval()
-        network.load_state_dict(
-            {k: torch.from_numpy(v)[m] for k, v in model.ensemble.stacks[0].state.items()},
-            strict=False,
-        )
-        assert rentals[0] == pytest.approx(180 * network(x).exp().item(), rel=1e-5)
+    features = torch.tensor([[0.0, 1, 0, 0, 1, 1]])
+    members = model.ensemble.members(hours)
+    assert members.shape == (3, 1)
+    for m, rentals in enumerate(members[:2]):
+        network = build(mlp(6, (8,), "relu", "before", "inverted"), 6).eval()
+        state = {k: torch.from_numpy(v)[m] for k, v in model.ensemble.stacks[0].state.items()}
+        network.load_state_dict(state, strict=False)
+        assert rentals[0] == pytest.approx(180 * network(features).exp().item(), rel=1e-5)
     mean, _ = model.ensemble.predict(hours)
-    assert mean == pytest.approx((found[0] + found[1] + 2 * found[2]) / 4)
+    assert mean == pytest.approx((members[0] + members[1] + 2 * members[2]) / 4)
 
 
-def test_the_same_numbers_on_every_call_alone_or_together(tmp_path: Path) -> None:
+def test_predictions_do_not_depend_on_other_rows_or_on_saving(tmp_path: Path) -> None:
     model = make_model()
     model.save(tmp_path / "model")
     together = load(tmp_path / "model").predict(ROWS)
@@ -110,7 +108,7 @@ def test_the_same_numbers_on_every_call_alone_or_together(tmp_path: Path) -> Non
     pd.testing.assert_frame_equal(together, alone, rtol=1e-12)
 
 
-def test_trees_are_kept_beside_the_networks(tmp_path: Path) -> None:
+def test_trees_are_saved_with_the_networks(tmp_path: Path) -> None:
     given = make_model()
     hour = np.arange(48) % 24
     stump = lightgbm.LGBMRegressor(n_estimators=1, num_leaves=2, verbose=-1)
@@ -118,36 +116,31 @@ def test_trees_are_kept_beside_the_networks(tmp_path: Path) -> None:
     fitted = FittedTrees(stump.booster_.model_to_string(), ["hour"], "2011-01-01")
     model = replace(given, ensemble=given.ensemble.with_trees(fitted, 0.5))
     model.save(tmp_path)
-    found = load(tmp_path)
-    answer = found.predict(ROWS)
-    pd.testing.assert_frame_equal(answer, model.predict(ROWS), rtol=0, atol=0)
+    answers = load(tmp_path).predict(ROWS)
+    pd.testing.assert_frame_equal(answers, model.predict(ROWS), rtol=0, atol=0)
     trees = stump.predict(pd.DataFrame({"hour": [17, 3, 4]}))
-    wanted = (given.predict(ROWS)["expected"] + trees) / 2
-    assert answer["expected"].tolist() == pytest.approx(wanted.tolist())
+    expected = (given.predict(ROWS)["expected"] + trees) / 2
+    assert answers["expected"].tolist() == pytest.approx(expected.tolist())
 
 
-def test_a_wrong_row_has_its_error_and_the_others_their_numbers() -> None:
-    rows = ROWS.assign(weather=["clear", "sunny", "clear"])
-    found = make_model().predict(rows)
-    assert found["expected"].isna().tolist() == [False, True, False]
-    assert found["error"].str.contains("sunny").tolist() == [False, True, False]
-    right = make_model().predict(ROWS)
-    assert found["expected"].iloc[[0, 2]].tolist() == right["expected"].iloc[[0, 2]].tolist()
+def test_an_invalid_row_does_not_affect_the_others() -> None:
+    answers = make_model().predict(ROWS.assign(weather=["clear", "sunny", "clear"]))
+    assert answers["expected"].isna().tolist() == [False, True, False]
+    assert answers["error"].str.contains("sunny").tolist() == [False, True, False]
+    valid = make_model().predict(ROWS)
+    assert answers["expected"].iloc[[0, 2]].tolist() == valid["expected"].iloc[[0, 2]].tolist()
+    none = make_model().predict(ROWS.drop(columns="temp"))
+    assert none["expected"].isna().all() and none["error"].str.startswith("temp: missing").all()
 
 
-def test_no_row_is_right() -> None:
-    found = make_model().predict(ROWS.drop(columns="temp"))
-    assert found["expected"].isna().all() and found["error"].str.startswith("temp: missing").all()
-
-
-def test_mse_never_expects_less_than_one_bike() -> None:
+def test_the_squared_loss_predicts_at_least_one_bike() -> None:
     model = make_model("mse", batch_norm="none")
     for stack in model.ensemble.stacks:
         stack.state["output.linear.bias"] -= 100
     assert (model.predict(ROWS)["expected"] == 1).all()
 
 
-def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
+def test_other_folders_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is not a model of bikefit"):
         load(tmp_path)
     make_model().save(tmp_path)
@@ -158,7 +151,7 @@ def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_it_loads_without_the_training() -> None:
+def test_it_loads_without_training_and_tracking() -> None:
     code = (
         "import sys, bikefit.final.model\n"
         "print({'pytorch_lightning', 'hydra', 'pandera', 'dvc', 'mlflow'} & set(sys.modules))"

@@ -1,1 +1,1 @@
-"""From the winner of a sweep to a model that somebody uses: refit, test, register, predict."""
+"""Choose what to refit, fit it, evaluate it on the test rows, register it, predict."""

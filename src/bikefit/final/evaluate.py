@@ -93,8 +93,8 @@ def evaluate(
     """Evaluate all models on the test rows.
 
     Args:
-        fitted: Plans fitted on training and validation rows: :data:`DELIVERED`, :data:`WINNER`
-            (absent if its networks are delivered) and :data:`UNREGULARIZED` (may be absent).
+        fitted: Plans fitted on training and validation rows. :data:`WINNER` is absent if its
+            networks are delivered, :data:`UNREGULARIZED` if the sweep has none.
         baselines: Predictions of the baselines for the test rows, by name.
         interval: Prediction interval of the delivered model.
         test: Clean test rows.

@@ -23,18 +23,8 @@ REPORT = "test.json"
 TEST_PREDICTIONS = "test_predictions.parquet"
 """Artifact of a refit: the test rows with all predictions."""
 STANDARD_ERRORS = 2.0  # of the lead that makes a new champion
-PACKAGES = (
-    "lightgbm",
-    "mlflow",
-    "numpy",
-    "pandas",
-    "pydantic",
-    "pyyaml",
-    "safetensors",
-    "scikit-learn",
-    "scipy",
-    "torch",
-)
+PACKAGES = ["lightgbm", "mlflow", "numpy", "pandas", "pydantic", "pyyaml", "safetensors"]
+PACKAGES += ["scikit-learn", "scipy", "torch"]
 """Packages that the registered model needs besides its own code."""
 EXAMPLE = pd.DataFrame(
     {
