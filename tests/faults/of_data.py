@@ -46,7 +46,7 @@ def bad_host(folder: Path, draw: random.Random) -> int:
             said = str(error)
     assert BAD_HOSTS[kind] in said, said
     assert "source distribution bundle 1.0: pip" in said, said  # the next one was tried
-    assert "put its path at download.file" in said, said
+    assert "write its path to download.file" in said, said
     return int(files_of(folder) != {"hour.csv": b"old and good"})
 
 
