@@ -1,4 +1,4 @@
-"""Runs as members leave them, written to a store without training anything."""
+"""Write runs to a store without training."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ EPOCHS = 3
 
 @contextmanager
 def visiting(folder: Path) -> Iterator[None]:
-    """Make a folder the current one, with its own store."""
+    """Work in a folder with its own store."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -28,7 +28,7 @@ def visiting(folder: Path) -> Iterator[None]:
 
 
 def settings(dropout: float = 0.0, seed: int = 0, hidden: int = 8, **more: Any) -> Settings:
-    """Settings of a run that keeps neither weights nor predictions."""
+    """Settings of a run without weights and predictions."""
     values: dict[str, Any] = {
         "data": {"name": "full"},
         "network": {"name": "mlp", "hidden": [hidden]},
@@ -45,11 +45,11 @@ def settings(dropout: float = 0.0, seed: int = 0, hidden: int = 8, **more: Any) 
 
 
 def result(train: float, val: float, failure: str | None = None, **more: Any) -> Any:
-    """What a member leaves: losses that fall to `train` and `val` in the last epoch."""
-    falling = np.array([2.0, 1.5, 1.0])
-    metrics = {"train/loss": train * falling, "val/loss": val * falling}
+    """Result of a member whose losses fall to `train` and `val` in the last epoch."""
+    factors = np.array([2.0, 1.5, 1.0])
+    metrics = {"train/loss": train * factors, "val/loss": val * factors}
     for part, loss in (("train", train), ("val", val)):
-        metrics |= {f"{part}/rmse": 10 * loss * falling, f"{part}/deviance": 2 * loss * falling}
+        metrics |= {f"{part}/rmse": 10 * loss * factors, f"{part}/deviance": 2 * loss * factors}
     values: dict[str, Any] = {
         "metrics": metrics, "selected": EPOCHS, "state": {}, "train_rows": 90,
         "failure": Failure(failure) if failure else None,
@@ -59,7 +59,7 @@ def result(train: float, val: float, failure: str | None = None, **more: Any) ->
 
 
 def add(sweep: str, one: Settings, outcome: Any) -> str:
-    """Write a finished run below a sweep and return its id."""
+    """Add a finished run to a sweep and return its id."""
     run = writing.start_job(one, sweep, "v1")
     writing.finish_member(run, outcome, one)
     return run

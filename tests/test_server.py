@@ -14,6 +14,11 @@ from mlflow import MlflowClient
 
 import commands
 import servers
+import stores
+from bikefit.final.model import load
+from bikefit.final.publish import EXAMPLE
+from bikefit.final.rows import OPTIONAL
+from bikefit.tracking import registry, writing
 from conftest import ROOT
 
 WRITERS, RUNS = 16, 3
@@ -68,7 +73,7 @@ def test_sixteen_processes_log_at_once(server: str, tmp_path: Path) -> None:
     done = commands.run("-c", WRITE, str(WRITERS), str(RUNS), cwd=tmp_path, env=given)
     assert done.returncode == 0, done.stderr
     written = re.findall("^wrote (.+)$", done.stdout, re.MULTILINE)
-    assert len(set(written)) == WRITERS * RUNS
+    assert len(set(written)) == WRITERS * RUNS, done.stdout + done.stderr
     assert "View run" not in done.stdout
     store = MlflowClient(server)
     for run in written:
@@ -78,7 +83,25 @@ def test_sixteen_processes_log_at_once(server: str, tmp_path: Path) -> None:
         history = store.get_metric_history(run, "val/loss")
         assert [(m.step, m.value) for m in history] == [(1, 4.0), (2, 3.0), (3, 2.0)]
         assert {f.path for f in store.list_artifacts(run)} == {"config.yaml", "network.yaml"}
-    assert not list((tmp_path / "unsent").glob("[!.]*"))
     status, page = servers.get(server)
     assert status == 200
     assert b"<title>MLflow</title>" in page
+
+
+@pytest.mark.slow
+def test_a_model_is_registered_on_the_server(
+    server: str, refitted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = registry.model_folder("models:/bikefit@champion")
+    answer = load(folder).predict(EXAMPLE)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
+    run = writing.start_refit(stores.settings(), "a sweep", "v1", "a configuration")
+    assert registry.champion("bikefit") is None
+    for number in (1, 2):
+        requirements, tags = ["mlflow"], {"data.version": "v1"}
+        given = (run, "bikefit", folder, EXAMPLE, answer, OPTIONAL, requirements, tags)
+        assert registry.register(*given) == number
+    registry.promote("bikefit", 2)
+    assert registry.champion("bikefit") == {"data.version": "v1", "version": "2", "run_id": run}
+    for uri in ("models:/bikefit@champion", "models:/bikefit/1"):
+        assert load(registry.model_folder(uri)).predict(EXAMPLE).equals(answer)

@@ -1,6 +1,6 @@
-"""What a person sees: MLflow's own pages, as `make ui` serves them, in a real browser.
+"""MLflow's pages, served by `make ui`, in a browser.
 
-Needs Debian's packages chromium and chromium-driver; skipped only where they cannot be found.
+Needs Debian's packages chromium and chromium-driver; skipped if they are not installed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import pytest
 
 import browsers
 import commands
-from bikefit import ui
 from bikefit.comparison.compare import main
 from bikefit.comparison.result import assign_verdicts
 from bikefit.tracking import connection, reading, writing
@@ -65,8 +64,8 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
         yield opened
 
 
-def of(experiment: str, seed: int = 0, **more: Any) -> Any:
-    """Settings of a run that belongs to an experiment."""
+def settings_in(experiment: str, seed: int = 0, **more: Any) -> Any:
+    """Settings of a run of an experiment."""
     tracked = {"experiment": experiment, "weights": False, "predictions": False}
     return settings(seed=seed, tracking=tracked, **more)
 
@@ -74,9 +73,9 @@ def of(experiment: str, seed: int = 0, **more: Any) -> Any:
 def test_mlflow_shows_runs_tags_and_the_report(site: str, browser: Browser) -> None:
     sweep = writing.start_sweep("full", "a small sweep", ["regularization.dropout=0,0.3"])
     for seed in (0, 1):
-        add(sweep, of("full", seed), result(2.0, 6.0 + seed))
-        add(sweep, of("full", seed, dropout=0.3), result(3.0, 5.0 + seed))
-    add(sweep, of("full", hidden=4), result(np.nan, np.nan, failure="loss is not finite"))
+        add(sweep, settings_in("full", seed), result(2.0, 6.0 + seed))
+        add(sweep, settings_in("full", seed, dropout=0.3), result(3.0, 5.0 + seed))
+    add(sweep, settings_in("full", hidden=4), result(np.nan, np.nan, failure="loss is not finite"))
     link = prepared.view_links(sweep)["curves"]
     writing.finish_sweep(sweep, f"**dropout p=0.3** wins\n\n[its curves]({link})", {}, "FINISHED")
     assert main(["--reports", "reports"]) == 0
@@ -107,18 +106,15 @@ def test_mlflow_shows_runs_tags_and_the_report(site: str, browser: Browser) -> N
     )
 
 
-# ---- the prepared views ----
-
-
 @pytest.fixture(scope="module", params=["database", "server"])
 def sweep(site: str, request: pytest.FixtureRequest) -> str:
     """A sweep after another one, written to the database or, over HTTP, to the server."""
     name = request.param
     with using(site if name == "server" else None):
-        add(writing.start_sweep(name, "another", []), of(name, 7), result(9.0, 9.0))
+        add(writing.start_sweep(name, "another", []), settings_in(name, 7), result(9.0, 9.0))
         latest = writing.start_sweep(name, "the latest", [])
         for dropout, val in ((0.5, 7.0), (0.0, 6.0), (0.3, 5.0)):
-            add(latest, of(name, 4, dropout=dropout), result(2.0, val))
+            add(latest, settings_in(name, 4, dropout=dropout), result(2.0, val))
         assign_verdicts(latest, reading.read_runs(latest))
         writing.finish_sweep(latest, "it is over", {}, "FINISHED")
     return latest
@@ -189,32 +185,7 @@ def test_the_views_are_in_the_menu(views: dict[str, str], browser: Browser) -> N
     browser.sees("curves\n", "plane\n", "curves · latest sweep", "plane · latest sweep")
 
 
-@pytest.mark.parametrize("content", ['{"version": 99, "payload": 7}', '{"name": 7, "state": "?"}'])
-def test_a_view_of_another_format_opens_the_plain_page(
-    site: str, browser: Browser, content: str
-) -> None:
-    sweep = writing.start_sweep("another format", "a sweep as it is", [])
-    run = add(sweep, of("another format"), result(1, 2))
-    experiment = connection.client().get_run(run).info.experiment_id
-    tag = f"{prepared.TAG}bikefit-comparison-latest"
-    connection.client().set_experiment_tag(experiment, tag, content)
-    browser.open(prepared.links(experiment, pages=site)["comparison"])
-    browser.sees("a sweep as it is", "matching runs")
-    assert "Prompts" not in browser.text()  # model training still
-
-
-def test_the_door_leads_to_the_server_that_runs_are_sent_to(
-    site: str, views: dict[str, str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    with using(site):
-        assert ui.main(["--no-browser"]) == 0  # and no server of its own
-    printed = dict(line.split(": ", 1) for line in capsys.readouterr().out.splitlines())
-    assert printed == prepared.latest_links(site)
-    assert printed["plane"].startswith(f"{site}/#/experiments/")
-
-
-def test_points_appear_while_the_run_is_running(site: str, browser: Browser) -> None:
-    """Of a sweep that would take hours, over HTTP."""
+def test_points_appear_during_the_training(site: str, browser: Browser) -> None:
     furthest = """return Math.max(0, ...[...document.querySelectorAll('.js-plotly-plot')]
         .flatMap(plot => plot.data ?? []).flatMap(line => [...(line.x ?? [])]))"""
     command = [

@@ -1,4 +1,4 @@
-"""Prepared views: what the experiment's tags say, and that nobody else's are touched."""
+"""Views in the tags of an experiment, and their addresses."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def tags(experiment: str) -> dict[str, str]:
 
 
 def state(experiment: str, key: str) -> dict[str, Any]:
-    """What MLflow makes of a view: its name and the state of the page."""
+    """Return a view as MLflow reads it: its name and the state of the page."""
     envelope = json.loads(tags(experiment)[f"{views.TAG}bikefit-{key}"])
     assert isinstance(envelope["createdAt"], int)
     return {"name": envelope["name"], **json.loads(envelope["state"])}
@@ -41,11 +41,11 @@ def test_an_experiment_has_its_views_from_its_first_run(workplace: Path) -> None
     assert state(experiment, "curves")["searchFilter"] == "tags.`bikefit.kind` = 'job'"
     assert not [key for key in tags(experiment) if key.endswith("-latest")]
     lines = state(experiment, "curves")["compareRunCharts"]
-    assert [line["lineSmoothness"] for line in lines] == [0, 0]  # what was measured, no averages
+    assert [line["lineSmoothness"] for line in lines] == [0, 0]
     assert all(state(experiment, name)["autoRefreshEnabled"] for name in NAMES)
 
 
-def test_those_of_the_latest_sweep_follow_it_while_it_still_runs(workplace: Path) -> None:
+def test_views_show_the_latest_sweep_while_it_is_running(workplace: Path) -> None:
     for seed in (0, 1):
         sweep, experiment, _ = sweep_of(seed)
         for name in NAMES:
@@ -68,13 +68,13 @@ def test_reused_runs_are_in_the_views_of_the_sweep(workplace: Path, seeds: tuple
         assert {run.info.run_id for run in shown} == {*earlier, *trained}
 
 
-def test_views_of_users_are_left_alone(workplace: Path) -> None:
+def test_views_of_users_do_not_change(workplace: Path) -> None:
     writing.start_job(settings(), None, "v1")
     experiment, key = connection.experiment_id("full"), f"{views.TAG}mine"
-    connection.client().set_experiment_tag(experiment, key, "as I left it")
+    connection.client().set_experiment_tag(experiment, key, "unchanged")
     sweep, _, _ = sweep_of(0)
     writing.finish_sweep(sweep, "note", {}, "FINISHED")
-    assert tags(experiment)[key] == "as I left it"
+    assert tags(experiment)[key] == "unchanged"
 
 
 def test_a_view_fits_into_a_tag() -> None:
@@ -83,34 +83,34 @@ def test_a_view_fits_into_a_tag() -> None:
     )  # what MLflow takes
 
 
-def test_a_store_that_takes_no_views_is_worth_a_warning(
+def test_a_store_that_refuses_views_causes_a_warning(
     workplace: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def refuse(*_: object) -> None:
-        raise TrackingError("no tags today")
+        raise TrackingError("tags are refused")
 
     monkeypatch.setattr(connection.client().target, "set_experiment_tag", refuse)
     writing.start_job(settings(), None, "v1")
-    assert "no tags today" in caplog.text
+    assert "tags are refused" in caplog.text
 
 
-def given(*runs: str, verdict: str | None) -> list[str | None]:
-    """Give runs a verdict and return their colours."""
+def colours(*runs: str, verdict: str | None) -> list[str | None]:
+    """Write a verdict to runs and return their colours."""
     rows = {"run_id": list(runs), "configuration": "none · mlp 8", "verdict": verdict,
-            "reason": "so it is", "next": None}  # fmt: skip
+            "reason": "a reason", "next": None}  # fmt: skip
     writing.tag_verdicts(pd.DataFrame(rows))
     found = [connection.client().get_run(run).data.tags for run in runs]
     assert {tags["configuration"] for tags in found} == {"none · mlp 8"}
-    assert {tags["verdict.reason"] for tags in found} == {"so it is"}
+    assert {tags["verdict.reason"] for tags in found} == {"a reason"}
     return [tags.get("mlflow.runColor") for tags in found]
 
 
 @pytest.mark.slow
 def test_runs_have_the_colour_of_their_verdict(workplace: Path) -> None:
     _, _, (first, second) = sweep_of(3, 4)
-    assert given(first, second, verdict=None) == [None, None]
-    assert given(first, second, verdict="overfitting") == [views.COLOURS["overfitting"]] * 2
-    assert given(second, verdict="good fit") == [views.COLOURS["good fit"]]
+    assert colours(first, second, verdict=None) == [None, None]
+    assert colours(first, second, verdict="overfitting") == [views.COLOURS["overfitting"]] * 2
+    assert colours(second, verdict="good fit") == [views.COLOURS["good fit"]]
 
 
 def test_links_open_in_model_training_mode() -> None:
@@ -126,5 +126,5 @@ def test_links_open_in_model_training_mode() -> None:
         "workflowType": ["machine_learning"],
     }
     assert "bikefit-comparison&" in views.links(7, latest=False)["comparison"]
-    # relative to a page, wherever that is served
+    # relative to MLflow's pages
     assert views.links(7)["plane"].startswith("#/experiments/7/runs?")
