@@ -1,8 +1,8 @@
-"""The words of the two tables: columns, units, categories and how raw codes are read.
+"""Columns, units and categories of the raw and the clean table, and the making of clean rows.
 
-Source: the data dictionary of the "Bike Sharing" data set (H. Fanaee-T, J. Gama, 2013), and, where
-it contradicts the numbers, the numbers: season code 1 is the one of January, hence winter, and
-temperatures are scaled between their lowest and highest possible value.
+Source: the data dictionary of the "Bike Sharing" data set (H. Fanaee-T, J. Gama, 2013). If it
+contradicts the numbers, the numbers are right: season code 1 is the season of January, so it is
+winter, and temperatures are scaled between their lowest and highest possible value.
 """
 
 import warnings
@@ -17,7 +17,7 @@ RAW: Final = (
     "instant", "dteday", "season", "yr", "mnth", "hr", "holiday", "weekday", "workingday",
     "weathersit", "temp", "atemp", "hum", "windspeed", "casual", "registered", "cnt",
 )  # fmt: skip
-"""Columns of the published table, in its order."""
+"""Columns of the published table, in order."""
 
 SEASONS: Final = {1: "winter", 2: "spring", 3: "summer", 4: "autumn"}
 WEATHER: Final = {1: "clear", 2: "mist", 3: "light_precipitation", 4: "heavy_precipitation"}
@@ -30,7 +30,7 @@ SEASON_MONTHS: Final = {
     3: (6, 7, 8, 9),
     4: (9, 10, 11, 12),
 }
-"""Months in which a season's code may stand (seasons change on the 20th to 23rd of a month)."""
+"""Months of each season's code (seasons change on the 20th to 23rd of a month)."""
 
 SCALES: Final = {
     "temperature": ("temp", -8.0, 39.0),
@@ -38,7 +38,7 @@ SCALES: Final = {
     "humidity": ("hum", 0.0, 100.0),
     "windspeed": ("windspeed", 0.0, 67.0),
 }
-"""Clean column: raw column, and the values (°C, °C, %, km/h) that raw 0 and raw 1 stand for."""
+"""Clean column: raw column, and the values (°C, °C, %, km/h) of raw 0 and raw 1."""
 
 UNITS: Final = {
     "temperature": "°C",
@@ -51,7 +51,7 @@ UNITS: Final = {
 }
 
 FLAGS: Final = ("humidity_suspect", "feels_like_suspect", "windspeed_calm")
-"""True where the rule of a known fault applies, whether the value was repaired or not."""
+"""True if the rule of a known fault applies, whether the value was repaired or not."""
 
 BOOLEANS: Final = ("holiday", "working_day", *FLAGS)
 
@@ -63,17 +63,17 @@ CATEGORIES: Final[dict[str, tuple[str, ...]]] = {
     "weather": tuple(WEATHER.values()),
     **dict.fromkeys(BOOLEANS, NO_YES),
 }
-"""Every value that a category can have, declared here and never taken from the rows."""
+"""Every value that a categorical column can have."""
 
 CLEAN: Final = (
     "timestamp", "season", "year", "month", "hour", "weekday", "holiday", "working_day", "weather",
     "temperature", "feels_like", "humidity", "windspeed", "casual", "registered", "rentals", *FLAGS,
 )  # fmt: skip
-"""Columns of the clean table, in its order."""
+"""Columns of the clean table, in order."""
 
 TARGET: Final = "rentals"
 LEAKS: Final = ("casual", "registered", TARGET)
-"""The target and its two parts: known only when the hour is over."""
+"""The target and its two parts, which are known only after the hour."""
 
 
 def read_cells(path: Path) -> pd.DataFrame:
