@@ -17,7 +17,7 @@ from mlflow.artifacts import list_artifacts
 from bikefit.comparison.compare import main
 from bikefit.comparison.losses import losses_by_fold_and_day
 from bikefit.comparison.ranking import rank
-from bikefit.comparison.result import _differ_from_tags, assign_run_verdict
+from bikefit.comparison.result import _differ_from_tags, assign_run_verdict, compare
 from bikefit.comparison.tables import fold_table, ranking_note
 from bikefit.comparison.verdicts import verdicts, with_verdicts
 from bikefit.tracking import reading, writing
@@ -153,6 +153,11 @@ def test_a_sweep_without_a_result_ends_with_its_reason(
         capsys.readouterr().err
     )
     assert not Path("reports").exists()
+    page = Path("page.md")
+    page.write_text("<!-- comparison -->\n<!-- end of comparison -->\n")
+    assert main(["--document", str(page)]) == 0
+    assert "**No run finished (of 1).**" in page.read_text()
+    assert compare(sweep)._repr_markdown_().startswith("**No run finished (of 1).**")
 
 
 @pytest.mark.parametrize(

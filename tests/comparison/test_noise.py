@@ -215,3 +215,11 @@ def test_days_are_means_over_seeds_and_unknown_where_one_misses_them() -> None:
     assert known["a"].days.tolist() == [2.0, 2.0]
     assert known["b"].days.tolist() == []
     assert known["c"].days.tolist() == [1.5]
+
+
+def test_a_seed_that_occurs_twice_counts_once() -> None:
+    runs = made({"a": [9.0, 10.0, 11.0], "b": [20.0, 20.0, 20.0]})
+    once, _ = estimate_losses(runs)
+    twice, _ = estimate_losses(pd.concat([runs, runs], ignore_index=True))
+    assert twice["a"].variance == pytest.approx(once["a"].variance)
+    assert (twice["a"].loss, twice["a"].df) == (once["a"].loss, once["a"].df)

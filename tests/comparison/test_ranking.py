@@ -20,6 +20,7 @@ from bikefit.comparison.sentences import (
     failure_sentence,
     noise_sentence,
     number,
+    rows_sentence,
     winner_sentence,
     winners_sentence,
 )
@@ -352,3 +353,23 @@ def test_the_cast_respects_verdicts(sweep: pd.DataFrame) -> None:
     assert {role: run["configuration"] for role, run in found.items()} == {
         "winner": "l2 λ=0.0001 + dropout p=0.2 · mlp 256×256", "underfitting": "none · mlp 4",
     }  # fmt: skip
+
+
+def test_losses_on_different_validation_rows_are_ranked_separately(run: Run) -> None:
+    rows = [
+        run(method, seed=seed, val=val, **{"data.name": name, "tags.val_rows": count})
+        for name, count, losses in (("full", "3465", (5.0, 6.0)), ("lecture", "260", (5.5, 9.0)))
+        for method, val in zip(("none", "l2 λ=1"), losses, strict=True)
+        for seed in (0, 1)
+    ]
+    ranking = rank(pd.DataFrame(rows))
+    assert ranking["table"].tolist() == ["full", "full", "lecture", "lecture"]
+    assert ranking["difference"].tolist() == [0.0, 1.0, 0.0, 3.5]
+    assert rows_sentence(ranking).endswith("in this order of tables: full; lecture.")
+    same = rank(pd.DataFrame([row | {"tags.val_rows": "3465"} for row in rows]))
+    assert same["val_loss"].tolist() == [5.0, 5.5, 6.0, 9.0]
+    assert rows_sentence(same) == ""
+
+
+def test_the_sentence_has_the_configured_confidence(run: Run) -> None:
+    assert "(99.9 % confidence" in noise_sentence(rank(two_methods(run), confidence=0.999))

@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from bikefit.comparison.ranking import rank
 from bikefit.comparison.runs import configuration_labels
 
 Run = Callable[..., dict[str, Any]]
@@ -28,3 +29,27 @@ def test_all_rows_go_without_saying_however_few_runs_have_them(run: Run) -> None
     assert configuration_labels(runs).tolist() == [
         *["none · mlp 256×256 · data.fraction=0.1"] * 2, "none · mlp 256×256",
     ]  # fmt: skip
+
+
+def test_configurations_that_differ_in_an_extra_layer_stay_apart(run: Run) -> None:
+    """Most runs have the dropout layer, so the label of the others says that they lack it."""
+    layer = {"network.layers.hidden1.drop.p": 0.5}
+    plain = {"tags.configuration.id": "a", "best/val/loss": 6.0}
+    dropout = layer | {"tags.configuration.id": "b"}
+    rows = [run(**plain), *(run(seed=s, run_id=str(s), **dropout) for s in (0, 1))]
+    ranking = rank(pd.DataFrame(rows))
+    assert ranking["configuration_id"].tolist() == ["a", "b"]
+    assert ranking["configuration"].tolist() == [
+        "none · mlp 256×256 · no network.layers.hidden1.drop.p",
+        "none · mlp 256×256",
+    ]
+
+
+def test_configurations_with_equal_settings_are_labelled_with_their_ids(run: Run) -> None:
+    rows = [run(seed=seed, **{"tags.configuration.id": id_}) for id_ in "ab" for seed in (0, 1)]
+    ranking = rank(pd.DataFrame(rows))
+    assert ranking["seeds"].tolist() == [2, 2]
+    assert ranking["configuration"].tolist() == [
+        "none · mlp 256×256 · configuration a",
+        "none · mlp 256×256 · configuration b",
+    ]
