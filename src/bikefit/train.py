@@ -19,7 +19,7 @@ from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from bikefit.errors import BikefitError
-from hydra_plugins.stack_launcher._core import compact_errors, preload_workers
+from hydra_plugins.stack_launcher._core import compact_errors, fast_imports, preload_workers
 
 if TYPE_CHECKING:
     from bikefit.config import Settings
@@ -40,13 +40,14 @@ def train(config: DictConfig) -> float | Settings:
     The stack launcher trains the jobs of a sweep together. Other launchers train them one by one.
     """
     with compact_errors():
-        settings = _check(config)  # errors appear before slow imports
         context = HydraConfig.get()
         sweep = context.mode == RunMode.MULTIRUN
         if sweep and context.launcher._target_.endswith(".StackLauncher"):
-            return settings
+            return _check(config)
         preload_workers()
-        from bikefit.sweeps.command import run_single
+        settings = _check(config)  # errors appear before slow imports
+        with fast_imports():
+            from bikefit.sweeps.command import run_single
 
         # The overrides of a sweep's job include those of files.
         return run_single(settings, [] if sweep else context.overrides.task)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -37,6 +38,16 @@ def compact_errors() -> Iterator[None]:
         yield
     except (BikefitError, OSError) as error:
         raise CompactHydraException(str(error)) from error
+
+
+@contextmanager
+def fast_imports() -> Iterator[None]:
+    """Import modules without garbage collection, which would take a quarter of the time (0.7 s)."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def preload_workers() -> None:

@@ -82,9 +82,11 @@ class StackLauncher(Launcher):
         self, settings: Sequence[Settings], labels: Sequence[str]
     ) -> list[float | Exception]:
         """Train a batch of jobs; the first batch opens the sweep."""
-        from bikefit.sweeps.command import OpenSweep
-
         if self.sweep is None:
+            from hydra_plugins.stack_launcher._core import fast_imports
+
+            with fast_imports():
+                from bikefit.sweeps.command import OpenSweep
             assert self.open is not None
             command = list(self.config.hydra.overrides.task)
             sweep = OpenSweep(command, self.processes, self.stack_size, **self.engine)
