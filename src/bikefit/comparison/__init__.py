@@ -1,4 +1,4 @@
-"""The compare room: what a sweep found out, read back from the tracking store.
+"""Comparison of the configurations of a sweep: ranking, verdicts, figures and the report.
 
-`python -m bikefit.compare` ranks the configurations of a sweep in tables, sentences and pictures.
+The results are read from MLflow; `python -m bikefit.compare` is the command.
 """

@@ -1,10 +1,9 @@
-"""The noise of a difference between two configurations, the same for all that a comparison says.
+"""The noise of a difference between two configurations, the same in ranking, verdicts and figures.
 
-It has three parts. Seeds: initialization, order and dropout; their scatter is pooled over the
-configurations of a sweep, since three seeds alone tell it badly. Validation rows: whole days,
-since the hours of a day are wrong together; both configurations meet the same days, so that only
-their difference on each day counts. Folds, where a sweep is cross-validated: they hold other
-training rows and other validation rows, and take the place of the days.
+It has three parts. Seeds: initialization, order and dropout; the variance between seeds is pooled
+over the configurations of a sweep, because three seeds alone estimate it badly. Validation rows:
+whole days, because errors within a day are correlated; configurations are paired by day. Folds, if
+a sweep is cross-validated: they have other training and validation rows and replace the days.
 """
 
 from __future__ import annotations
@@ -18,14 +17,14 @@ import pandas as pd
 from scipy.special import digamma, polygamma
 from scipy.stats import t as student
 
-CONFIDENCE = 0.95  # with which a difference must be told from noise
+CONFIDENCE = 0.95  # level at which a difference is significant
 KNOWN = 1e6  # degrees of freedom of a variance that is as good as known
-FEWEST = 4  # configurations whose scatter can be compared
+FEWEST = 4  # configurations whose variances can be compared
 
 
 @dataclass(frozen=True)
 class LossEstimate:
-    """What is known of the loss of a configuration, or of one run of it.
+    """The loss of a configuration, or of one run of it, with the quantities that show its noise.
 
     Args:
         loss: mean over its runs.
@@ -62,7 +61,7 @@ class Difference:
         return float(student.ppf((1 + confidence) / 2, self.df)) * self.error
 
     def is_significant(self, confidence: float = CONFIDENCE) -> bool:
-        """Say whether the first loss is higher by more than the noise."""
+        """Return whether the first loss is significantly higher."""
         return self.value > self.limit(confidence)
 
 
@@ -114,7 +113,7 @@ def _of_rows(one: LossEstimate, other: LossEstimate, level: float) -> list[tuple
 def estimate_losses(
     runs: pd.DataFrame, assumed: float = math.nan
 ) -> tuple[dict[str, LossEstimate], list[LossEstimate]]:
-    """Describe each configuration of a sweep, and each run.
+    """Estimate the loss of each configuration of a sweep, and of each run.
 
     Args:
         runs: one row a run that has a loss, all validated on the same rows: ``configuration_id``,
@@ -123,7 +122,7 @@ def estimate_losses(
         assumed: scatter between seeds as a share of the loss, where no configuration has two.
 
     Returns:
-        Samples by configuration, and of the runs in their order.
+        Estimates by id of the configuration, and of the runs in their order.
     """
     names = runs["configuration_id"]
     by_seed = runs.groupby(["configuration_id", "seed"], dropna=False)["loss"].mean()
@@ -170,10 +169,10 @@ def _scatter(by_seed: pd.Series, assumed: float) -> Mapping[Hashable, tuple[floa
 
 
 def moderated(variances: np.ndarray, df: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Draw variances towards what they have in common, as far as they have it.
+    """Shrink variance estimates towards a common prior (empirical Bayes).
 
-    Empirical Bayes with a scaled inverse χ² prior, whose scale and degrees of freedom are those
-    that explain how the variances scatter (Smyth 2004, "Linear models and empirical Bayes methods
+    The prior is a scaled inverse χ² distribution whose scale and degrees of freedom are fitted to
+    the variances (Smyth 2004, "Linear models and empirical Bayes methods
     for assessing differential expression", section 6.2).
 
     Args:
@@ -181,7 +180,7 @@ def moderated(variances: np.ndarray, df: np.ndarray) -> tuple[np.ndarray, np.nda
         df: at least 1 each.
 
     Returns:
-        The variances, and their degrees of freedom with what the others add.
+        The shrunken variances and their degrees of freedom, including those of the prior.
     """
     floor = 1e-6 * float(np.max(variances, initial=0.0)) or 1e-12  # equal seeds show no scatter
     s2, d = np.maximum(variances, floor), df.astype(float)
