@@ -147,7 +147,9 @@ def refit_folder(
     from bikefit import refit
     from bikefit.data.files import write_json
     from bikefit.final import choose, trees
-    from bikefit.sweeps.jobs import Job, train
+    from bikefit.sweeps.jobs import Job
+    from bikefit.sweeps.run import train
+    from inline import INLINE
 
     folder = tmp_path_factory.mktemp("refit")
     (folder / "data").symlink_to(project / "data")
@@ -170,7 +172,7 @@ def refit_folder(
         lead = {"lead": 1.0}
         patch.setattr(choose, "evaluate_selection", lambda *of: replace(evaluate(*of), **lead))
         sweep = writing.start_sweep("full", "sweep of a test", [])
-        train(jobs, sweep, processes=1)
+        train(jobs, sweep, engine=INLINE)
         writing.finish_sweep(sweep, "", {}, "FINISHED")
         write_json(folder / "sweep.json", {"sweep": sweep})
         asked = [

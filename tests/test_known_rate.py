@@ -18,8 +18,10 @@ from sklearn.linear_model import PoissonRegressor
 
 from bikefit.data import clean, featurize
 from bikefit.data.table import read_table
-from bikefit.sweeps.jobs import Job, train
+from bikefit.sweeps.jobs import Job
+from bikefit.sweeps.run import train
 from conftest import ROOT, make_settings
+from inline import INLINE
 from synthetic import raw_hours
 
 MEMBERS = (
@@ -66,7 +68,7 @@ def known(
 def test_the_truth_is_reached_and_the_linear_model_its_limit(known: pd.Series) -> None:
     common = ("trainer.progress=false", "regularization.on=weights")
     jobs = [Job(make_settings(*common, *one), " ".join(one)) for one in MEMBERS]
-    losses = train(jobs, sweep=None, processes=1)
+    losses = train(jobs, sweep=None, engine=INLINE)
     parts = {name: read_table(Path("data/features/full")).read(name) for name in
              ("train", "validation")}  # fmt: skip
     held_out = parts["validation"]

@@ -16,9 +16,11 @@ from bikefit import refit
 from bikefit.data.table import read_table
 from bikefit.final import trees
 from bikefit.final.evaluate import DELIVERED
-from bikefit.sweeps.jobs import Job, train
+from bikefit.sweeps.jobs import Job
+from bikefit.sweeps.run import train
 from bikefit.tracking import reading, registry, writing
 from conftest import make_settings
+from inline import INLINE
 
 pytestmark = pytest.mark.slow  # a sweep and its refit come first
 SMALL = ("network.hidden=[4]", "training.epochs=2", "training.batch_size=64")
@@ -32,7 +34,7 @@ def make_sweep(*overrides: str) -> str:
     """Train a sweep of two seeds."""
     sweep = writing.start_sweep("full", "sweep", [])
     jobs = [Job(make_settings(*SMALL, *overrides, f"seed={seed}"), str(seed)) for seed in (0, 1)]
-    train(jobs, sweep, processes=1)
+    train(jobs, sweep, engine=INLINE)
     return sweep
 
 

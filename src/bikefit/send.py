@@ -1,28 +1,25 @@
-"""Send results that a tracking server did not take while it was away.
+"""Record results in MLflow that it did not take while it was unavailable.
 
 python -m bikefit.send
 """
 
 import sys
 
-from bikefit.tracking import connection, outbox
-from bikefit.tracking.connection import TrackingError
-from bikefit.tracking.outbox import UNSENT
+from bikefit.errors import BikefitError
+from bikefit.sweeps.recording import pending_results, record_pending_results
+from bikefit.tracking import connection
 
 
 def main() -> int:
-    """Send what lies in the folder of unsent results; return the exit status."""
-    waiting = outbox.unsent()
+    """Record all results that are left in checkpoint folders; return the exit status."""
     try:
-        left = outbox.send_unsent()
-    except (TrackingError, OSError) as error:
+        count = sum(len(runs.runs) for _, runs in pending_results())
+        left = record_pending_results()
+    except (BikefitError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
-    refused = len(outbox.refused(waiting))
-    print(f"{len(waiting) - left - refused} runs sent to {connection.address()}, {left} left")
-    if refused:
-        print(f"{refused} runs are not known there: see {UNSENT}/", file=sys.stderr)
-    return int(left > 0 or refused > 0)
+    print(f"{count - left} runs recorded in {connection.address()}, {left} left")
+    return int(left > 0)
 
 
 if __name__ == "__main__":

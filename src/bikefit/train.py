@@ -105,9 +105,8 @@ def main() -> None:
     except KeyboardInterrupt:
         status = INTERRUPTED
     finally:
-        for module in ("bikefit.sweeps.processes", "bikefit.sweeps.server"):
-            if module in sys.modules:
-                sys.modules[module].end()
+        if "bikefit.sweeps.forkserver" in sys.modules:
+            sys.modules["bikefit.sweeps.forkserver"].kill()
     sys.exit(status)
 
 

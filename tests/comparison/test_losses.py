@@ -6,9 +6,11 @@ import pandas as pd
 import pytest
 
 from bikefit.comparison.losses import losses_by_fold_and_day
-from bikefit.sweeps.jobs import Job, train
+from bikefit.sweeps.jobs import Job
+from bikefit.sweeps.run import train
 from bikefit.tracking import reading, writing
 from conftest import make_settings
+from inline import INLINE
 
 SMALL = ["network.hidden=[4]", "training.epochs=2", "training.batch_size=64"]
 
@@ -16,7 +18,7 @@ SMALL = ["network.hidden=[4]", "training.epochs=2", "training.batch_size=64"]
 def trained(*configs: list[str]) -> pd.DataFrame:
     sweep = writing.start_sweep("full", "sweep of a test", [])
     train([Job(make_settings(*SMALL, *one), str(i)) for i, one in enumerate(configs)], sweep,
-          processes=1)  # fmt: skip
+          engine=INLINE)  # fmt: skip
     return reading.read_runs(sweep)
 
 

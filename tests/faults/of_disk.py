@@ -72,8 +72,7 @@ def full_for_a_report(folder: Path, draw: random.Random) -> int:
 
 WRITE = """
 import stores
-from bikefit.tracking import outbox, writing
-outbox.send_unsent()  # as a sweep does first: what the full disk let be kept, but not sent
+from bikefit.tracking import writing
 sweep = writing.start_sweep("full", "s", [])
 for seed in range(200):
     print(stores.add(sweep, stores.settings(seed=seed), stores.result(1.0, 2.0)), flush=True)

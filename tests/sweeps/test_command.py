@@ -12,7 +12,7 @@ import stores
 from bikefit.sweeps import command
 from bikefit.sweeps.command import FailedJobsError, OpenSweep
 from bikefit.sweeps.jobs import Job, MemberError
-from bikefit.tracking import connection, outbox
+from bikefit.tracking import connection
 from bikefit.tracking.connection import TrackingError
 
 
@@ -76,13 +76,13 @@ def test_results_that_mlflow_does_not_take_are_an_error(
     workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(command, "train", one_fails)
-    with monkeypatch.context() as unavailable:
-        unavailable.setattr(outbox, "send_unsent", lambda: 1)
-        with pytest.raises(TrackingError, match="1 runs are kept"), OpenSweep([]) as sweep:
-            train_batch(sweep)
-    assert outbox.unsent() == [sweep.run]
-    assert outbox.send_unsent() == 0
-    assert end_of(sweep) == ("FAILED", 3, 1)
+    monkeypatch.setattr(command, "record_pending_results", lambda: 2)
+    with (
+        pytest.raises(TrackingError, match="2 results are kept in checkpoints/: `python -m"),
+        OpenSweep([]) as sweep,
+    ):
+        train_batch(sweep)
+    assert connection.client().get_run(sweep.run).info.status == "RUNNING"
 
 
 def test_nothing_is_recorded_without_a_batch(workplace: Path) -> None:

@@ -14,9 +14,8 @@ import pytest
 from mlflow import MlflowClient
 from safetensors.numpy import load_file
 
-from bikefit import send
 from bikefit.config import configuration_id
-from bikefit.tracking import connection, outbox, reading, writing
+from bikefit.tracking import connection, reading, writing
 from bikefit.tracking.connection import StoreUnavailableError, TrackingError
 from bikefit.training.members import Failure, MemberResult
 from conftest import make_settings
@@ -162,24 +161,6 @@ def test_a_deleted_experiment_is_named(workplace: Path) -> None:
         connection.experiment_id("full")
 
 
-def test_runs_that_the_store_does_not_know_are_set_aside(
-    workplace: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
-) -> None:
-    settings = make_settings()
-    run = writing.start_job(settings, None, "v")
-    outbox.keep("0" * 32, {"runs": 1.0}, "FINISHED")
-    outbox.keep(run, {"runs": 1.0}, "FINISHED")
-    assert send.main() == 1
-    said = capsys.readouterr()
-    assert said.out.startswith("1 runs sent to sqlite:///") and said.out.endswith(", 0 left\n")
-    assert "1 runs are not known there: see unsent/\n" in said.err
-    assert outbox.unsent() == []
-    assert MlflowClient().get_run(run).info.status == "FINISHED"
-    assert MlflowClient().get_run(run).data.metrics == {"runs": 1.0}
-    assert (workplace / "unsent/refused" / ("0" * 32) / "record.json").exists()
-    assert "lies in unsent/refused/000" in caplog.text
-
-
 def test_a_server_that_is_away_is_waited_for_then_named(
     workplace: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -188,9 +169,6 @@ def test_a_server_that_is_away_is_waited_for_then_named(
     with pytest.raises(StoreUnavailableError, match=r"^http://…@127\.0\.0\.1:9 does not answer$"):
         reading.latest_sweep()
     assert "retrying for up to 0 s" in caplog.text
-    outbox.keep("1" * 32, {}, "FINISHED")
-    assert outbox.send_unsent() == 1
-    assert outbox.unsent() == ["1" * 32]
 
 
 @pytest.mark.slow
@@ -203,7 +181,7 @@ def test_a_server_that_is_away_is_waited_for_then_named(
         (404, "404 Not Found; check that an MLflow server runs", False),
     ],
 )
-def test_an_answer_that_is_not_mlflows_is_named_and_loses_nothing(
+def test_an_answer_that_is_not_mlflows_is_named(
     status: int, said: str, later: bool, workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Door(BaseHTTPRequestHandler):
@@ -222,13 +200,9 @@ def test_an_answer_that_is_not_mlflows_is_named_and_loses_nothing(
             "MLFLOW_TRACKING_URI", address := f"http://127.0.0.1:{server.server_port}"
         )
         monkeypatch.setenv("BIKEFIT_PATIENCE", "0")
-        monkeypatch.setattr(outbox, "_pause_until", 0.0)
         with pytest.raises(TrackingError, match=re.escape(f"{address} answered {said}")) as e:
             reading.sweep_name("1" * 32)
         assert isinstance(e.value, StoreUnavailableError) == later
-        outbox.keep("1" * 32, {"runs": 1.0}, "FINISHED")
-        assert not outbox.send("1" * 32)
-        assert outbox.unsent() == ["1" * 32]
         server.shutdown()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,12 +13,20 @@ from typing import Any
 import numpy as np
 import pytest
 import pytorch_lightning as pl
-import torch
 
 import pretended
-from bikefit.training import callbacks
-from bikefit.training.checkpoints import STACK, STATE, Checkpoint, Place, places
-from bikefit.training.members import Member, MemberResult
+from bikefit.training import callbacks, checkpoints
+from bikefit.training.checkpoints import (
+    CHECKPOINT,
+    RUNS,
+    STACK,
+    Checkpoint,
+    CheckpointDir,
+    MemberRuns,
+    StackResult,
+    checkpoint_dirs,
+)
+from bikefit.training.members import Failure, Member, MemberResult
 from conftest import make_settings, train_stack
 
 SMALL = ["network.hidden=[8,6]", "training.epochs=6", "training.batch_size=32", "data=lecture"]
@@ -53,44 +62,34 @@ STACKS = {
 
 def stack(name: str) -> list[Member]:
     small = SMALL[1:] if name == "drawing for itself" else SMALL
-    found = [make_settings(*small, *overrides) for overrides in STACKS[name]]
-    if name == "folds":
-        return [Member(one, fold) for one in found for fold in range(3)]
-    return [Member(one) for one in found]
-
-
-def marks(members: Sequence[Member]) -> list[str]:
-    return [f"mark {m}" for m in range(len(members))]
+    settings = [make_settings(*small, *overrides) for overrides in STACKS[name]]
+    folds = range(3) if name == "folds" else [None]
+    members = [Member(one, fold) for one in settings for fold in folds]
+    return [replace(member, fingerprint=f"f-{m}") for m, member in enumerate(members)]
 
 
 @pytest.fixture
-def place(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A root for checkpoints, of which there is one after every epoch."""
-    monkeypatch.setenv(callbacks.EVERY, "0")
+def root(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A root for checkpoints, which are written after every epoch."""
+    monkeypatch.setenv(callbacks.INTERVAL, "0")
     return workplace / "checkpoints"
 
 
-class Killed(BaseException):
-    """What ends training in the middle of an epoch."""
+class KilledError(BaseException):
+    """Ends training in the middle of an epoch."""
 
 
-def killed_after(epochs: int) -> Any:
-    """Report to this, and the training ends in the epoch after so many."""
-    calls = []
+def interrupt(members: Sequence[Member], directory: CheckpointDir, epoch: int) -> None:
+    """Train until after the first step that follows an epoch."""
+    directory.create()
 
     def stopping() -> bool:
-        if len(calls) == epochs:
-            raise Killed
+        if directory.epoch() == epoch:
+            raise KilledError
         return False
 
-    return calls.append, stopping
-
-
-def interrupt(members: Sequence[Member], at: Place, epochs: int) -> None:
-    at.open()
-    report, stopping = killed_after(epochs)
-    with pytest.raises(Killed):
-        train_stack(members, report, stopping, at)
+    with pytest.raises(KilledError):
+        train_stack(members, directory, stopping)
 
 
 def assert_same(one: MemberResult, other: MemberResult) -> None:
@@ -109,216 +108,214 @@ def assert_same(one: MemberResult, other: MemberResult) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", STACKS)
-def test_going_on_gives_the_same_bits(place: Path, name: str) -> None:
+def test_resuming_gives_the_same_bits(root: Path, name: str) -> None:
     members = stack(name)
     undisturbed = train_stack(members)
-    at = Place(place, marks(members))
-    interrupt(members, at, epochs=1)
-    assert at.epoch() == 1
-    interrupt(members, at, epochs=3)  # the first call tells of the epoch that is known
-    assert at.epoch() == 3
-    told: list[int] = []
-    resumed = train_stack(members, told.append, place=at)
-    assert told[0] == 3 * len(members)
+    directory = CheckpointDir(root, members)
+    interrupt(members, directory, 1)
+    interrupt(members, directory, 3)
+    first = directory.load()
+    resumed = train_stack(members, directory)
     for one, other in zip(resumed, undisturbed, strict=True):
+        assert_same(one, other)
+    last = directory.load()
+    assert first is not None and last is not None
+    assert last.timestamps[:3] == first.timestamps
+    # the last epoch is a checkpoint as well, from which the result follows
+    assert last.epoch == len(last.timestamps) == max(len(r.metrics["val/loss"]) for r in resumed)
+    for one, other in zip(train_stack(members, directory), undisturbed, strict=True):
         assert_same(one, other)
 
 
-def test_a_member_that_is_done_stays_as_it_was(place: Path) -> None:
+def test_a_member_that_stopped_early_keeps_its_state(root: Path) -> None:
     members = stack("early_stopping")
     undisturbed = train_stack(members)
     epochs = [len(result.metrics["val/loss"]) for result in undisturbed]
     assert min(epochs) < max(epochs)
-    at = Place(place, marks(members))
-    interrupt(members, at, epochs=min(epochs))
-    kept = at.load()
-    assert kept is not None
-    assert 0 < kept.values["selection/done"].sum() < len(members)
-    for one, other in zip(train_stack(members, place=at), undisturbed, strict=True):
+    directory = CheckpointDir(root, members)
+    interrupt(members, directory, min(epochs))
+    checkpoint = directory.load()
+    assert checkpoint is not None
+    assert 0 < checkpoint.values["selection/done"].sum() < len(members)
+    for one, other in zip(train_stack(members, directory), undisturbed, strict=True):
         assert_same(one, other)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["adam", "dropout", "early_stopping", "folds", "proximal"])
-def test_some_members_go_on_with_their_slices(place: Path, name: str) -> None:
-    members = stack(name)
-    undisturbed = train_stack(members)
-    whole = Place(place, marks(members))
-    interrupt(members, whole, epochs=2)
-    for chosen in ([len(members) - 1], list(range(1, len(members)))):
-        part = whole.part(chosen)
-        assert part.epoch() == 2
-        told: list[int] = []
-        resumed = train_stack([members[m] for m in chosen], told.append, place=part)
-        assert told[0] == 2 * len(chosen)
-        for m, one in zip(chosen, resumed, strict=True):
-            other = undisturbed[m]
-            assert one.selected == other.selected
-            # A stack of another size multiplies matrices in another order: last bits differ.
-            assert one.metrics.keys() == other.metrics.keys()
-            for metric, values in one.metrics.items():
-                np.testing.assert_allclose(values, other.metrics[metric], rtol=2e-4, atol=1e-7)
-
-
-def test_a_stack_that_ends_before_its_first_checkpoint_writes_none(workplace: Path) -> None:
+def test_histories_are_those_of_the_result(root: Path) -> None:
     members = stack("adam")
-    at = Place(workplace / "checkpoints", marks(members))
-    at.open()
-    train_stack(members, place=at)
-    assert [file.name for file in at.folder.iterdir()] == [STACK]
+    directory = CheckpointDir(root, members)
+    assert directory.histories() == ([], [{}, {}, {}])
+    directory.create()
+    results = train_stack(members, directory)
+    stamps, histories = directory.histories()
+    assert len(stamps) == 6 and stamps == sorted(stamps)
+    for history, result in zip(histories, results, strict=True):
+        finite = {name for name, values in history.items() if not np.isnan(values).all()}
+        assert finite == set(result.metrics)
+        for name, values in result.metrics.items():
+            assert np.array_equal(values, history[name])
+
+
+def test_a_short_stack_writes_no_checkpoint(workplace: Path) -> None:
+    members = stack("adam")
+    directory = CheckpointDir(workplace / "checkpoints", members)
+    directory.create()
+    train_stack(members, directory)
+    assert [file.name for file in directory.folder.iterdir()] == [STACK]
+    assert len(directory.timestamps) == 6
 
 
 @pytest.mark.slow
-def test_checkpoints_cost_no_more_than_their_share(
-    place: Path, monkeypatch: pytest.MonkeyPatch
+def test_checkpoints_take_at_most_two_percent_of_the_time(
+    root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(callbacks.EVERY, "0.001")
+    monkeypatch.setenv(callbacks.INTERVAL, "0.001")
     seconds = iter(range(1000))
-    clock = SimpleNamespace(monotonic=lambda: float(next(seconds)))
+    clock = SimpleNamespace(monotonic=lambda: float(next(seconds)), time=lambda: 0.0)
     monkeypatch.setattr(callbacks, "time", clock)
     written = []
-    monkeypatch.setattr(Place, "save", lambda self, checkpoint: written.append(checkpoint.epoch))
-    (member, *_) = stack("adam")
-    settings = member.settings.model_copy(
-        update={"training": member.settings.training.model_copy(update={"epochs": 60})}
-    )
-    train_stack([Member(settings)], place=Place(place, ["mark"]))
-    # a write takes a second of this clock, so 50 pass, one an epoch, before the next
-    assert written == [1, 51]
+    monkeypatch.setattr(CheckpointDir, "save", lambda self, state: written.append(state.epoch))
+    member = Member(make_settings(*SMALL, "training.epochs=60"))
+    directory = CheckpointDir(root, [member])
+    directory.create()
+    train_stack([member], directory)
+    # a write takes a second of this clock, so 50 epochs of a second pass until the next one
+    assert written == [1, 51, 60]
 
 
-def test_a_full_disk_stops_no_training(
-    place: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_a_full_disk_does_not_stop_training(
+    root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     members = stack("adam")
     undisturbed = train_stack(members)
+    directory = CheckpointDir(root, members)
+    directory.create()
 
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Place, "save", full)
-    for one, other in zip(
-        train_stack(members, place=Place(place, ["a"])), undisturbed, strict=True
-    ):
+    monkeypatch.setattr(checkpoints, "atomic_write", full)
+    for one, other in zip(train_stack(members, directory), undisturbed, strict=True):
         assert_same(one, other)
-    assert "no checkpoint could be written, training goes on" in caplog.text
+    assert "could not be written, training continues: [Errno 28] No space left" in caplog.text
 
 
 # ---- the files ----
 
 
-def some(epoch: int = 3) -> Checkpoint:
+def checkpoint(epoch: int = 3) -> Checkpoint:
     values = {"stack/w": np.arange(6.0).reshape(3, 2), "order": np.eye(3, dtype=np.uint8)}
-    return Checkpoint(epoch, [None, "loss became nan", None], values)
+    return Checkpoint(epoch, [1, 2, 3], [None, "loss became nan", None], values)
 
 
-def opened(root: Path, names: Sequence[str] = ("a", "b", "c")) -> Place:
-    place = Place(root, names)
-    place.open()
-    return place
+def directory_of(root: Path, names: str = "abc") -> CheckpointDir:
+    settings = make_settings(*SMALL)
+    directory = CheckpointDir(root, [Member(settings, fingerprint=name) for name in names])
+    directory.create()
+    return directory
 
 
-def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
-    place = opened(tmp_path)
-    assert place.load() is None
-    place.save(some())
-    found = place.load()
-    assert found is not None
-    assert (found.epoch, found.failures) == (3, some().failures)
-    for name, value in some().values.items():
-        assert np.array_equal(found.values[name], value)
-    assert sorted(file.name for file in place.folder.iterdir()) == [STACK, STATE]
-    place.remove()
-    assert list(tmp_path.iterdir()) == []
+def test_a_checkpoint_is_read_as_it_was_written(workplace: Path) -> None:
+    directory = directory_of(workplace)
+    assert directory.load() is None
+    directory.save(checkpoint())
+    loaded = directory.load()
+    assert loaded is not None
+    assert (loaded.epoch, loaded.failures) == (3, checkpoint().failures)
+    assert loaded.timestamps == [1, 2, 3]
+    for name, value in checkpoint().values.items():
+        assert np.array_equal(loaded.values[name], value)
+    assert {file.name for file in directory.folder.iterdir()} == {STACK, CHECKPOINT}
+    directory.remove()
+    directory.remove()
+    assert not directory.folder.exists()
 
 
-def test_a_part_has_the_slices_of_its_members(tmp_path: Path) -> None:
-    place = opened(tmp_path)
-    place.save(some())
-    part = place.part([2, 1])
-    found = part.load()
-    assert found is not None
-    assert part.marks == ["c", "b"]
-    assert found.failures == [None, "loss became nan"]
-    assert found.values["stack/w"].tolist() == [[4.0, 5.0], [2.0, 3.0]]
-    place.remove()
-    assert not part.folder.exists()  # it goes with the stack that it is a part of
+def test_results_are_read_as_they_were_written(workplace: Path) -> None:
+    members = stack("batch_norm")
+    directory = CheckpointDir(workplace / "checkpoints", members)
+    results = train_stack(members)
+    failure = Failure("no memory")
+    directory.save_result(StackResult(results, [1]))
+    assert not directory.has_result  # the folder is not on this machine
+    directory.create()
+    directory.save_result(StackResult([results[0], failure], [1, 2]))
+    loaded = directory.load_result()
+    assert loaded is not None
+    assert loaded.timestamps == [1, 2]
+    assert loaded.members[1] == failure
+    assert isinstance(loaded.members[0], MemberResult)
+    assert_same(loaded.members[0], results[0])
+    assert loaded.members[0].layers == results[0].layers
+    assert np.array_equal(loaded.members[0].predictions[0], results[0].predictions[0])
+    assert loaded.members[0].predictions[0].dtype == results[0].predictions[0].dtype
 
 
-def test_a_torn_list_of_members_is_written_anew(tmp_path: Path) -> None:
-    place = Place(tmp_path, ["a", "b"])
-    place.open()
-    file = place.folder / STACK
-    whole = file.read_bytes()
-    for torn in (b"", whole[:4], b"\xff"):
-        file.write_bytes(torn)
-        place.open()
-        assert file.read_bytes() == whole
-        assert [found.marks for found in places(tmp_path)] == [["a", "b"]]
-    assert [one.name for one in place.folder.iterdir()] == [STACK]
+def test_runs_are_assigned_and_forgotten(workplace: Path) -> None:
+    directory = directory_of(workplace)
+    assert directory.runs() is None
+    runs = MemberRuns("sqlite:///x", "sweep", ["1", None, "3"], [None, None, "job"])
+    directory.assign_runs(runs)
+    assert directory.runs() == runs
+    directory.forget_runs()
+    assert not (directory.folder / RUNS).exists()
 
 
 @pytest.mark.parametrize("length", [0, 5, 100, 300, -1])
-def test_a_torn_checkpoint_is_ignored_with_a_word(
-    tmp_path: Path, length: int, caplog: pytest.LogCaptureFixture
+def test_a_damaged_checkpoint_is_ignored(
+    workplace: Path, length: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    place = opened(tmp_path)
-    place.save(some())
-    file = place.folder / STATE
+    directory = directory_of(workplace)
+    directory.save(checkpoint())
+    file = directory.folder / CHECKPOINT
     file.write_bytes(file.read_bytes()[:length])
-    assert place.load() is None
-    assert f"{file} is not used: " in caplog.text
+    assert directory.load() is None
+    assert f"{file} is ignored: " in caplog.text
 
 
-def test_a_checkpoint_with_another_content_is_ignored_with_a_word(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+def test_a_checkpoint_with_other_values_or_members_is_ignored(
+    workplace: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    place = opened(tmp_path)
-    place.save(some())
-    file = place.folder / STATE
+    directory, other = directory_of(workplace), directory_of(workplace, "def")
+    directory.save(checkpoint())
+    file = directory.folder / CHECKPOINT
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
     file.write_bytes(content)
-    assert place.load() is None
-    assert "its values are not those that were written" in caplog.text
-
-
-def test_a_checkpoint_of_other_members_is_ignored_with_a_word(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    place, other = opened(tmp_path), opened(tmp_path, ("d", "e", "f"))
-    place.save(some())
-    (place.folder / STATE).rename(other.folder / STATE)
+    assert directory.load() is None
+    assert "the checksum of its values is wrong" in caplog.text
+    directory.save(checkpoint())
+    file.rename(other.folder / CHECKPOINT)
     assert other.load() is None
     assert "it belongs to other members" in caplog.text
 
 
-def test_places_are_those_with_most_epochs_first(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+def test_stacks_are_listed_with_their_members(
+    workplace: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    early, late, unbegun = (opened(tmp_path, names) for names in ("abc", "def", "g"))
-    early.save(some(2))
-    late.save(some(5))
-    half = late.part([0])
-    torn, foreign = tmp_path / "torn", tmp_path / "foreign"
-    for folder, text in ((torn, "[1"), (foreign, '["a"]')):
+    root = workplace / "checkpoints"
+    whole = directory_of(root)
+    torn, foreign = root / "torn", root / "foreign"
+    for folder, content in ((torn, b"[1"), (foreign, (whole.folder / STACK).read_bytes())):
         folder.mkdir()
-        (folder / STACK).write_text(text)
-    found = [place.folder for place in places(tmp_path)]
-    assert set(found[:2]) == {late.folder, half.folder}
-    assert found[2:] == [early.folder, unbegun.folder]
-    assert caplog.text.count("is not used: ") == 2
+        (folder / STACK).write_bytes(content)
+    (listed,) = checkpoint_dirs(root)
+    assert listed.folder == whole.folder
+    assert listed.members == whole.members
+    assert caplog.text.count("is ignored: ") == 2
+    (whole.folder / STACK).write_text("[")
+    whole.create()
+    assert [one.folder for one in checkpoint_dirs(root)] == [whole.folder]
 
 
-def test_nothing_of_a_checkpoint_can_run_code(place: Path) -> None:
+def test_a_checkpoint_holds_no_code(root: Path) -> None:
     members = stack("dropout")
-    at = Place(place, marks(members))
-    interrupt(members, at, epochs=1)
-    kept = at.load()
-    assert kept is not None
-    assert {value.shape[0] for value in kept.values.values()} == {len(members)}
-    assert all(isinstance(value, np.ndarray) for value in kept.values.values())
-    assert torch.from_numpy(kept.values["stack/hidden1.linear.weight"]).dtype == torch.float32
+    directory = CheckpointDir(root, members)
+    interrupt(members, directory, 1)
+    state = directory.load()
+    assert state is not None
+    assert {value.shape[0] for value in state.values.values()} == {len(members)}
+    assert state.values["stack/hidden1.linear.weight"].dtype == np.float32
 
 
 def elsewhere(trainer: Any, **given: Any) -> pl.Trainer:
@@ -329,15 +326,13 @@ def elsewhere(trainer: Any, **given: Any) -> pl.Trainer:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["dropout", "early_stopping", "folds", "one_cycle", "proximal"])
-def test_another_device_goes_on_too(
-    place: Path, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_device_goes_on_too(root: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     members = stack(name)
-    at = Place(place, marks(members))
+    directory = CheckpointDir(root, members)
     monkeypatch.setattr(pl, "Trainer", partial(elsewhere, pl.Trainer))
     with pretended.Pretended():
         undisturbed = train_stack(members)
-        interrupt(members, at, epochs=2)
-        resumed = train_stack(members, place=at)
+        interrupt(members, directory, 2)
+        resumed = train_stack(members, directory)
     for one, other in zip(resumed, undisturbed, strict=True):
         assert_same(one, other)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +12,10 @@ import torch
 from bikefit.config import ConfigError
 from bikefit.data.featurize import Split, write_own_table
 from bikefit.data.table import read_table
-from bikefit.sweeps.halving import fit
 from bikefit.training import folds as folds_module
 from bikefit.training.data import Batches, Rows
 from bikefit.training.folds import read_pool
-from bikefit.training.members import Failure, Member
+from bikefit.training.members import Member
 from conftest import make_settings, train_stack
 
 
@@ -90,16 +88,13 @@ def test_a_table_that_changes_while_a_stack_trains_changes_no_result(tmp_path: P
     ))  # fmt: skip
     (before,) = train_stack([member])
 
-    def change(_: int) -> None:
+    def change() -> bool:
         write(tmp_path, HOURS.iloc[:240])
+        return False
 
-    (after,) = train_stack([member], change)
+    (after,) = train_stack([member], stopping=change)
     assert (after.predictions[0] == before.predictions[0]).all()
     assert (after.predictions[2] == before.predictions[2]).all()
-    version = read_table(tmp_path / "own").data_version
-    (failed,) = fit([replace(member, version="another")])
-    assert isinstance(failed, Failure)
-    assert f"own has data version {version}, not another: run `dvc pull` there" in failed.reason
 
 
 def test_folds_cover_the_pool_once(workplace: Path) -> None:

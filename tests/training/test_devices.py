@@ -5,30 +5,14 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 
 from bikefit.config import ConfigError
+from bikefit.training import devices
 from bikefit.training.devices import gpus, trainer_device
 from conftest import ROOT
-
-DEAL = """
-import joblib, time, torch
-from bikefit.sweeps import processes
-from bikefit.training.devices import trainer_device
-
-def dealt(_):
-    torch.cuda.device_count = lambda: 2
-    time.sleep(0.5)  # so that every worker has one
-    return trainer_device("gpu")["devices"][0]
-
-if __name__ == "__main__":
-    processes.start()
-    print(sorted(joblib.Parallel(n_jobs=2)(joblib.delayed(dealt)(i) for i in range(2))))
-    processes.end()
-"""
 
 
 @pytest.fixture
@@ -53,12 +37,11 @@ def test_a_single_process_takes_the_first_gpu(count: None) -> None:
         assert trainer_device(accelerator) == {"accelerator": "cuda", "devices": [0]}
 
 
-@pytest.mark.process
-def test_workers_take_the_gpus_in_turn(tmp_path: Path) -> None:
-    file = tmp_path / "deal.py"
-    file.write_text(DEAL)
-    done = subprocess.run([sys.executable, file], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[0, 1]"
+@pytest.mark.parametrize("count", [2], indirect=True)
+def test_each_slot_has_its_own_gpu(count: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    for slot, gpu in enumerate([0, 1, 0]):
+        monkeypatch.setattr(devices, "slot", slot)
+        assert trainer_device("gpu")["devices"] == [gpu]
 
 
 @pytest.mark.process
@@ -68,7 +51,7 @@ def test_the_process_that_workers_are_forked_from_does_not_use_a_gpu() -> None:
 import torch
 for name in ("is_available", "device_count", "_lazy_init"):
     setattr(torch.cuda, name, lambda *_, name=name: print("used", name))
-import bikefit.training.worker, hydra
+import bikefit.training.preload, hydra
 torch.cuda.device_count()
 """
     done = subprocess.run(

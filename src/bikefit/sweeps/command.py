@@ -14,11 +14,12 @@ from bikefit.comparison.verdicts import read_thresholds
 from bikefit.config import ConfigError, Settings, describe
 from bikefit.data.files import write_json
 from bikefit.errors import BikefitError
-from bikefit.sweeps.cluster import connect
-from bikefit.sweeps.jobs import Job, train
-from bikefit.tracking import outbox, reading, views, writing
+from bikefit.sweeps.engines import connect
+from bikefit.sweeps.jobs import Job
+from bikefit.sweeps.recording import CHECKPOINTS, record_pending_results
+from bikefit.sweeps.run import train
+from bikefit.tracking import reading, views, writing
 from bikefit.tracking.connection import TrackingError
-from bikefit.tracking.outbox import UNSENT
 from bikefit.training.devices import gpus
 
 log = logging.getLogger(__name__)
@@ -45,12 +46,12 @@ def run_single(settings: Settings, command: Sequence[str]) -> float:
     try:
         (result,) = train([job], sweep=None)
     finally:
-        left = outbox.send_unsent()
+        left = record_pending_results()
     if isinstance(result, Exception):
         raise result
     log.info(f"{job.label}: validation loss {result:.4g} (run {job.run})")
     if left:
-        raise _unsent_error()
+        raise _pending_error(left)
     log.info(assign_run_verdict(job.run))
     return result
 
@@ -65,7 +66,7 @@ class OpenSweep:
         command: Overrides as the user typed them.
         processes: Number of worker processes; None for one per core or GPU.
         stack_size: Largest number of members in a stack; None for the default of the device.
-        engine: Arguments of :func:`bikefit.sweeps.cluster.connect`.
+        engine: Arguments of :func:`bikefit.sweeps.engines.connect`.
 
     Attributes:
         run: Id of the parent run; "" before the first batch.
@@ -79,7 +80,7 @@ class OpenSweep:
         **engine: Any,
     ) -> None:
         self.command, self.processes, self.stack_size = list(command), processes, stack_size
-        self.engine = {"backend": "loky", **engine}
+        self.engine = {"backend": "local", **engine}
         self.run = ""
         self.record: str | None = None
         self.jobs = 0
@@ -150,9 +151,8 @@ class OpenSweep:
 
     def _conclude(self, status: Status) -> None:
         counts = {"runs": float(self.jobs), "runs.failed": float(len(self.failures))}
-        if outbox.send_unsent():
-            outbox.keep(self.run, counts, status)
-            raise _unsent_error()
+        if left := record_pending_results():
+            raise _pending_error(left)
         ranking, _ = assign_verdicts(self.run, reading.read_runs(self.run))
         print_ranking(ranking)
         links = [f"[{name}]({link})" for name, link in views.view_links(self.run).items()]
@@ -182,8 +182,8 @@ def check_allowed(settings: Settings, command: Sequence[str]) -> None:
         )
 
 
-def _unsent_error() -> TrackingError:
+def _pending_error(count: int) -> TrackingError:
     return TrackingError(
-        f"{len(outbox.unsent())} runs are kept in {UNSENT}/: `python -m bikefit.send` sends them "
-        "when MLflow is available again"
+        f"{count} results are kept in {CHECKPOINTS}/: `python -m bikefit.send` records them when "
+        "MLflow is available again"
     )

@@ -13,15 +13,14 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from bikefit.training.checkpoints import Checkpoint, Place
-from bikefit.training.epochs import Writer
+from bikefit.training.checkpoints import Checkpoint, CheckpointDir
 from bikefit.training.members import Failure, Stopped
 from bikefit.training.module import StackModule
 from bikefit.training.optimizers import with_prefix
 
 log = logging.getLogger(__name__)
-EVERY = "BIKEFIT_CHECKPOINT"  # variable: s between two checkpoints of a stack
-SHARE = 0.02  # of the time that checkpoints may take
+INTERVAL = "BIKEFIT_CHECKPOINT"  # environment variable: s between two checkpoints of a stack
+SHARE = 0.02  # largest fraction of the time that writing checkpoints takes
 
 
 class Selection(pl.Callback):
@@ -101,51 +100,52 @@ class Selection(pl.Callback):
 
 
 class Checkpoints(pl.Callback):
-    """Keep a stack's state every so often, and go on with the state that was kept.
+    """Write checkpoints of a stack, and resume from the last one.
 
-    The first checkpoint comes after some seconds (``BIKEFIT_CHECKPOINT``, 10 where it is not
-    set), so that short stacks never pay, and the next ones after at least 50 times as long as
-    the last one took to write. A disk that is full stops no training. With 0 seconds every epoch
-    is kept, whatever it costs.
+    The first checkpoint is due after some seconds (``BIKEFIT_CHECKPOINT``, default 10), so that
+    short stacks write none. Each further one is due after the same time, or after 50 times as long
+    as the last one took to write. The last epoch is always written if the first checkpoint was due
+    by then. With 0 seconds every epoch is written.
 
     Args:
-        place: where.
-        selection: what is known of the members.
+        directory: Folder of the stack.
+        selection: State of each member.
     """
 
-    def __init__(self, place: Place, selection: Selection) -> None:
-        self.place, self.selection = place, selection
-        self.every = float(os.environ.get(EVERY, "10"))
-        self.due = time.monotonic() + self.every
+    def __init__(self, directory: CheckpointDir, selection: Selection) -> None:
+        self.directory, self.selection = directory, selection
+        self.interval = float(os.environ.get(INTERVAL, "10"))
+        self.first = self.due = time.monotonic() + self.interval
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Go on at the checkpoint, where there is one."""
+        """Resume from the checkpoint, if there is one."""
         assert isinstance(pl_module, StackModule)
-        checkpoint = self.place.load()
+        checkpoint = self.directory.load()
         if checkpoint is None:
             return
         values = {name: torch.from_numpy(value) for name, value in checkpoint.values.items()}
-        own = with_prefix(values, "selection")
-        self.selection.restore(own, checkpoint.failures, pl_module.device)
+        state = with_prefix(values, "selection")
+        self.selection.restore(state, checkpoint.failures, pl_module.device)
+        self.directory.timestamps = checkpoint.timestamps
         pl_module.restore(values)
         _restore_global(values)
-        # what Lightning sets when it resumes; its own checkpoints are pickled
+        # Lightning sets these when it resumes; its own checkpoints are pickled.
         progress: Any = trainer.fit_loop.epoch_progress.current
         progress.processed = progress.completed = checkpoint.epoch
-        log.debug(f"{pl_module.stack.size} members go on after epoch {checkpoint.epoch}")
+        trainer.should_stop = all(self.selection.done)
+        log.debug(f"{pl_module.stack.size} members resume after epoch {checkpoint.epoch}")
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write a checkpoint when one is due and there is more to train."""
+        """Write a checkpoint if one is due."""
         assert isinstance(pl_module, StackModule)
-        begun, epoch = time.monotonic(), trainer.current_epoch + 1
-        if begun < self.due or trainer.should_stop or epoch == trainer.max_epochs:
+        start, epoch = time.monotonic(), trainer.current_epoch + 1
+        self.directory.timestamps.append(int(time.time() * 1000))
+        last = trainer.should_stop or epoch == trainer.max_epochs
+        if start < (self.first if last else self.due) or not self.directory.exists:
             return
-        try:
-            self.place.save(self._checkpoint(pl_module, epoch))
-        except OSError as error:
-            log.warning(f"no checkpoint could be written, training goes on: {error}")
-        ended = time.monotonic()
-        self.due = ended + (max(self.every, (ended - begun) / SHARE) if self.every else 0.0)
+        self.directory.save(self._checkpoint(pl_module, epoch))
+        end = time.monotonic()
+        self.due = end + (max(self.interval, (end - start) / SHARE) if self.interval else 0.0)
 
     def _checkpoint(self, module: StackModule, epoch: int) -> Checkpoint:
         values = module.state() | _global_state()
@@ -153,12 +153,13 @@ class Checkpoints(pl.Callback):
         size = module.stack.size
         return Checkpoint(
             epoch,
+            self.directory.timestamps,
             [None if failure is None else failure.reason for failure in self.selection.failure],
             {
                 k: (v if k not in GLOBAL else v.expand(size, -1)).detach().cpu().numpy()
                 for k, v in values.items()
             },
-        )  # fmt: skip
+        )
 
 
 # Layers that draw for themselves train alone; what they draw comes from torch's own generators.
@@ -176,61 +177,17 @@ def _restore_global(values: Mapping[str, Tensor]) -> None:
         torch.cuda.set_rng_state(values[GLOBAL[1]][0].clone())
 
 
-class Telling(pl.Callback):
-    """Tell what each epoch has given, and first what is known from a checkpoint.
+class StopCheck(pl.Callback):
+    """Stop training between two steps if that is asked for.
 
     Args:
-        writer: takes it.
-        selection: knows which members are done; their epochs count no more.
+        stopping: Returns whether to stop.
     """
 
-    def __init__(self, writer: Writer, selection: Selection) -> None:
-        self.writer, self.selection = writer, selection
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Tell the epochs that a checkpoint has brought."""
-        assert isinstance(pl_module, StackModule)
-        if pl_module.history:
-            self._tell(pl_module, first=1)
-
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Tell the epoch just measured."""
-        assert isinstance(pl_module, StackModule)
-        self._tell(pl_module, first=len(pl_module.history))
-
-    def _tell(self, module: StackModule, first: int) -> None:
-        epochs = module.history[first - 1 :]
-        names = list(epochs[0])
-        values = torch.stack([torch.stack(list(epoch.values())) for epoch in epochs])  # (E, K, M)
-        numbers = torch.arange(first, first + len(epochs))
-        counted = numbers[:, None, None] <= torch.tensor(self.selection.last)
-        told = torch.where(counted, values.cpu(), float("nan"))
-        self.writer.write(names, first, told.numpy())
-
-
-class Progress(pl.Callback):
-    """Report the number of member-epochs done, and stop where that is asked for.
-
-    Args:
-        report: called with the number of member-epochs that have just been added.
-        stopping: says after each step whether to stop.
-    """
-
-    def __init__(self, report: Callable[[int], Any], stopping: Callable[[], bool]) -> None:
-        self.report, self.stopping = report, stopping
+    def __init__(self, stopping: Callable[[], bool]) -> None:
+        self.stopping = stopping
 
     def on_train_batch_end(self, *_: object) -> None:
-        """Stop between two steps."""
+        """Raise Stopped if training is to stop."""
         if self.stopping():
-            raise Stopped("stopped from outside")
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Count the epochs that a checkpoint has brought."""
-        assert isinstance(pl_module, StackModule)
-        if pl_module.history:
-            self.report(pl_module.stack.size * len(pl_module.history))
-
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Count one epoch of every member."""
-        assert isinstance(pl_module, StackModule)
-        self.report(pl_module.stack.size)
+            raise Stopped

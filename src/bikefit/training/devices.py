@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from typing import Any
 
 from bikefit.config import ConfigError
@@ -30,10 +29,12 @@ def gpus(accelerator: str) -> int:
     return count
 
 
+slot = 0  # number of this worker process among those of its command
+
+
 def trainer_device(accelerator: str) -> dict[str, Any]:
-    """Return Lightning's arguments for the device; worker processes use the GPUs in turn."""
+    """Return Lightning's arguments for the device; each worker process has its own GPU."""
     count = gpus(accelerator)
     if count == 0:
         return {"accelerator": "cpu", "devices": 1}
-    worker = multiprocessing.current_process()._identity
-    return {"accelerator": "cuda", "devices": [worker[-1] % count if worker else 0]}
+    return {"accelerator": "cuda", "devices": [slot % count]}

@@ -14,11 +14,10 @@ from pytorch_lightning.plugins.environments import LightningEnvironment
 
 from bikefit.nn.networks import parameter_count
 from bikefit.nn.randomness import derive
-from bikefit.training.callbacks import Checkpoints, Progress, Selection, Telling
-from bikefit.training.checkpoints import Place
+from bikefit.training.callbacks import Checkpoints, Selection, StopCheck
+from bikefit.training.checkpoints import CheckpointDir
 from bikefit.training.data import Rows
 from bikefit.training.devices import trainer_device
-from bikefit.training.epochs import Writer
 from bikefit.training.evaluation import average, constant_losses, losses, predictions, unfinished
 from bikefit.training.folds import Pool
 from bikefit.training.members import Member, MemberResult, Stopped, layer_specs
@@ -36,20 +35,19 @@ IGNORED_WARNINGS = (
 
 
 def fit_stack(
-    members: Sequence[Member], pool: Pool, report: Callable[[int], Any] = lambda _: None,
-    stopping: Callable[[], bool] = lambda: False, place: Place | None = None,
-    told: Writer | None = None,
-) -> list[MemberResult]:  # fmt: skip
+    members: Sequence[Member],
+    pool: Pool,
+    directory: CheckpointDir | None = None,
+    stopping: Callable[[], bool] = lambda: False,
+) -> list[MemberResult]:
     """Train members that share a stack key, side by side.
 
     Args:
         members: M members with equal :func:`~bikefit.training.members.stack_key`.
         pool: Rows of their table.
-        report: Called after each epoch with the number of member-epochs done.
+        directory: Folder for checkpoints, from which training resumes; None for no checkpoints.
         stopping: Called after each step; if it returns True, training stops, and the members
             have the results of the epochs done.
-        place: Checkpoint directory; training resumes from a checkpoint in it.
-        told: Receives the metrics of each epoch.
 
     Returns:
         Results of the members in their order.
@@ -62,11 +60,10 @@ def fit_stack(
     torch.set_num_threads(1)  # processes are parallel; one thread gives repeatable results
     module = make_module(members, pool)
     selection = Selection([m.settings.regularization.patience for m in members])
-    keeping = [Checkpoints(place, selection)] if place is not None else []
-    telling = [Telling(told, selection)] if told is not None else []
+    checkpoints = [Checkpoints(directory, selection)] if directory else []
     final: dict[str, torch.Tensor] = {}
     try:
-        run_trainer(module, [selection, *keeping, *telling, Progress(report, stopping)])
+        run_trainer(module, [selection, *checkpoints, StopCheck(stopping)])
         final = run_probe(module, selection, stopping)
     except Stopped:
         if not module.history:
@@ -156,7 +153,7 @@ def run_probe(
         module.stack.load(selection.state)
         before = losses(module, "val") if early.any() else None
         module.train()  # evaluation has set another mode
-        stop = Progress(lambda _: None, stopping)
+        stop = StopCheck(stopping)
         run_trainer(module, [stop], max_epochs=epochs, limit_val_batches=0)
         if before is not None:
             decrease = (1 - losses(module, "val") / before).clamp_min(0.0)

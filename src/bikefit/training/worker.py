@@ -1,35 +1,89 @@
-"""What the server of worker processes loads, and what each worker does first.
+"""What a worker does: train one stack. Imports torch only when it is called."""
 
-Whatever is imported here is paid for once, by the server; workers are forked from it.
-"""
+from __future__ import annotations
 
-# ruff: noqa: E402
-import gc
-
-gc.disable()  # a fifth of the time to import would go into looking for garbage
-
-import multiprocessing
-import os
-import threading
+import signal
+import socket
 import time
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
-import bikefit.training.fit  # noqa: F401
-from bikefit.nn import kernels
+from bikefit.data.table import read_table
+from bikefit.errors import DataError
+from bikefit.training import devices
+from bikefit.training.checkpoints import CheckpointDir, StackResult
+from bikefit.training.folds import read_pool
+from bikefit.training.members import Failure, Member, Stopped
 
-
-def _end_with_the_command() -> None:
-    """End as soon as the process that gives out work is gone: nobody would take a result."""
-    while (command := multiprocessing.parent_process()) is None:
-        time.sleep(0.01)  # a worker that has just been forked does not know it yet
-    command.join()
-    os._exit(1)
-
-
-def _watch_over() -> None:
-    threading.Thread(target=_end_with_the_command, daemon=True).start()
+INTERVAL = 0.05  # s between two looks for the stop file, which may lie on a network disk
 
 
-kernels.prepare()
-gc.freeze()  # nor do workers look through all that was imported, whose pages they share
-gc.enable()
-os.register_at_fork(after_in_child=_watch_over)
+class StackError(Exception):
+    """A stack raised an exception; the message is its traceback."""
+
+
+def initialize(slot: int) -> None:
+    """Prepare a worker process of this machine: ignore Ctrl-C and use the GPU of its slot."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command handles it
+    devices.slot = slot
+
+
+def run_stack(members: Sequence[Member], table: Path, root: Path, stop: Path) -> StackResult:
+    """Train one stack, or return its saved result.
+
+    Checkpoints and the result are written to the folder of the stack if it exists here.
+
+    Args:
+        members: Members of the stack.
+        table: Folder of their table.
+        root: Folder of all checkpoints.
+        stop: File that asks for the end of training, at the end of a step.
+
+    Raises:
+        StackError: Training failed.
+    """
+    directory = CheckpointDir(root, members)
+    try:
+        if saved := directory.load_result():
+            return saved
+        stopping = _stopping(stop)
+        if stopping():
+            raise Stopped
+        _check_version(table, members[0].version)
+        from bikefit.training.fit import fit_stack
+
+        results = fit_stack(members, read_pool(table), directory, stopping)
+    except Stopped:
+        failure = Failure("stopped before the end of the first epoch", killed=True)
+        return StackResult([failure] * len(members), [])
+    except Exception:
+        raise StackError(traceback.format_exc().strip()) from None
+    result = StackResult(results, directory.timestamps)
+    if not any(member.failure and member.failure.killed for member in results):
+        directory.save_result(result)
+    return result
+
+
+def _stopping(stop: Path) -> Callable[[], bool]:
+    """Return a function that tells whether the stop file exists."""
+    due = 0.0
+
+    def stopping() -> bool:
+        nonlocal due
+        if time.monotonic() < due:
+            return False
+        due = time.monotonic() + INTERVAL
+        return stop.exists()
+
+    return stopping
+
+
+def _check_version(table: Path, version: str) -> None:
+    """Raise a DataError if this machine's table is not the one of the sweep."""
+    found = read_table(table).data_version
+    if version and found != version:
+        raise DataError(
+            f"machine {socket.gethostname()}: {table} has data version {found}, not {version}; run "
+            "`dvc pull` there, or start the command again if the table was changed during the sweep"
+        )

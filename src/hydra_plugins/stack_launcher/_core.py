@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import math
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -52,10 +51,9 @@ def fast_imports() -> Iterator[None]:
 
 def preload_workers() -> None:
     """Start to load what worker processes need, while Hydra composes and MLflow is imported."""
-    from bikefit.sweeps import server
+    from bikefit.sweeps import forkserver
 
-    if os.cpu_count() != 1:
-        server.start()
+    forkserver.start()
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,11 @@ class StackLauncherConf:
     processes: int | None = None
     # largest number of members in a stack; null: the default of the device
     stack_size: int | None = None
-    # loky: processes of this machine; dask, ray, submitit: a cluster
-    backend: str = "loky"
-    # address of the cluster: tcp://host:8786 of a Dask scheduler, host:6379 of a Ray cluster,
-    # slurm or local for submitit
+    # local: processes of this machine; dask, slurm, ray: a cluster
+    backend: str = "local"
+    # address of the cluster: tcp://host:8786 of a Dask scheduler, host:6379 of a Ray cluster
     address: str | None = None
-    # options of Dask's client, Ray's tasks (num_gpus: 1) or Slurm (slurm_partition: long)
+    # options of Dask's client, of dask-jobqueue's SLURMCluster (queue: long) or of Ray's tasks
     options: dict[str, Any] = field(default_factory=dict)
 
 

@@ -24,7 +24,7 @@ class StackLauncher(Launcher):
     Args:
         processes: Number of worker processes; None for one per core or GPU, or the whole cluster.
         stack_size: Largest number of members in a stack; None for the measured size.
-        backend: ``loky`` (this machine), ``dask``, ``ray`` or ``submitit``.
+        backend: ``local`` (this machine), ``dask``, ``slurm`` or ``ray``.
         address: Address of the cluster.
         options: Options of the backend.
     """
@@ -33,7 +33,7 @@ class StackLauncher(Launcher):
         self,
         processes: int | None = None,
         stack_size: int | None = None,
-        backend: str = "loky",
+        backend: str = "local",
         address: str | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> None:
@@ -49,7 +49,7 @@ class StackLauncher(Launcher):
         from hydra_plugins.stack_launcher import _core
 
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
-        if self.engine["backend"] == "loky" and self.processes != 1:
+        if self.engine["backend"] == "local":
             _core.preload_workers()
 
     @contextmanager

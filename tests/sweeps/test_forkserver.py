@@ -1,4 +1,4 @@
-"""The server of workers: deaf to Ctrl-C from its first moment, and gone with its command."""
+"""The fork server of the worker processes."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import pytest
 SCRIPT = """
 import psutil, time
 from pathlib import Path
-from bikefit.sweeps import server
+from bikefit.sweeps import forkserver
 
 def running():
     children = psutil.Process().children()
     return [c for c in children if any("forkserver" in word for word in c.cmdline())]
 
 if __name__ == "__main__":
-    server.start()
+    forkserver.start()
     end = time.monotonic() + 30
     while not running() and time.monotonic() < end:  # at first it has no command line
         pass
@@ -26,7 +26,7 @@ if __name__ == "__main__":
     for line in Path(f"/proc/{one.pid}/status").read_text().splitlines():
         if line.startswith("SigBlk"):
             print(int(line.split()[1], 16) >> (2 - 1) & 1)  # bit of SIGINT
-    server.end()
+    forkserver.kill()
     one.wait(10)
     print(len(running()))
 """
@@ -34,7 +34,7 @@ if __name__ == "__main__":
 
 @pytest.mark.process
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
-def test_the_server_does_not_hear_ctrl_c_and_is_gone_at_the_end(tmp_path: Path) -> None:
+def test_ctrl_c_is_blocked_in_the_server_which_can_be_killed(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
     done = subprocess.run(

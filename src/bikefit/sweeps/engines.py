@@ -1,0 +1,201 @@
+"""Engines: where stacks are trained, each an executor of :mod:`concurrent.futures`."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from importlib import import_module
+from multiprocessing import get_context
+from queue import SimpleQueue
+from typing import Any
+
+from bikefit.config import ConfigError
+from bikefit.sweeps import forkserver
+from bikefit.training.worker import initialize
+
+TIMEOUT = 10.0  # s for an address to answer
+Options = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A place to train stacks.
+
+    Args:
+        executor: Runs one call per stack.
+        slots: Number of stacks that train at the same time.
+    """
+
+    executor: Executor
+    slots: int
+
+
+class WorkerProcesses(ThreadPoolExecutor):
+    """An executor with one worker process per slot.
+
+    Each thread waits for a process of its own, so a process that is killed costs one call, which
+    raises BrokenProcessPool. The next call in its slot starts another process.
+
+    Args:
+        slots: Number of processes.
+    """
+
+    def __init__(self, slots: int) -> None:
+        super().__init__(slots)
+        forkserver.start()
+        self.free: SimpleQueue[int] = SimpleQueue()
+        self.pools: dict[int, ProcessPoolExecutor] = {}
+        for slot in range(slots):
+            self.free.put(slot)
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Call a function in a worker process."""
+        return super().submit(self._call, fn, *args, **kwargs)
+
+    def _call(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        slot = self.free.get()
+        try:
+            if slot not in self.pools:
+                context = get_context("forkserver")
+                self.pools[slot] = ProcessPoolExecutor(1, context, initialize, (slot,))
+            return self.pools[slot].submit(fn, *args, **kwargs).result()
+        except BrokenProcessPool:
+            self.pools.pop(slot).shutdown()
+            raise
+        finally:
+            self.free.put(slot)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Wait for running calls and end the processes."""
+        super().shutdown(wait, cancel_futures=cancel_futures)
+        for pool in self.pools.values():
+            pool.shutdown(wait)
+
+
+@contextmanager
+def local_engine(slots: int) -> Iterator[Engine]:
+    """Yield an engine with worker processes of this machine."""
+    with WorkerProcesses(slots) as executor:
+        yield Engine(executor, slots)
+
+
+def connect(
+    backend: str,
+    address: str | None = None,
+    options: Options | None = None,
+    processes: int | None = None,
+) -> AbstractContextManager[Engine | None]:
+    """Return a context manager that yields an engine, or None for this machine.
+
+    Args:
+        backend: ``local``, ``dask``, ``slurm`` or ``ray``.
+        address: Address of Dask's scheduler (``tcp://host:8786``) or of the head node of a Ray
+            cluster (None for the cluster of this machine).
+        options: Passed to Dask's client, to ``SLURMCluster`` of dask-jobqueue or to Ray's tasks.
+        processes: Number of stacks that train at the same time; None for as many as fit.
+
+    Raises:
+        ConfigError: Unknown backend, missing package, or no answer from the address.
+    """
+    if backend == "local":
+        return nullcontext()
+    if backend not in BACKENDS:
+        allowed = ", ".join(("local", *BACKENDS))
+        raise ConfigError(f"hydra.launcher.backend={backend}: must be one of {allowed}")
+    package, engine = BACKENDS[backend]
+    try:
+        import_module(package)
+    except ImportError:
+        raise ConfigError(
+            f"hydra.launcher.backend={backend}: {package} is not installed here; "
+            "run `pip install -c constraints.txt -e '.[cluster]'`"
+        ) from None
+    given = {key: value for key, value in (options or {}).items() if value is not None}
+    return engine(address, given, processes)
+
+
+@contextmanager
+def _dask(address: Any, options: Options, processes: int | None) -> Iterator[Engine]:
+    """Yield an engine on a Dask cluster, given its address or as an object."""
+    from distributed import Client
+
+    if address is None:
+        raise ConfigError(
+            "hydra.launcher.address is missing: give the address that `dask scheduler` prints, "
+            "such as tcp://host:8786"
+        )
+    try:
+        client = Client(address, set_as_default=False, **options)
+    except OSError as error:
+        raise ConfigError(f"hydra.launcher.address={address}: {error}") from None
+    with client:
+        threads = client.nthreads()
+        if any(count > 1 for count in threads.values()):  # torch's settings are per process
+            raise ConfigError(
+                f"{address} has workers with several threads: start them with `dask worker "
+                "--nthreads 1 --nworkers …`, one process per stack"
+            )
+        executor = client.get_executor(pure=False)
+        yield Engine(executor, processes or max(1, len(threads)))
+        executor.shutdown(wait=False)
+
+
+@contextmanager
+def _slurm(address: str | None, options: Options, processes: int | None) -> Iterator[Engine]:
+    from dask_jobqueue import SLURMCluster
+
+    if processes is None:
+        raise ConfigError("hydra.launcher.processes is missing: the number of Slurm jobs")
+    with SLURMCluster(**{"cores": 1, "processes": 1} | dict(options)) as cluster:
+        cluster.adapt(minimum_jobs=processes, maximum_jobs=processes)  # replaces lost jobs
+        with _dask(cluster, {}, processes) as engine:
+            yield engine
+
+
+class RayExecutor(Executor):
+    """An executor that runs each call as a task of Ray."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = {"num_cpus": 1, "max_retries": 0} | dict(options)
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Call a function in the cluster."""
+        import ray
+
+        future: Future[Any] = ray.remote(**self.options)(fn).remote(*args, **kwargs).future()
+        return future
+
+
+@contextmanager
+def _ray(address: str | None, options: Options, processes: int | None) -> Iterator[Engine]:
+    import ray
+
+    host, _, port = (address or "").rpartition("://")[2].rpartition(":")
+    try:
+        if address:  # Ray itself would try for minutes
+            socket.create_connection((host, int(port)), TIMEOUT).close()
+        ray.init(address or "auto", log_to_driver=False, logging_level=logging.ERROR)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ConfigError(
+            f"hydra.launcher.address={address}: {error}; give the address that `ray start --head` "
+            "prints, such as host:6379"
+        ) from None
+    try:
+        executor = RayExecutor(options)
+        cores = ray.cluster_resources().get("CPU", 1) / executor.options["num_cpus"]
+        yield Engine(executor, processes or max(1, int(cores)))
+    finally:
+        ray.shutdown()
+
+
+# Package and context manager by the name of the backend.
+BACKENDS = {
+    "dask": ("distributed", _dask),
+    "slurm": ("dask_jobqueue", _slurm),
+    "ray": ("ray", _ray),
+}

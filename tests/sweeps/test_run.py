@@ -1,0 +1,356 @@
+"""Jobs are trained, reused, retried, interrupted and resumed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import psutil
+import pytest
+from mlflow import MlflowClient
+
+from bikefit.comparison.result import assign_run_verdict
+from bikefit.comparison.runs import run_table
+from bikefit.config import ConfigError
+from bikefit.sweeps.jobs import Job, MemberError
+from bikefit.sweeps.recording import CHECKPOINTS
+from bikefit.sweeps.run import train
+from bikefit.tracking import connection, reading, writing
+from bikefit.training import callbacks, fit
+from bikefit.training.checkpoints import checkpoint_dirs
+from conftest import make_settings
+from inline import INLINE
+
+QUICK = ["network.hidden=[4]", "training.epochs=2", "training.batch_size=64"]
+
+
+def job(*overrides: str) -> Job:
+    quick = QUICK[1:] if "network=custom" in overrides else QUICK
+    return Job(make_settings(*quick, *overrides), " ".join(overrides))
+
+
+def seeds(*overrides: str, count: int = 4) -> list[Job]:
+    return [job("training.epochs=5", *overrides, f"seed={seed}") for seed in range(count)]
+
+
+def run_of(one: Job) -> Any:
+    return MlflowClient().get_run(one.run)
+
+
+def history(one: Job) -> dict[str, list[tuple[int, float]]]:
+    return {
+        name: [(m.step, m.value) for m in connection.client().get_metric_history(one.run, name)]
+        for name in ("train/loss", "val/loss", "best/val/loss")
+    }
+
+
+def record_calls(monkeypatch: pytest.MonkeyPatch) -> list[list[Any]]:
+    """Return a list that gets the members of each stack that is trained."""
+    trained: list[list[Any]] = []
+    real = fit.fit_stack
+
+    def recorded(members: Any, *rest: Any) -> Any:
+        trained.append(list(members))
+        return real(members, *rest)
+
+    monkeypatch.setattr(fit, "fit_stack", recorded)
+    return trained
+
+
+def after_step(epoch: int, action: Callable[[Any], object]) -> pytest.MonkeyPatch:
+    """Call a function after each step of an epoch (from 0) until the patch is undone."""
+    patch = pytest.MonkeyPatch()
+    real = callbacks.StopCheck.on_train_batch_end
+
+    def then(self: Any, trainer: Any, module: Any, *rest: Any) -> None:
+        real(self, trainer, module, *rest)
+        if trainer.current_epoch == epoch:
+            action(module)
+
+    patch.setattr(callbacks.StopCheck, "on_train_batch_end", then)
+    return patch
+
+
+@pytest.mark.slow
+def test_training_records_every_run(workplace: Path) -> None:
+    sweep = writing.start_sweep("full", "sweep", [])
+    jobs = [job("seed=0"), job("regularization.l1=0.1"), job("network.hidden=[3]")]
+    results = train(jobs, sweep, engine=INLINE)
+    runs = reading.read_runs(sweep).set_index("run_id")
+    assert runs["status"].tolist() == ["FINISHED"] * 3
+    for one, value in zip(jobs, results, strict=True):
+        assert value == pytest.approx(runs.loc[one.run, "best/val/loss"])
+        assert len(reading.read_history(one.run, "val/loss")) == 2
+        assert len(reading.read_history(one.run, "train/loss")) == 2
+    assert runs.loc[jobs[1].run, "train/penalty"] > 0
+    assert not list(CHECKPOINTS.iterdir())
+
+
+@pytest.mark.slow
+def test_configurations_are_named_from_the_start_as_in_the_ranking(workplace: Path) -> None:
+    many = [job(f"optimizer.lr={lr}", "data.fraction=0.5", f"seed={s}")
+            for lr in (0.1, 1e-05) for s in (0, 1)]  # fmt: skip
+    sweep = writing.start_sweep("full", "a sweep", [])
+    train([*many, job("network.hidden=[5]")], sweep, engine=INLINE)
+    runs = reading.read_runs(sweep)
+    assert runs["tags.configuration"].tolist() == [
+        *2 * ["none · mlp 4 · optimizer.lr=0.1"], *2 * ["none · mlp 4 · optimizer.lr=1e-05"],
+        "none · mlp 5",
+    ]  # fmt: skip
+    assert runs["tags.configuration"].equals(run_table(runs)["configuration"])
+
+
+@pytest.mark.slow
+def test_reasons_to_train_alone_are_logged(
+    workplace: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    noisy = "[{name: a, _target_: torch.nn.Dropout},{name: b, _target_: torch.nn.Linear}]"
+    own = ["network=custom", f"network.layers={noisy.replace('Linear', 'Linear, out_features: 1')}"]
+    jobs = [
+        job("seed=0"), job("seed=1"), job("loss=mse", "seed=2"),
+        job(*own, "seed=3"), job(*own, "seed=4"),
+    ]  # fmt: skip
+    train(jobs, None, engine=INLINE)
+    text = "trains alone: loss=mse seed=2 differs from the most similar stack in loss"
+    assert text in caplog.text
+    assert caplog.text.count("trains alone, because it cannot be stacked") == 2
+    assert "(a.layer: vmap: called random operation" in caplog.text
+
+
+@pytest.mark.slow
+def test_a_diverging_member_fails_and_the_others_finish(
+    workplace: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    wild = job("optimizer=sgd", "optimizer.lr=1e12")
+    tame = job("optimizer=sgd", "optimizer.lr=1e-5")
+    results = train([wild, tame], None, engine=INLINE)
+    assert isinstance(results[0], MemberError)
+    assert "loss became" in str(results[0])
+    assert isinstance(results[1], float)
+    assert [run_of(one).info.status for one in (wild, tame)] == ["FAILED", "FINISHED"]
+    assert "FAILED optimizer=sgd optimizer.lr=1e12" in caplog.text
+
+
+def test_a_wrong_layer_stops_everything_before_training(workplace: Path) -> None:
+    layers = "[{name:a.linear,_target_:torch.nn.Linear,in_features:3,out_features:1}]"
+    wrong = Job(make_settings("network=custom", f"network.layers={layers}"), "wrong")
+    expected = r"'a.linear'.*received shape \(B, 87\) and expects \(B, 3\)"
+    with pytest.raises(ConfigError, match=expected):
+        train([job(), wrong], None, engine=INLINE)
+    assert MlflowClient().get_experiment_by_name("full") is None  # no run was started
+
+
+def test_a_stack_that_raises_is_retried_whole_then_each_member_alone(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    real, sizes = fit.fit_stack, []
+
+    def broken(members: Any, *rest: Any) -> object:
+        sizes.append(len(members))
+        if any(m.settings.seed == 1 for m in members):
+            raise OSError("disk on fire")
+        return real(members, *rest)
+
+    monkeypatch.setattr(fit, "fit_stack", broken)
+    jobs = [job(f"seed={s}") for s in range(3)]
+    results = train(jobs, None, engine=INLINE)
+    assert sizes == [3, 3, 1, 1, 1]
+    assert [type(r) for r in results] == [float, MemberError, float]
+    assert "a stack of 3 is trained again: OSError: disk on fire" in caplog.text
+    assert "FAILED seed=1: OSError: disk on fire" in caplog.text
+    assert run_of(jobs[1]).data.tags["failure"].endswith("OSError: disk on fire")
+    assert [run_of(one).info.status for one in jobs] == ["FINISHED", "FAILED", "FINISHED"]
+    assert not list(CHECKPOINTS.iterdir())
+
+
+def test_folds_are_averaged(workplace: Path) -> None:
+    one = job("validation=kfold", "validation.folds=3")
+    (result,) = train([one], None, engine=INLINE)
+    children = reading.read_runs(one.run)
+    assert len(children) == 3
+    assert result == pytest.approx(children["best/val/loss"].mean())
+    assert run_of(one).info.status == "FINISHED"
+    assert run_of(one).data.metrics["best/val/loss"] == pytest.approx(result)
+
+
+@pytest.mark.slow(seconds=8)
+def test_worker_processes_change_nothing(workplace: Path) -> None:
+    overrides = [["seed=0"], ["seed=1", "regularization.dropout=0.3"], ["network.hidden=[3]"]]
+    here = train([job(*o) for o in overrides], None, engine=INLINE)
+    there = train([job(*o, "rerun=true") for o in overrides], None, processes=2)
+    assert there == pytest.approx(here, rel=1e-5)
+
+
+@pytest.mark.slow
+def test_a_finished_run_is_reused(workplace: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    first = writing.start_sweep("full", "first", [])
+    old = [job("seed=0"), job("seed=1")]
+    values = train(old, first, engine=INLINE)
+    second = writing.start_sweep("full", "second", [])
+    new = [job("seed=2"), job("seed=1", "trainer.progress=false"), job("seed=0")]
+    again = train(new, second, engine=INLINE)
+    assert [again[2], again[1]] == pytest.approx(values)
+    assert "2 of 3 runs are finished already" in caplog.text
+    assert [new[1].run, new[2].run] == [old[1].run, old[0].run]
+    assert set(reading.read_runs(second)["run_id"]) == {one.run for one in new}
+    train([job("seed=0", "rerun=true")], second, engine=INLINE)
+    assert len(reading.read_runs(second)) == 4
+    train([job("seed=2")], second, engine=INLINE)  # as a later batch of the same command
+    assert reading.read_runs(second)["run_id"].tolist().count(new[0].run) == 1
+
+
+@pytest.mark.slow
+def test_a_single_run_keeps_the_verdict_of_a_sweep(workplace: Path) -> None:
+    sweep = writing.start_sweep("full", "sweep", [])
+    old = job("seed=0")
+    train([old], sweep, engine=INLINE)
+    kept = {"configuration": "none", "verdict": "overfitting", "reason": "so it is", "next": "less"}
+    writing.tag_verdicts(pd.DataFrame([{"run_id": old.run, **kept}]))
+    assert assign_run_verdict(old.run) == "overfitting: so it is. Next: less"
+    assert run_of(old).data.tags["verdict"] == "overfitting"
+    alone = job("seed=1")
+    train([alone], None, engine=INLINE)
+    assert assign_run_verdict(alone.run).startswith("undecided: ")
+    assert run_of(alone).data.tags["verdict"] == "undecided"
+
+
+def test_equal_jobs_of_a_sweep_are_trained_once(workplace: Path) -> None:
+    sweep = writing.start_sweep("full", "sweep", [])
+    twice = [job("seed=0"), job("network.name=another")]
+    results = train(twice, sweep, engine=INLINE)
+    assert results[0] == results[1]
+    assert twice[0].run == twice[1].run
+    assert len(reading.read_runs(sweep)) == 1
+
+
+@pytest.mark.slow
+def test_finished_folds_are_reused(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    overrides = ("validation=kfold", "validation.folds=3", "training.epochs=20")
+    first = job(*overrides, "rerun=true")
+    (undisturbed,) = train([first], None, engine=INLINE)
+    measured = run_of(first).data.metrics
+    assert measured["unfinished/standard_error"] > 0
+    for run in MlflowClient().search_runs(["1"]):  # as if it had been killed before its last fold
+        if run.data.params.get("fold") in (None, "2"):
+            MlflowClient().set_terminated(run.info.run_id, "KILLED")
+    trained = record_calls(monkeypatch)
+    one = job(*overrides)
+    (resumed,) = train([one], None, engine=INLINE)
+    assert [[member.fold for member in stack] for stack in trained] == [[2]]
+    assert resumed == pytest.approx(undisturbed)
+    assert sorted(reading.read_runs(one.run)["fold"]) == [0, 1, 2]
+    assert run_of(one).data.metrics == pytest.approx(measured, rel=1e-4, abs=1e-4)
+
+
+@pytest.mark.slow
+def test_ctrl_c_keeps_what_was_measured_and_the_checkpoint(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(callbacks.INTERVAL, "0")
+    long = ("training.epochs=20", "rerun=true")
+    undisturbed = job(*long)
+    train([undisturbed], None, engine=INLINE)
+    sent = False
+
+    def interrupt(module: Any) -> None:
+        nonlocal sent
+        if not sent:
+            sent = True
+            os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.1)
+
+    stopped, other = job(*long), job("network.hidden=[3]")
+    patch = after_step(2, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        train([stopped, other], None, engine=INLINE)
+    patch.undo()
+    # the inline engine trains before runs are started, so there is nothing to record
+    (left, _) = sorted(checkpoint_dirs(CHECKPOINTS.absolute()), key=lambda d: -d.epoch())
+    assert left.epoch() == 2
+    resumed = job(*long)
+    train([resumed, job("network.hidden=[3]")], None, engine=INLINE)
+    assert history(resumed) == history(undisturbed)
+    assert not list(CHECKPOINTS.iterdir())
+
+
+class KilledError(BaseException):
+    """Ends this process, as far as the test can tell."""
+
+
+def die(module: Any) -> None:
+    raise KilledError
+
+
+@pytest.mark.slow
+def test_a_killed_sweep_resumes_with_the_same_bits(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    monkeypatch.setenv(callbacks.INTERVAL, "0")
+    undisturbed = seeds()
+    train(undisturbed, None, stack_size=2, engine=INLINE)
+    patch = after_step(3, die)
+    with pytest.raises(KilledError):
+        train(seeds("rerun=true"), None, stack_size=2, engine=INLINE)
+    patch.undo()
+    assert sorted(d.epoch() for d in checkpoint_dirs(CHECKPOINTS.absolute())) == [0, 3]
+    trained = record_calls(monkeypatch)
+    resumed = seeds("rerun=true")
+    train(resumed, None, engine=INLINE)  # would otherwise be one stack
+    assert [len(stack) for stack in trained] == [2, 2]
+    assert "4 members resume from checkpoints, after 0 to 3 epochs" in caplog.text
+    for one, other in zip(resumed, undisturbed, strict=True):
+        assert history(one) == history(other)
+    assert not list(CHECKPOINTS.iterdir())
+
+
+@pytest.mark.slow
+def test_a_stack_that_raises_once_resumes_from_its_checkpoint(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(callbacks.INTERVAL, "0")
+    undisturbed = seeds()
+    train(undisturbed, None, engine=INLINE)
+    steps: list[int] = []
+
+    def raise_once(module: Any) -> None:
+        steps.append(3)
+        if len(steps) == 1:
+            raise MemoryError("too many")
+
+    patch = after_step(3, raise_once)
+    first = after_step(0, lambda module: steps.append(0))
+    resumed = seeds("rerun=true")
+    train(resumed, None, engine=INLINE)
+    first.undo()
+    patch.undo()
+    assert 3 in steps
+    for one, other in zip(resumed, undisturbed, strict=True):
+        assert history(one) == history(other)
+
+
+@pytest.mark.slow(seconds=15)
+def test_a_killed_worker_costs_no_run(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
+    layers = (
+        "[{name: a.linear, _target_: torch.nn.Linear, out_features: 4},"
+        f"{{name: a.deadly, _target_: deadly.Once, spared: {os.getpid()}, marker: {workplace}/died,"
+        "node: false},{name: b.linear, _target_: torch.nn.Linear, out_features: 1}]"
+    )
+    own = ["network=custom", f"network.layers={layers}", "network.allow=[deadly]"]
+    there = train([job(*own, f"seed={seed}") for seed in (0, 1)], None, processes=1)
+    assert (workplace / "died").exists()
+    assert "a stack of 2 is trained again" in caplog.text
+    here = train([job(*own, f"seed={seed}", "rerun=true") for seed in (0, 1)], None, engine=INLINE)
+    assert np.allclose(there, here, rtol=1e-5)  # type: ignore[arg-type]
+    assert not [c for c in psutil.Process().children(recursive=True) if c.status() == "zombie"]
