@@ -18,7 +18,7 @@ PRESET = Path(__file__).parents[1] / "conf/hydra/launcher/slurm.yaml"
 
 
 @contextmanager
-def dask() -> Iterator[tuple[str, dict[str, Any]]]:
+def dask() -> Iterator[tuple[str | None, dict[str, Any]]]:
     """A Dask scheduler with two workers, none of which is started again."""
     port = free_port()
     address = f"tcp://127.0.0.1:{port}"
@@ -40,7 +40,7 @@ def dask() -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 @contextmanager
-def ray() -> Iterator[tuple[str, dict[str, Any]]]:
+def ray() -> Iterator[tuple[str | None, dict[str, Any]]]:
     """A Ray cluster of two nodes with a core each, and a head that does no work."""
     from ray.cluster_utils import Cluster
 
@@ -59,19 +59,12 @@ def ray() -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 @contextmanager
-def slurm_itself() -> Iterator[tuple[str, dict[str, Any]]]:
-    """Slurm itself, with two nodes of a core each."""
+def slurm_cluster() -> Iterator[tuple[str | None, dict[str, Any]]]:
+    """A Slurm cluster with two nodes of a core each."""
     with slurm.slurm() as configuration, pytest.MonkeyPatch.context() as environment:
         environment.setenv("SLURM_CONF", str(configuration))
-        preset = yaml.safe_load(PRESET.read_text())
-        yield "slurm", preset["options"] | {"timeout_min": 10, "mem_gb": 1}
+        options = yaml.safe_load(PRESET.read_text())["options"]
+        yield None, options | {"memory": "1GB", "walltime": "00:10:00", "interface": "lo"}
 
 
-@contextmanager
-def submitit() -> Iterator[tuple[str, dict[str, Any]]]:
-    """submitit's own processes of this machine instead of Slurm."""
-    yield "local", {"timeout_min": 10}
-
-
-# Slurm starts submitit's processes as submitit itself would
-CLUSTERS = {"dask": dask, "ray": ray, "submitit": slurm_itself if slurm.installed() else submitit}
+CLUSTERS = {"dask": dask, "ray": ray, "slurm": slurm_cluster}

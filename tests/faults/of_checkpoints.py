@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bikefit.training.checkpoints import STATE, places
+from bikefit.training.checkpoints import CHECKPOINT, checkpoint_dirs
 from faults import fault
 from faults.of_sweeps import ALONE, LONG, SMALL, TWO, Sweep, finished, lost, states
 from faults.places import fill, project, small_disk
@@ -21,7 +21,7 @@ EVERY_EPOCH = {"BIKEFIT_CHECKPOINT": "0"}
 
 def _epochs(folder: Path) -> dict[str, int]:
     """After how many epochs each stack has its checkpoint."""
-    return {place.folder.name: place.epoch() for place in places(folder / "checkpoints")}
+    return {d.folder.name: d.epoch() for d in checkpoint_dirs(folder / "checkpoints")}
 
 
 def _wait(sweep: Sweep, ready: Callable[[], bool]) -> None:
@@ -37,7 +37,7 @@ def _at_an_epoch(sweep: Sweep, folder: Path, draw: random.Random, most: int = EP
 
 def _in_a_write(sweep: Sweep, folder: Path, draw: random.Random) -> None:
     _at_an_epoch(sweep, folder, draw)
-    _wait(sweep, lambda: any((folder / "checkpoints").glob(f"*/.{STATE}.*.tmp")))
+    _wait(sweep, lambda: any((folder / "checkpoints").glob(f"*/.{CHECKPOINT}.*.tmp")))
 
 
 def _killed_and_resumed(
@@ -55,12 +55,12 @@ def _killed_and_resumed(
     sweep.process.wait()
     kept = _epochs(folder)
     assert all(kept.get(stack, EPOCHS) >= epoch for stack, epoch in known.items()), (known, kept)
-    begun = [epoch for epoch in kept.values() if epoch]
+    begun = [*kept.values()] if any(kept.values()) else []
     again = Sweep(folder, processes, *LONGER, **EVERY_EPOCH)
     assert again.end() == 0, again.said()
-    assert "is not used" not in again.said(), again.said()
+    assert "is ignored" not in again.said(), again.said()
     if begun:  # nothing that was kept is trained again
-        said = re.search(r"go on at a checkpoint, after (\d+) to (\d+) epochs", again.said())
+        said = re.search(r"resume from checkpoints, after (\d+) to (\d+) epochs", again.said())
         assert said, again.said()
         assert [int(said[1]), int(said[2])] == [min(begun), max(begun)], (again.said(), kept)
     assert set(finished(folder).values()) == {1}, "a finished run was trained again"
@@ -95,7 +95,7 @@ def kill_a_worker(folder: Path, draw: random.Random) -> int:
     _at_an_epoch(sweep, folder, draw, most=EPOCHS // 2)
     sweep.kill_worker(draw)
     assert sweep.end() == 0, sweep.said()
-    assert "a worker process was killed" in sweep.said(), sweep.said()
+    assert "is trained again" in sweep.said(), sweep.said()
     assert not _epochs(folder), "checkpoints are left over"
     return lost(folder, TWO, *LONGER, tolerance=0.0)
 
@@ -108,7 +108,7 @@ def full_at_a_checkpoint(folder: Path, draw: random.Random) -> int:
         sweep = Sweep(disk, TWO, *LONGER, **EVERY_EPOCH)
         _at_an_epoch(sweep, disk, draw)
         filler = fill(disk, leave=draw.randrange(0, 4096))
-        _wait(sweep, lambda: "no checkpoint could be written" in sweep.said())
+        _wait(sweep, lambda: "could not be written, training continues" in sweep.said())
         if draw.random() < 0.5:
             sweep.process.kill()
             sweep.process.wait()

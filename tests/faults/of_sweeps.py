@@ -208,7 +208,7 @@ def kill(folder: Path, draw: random.Random) -> int:
     assert last.end() == 0, last.said()
     assert set(finished(folder).values()) == {1}, "a finished run was trained again"
     assert states(folder)["RUNNING"] == 0
-    assert not list((folder / "unsent").glob("[!.]*")), "results were not sent"
+    assert not list((folder / "checkpoints").iterdir()), "results were not recorded"
     return lost(folder, *CROSSED)
 
 
@@ -219,7 +219,7 @@ def kill_worker(folder: Path, draw: random.Random) -> int:
     sweep = Sweep(folder, *SIMPLE)
     sweep.kill_worker(draw, within=1.0)
     assert sweep.end() == 0, sweep.said()
-    assert "a worker process was killed" in sweep.said(), sweep.said()
+    assert "is trained again" in sweep.said(), sweep.said()
     assert states(folder) == {"FINISHED": 5}
     return lost(folder, *SIMPLE)
 
@@ -392,12 +392,12 @@ def server_away(folder: Path, draw: random.Random) -> int:
         sweep = Sweep(folder, *SERVED, **variables)
         sweep.until("1/4 runs done")
     if kind == "comes back":
-        sweep.until("results are kept in unsent/ and sent later")
+        sweep.until("results are kept in checkpoints/ and recorded later")
         with serving(folder, port):
             assert sweep.end() == 0, sweep.said()
     else:
         assert sweep.end() == 1, sweep.said()
-        assert "`python -m bikefit.send` sends them" in sweep.said(), sweep.said()
+        assert "`python -m bikefit.send` records them" in sweep.said(), sweep.said()
         with serving(folder, port) as server:
             server.ready()
             sent = commands.run("-m", "bikefit.send", cwd=folder, env=environment() | variables)

@@ -1,0 +1,192 @@
+"""Curves grow in MLflow during the training, and results that it does not take are kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+
+from bikefit import send
+from bikefit.sweeps import recording
+from bikefit.sweeps.jobs import Job
+from bikefit.sweeps.recording import CHECKPOINTS, pending_results, record_pending_results
+from bikefit.sweeps.run import train
+from bikefit.tracking import connection, reading, writing
+from bikefit.tracking.connection import StoreUnavailableError
+from bikefit.tracking.names import PROCESS
+from bikefit.training import callbacks
+from conftest import make_settings
+from inline import INLINE
+
+SMALL = ["network.hidden=[4]", "training.epochs=6", "training.batch_size=64"]
+LONG = ["training.epochs=300", "trainer.progress=false"]
+
+
+def job(*overrides: str) -> Job:
+    return Job(make_settings(*SMALL, *overrides), " ".join(overrides))
+
+
+def steps(run: str, metric: str = "val/loss") -> list[int]:
+    return [m.step for m in connection.client().get_metric_history(run, metric)]
+
+
+def status(run: str) -> str:
+    return str(MlflowClient().get_run(run).info.status)
+
+
+def assert_complete(run: str, epochs: int) -> None:
+    """Assert that each metric has each epoch once, and each final metric one value."""
+    assert status(run) == "FINISHED"
+    metrics = MlflowClient().get_run(run).data.metrics
+    per_epoch = [name for name in metrics if name.startswith(("train/", "val/"))]
+    assert len(per_epoch) >= 7
+    for name in per_epoch:
+        assert steps(run, name) == list(range(1, epochs + 1)), name
+    assert len(steps(run, "best/val/loss")) == 1
+
+
+@pytest.mark.slow(seconds=10)
+def test_curves_grow_during_the_training(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(callbacks.INTERVAL, "0.05")
+    monkeypatch.setattr(recording, "INTERVAL", 0.0)
+    monkeypatch.setattr(recording, "SHARE", 1.0)
+    written: list[int] = []
+    real = writing.log_epochs
+
+    def log_epochs(run: str, after: int, epochs: Any, stamps: Any) -> None:
+        written.append(len(epochs))
+        if len(written) == 1:
+            raise StoreUnavailableError("does not answer")
+        real(run, after, epochs, stamps)
+
+    monkeypatch.setattr(writing, "log_epochs", log_epochs)
+    jobs = [job(*LONG, "seed=0"), job(*LONG, "seed=1", "regularization.l2=0.1")]
+    train(jobs, None, processes=1)
+    assert len(written) > 2 and sum(written) <= 600 + written[0]
+    for one in jobs:
+        assert_complete(one.run, 300)
+    # a penalty of another member is no metric of a member
+    assert "train/penalty/hidden1" not in MlflowClient().get_run(jobs[0].run).data.metrics
+
+
+class Store:
+    """A store that does not take results, from the first or after some."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, takes: int) -> None:
+        self.takes = takes
+        self.real = writing.finish_member
+        patch.setattr(writing, "finish_member", self)
+
+    def __call__(self, *arguments: Any) -> None:
+        self.takes -= 1
+        if self.takes >= 0:
+            self.real(*arguments)
+            return
+        raise StoreUnavailableError("the store does not answer")
+
+
+def forbid_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        pytest.fail("a stack was trained")
+
+    monkeypatch.setattr(callbacks.StopCheck, "on_train_batch_end", fail)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("takes", [0, 1])
+def test_results_are_kept_while_the_store_is_unavailable(
+    workplace: Path, takes: int, caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    sweep = writing.start_sweep("full", "sweep", [])
+    jobs = [job("seed=0"), job("seed=1"), job("validation=kfold", "validation.folds=2")]
+    with pytest.MonkeyPatch.context() as patch:
+        Store(patch, takes)
+        results = train(jobs, sweep, engine=INLINE)
+        assert all(isinstance(result, float) for result in results)
+        text = "the store does not answer: results are kept in checkpoints/ and recorded later"
+        assert text in caplog.text
+        assert record_pending_results() == 4
+    assert len(pending_results()) == 2
+    assert {status(one.run) for one in jobs} <= {"RUNNING", "FINISHED"}
+    MlflowClient().set_tag(sweep, PROCESS, "elsewhere.1.1")  # not known to have ended
+    assert send.main() == 0
+    assert capsys.readouterr().out.startswith("4 runs recorded in sqlite:///")
+    assert not list(CHECKPOINTS.iterdir())
+    for one in jobs[:2]:
+        assert_complete(one.run, 6)
+    children = reading.read_runs(jobs[2].run)
+    assert children["status"].tolist() == ["FINISHED"] * 2
+    metrics = MlflowClient().get_run(jobs[2].run).data.metrics
+    assert metrics["best/val/loss"] == pytest.approx(children["best/val/loss"].mean())
+    assert status(jobs[2].run) == "FINISHED"
+    assert status(sweep) == "RUNNING"
+
+
+@pytest.mark.slow
+def test_a_sweep_whose_command_has_ended_is_closed_with_its_last_run(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = writing.start_sweep("full", "sweep", [])
+    wild = job("optimizer=sgd", "optimizer.lr=1e12")
+    with pytest.MonkeyPatch.context() as patch:
+        Store(patch, 0)
+        train([job(), wild], sweep, engine=INLINE)
+    host, number, _ = MlflowClient().get_run(sweep).data.tags[PROCESS].split(".")
+    MlflowClient().set_tag(sweep, PROCESS, f"{host}.{number}.1000000000")
+    assert record_pending_results() == 0
+    assert status(sweep) == status(wild.run) == "FAILED"
+    metrics = MlflowClient().get_run(sweep).data.metrics
+    assert (metrics["runs"], metrics["runs.failed"]) == (2, 1)
+
+
+@pytest.mark.slow
+def test_results_of_an_earlier_command_are_not_trained_again(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = job()
+    with pytest.MonkeyPatch.context() as patch:
+        Store(patch, 0)
+        (value,) = train([first], None, engine=INLINE)
+    monkeypatch.setattr(
+        callbacks.StopCheck, "on_train_batch_end", lambda *_: pytest.fail("trained")
+    )
+    second = job()
+    assert train([second], None, engine=INLINE) == [pytest.approx(value)]
+    assert second.run == first.run
+    assert_complete(first.run, 6)
+
+
+@pytest.mark.slow
+def test_results_of_a_deleted_run_are_kept_for_the_next_training(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = job()
+    with pytest.MonkeyPatch.context() as patch:
+        Store(patch, 0)
+        train([first], None, engine=INLINE)
+    MlflowClient().delete_run(first.run)
+    for _ in range(2):
+        assert record_pending_results() == 0
+    assert caplog.text.count(f"does not know the runs {first.run}") == 1
+    assert "delete the folder if they are not needed" in caplog.text
+    monkeypatch.setattr(
+        callbacks.StopCheck, "on_train_batch_end", lambda *_: pytest.fail("trained")
+    )
+    second = job()
+    train([second], None, engine=INLINE)
+    assert second.run != first.run
+    assert_complete(second.run, 6)
+    assert not list(CHECKPOINTS.iterdir())
+
+
+def test_runs_of_a_process_that_has_ended_are_closed(workplace: Path) -> None:
+    alive, dead, elsewhere = (writing.start_sweep("full", name, []) for name in "ade")
+    host, number, _ = MlflowClient().get_run(dead).data.tags[PROCESS].split(".")
+    # the number was given to another process since
+    MlflowClient().set_tag(dead, PROCESS, f"{host}.{number}.1000000000")
+    MlflowClient().set_tag(elsewhere, PROCESS, f"not-{host}.{number}.1000000000")
+    assert writing.close_abandoned_runs() == 1
+    assert [status(run) for run in (alive, dead, elsewhere)] == ["RUNNING", "KILLED", "RUNNING"]
