@@ -17,40 +17,29 @@ from conftest import make_settings
 
 COLUMNS, ROWS = 5, 12
 SEEDS = [3, 3, 4]
+NORMED = mlp(COLUMNS, (7, 6), batch_norm="before")
 
 
-def make(
-    activation: str = "relu", norm: str = "none", p: float = 0.4, scaling: str = "inverted",
-    hidden: tuple[int, ...] = (7, 6), members: slice = slice(0, 3), first: float = 0.0,
-    early: bool = False,
-) -> Stack:  # fmt: skip
+def make(specs: list[LayerSpec], first: float = 0.0) -> Stack:
     networks = []
-    for index, seed in list(enumerate(SEEDS))[members]:
-        specs = mlp(COLUMNS, hidden, activation, norm, scaling)
-        if early:  # linear, dropout, activation, batch norm: as in the lecture's network
-            order = ["input.dropout", "linear", "dropout", "activation", "batch_norm"]
-            specs.sort(key=lambda spec: (_block(spec), order.index(spec.name.split(".")[1])))
-        network = initialize(lambda specs=specs: build(specs, COLUMNS), seed)
+    for index, seed in enumerate(SEEDS):
+        network = initialize(lambda: build(specs, COLUMNS), seed)
         for name, layer in network.dropouts().items():
-            layer.p.fill_(first if name.startswith("input") else p * index / 2)
+            layer.p.fill_(first if name.startswith("input") else 0.2 * index)
         networks.append(network)
     stack = Stack(networks)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():  # scales and shifts that are not one and zero
         for name, value in stack.stacked_parameters().items():
             if "batch_norm" in name:
-                value.add_(0.3 * torch.randn(3, *value.shape[1:], generator=generator)[members])
+                value.add_(0.3 * torch.randn(value.shape, generator=generator))
     return stack.double()
 
 
-def _block(spec: LayerSpec) -> int:
-    return ["input", "hidden1", "hidden2", "output"].index(spec.name.split(".")[0])
-
-
-def noise_of(stack: Stack, seeds: list[int], skip: tuple[str, ...] = ()) -> Any:
+def noise_of(stack: Stack, skip: tuple[str, ...] = ()) -> Any:
     widths = {"input.dropout": COLUMNS, "hidden1.dropout": 7, "hidden2.dropout": 6}
     there = {k: v for k, v in widths.items() if k in stack.dropouts() and k not in skip}
-    return DropoutNoise(seeds, there).draw(ROWS)
+    return DropoutNoise(SEEDS, there).draw(ROWS)
 
 
 def rows_of(streams: int) -> tuple[Tensor, Tensor]:
@@ -85,7 +74,7 @@ def assert_equal(one: Stack, two: Stack) -> None:
 def assert_alike(one: Stack, two: Stack, streams: list[int], skip: tuple[str, ...] = ()) -> None:
     """One goes the plain way, two the quick one; of each stream its members read the rows."""
     x, slope = rows_of(max(streams) + 1)
-    noise = noise_of(one, SEEDS, skip)
+    noise = noise_of(one, skip)
     expected = plain(one, x, streams, noise, slope)
     torch.testing.assert_close(quick(two, x, streams, noise, slope), expected)
     assert_equal(one, two)
@@ -100,35 +89,30 @@ def assert_evaluates_alike(stack: Stack) -> None:
     generator = torch.Generator().manual_seed(2)
     shift = torch.randn(3, COLUMNS, generator=generator, dtype=torch.float64)
     scale = 1 + torch.rand(3, COLUMNS, generator=generator, dtype=torch.float64)
-    stack.eval()
-    torch.testing.assert_close(fused.evaluate(x, None, 5), stack(x).detach())
-    seen = (x - shift[:, None]) / scale[:, None]
-    torch.testing.assert_close(fused.evaluate(x, (shift, scale), 5), stack(seen).detach())
-    noise = noise_of(stack, SEEDS)
-    thinned = fused.evaluate(x, None, 5, noise)
-    torch.testing.assert_close(thinned, stack.subnetworks(x, noise).detach())
-    thinned = fused.evaluate(x, (shift, scale), 5, noise)
-    torch.testing.assert_close(thinned, stack.subnetworks(seen, noise).detach())
+    noise = noise_of(stack)
+    standardized = (x - shift[:, None]) / scale[:, None]
+    for statistics, seen in ((None, x), ((shift, scale), standardized)):
+        stack.eval()
+        torch.testing.assert_close(fused.evaluate(x, statistics, 5), stack(seen).detach())
+        thinned = fused.evaluate(x, statistics, 5, noise)
+        torch.testing.assert_close(thinned, stack.subnetworks(seen, noise).detach())
 
 
-@pytest.mark.parametrize(
-    ("activation", "norm", "scaling"),
-    list(product(ACTIVATIONS, ["none", "before", "after"], ["inverted", "lecture"])),
-)
+ORDINARY = product(ACTIVATIONS, ["none", "before", "after"], ["inverted", "lecture"], [False])
+EARLY = product(list(ACTIVATIONS)[:-1], ["none", "after"], ["inverted", "lecture"], [True])
+
+
+@pytest.mark.parametrize(("activation", "norm", "scaling", "early"), [*ORDINARY, *EARLY])
 def test_values_gradients_and_averages_are_those_of_the_plain_layers(
-    activation: str, norm: str, scaling: str
+    activation: str, norm: str, scaling: str, early: bool
 ) -> None:
-    one, two = (make(activation, norm, scaling=scaling) for _ in range(2))
-    assert_alike(one, two, [0, 0, 1], skip=("input.dropout",))
-
-
-@pytest.mark.parametrize(
-    ("activation", "norm", "scaling"),
-    list(product(list(ACTIVATIONS)[:-1], ["none", "after"], ["inverted", "lecture"])),
-)
-def test_dropout_may_stand_before_the_activation(activation: str, norm: str, scaling: str) -> None:
-    one, two = (make(activation, norm, scaling=scaling, early=True) for _ in range(2))
-    assert_alike(one, two, [0, 0, 1], skip=("input.dropout",))
+    specs = mlp(COLUMNS, (7, 6), activation, norm, scaling)
+    if early:  # dropout before the activation, as in the lecture's network
+        parts = ["linear", "dropout", "activation", "batch_norm"]
+        inner = [spec for spec in specs if spec.block.startswith("hidden")]
+        inner.sort(key=lambda spec: (spec.block, parts.index(spec.name.split(".")[1])))
+        specs = [specs[0], *inner, specs[-1]]
+    assert_alike(make(specs), make(specs), [0, 0, 1], skip=("input.dropout",))
 
 
 def test_the_lectures_network_takes_the_quick_way() -> None:
@@ -142,88 +126,47 @@ def test_the_lectures_network_takes_the_quick_way() -> None:
 def test_short_networks_and_dropout_of_the_inputs(
     activation: str, hidden: tuple[int, ...], first: float
 ) -> None:
-    one, two = (make(activation, hidden=hidden, first=first) for _ in range(2))
-    assert_alike(one, two, [0, 0, 0])
-
-
-@pytest.mark.parametrize("activation", [name for name in ACTIVATIONS if name != "identity"])
-@pytest.mark.parametrize("norm", ["none", "before", "after"])
-def test_gradients_are_slopes(norm: str, activation: str) -> None:
-    """Of the second member's weights, against differences of the outputs."""
-    stack = make(activation, norm)
-    (x, slope), streams = rows_of(1), [0, 0, 0]
-    noise = noise_of(stack, SEEDS)
-    weight = stack.stacked_parameters()["hidden1.linear.weight"]
-    quick(stack, x, streams, noise, slope)
-    assert weight.grad is not None
-    found = weight.grad[1, 2].clone()
-    for column, expected in enumerate(found):
-        outputs = []
-        for sign in (1, -1):
-            with torch.no_grad():
-                weight[1, 2, column] += sign * 1e-6
-            outputs.append((quick(stack, x, streams, noise, slope) * slope).sum())
-            with torch.no_grad():
-                weight[1, 2, column] -= sign * 1e-6
-        measured = (outputs[0] - outputs[1]) / 2e-6
-        torch.testing.assert_close(measured, expected, rtol=1e-5, atol=1e-7)
-
-
-def test_a_member_does_not_depend_on_the_others() -> None:
-    x, slope = rows_of(1)
-    together = make(norm="before")
-    outputs = quick(together, x, [0, 0, 0], noise_of(together, SEEDS), slope)
-    for m in range(3):
-        alone = make(norm="before", members=slice(m, m + 1))
-        fused = fuse(alone)
-        assert fused is not None
-        output = fused.forward(x, [0], noise_of(alone, [SEEDS[m]]), slice(0, 1))
-        torch.testing.assert_close(output[0], outputs[m])
-        fused.backward(slope[m : m + 1])
-        for name, parameter in alone.stacked_parameters().items():
-            other = together.stacked_parameters()[name].grad
-            assert other is not None
-            torch.testing.assert_close(parameter.grad, other[m : m + 1])
+    specs = mlp(COLUMNS, hidden, activation)
+    assert_alike(make(specs, first), make(specs, first), [0, 0, 0])
 
 
 def test_a_member_that_diverges_shows_it_and_leaves_the_others_alone() -> None:
-    stack = make(norm="before")
+    stack = make(NORMED)
     with torch.no_grad():
         stack.stacked_parameters()["hidden1.linear.weight"][0, 0, 0] = float("nan")
     x, slope = rows_of(1)
-    outputs = quick(stack, x, [0, 0, 0], noise_of(stack, SEEDS), slope)
+    outputs = quick(stack, x, [0, 0, 0], noise_of(stack), slope)
     assert outputs[0].isnan().all()
     assert outputs[1:].isfinite().all()
 
 
 def test_batch_norm_refuses_a_single_row() -> None:
-    fused = fuse(make(norm="before"))
+    fused = fuse(make(NORMED))
     assert fused is not None
     with pytest.raises(ValueError, match=r"at least 2 rows.*got 1.*batch_size"):
         fused.forward(rows_of(1)[0][:, :1], [0, 0, 0], {}, slice(0, 3))
 
 
+DROPOUT = ("bikefit.nn.layers.Dropout", {})
+NORM = ("bikefit.nn.layers.BatchNorm", {"features": 3})
+TANH, RELU = ("torch.nn.Tanh", {}), ("torch.nn.ReLU", {})
+
+
 @pytest.mark.parametrize(
     "layers",
     [
-        [("hidden1.wave", "torch.sin", {})],
-        [("hidden1.activation", "torch.nn.GELU", {"approximate": "tanh"})],
-        [("hidden1.activation", "torch.nn.ELU", {})],
-        [("hidden1.dropout", "bikefit.nn.layers.Dropout", {}),
-         ("hidden1.batch_norm", "bikefit.nn.layers.BatchNorm", {"features": 3})],
-        [("hidden1.dropout", "bikefit.nn.layers.Dropout", {}),
-         ("hidden1.again", "bikefit.nn.layers.Dropout", {})],
-        [("hidden1.activation", "torch.nn.Tanh", {}),
-         ("hidden1.dropout", "bikefit.nn.layers.Dropout", {}),
-         ("hidden1.again", "torch.nn.Tanh", {})],
-        [("hidden1.activation", "torch.nn.ReLU", {}), ("hidden1.again", "torch.nn.ReLU", {})],
+        [("torch.sin", {})],
+        [("torch.nn.GELU", {"approximate": "tanh"})],
+        [("torch.nn.ELU", {})],
+        [DROPOUT, NORM],
+        [DROPOUT, DROPOUT],
+        [TANH, DROPOUT, TANH],
+        [RELU, RELU],
     ],
-)  # fmt: skip
-def test_other_layers_take_the_plain_way(layers: list[tuple[str, str, dict[str, Any]]]) -> None:
-    def linear(name: str, inputs: int, outputs: int) -> LayerSpec:
-        args = {"in_features": inputs, "out_features": outputs}
-        return LayerSpec(f"{name}.linear", "torch.nn.Linear", args)
-
-    inner = [LayerSpec(*layer) for layer in layers]
-    network = build([linear("hidden1", 4, 3), *inner, linear("output", 3, 1)], 4)
+)
+def test_other_layers_take_the_plain_way(layers: list[tuple[str, dict[str, Any]]]) -> None:
+    inner = [LayerSpec(f"hidden1.layer{i}", *layer) for i, layer in enumerate(layers)]
+    first = LayerSpec("hidden1.linear", "torch.nn.Linear", {"out_features": 3})
+    last = LayerSpec("output.linear", "torch.nn.Linear", {"out_features": 1})
+    network = build([first, *inner, last], 4)
     assert fuse(Stack([network, network])) is None

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -41,32 +42,25 @@ def sealed(tmp_path: Path) -> Path:
     return place
 
 
-def use(place: Path, code: str, **environment: str) -> None:
-    variables = {k: v for k, v in os.environ.items() if not k.startswith("NUMBA_")}
-    command = [sys.executable, "-B", "-W", "error", "-c", code]
-    subprocess.run(command, cwd=place, env=variables | environment, check=True)
-
-
-@pytest.mark.slow(seconds=8)
-def test_loops_are_kept_where_a_variable_says(sealed: Path, tmp_path: Path) -> None:
-    use(sealed, USE, NUMBA_CACHE_DIR=str(tmp_path / "named"))
-    assert kept_in(tmp_path / "named") >= set(LOOPS)
-
-
-@pytest.mark.slow
+@pytest.mark.slow(seconds=11)
 @pytest.mark.skipif(sys.platform != "linux", reason="the variables are those of Linux")
-def test_a_read_only_installation_keeps_loops_in_the_users_folder(
-    sealed: Path, tmp_path: Path
+@pytest.mark.parametrize(
+    ("code", "variables", "kept"),
+    [
+        (USE, {"NUMBA_CACHE_DIR": "named"}, LOOPS),
+        (USE_ONE, {"HOME": "home", "XDG_CACHE_HOME": "home/cache"}, ["activate"]),
+        (USE_ONE, {"HOME": "/dev/null", "XDG_CACHE_HOME": "/dev/null"}, []),
+    ],
+    ids=["in the named folder", "in the user's folder", "nowhere"],
+)
+def test_where_a_read_only_installation_keeps_its_loops(
+    sealed: Path, tmp_path: Path, code: str, variables: dict[str, str], kept: Sequence[str]
 ) -> None:
-    home = {"HOME": str(tmp_path / "home"), "XDG_CACHE_HOME": str(tmp_path / "home/cache")}
-    use(sealed, USE_ONE, **home)
-    assert kept_in(tmp_path / "home") >= {"activate"}
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="the variables are those of Linux")
-def test_loops_run_where_nothing_can_be_kept(sealed: Path) -> None:
-    use(sealed, USE_ONE, HOME="/dev/null", XDG_CACHE_HOME="/dev/null")
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("NUMBA_")}
+    environment |= {name: str(tmp_path / folder) for name, folder in variables.items()}
+    command = [sys.executable, "-B", "-W", "error", "-c", code]
+    subprocess.run(command, cwd=sealed, env=environment, check=True)
+    assert kept_in(tmp_path) >= set(kept)
 
 
 @pytest.mark.parametrize("activation", ["gelu", "silu", "tanh", "sigmoid"])
@@ -80,27 +74,18 @@ def test_activations_and_their_slopes_are_exact_to_a_millionth(activation: str) 
     number = getattr(kernels, activation.upper())
     block, out = numbers.reshape(1, 1, -1).copy(), np.empty((1, 1, len(numbers)), np.float32)
     nothing = np.empty((0, 0), np.float32)
-    undrawn = (
-        np.empty((0, 0, 0), np.int16), np.empty(0, np.int64), np.empty(0, np.int32),
-        np.empty(0, np.float32),
-    )  # fmt: skip
-    kernels.forward(
-        block, np.empty((0, 0, 0), np.float32), out, nothing, kernels.NONE, nothing, nothing,
-        np.float32(0), nothing, nothing, number, *undrawn, False,
-    )  # fmt: skip
-    values = numbers.reshape(1, 1, -1).copy()
+    undrawn = [np.empty(0, kind) for kind in (np.int64, np.int32, np.float32)]
+    norm = (nothing, kernels.NONE, nothing, nothing, np.float32(0), nothing, nothing)
+    dropout = (np.empty((0, 0, 0), np.int16), *undrawn, False)
+    kernels.forward(block, np.empty((0, 0, 0), np.float32), out, *norm, number, *dropout)
+    values = np.append(numbers, np.float32(np.nan)).reshape(1, 1, -1)
     kernels.activate(values, np.zeros((1, 1), np.float32), number)
+    *finite, last = values.ravel()
+    assert np.isnan(last)
     allowed = 1e-6 * np.maximum(1, np.abs(numbers)) / 2
-    for found in (out, values):
-        assert (np.abs(found.ravel() - expected.detach().numpy()) <= allowed).all()
+    for result in (out.ravel(), np.array(finite)):
+        assert (np.abs(result - expected.detach().numpy()) <= allowed).all()
     assert (np.abs(block.ravel() - x.grad.numpy()) <= 5e-7).all()
-
-
-@pytest.mark.parametrize("activation", ["gelu", "silu", "tanh", "sigmoid"])
-def test_what_is_no_number_stays_none(activation: str) -> None:
-    values = np.full((1, 1, 40), np.nan, np.float32)
-    kernels.activate(values, np.zeros((1, 1), np.float32), getattr(kernels, activation.upper()))
-    assert np.isnan(values).all()
 
 
 def test_what_is_loaded_ahead_is_what_a_step_calls() -> None:
@@ -117,12 +102,3 @@ def test_what_is_loaded_ahead_is_what_a_step_calls() -> None:
     fused.evaluate(torch.ones(5, 3), None, 2)
     for name in LOOPS:
         assert set(getattr(kernels, name).signatures) == loaded[name]
-
-
-@pytest.mark.process
-def test_what_does_not_train_does_not_load_numba() -> None:
-    code = (
-        "import sys; import bikefit.train, bikefit.nn.fused, bikefit.training.module\n"
-        "assert 'numba' not in sys.modules"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)

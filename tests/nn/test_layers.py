@@ -8,9 +8,11 @@ from bikefit.nn.layers import BatchNorm, Dropout, Function
 
 @pytest.mark.parametrize(
     ("scaling", "training", "evaluation"),
-    [("inverted", [0.0, 4.0, 8.0, 0.0], [3.0, 3.0, 6.0, 9.0]),
-     ("lecture", [0.0, 3.0, 6.0, 0.0], [2.25, 2.25, 4.5, 6.75])],
-)  # fmt: skip
+    [
+        ("inverted", [0.0, 4.0, 8.0, 0.0], [3.0, 3.0, 6.0, 9.0]),
+        ("lecture", [0.0, 3.0, 6.0, 0.0], [2.25, 2.25, 4.5, 6.75]),
+    ],
+)
 def test_dropout_scales_in_one_of_the_modes(
     scaling: str, training: list[float], evaluation: list[float]
 ) -> None:
@@ -21,18 +23,8 @@ def test_dropout_scales_in_one_of_the_modes(
     assert layer.eval()(x)[0].tolist() == evaluation
 
 
-@pytest.mark.parametrize("scaling", ["inverted", "lecture"])
-def test_evaluation_is_the_expectation_of_training(scaling: str) -> None:
-    layer = Dropout(0.3, scaling)
-    x = torch.arange(1.0, 6.0).expand(200_000, 5)
-    layer.noise = torch.rand(x.shape, generator=torch.Generator().manual_seed(0))
-    # standard error of the mean: x * sqrt(p / (1 - p)) / sqrt(200,000) < 0.0075 for x = 5
-    torch.testing.assert_close(layer(x).mean(0), layer.eval()(x)[0], atol=0.03, rtol=0)
-
-
 def test_dropout_without_noise_drops_nothing() -> None:
-    x = torch.ones(2, 3)
-    torch.testing.assert_close(Dropout(0.5)(x), x)
+    assert (Dropout(0.5)(torch.ones(2, 3)) == 1).all()
 
 
 @pytest.mark.parametrize("p", [-0.1, 1.0, 1.5])
