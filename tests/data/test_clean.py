@@ -6,13 +6,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from bikefit.data import clean as stage_clean
 from bikefit.data import look
 from bikefit.data.clean import clean, decode, parse_raw, read_raw
-from bikefit.data.columns import CLEAN, RAW
+from bikefit.data.columns import RAW
 from bikefit.data.faults import Clean, gaps, interpolate, is_stuck, quality
 from bikefit.data.params import check
 from bikefit.errors import DataError
@@ -181,30 +179,6 @@ def test_decoded_units_and_words() -> None:
 def test_the_order_of_rows_does_not_matter() -> None:
     raw = raw_hours(3)
     pd.testing.assert_frame_equal(cleaned(raw.sample(frac=1, random_state=0)), cleaned(raw))
-
-
-@pytest.mark.slow
-@settings(max_examples=25, deadline=None)
-@given(
-    st.lists(
-        st.tuples(*[st.floats(0, 1)] * 4, st.integers(1, 4), st.integers(0, 900)),
-        min_size=24,
-        max_size=24,
-    )
-)
-def test_every_valid_raw_row_decodes_into_the_clean_schema(values: list[tuple]) -> None:
-    raw = raw_hours(1)
-    names = ["temp", "atemp", "hum", "windspeed", "weathersit", "casual"]
-    raw[names] = pd.DataFrame(values, columns=names, index=raw.index)
-    raw["cnt"] = raw["casual"] + raw["registered"]
-    hours = cleaned(
-        raw,
-        humidity={"action": "flag", "above": 0},
-        feels_like={"action": "repair", "hours": 48, "moves": 2},
-    )
-    assert hours["temperature"].between(-8, 39).all()
-    assert hours["feels_like"].between(-16, 50).all()
-    assert list(hours.columns) == list(CLEAN)
 
 
 # Faults

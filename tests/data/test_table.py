@@ -1,8 +1,6 @@
 """Reading of featurized tables."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -85,14 +83,3 @@ def test_parts_of_another_table_are_refused(folder: Path) -> None:
     (folder / "train.parquet").write_bytes(b"PAR1")
     with pytest.raises(DataError, match="cannot be read"):
         read_table(folder).read("train")
-
-
-@pytest.mark.process
-def test_light_to_import() -> None:
-    heavy = "{'pandas', 'sklearn', 'torch', 'matplotlib', 'pandera', 'pydantic'}"
-    code = f"import sys, bikefit.data.table; print(sorted({heavy} & set(sys.modules)))"
-    environment = {"PYTHONPATH": ":".join(sys.path)}
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
-    )
-    assert done.stdout == "[]\n"

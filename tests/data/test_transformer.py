@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 from sklearn.preprocessing import SplineTransformer
 
 from bikefit.data import transformer
@@ -77,15 +76,6 @@ def test_features_by_hand(spec: dict, rows: list[int], expected: list[list[float
 )  # fmt: skip
 def test_names(spec: dict, names: list[str]) -> None:
     assert features(**spec).names == names
-
-
-def test_names_of_the_projects_tables() -> None:
-    tables = yaml.safe_load((ROOT / "params.yaml").read_text())["featurize"]["tables"]
-    fields = {k: v for k, v in tables["lecture"].items() if k in Features.model_fields}
-    names = features(**fields).names
-    assert len(names) == 32
-    assert names[:2] == ["hour=1", "hour=2"]
-    assert names[-3:] == ["holiday=yes", "temperature", "humidity_fraction"]
 
 
 def test_categories_are_declared_and_need_no_rows() -> None:

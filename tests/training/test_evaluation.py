@@ -14,37 +14,38 @@ from bikefit.training.folds import read_pool
 from bikefit.training.members import Member
 from conftest import make_settings, train_stack
 
-QUICK = ["training.batch_size=64", "training.epochs=10"]
+pytestmark = pytest.mark.usefixtures("workplace")
 
 
-@pytest.fixture(autouse=True)
-def root(workplace: object) -> None:
-    """Run in a folder with synthetic tables."""
+def member(overrides: str) -> Member:
+    """Return a member with the given overrides, separated by spaces."""
+    small = "training.batch_size=64 training.epochs=10 network.hidden=[8] "
+    return Member(make_settings(*(small + overrides).split()))
 
 
-def member(*overrides: str) -> Member:
-    return Member(make_settings(*QUICK, *overrides))
+LINEAR = "network=linear network.hidden=[]"
 
 
-def unfinished_of(*configs: list[str]) -> list[float]:
-    return [r.final["unfinished"] for r in train_stack([member(*one) for one in configs])]
+def unfinished_of(*configs: str) -> list[float]:
+    return [r.final["unfinished"] for r in train_stack([member(one) for one in configs])]
 
 
 def test_training_with_a_low_learning_rate_is_unfinished_and_converged_training_is_not() -> None:
-    slow, converged = unfinished_of(
-        ["network=linear", "optimizer.lr=1e-4"],
-        ["network=linear", "optimizer.lr=0.1", "training.epochs=10"],
-    )
+    slow, converged = unfinished_of(f"{LINEAR} optimizer.lr=1e-4", f"{LINEAR} optimizer.lr=0.1")
     assert slow > 0.1
     assert 0 <= converged < 0.03
 
 
 @pytest.mark.parametrize(
-    "more", [[], ["regularization.dropout=0.5"], ["regularization.batch_norm=before"],
-             ["optimizer=sgd", "optimizer.schedule=constant"]]
-)  # fmt: skip
-def test_the_probe_does_not_change_the_stack(more: list[str]) -> None:
-    one = member("network.hidden=[8]", *more)
+    "overrides",
+    [
+        "regularization.dropout=0.5",
+        "regularization.batch_norm=before",
+        "optimizer=sgd optimizer.schedule=constant",
+    ],
+)
+def test_the_probe_does_not_change_the_stack(overrides: str) -> None:
+    one = member(overrides)
     module = make_module([one], read_pool(one.settings.data.path))
     selection = Selection([None])
     run_trainer(module, [selection])
@@ -62,7 +63,7 @@ def test_the_probe_does_not_change_the_stack(more: list[str]) -> None:
 
 def test_unfinished_is_the_largest_decrease_on_the_line_of_the_probe() -> None:
     """The loss is 1 + bias²; from 2.5 to 1.5, two steps lead to 0.5, four to -1.5."""
-    one = member("network=linear", "loss=mse")
+    one = member(f"{LINEAR} loss=mse")
     module = make_module([one], read_pool(one.settings.data.path))
     run_trainer(module, [], max_epochs=1)
     zero = {name: torch.zeros_like(value) for name, value in module.stack.state().items()}
@@ -79,30 +80,31 @@ def test_the_probe_evaluates_validation_rows_only_for_members_that_stopped_early
     evaluated: list[str] = []
     real = fit.losses
     monkeypatch.setattr(fit, "losses", lambda *given: evaluated.append(given[1]) or real(*given))
-    one = member("network=linear", f"regularization.patience={patience}", "optimizer.lr=0.9")
+    one = member(f"{LINEAR} regularization.patience={patience} optimizer.lr=0.9")
     train_stack([one])
     assert evaluated == ["val"] * times
 
 
 @pytest.mark.slow
 def test_early_stopping_decides_the_metric_of_the_probe_and_few_epochs_have_none() -> None:
-    def keys(*overrides: str) -> list[list[str]]:
-        configs = [[*overrides], [*overrides, "regularization.patience=1"]]
-        results = train_stack([member("network.hidden=[8]", *one) for one in configs])
+    def keys(overrides: str) -> list[list[str]]:
+        configs = (overrides, f"{overrides} regularization.patience=1")
+        results = train_stack([member(f"optimizer.lr=0.1 {one}") for one in configs])
         assert results[1].selected < len(results[0].metrics["val/loss"])
         return [[key for key in r.final if key.startswith("unfinished")] for r in results]
 
-    assert keys("optimizer.lr=0.1", "training.epochs=20") == [["unfinished"], ["unfinished/val"]]
-    assert keys("optimizer.lr=0.1", "training.epochs=9") == [[], []]
-    assert keys("optimizer.lr=0.1", "training.epochs=20", "training.probe=0") == [[], []]
+    assert keys("training.epochs=20") == [["unfinished"], ["unfinished/val"]]
+    assert keys("training.epochs=9") == [[], []]
+    assert keys("training.epochs=20 training.probe=0") == [[], []]
 
 
 @pytest.mark.slow
 def test_the_validation_loss_falls_after_an_early_stop_with_a_high_learning_rate() -> None:
     """Compare with a training from the selected epoch at a tenth of the learning rate."""
-    one = member("network=linear", "loss=mse", "optimizer=adam", "optimizer.lr=0.3",
-                 "optimizer.schedule=constant", "training.epochs=20",
-                 "regularization.patience=3")  # fmt: skip
+    one = member(
+        f"{LINEAR} loss=mse optimizer=adam optimizer.lr=0.3 optimizer.schedule=constant "
+        "training.epochs=20 regularization.patience=3"
+    )
     module = make_module([one], read_pool(one.settings.data.path))
     selection = Selection([3])
     run_trainer(module, [selection])
@@ -129,7 +131,7 @@ def test_the_validation_loss_falls_after_an_early_stop_with_a_high_learning_rate
 
 def test_a_stack_that_is_stopped_in_its_probe_has_no_result_of_it() -> None:
     done: list[int] = []
-    with_stop = train_stack([member("network=linear")], done.append, lambda: len(done) == 10)
+    with_stop = train_stack([member(LINEAR)], done.append, lambda: len(done) == 10)
     (failure,) = [result.failure for result in with_stop]
     assert failure is not None and failure.killed
     assert "unfinished" not in with_stop[0].final
@@ -137,12 +139,11 @@ def test_a_stack_that_is_stopped_in_its_probe_has_no_result_of_it() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "more", [[], ["regularization.dropout=0.5"], ["regularization.batch_norm=before",
-                                                  "regularization.l2=0.01"]]
-)  # fmt: skip
-def test_the_probe_of_a_stack_equals_those_of_its_members_trained_alone(more: list[str]) -> None:
-    configs = [["network.hidden=[8]", *more, f"seed={s}", f"optimizer.lr={lr}"]
-               for s in (0, 1) for lr in (1e-4, 1e-3)]  # fmt: skip
+    "more",
+    ["regularization.dropout=0.5", "regularization.batch_norm=before regularization.l2=0.01"],
+)
+def test_the_probe_of_a_stack_equals_those_of_its_members_trained_alone(more: str) -> None:
+    configs = [f"{more} seed={s} optimizer.lr={lr}" for s in (0, 1) for lr in (1e-4, 1e-3)]
     together = unfinished_of(*configs)
     alone = [unfinished_of(one)[0] for one in configs]
     np.testing.assert_allclose(together, alone, rtol=1e-2, atol=1e-4)

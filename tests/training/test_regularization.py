@@ -12,49 +12,39 @@ from bikefit.nn.stacking import Stack
 from bikefit.training.members import Member, MemberResult
 from conftest import make_settings, train_stack
 
-QUICK = ["training.epochs=3", "training.batch_size=32"]
-SMALL = "network.hidden=[8,6]"
+pytestmark = pytest.mark.usefixtures("workplace")
+SMALL = "training.epochs=3 training.batch_size=32"
 
 
-@pytest.fixture(autouse=True)
-def root(workplace: object) -> None:
-    """Run in a folder with synthetic tables."""
-
-
-def train(*configs: list[str]) -> list[MemberResult]:
-    return train_stack([Member(make_settings(*QUICK, SMALL, *o)) for o in configs])
-
-
-def train_layers(*configs: list[str]) -> list[MemberResult]:
-    return train_stack([Member(make_settings(*QUICK, *overrides)) for overrides in configs])
+def train(*configs: str) -> list[MemberResult]:
+    """Train a stack whose members have the given overrides, separated by spaces."""
+    small = SMALL if "network=custom" in configs[0] else f"{SMALL} network.hidden=[8,6]"
+    return train_stack([Member(make_settings(*f"{small} {one}".split())) for one in configs])
 
 
 def distance(one: MemberResult, other: MemberResult) -> float:
     return max(float(np.abs(one.state[k] - other.state[k]).max()) for k in one.state)
 
 
-@pytest.mark.slow
 def test_with_sgd_l2_equals_weight_decay_of_twice_the_strength() -> None:
-    sgd = ["optimizer=sgd", "optimizer.lr=1e-4"]
-    for epochs in (1, 2, 3):  # step by step: equal at every stage, not only in the end
-        base = [*sgd, f"training.epochs={epochs}"]
-        l2, decay, none = train(
-            [*base, "regularization.l2=0.5"], [*base, "regularization.weight_decay=1.0"], base
-        )
-        assert distance(l2, decay) < 1e-6
-        assert distance(l2, none) > 1e-4
+    base = "optimizer=sgd optimizer.lr=1e-4"
+    l2, decay, none = train(
+        f"{base} regularization.l2=0.5", f"{base} regularization.weight_decay=1.0", base
+    )
+    assert distance(l2, decay) < 1e-6
+    assert distance(l2, none) > 1e-4
 
 
 def test_with_adam_l2_equals_coupled_decay_and_differs_from_adamw() -> None:
-    l2, coupled = train(["regularization.l2=0.5"], ["regularization.weight_decay=1.0"])
-    (decoupled,) = train(["optimizer=adamw", "regularization.weight_decay=1.0"])
+    l2, coupled = train("regularization.l2=0.5", "regularization.weight_decay=1.0")
+    (decoupled,) = train("optimizer=adamw regularization.weight_decay=1.0")
     assert distance(l2, coupled) < 1e-4  # both enter Adam through the gradient: 2λθ
     assert distance(coupled, decoupled) > 1e-2
 
 
 def test_the_proximal_step_makes_exact_zeros_and_the_subgradient_does_not() -> None:
-    strong = ["regularization.l1=5", "optimizer=sgd", "optimizer.lr=1e-3"]
-    proximal, subgradient = train([*strong, "regularization.proximal=true"], strong)
+    strong = "regularization.l1=5 optimizer=sgd optimizer.lr=1e-3"
+    proximal, subgradient = train(f"{strong} regularization.proximal=true", strong)
     assert proximal.metrics["zeros"][-1] > 0.5
     weights = [v for k, v in proximal.state.items() if k.endswith("linear.weight")]
     share = sum(int((w == 0).sum()) for w in weights) / sum(w.size for w in weights)
@@ -63,10 +53,11 @@ def test_the_proximal_step_makes_exact_zeros_and_the_subgradient_does_not() -> N
 
 
 def test_the_penalty_is_logged_in_total_and_by_layer() -> None:
-    (one,) = train(
-        ["regularization.l1=0.1", "regularization.lp=0.2", "regularization.p_norm=3",
-         "regularization.layers.hidden1.l1=0", "regularization.layers.output.lp=0"]
-    )  # fmt: skip
+    without, one = train(
+        "",
+        "regularization.l1=0.1 regularization.lp=0.2 regularization.p_norm=3 "
+        "regularization.layers.hidden1.l1=0 regularization.layers.output.lp=0",
+    )
     by_layer = {"hidden1": 0.0, "hidden2": 0.0, "output": 0.0}
     for name, value in one.state.items():
         block, part, *_ = name.split(".")
@@ -78,19 +69,14 @@ def test_the_penalty_is_logged_in_total_and_by_layer() -> None:
     for block, value in by_layer.items():
         assert one.metrics[f"train/penalty/{block}"][-1] == pytest.approx(value, rel=1e-5)
     assert one.metrics["train/penalty"][-1] == pytest.approx(sum(by_layer.values()), rel=1e-5)
-
-
-def test_a_member_logs_only_its_own_penalties() -> None:
-    without, with_l1 = train([], ["regularization.l1=0.1"])
-    assert "train/penalty/hidden1" in with_l1.metrics
     assert not [name for name in without.metrics if name.startswith("train/penalty/")]
     assert without.metrics["train/penalty"][-1] == 0.0
 
 
 def test_on_weights_leaves_biases_and_batch_norm_alone() -> None:
-    heavy = ["regularization.batch_norm=before", "optimizer=sgd", "optimizer.lr=1e-4"]
-    heavy.append("regularization.l2=1000")
-    weights, everything = train([*heavy, "regularization.on=weights"], heavy)
+    heavy = "regularization.l2=1000 regularization.batch_norm=before optimizer=sgd "
+    heavy += "optimizer.lr=1e-4"
+    weights, everything = train(f"{heavy} regularization.on=weights", heavy)
     scale = "hidden1.batch_norm.weight"
     assert np.abs(weights.state["hidden1.linear.weight"]).max() < 1e-2
     assert np.abs(weights.state[scale]).min() > 0.9
@@ -114,8 +100,8 @@ def test_both_scalings_of_dropout_are_the_same_network_in_different_units() -> N
 
 @pytest.mark.slow
 def test_model_averaging_samples_thinned_networks() -> None:
-    base = ["regularization.dropout=0.4", "loss=mse"]
-    few, many = (train([*base, f"regularization.averaged={n}"])[0] for n in (2, 400))
+    base = "regularization.dropout=0.4 loss=mse regularization.averaged="
+    few, many = (train(f"{base}{n}")[0] for n in (2, 400))
     for one in (few, many):
         assert {name for name in one.final if name.startswith("averaged/")} == {
             f"averaged/val/{name}" for name in ("loss", "rmse", "deviance", "spread")
@@ -123,7 +109,7 @@ def test_model_averaging_samples_thinned_networks() -> None:
     assert many.final["averaged/val/spread"] > few.final["averaged/val/spread"] > 0
     # many samples approach what scaling at test time approximates
     assert many.final["averaged/val/rmse"] == pytest.approx(many.metrics["val/rmse"][-1], rel=0.05)
-    (none,) = train(["regularization.averaged=5"])
+    (none,) = train("regularization.averaged=5")
     assert none.final["averaged/val/spread"] == 0.0
     assert none.final["averaged/val/loss"] == pytest.approx(none.metrics["val/loss"][-1], rel=1e-5)
 
@@ -131,21 +117,21 @@ def test_model_averaging_samples_thinned_networks() -> None:
 def layers(*inner: str) -> str:
     linear = "_target_:torch.nn.Linear,out_features"
     first, last = f"{{name:hidden1.linear,{linear}:8}}", f"{{name:output.linear,{linear}:1}}"
-    return f"network.layers=[{','.join([first, *inner, last])}]"
+    return f"network=custom network.layers=[{','.join([first, *inner, last])}]"
 
 
 def test_a_list_of_layers_equals_the_short_form() -> None:
     dropout = "{name:hidden1.dropout,_target_:bikefit.nn.layers.Dropout,p:0.3}"
     gelu = "{name:hidden1.activation,_target_:torch.nn.GELU}"
-    (short,) = train_layers(["network.hidden=[8]", "regularization.dropout=0.3"])
-    (listed,) = train_layers(["network=custom", layers(gelu, dropout)])
+    (short,) = train("network.hidden=[8] regularization.dropout=0.3")
+    (listed,) = train(layers(gelu, dropout))
     assert distance(listed, short) == 0.0
     names = [layer["name"] for layer in short.layers]
     assert names == ["input.dropout", *(layer["name"] for layer in listed.layers)]
 
 
 def test_functions_are_layers_of_a_stack() -> None:
-    config = ["network=custom", layers("{name:hidden1.wave,_target_:torch.sin}")]
-    two = train_layers(config, [*config, "seed=1"])
-    (one,) = train_layers([*config, "seed=1"])
+    config = layers("{name:hidden1.wave,_target_:torch.sin}")
+    two = train(config, f"{config} seed=1")
+    (one,) = train(f"{config} seed=1")
     assert distance(two[1], one) < 1e-5
