@@ -17,12 +17,12 @@ def test_the_linear_model_is_scikit_learns_poisson_regression(
     workplace: object, alpha: float
 ) -> None:
     """It minimises half the mean deviance + α/2 ‖w‖², intercept free: λ = α/2 on weights."""
-    settings = make_settings(
-        "data=lecture", "network=linear", "validation=kfold", "validation.folds=4",
-        "training.epochs=300", "training.batch_size=1000", "optimizer.lr=0.2",
-        "optimizer.schedule=one_cycle", "regularization.on=weights",
-        f"regularization.l2={alpha / 2}",
-    )  # fmt: skip
+    overrides = (
+        "data=lecture network=linear validation=kfold validation.folds=4 training.epochs=300 "
+        "training.batch_size=1000 optimizer.lr=0.2 optimizer.schedule=one_cycle "
+        f"regularization.on=weights regularization.l2={alpha / 2}"
+    )
+    settings = make_settings(*overrides.split())
     pool = read_pool(settings.data.path)
     results = train_stack([Member(settings, fold) for fold in range(4)])
     for fold, result in zip(pool.folds(settings), results, strict=True):

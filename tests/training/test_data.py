@@ -18,6 +18,9 @@ from bikefit.training.folds import read_pool
 from bikefit.training.members import Member
 from conftest import make_settings, train_stack
 
+pytestmark = pytest.mark.usefixtures("workplace")
+FULL = Path("data/features/full")
+
 
 def test_a_last_batch_of_fewer_rows_is_omitted() -> None:
     batches = Batches([(0, torch.arange(9))], batch_size=4)
@@ -37,7 +40,7 @@ def test_fewer_rows_than_the_batch_size_form_one_batch() -> None:
     assert batch[1].sort().values.tolist() == [5, 6, 7, 8, 9]
 
 
-def test_the_order_of_rows_depends_on_the_seed_only(workplace: Path) -> None:
+def test_the_order_of_rows_depends_on_the_seed_only() -> None:
     def order(seed: int, *others: int) -> torch.Tensor:
         streams = [(s, torch.arange(50)) for s in (*others, seed)]
         return torch.cat(list(Batches(streams, 8)), dim=1)[-1]
@@ -46,23 +49,21 @@ def test_the_order_of_rows_depends_on_the_seed_only(workplace: Path) -> None:
     assert not torch.equal(order(3), order(4))
 
 
-def test_the_pool_does_not_read_test_rows(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_pool_does_not_read_test_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
-    table = read_table(Path("data/features/full"))
+    table = read_table(FULL)
     real = type(table).read
     monkeypatch.setattr(
         type(table), "read", lambda s, *given: opened.append(given[0]) or real(s, *given)
     )
     folds_module._pool.cache_clear()
-    pool = read_pool(Path("data/features/full"))
+    pool = read_pool(FULL)
     assert opened == ["train", "validation"]
     assert len(pool.target) == table.rows["train"] + table.rows["validation"]
 
 
-HOURS = pd.DataFrame({
-    "timestamp": pd.date_range("2011-01-01", periods=480, freq="h"),
-    "rentals": np.arange(480) % 50 + 1, "x": np.arange(480.0),
-})  # fmt: skip
+HOURS = pd.DataFrame({"rentals": np.arange(480) % 50 + 1, "x": np.arange(480.0)})
+HOURS["timestamp"] = pd.date_range("2011-01-01", periods=480, freq="h")
 
 
 def write(root: Path, hours: pd.DataFrame) -> None:
@@ -83,9 +84,8 @@ def test_a_table_that_changed_is_read_again(tmp_path: Path) -> None:
 
 def test_a_table_that_changes_while_a_stack_trains_changes_no_result(tmp_path: Path) -> None:
     write(tmp_path, HOURS)
-    member = Member(make_settings(
-        "data.name=own", f"data.root={tmp_path}", "network.hidden=[4]", "training.epochs=2"
-    ))  # fmt: skip
+    table = ("data.name=own", f"data.root={tmp_path}")
+    member = Member(make_settings(*table, "network.hidden=[4]", "training.epochs=2"))
     (before,) = train_stack([member])
 
     def change() -> bool:
@@ -97,7 +97,7 @@ def test_a_table_that_changes_while_a_stack_trains_changes_no_result(tmp_path: P
     assert (after.predictions[2] == before.predictions[2]).all()
 
 
-def test_folds_cover_the_pool_once(workplace: Path) -> None:
+def test_folds_cover_the_pool_once() -> None:
     settings = make_settings("validation=kfold", "validation.folds=4")
     pool = read_pool(settings.data.path)
     held_out = np.concatenate([fold.validation for fold in pool.folds(settings)])
@@ -109,21 +109,18 @@ def test_folds_cover_the_pool_once(workplace: Path) -> None:
         assert not days[0] & days[1]  # the table is split by days, and so are its folds
 
 
-def test_a_fraction_applies_to_training_rows_only(workplace: Path) -> None:
-    pool = read_pool(Path("data/features/full"))
+def test_a_fraction_applies_to_training_rows_only() -> None:
+    pool = read_pool(FULL)
     whole, half = (pool.folds(make_settings(f"data.fraction={f}"))[0] for f in (1.0, 0.5))
     assert set(half.train) < set(whole.train)
     assert len(half.train) == pytest.approx(len(whole.train) / 2, abs=24)  # whole days
     assert np.array_equal(half.validation, whole.validation)
-
-
-def test_too_small_a_fraction_is_refused(workplace: Path) -> None:
     settings = make_settings("data=lecture", "data.fraction=0.001")
     with pytest.raises(ConfigError, match=r"1 training and 48 validation rows \(data.fraction"):
         read_pool(settings.data.path).folds(settings)
 
 
-def test_statistics_are_those_of_the_training_rows_of_the_fold(workplace: Path) -> None:
+def test_statistics_are_those_of_the_training_rows_of_the_fold() -> None:
     settings = make_settings("validation=kfold", "validation.folds=3")
     pool = read_pool(settings.data.path)
     folds = pool.folds(settings)

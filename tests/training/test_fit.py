@@ -20,19 +20,16 @@ from bikefit.training.members import Member, MemberResult, stack_key
 from bikefit.training.strengths import make_network
 from conftest import make_settings, train_stack
 
-SMALL = [
-    "network.hidden=[8,6]", "training.epochs=4", "training.batch_size=32",
-    "optimizer.schedule=constant", "optimizer.lr=1e-3",
-]  # fmt: skip
+pytestmark = pytest.mark.usefixtures("workplace")
+SMALL = (
+    "network.hidden=[8,6] training.epochs=4 training.batch_size=32 "
+    "optimizer.schedule=constant optimizer.lr=1e-3 "
+)
 
 
-@pytest.fixture
-def root(workplace: object) -> None:
-    """Run in a folder with synthetic tables."""
-
-
-def settings(*overrides: str) -> Settings:
-    return make_settings(*SMALL, *overrides)
+def settings(overrides: str) -> Settings:
+    """Return settings with the given overrides, separated by spaces."""
+    return make_settings(*(SMALL + overrides).split())
 
 
 def key_of(member: Member) -> str:
@@ -50,52 +47,48 @@ def assert_equal(one: MemberResult, other: MemberResult) -> None:
 
 STACKS = {
     "strengths": [
-        ["regularization.l1=1e-3"], ["regularization.l2=1e-2"], ["regularization.dropout=0.4"],
-        ["regularization.weight_decay=0.1"], ["optimizer.lr=1e-2"], ["seed=3"], [],
-        ["regularization.lp=0.01", "regularization.layers.hidden1.l2=0.1"],
-        ["regularization.layers.input.dropout=0.2", "regularization.on=weights"],
+        "",
+        "seed=3",
+        "optimizer.lr=1e-2",
+        "regularization.l1=1e-3",
+        "regularization.l2=1e-2",
+        "regularization.dropout=0.4",
+        "regularization.weight_decay=0.1",
+        "regularization.lp=0.01 regularization.layers.hidden1.l2=0.1",
+        "regularization.layers.input.dropout=0.2 regularization.on=weights",
     ],
+    "batch_norm": ["", "seed=1", "regularization.dropout=0.3", "regularization.l1=0.01"],
+    "momentum": ["", "seed=2", "optimizer.lr=1e-5", "regularization.weight_decay=1"],
+    "adamw": ["", "optimizer.lr=3e-3", "regularization.weight_decay=0.5"],
+    "early_stopping": [f"regularization.patience={p} seed={s}" for p in (1, 3) for s in (0, 1)],
+    "proximal": ["", "regularization.l1=0.3", "regularization.l1=0.3 optimizer.lr=0.01"],
+    "one_cycle": ["", "optimizer.lr=0.01", "seed=1", "regularization.l1=0.01"],
+    "mse": ["seed=1", "regularization.dropout=0.2"],
+    "fractions": ["seed=1", "optimizer.lr=0.01"],
+    "averaged": ["", "optimizer.lr=0.01"],
+    "folds": ["validation.folds=4 data=lecture"],
+    "folds of unequal size": ["validation.folds=3 training.batch_size=200"],
+}
+SHARED = {
     # A column of one value in a batch (December in January) has no gradient under batch norm, and
     # Adam would blow rounding errors up to full steps: this table has none.
-    "batch_norm": [
-        ["data=lecture_raw", "regularization.batch_norm=before", *more]
-        for more in ([], ["regularization.dropout=0.3"], ["seed=1"], ["regularization.l1=0.01"])
-    ],
-    "momentum": [
-        ["optimizer=sgd", "optimizer.lr=1e-4", "optimizer.momentum=0.9", *more]
-        for more in ([], ["optimizer.lr=1e-5"], ["regularization.weight_decay=1"], ["seed=2"])
-    ],
-    "adamw": [
-        ["optimizer=adamw", f"regularization.weight_decay={decay}", f"optimizer.lr={lr}"]
-        for decay in (0.0, 0.5) for lr in (1e-3, 3e-3)
-    ],
-    "early_stopping": [
-        ["training.epochs=12", "optimizer.lr=0.05", f"regularization.patience={p}", f"seed={s}"]
-        for p in (1, 3) for s in (0, 1)
-    ],
-    "proximal": [
-        ["regularization.proximal=true", f"regularization.l1={value}", *more]
-        for value in (0.0, 0.3) for more in ([], ["optimizer.lr=0.01"])
-    ],
-    "one_cycle": [
-        ["optimizer.schedule=one_cycle", *more]
-        for more in ([], ["optimizer.lr=0.01"], ["seed=1"], ["regularization.l1=0.01"])
-    ],
-    "mse": [["loss=mse", "seed=1"], ["loss=mse", "regularization.dropout=0.2"]],
-    "fractions": [["data.fraction=0.5", "seed=1"], ["data.fraction=0.5", "optimizer.lr=0.01"]],
-    "averaged": [
-        ["regularization.dropout=0.3", "regularization.averaged=3", f"optimizer.lr={lr}"]
-        for lr in (1e-3, 1e-2)
-    ],
-    "folds": [["validation=kfold", "validation.folds=4", "data=lecture"]],
-    "folds of unequal size": [
-        ["validation=kfold", "validation.folds=3", "training.batch_size=200"]
-    ],
-}  # fmt: skip
+    "batch_norm": "data=lecture_raw regularization.batch_norm=before",
+    "momentum": "optimizer=sgd optimizer.lr=1e-4 optimizer.momentum=0.9",
+    "adamw": "optimizer=adamw",
+    "early_stopping": "training.epochs=12 optimizer.lr=0.05",
+    "proximal": "regularization.proximal=true",
+    "one_cycle": "optimizer.schedule=one_cycle",
+    "mse": "loss=mse",
+    "fractions": "data.fraction=0.5",
+    "averaged": "regularization.dropout=0.3 regularization.averaged=3",
+    "folds": "validation=kfold",
+    "folds of unequal size": "validation=kfold",
+}
 
 
-def members_of(name: str, *more: str) -> list[Member]:
-    found = [settings(*overrides, *more) for overrides in STACKS[name]]
+def members_of(name: str, more: str = "") -> list[Member]:
+    shared = SHARED.get(name, "")
+    found = [settings(f"{shared} {overrides} {more}") for overrides in STACKS[name]]
     return [
         Member(one, fold)
         for one in found
@@ -105,7 +98,7 @@ def members_of(name: str, *more: str) -> list[Member]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", STACKS)
-def test_a_stack_equals_its_members_trained_alone(root: None, name: str) -> None:
+def test_a_stack_equals_its_members_trained_alone(name: str) -> None:
     members = members_of(name)
     assert len({key_of(member) for member in members}) == 1
     together = train_stack(members)
@@ -114,23 +107,15 @@ def test_a_stack_equals_its_members_trained_alone(root: None, name: str) -> None
     assert len({float(r.metrics["val/loss"][-1]) for r in together}) == len(members)
 
 
-def test_results_have_the_numbers_of_rows_of_their_folds(root: None) -> None:
-    results = train_stack(members_of("folds", "training.epochs=1"))
-    assert [(r.train_rows, r.val_rows) for r in results] == [(180, 60)] * 4
-
-
-DEVICES = [
-    "strengths", "batch_norm", "early_stopping", "proximal", "one_cycle", "averaged", "folds",
-]  # fmt: skip
-FEW_STEPS = ["training.epochs=2", "training.probe=0.5", "training.batch_size=128"]
+DEVICES = ["strengths", "batch_norm", "early_stopping", "proximal", "one_cycle"]
+DEVICES += ["averaged", "folds"]
+FEW_STEPS = "training.epochs=2 training.probe=0.5 training.batch_size=128"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", DEVICES)
-def test_results_do_not_depend_on_the_device(
-    root: None, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    members = members_of(name, *FEW_STEPS)
+def test_results_do_not_depend_on_the_device(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    members = members_of(name, FEW_STEPS)
     on_cpu = train_stack(members)
     monkeypatch.setattr(pl, "Trainer", partial(pretended_trainer, pl.Trainer))
     with pretended.Pretended():
@@ -154,14 +139,14 @@ def pretended_trainer(trainer: Any, accelerator: str, devices: int, **others: An
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 @pytest.mark.parametrize("name", DEVICES)
-def test_results_on_a_gpu_equal_those_on_the_cpu(root: None, name: str) -> None:
-    on_gpu = train_stack(members_of(name, *FEW_STEPS, "trainer.accelerator=gpu"))
-    on_cpu = train_stack(members_of(name, *FEW_STEPS))
+def test_results_on_a_gpu_equal_those_on_the_cpu(name: str) -> None:
+    on_gpu = train_stack(members_of(name, f"{FEW_STEPS} trainer.accelerator=gpu"))
+    on_cpu = train_stack(members_of(name, FEW_STEPS))
     for one, other in zip(on_gpu, on_cpu, strict=True):
         assert_equal(one, other)
 
 
-def test_early_stopping_stops_members_at_different_epochs(root: None) -> None:
+def test_early_stopping_stops_members_at_different_epochs() -> None:
     members = members_of("early_stopping")
     results = train_stack(members)
     for member, result in zip(members, results, strict=True):
@@ -172,25 +157,26 @@ def test_early_stopping_stops_members_at_different_epochs(root: None) -> None:
     assert len({len(result.metrics["val/loss"]) for result in results}) > 1
 
 
-def test_without_patience_the_last_epoch_is_selected(root: None) -> None:
-    (result,) = train_stack([Member(settings("optimizer.lr=0.05", "training.epochs=12"))])
+def test_without_patience_the_last_epoch_is_selected() -> None:
+    (result,) = train_stack([Member(settings("optimizer.lr=0.05 training.epochs=12"))])
     assert result.selected == 12 != int(np.argmin(result.metrics["val/loss"])) + 1
 
 
-def test_a_member_that_diverges_fails_without_the_others(root: None) -> None:
-    wild = Member(settings("optimizer=sgd", "optimizer.lr=1e10"))
-    tame = Member(settings("optimizer=sgd", "optimizer.lr=1e-5"))
+def test_a_member_that_diverges_fails_without_the_others() -> None:
+    wild = Member(settings("optimizer=sgd optimizer.lr=1e10"))
+    tame = Member(settings("optimizer=sgd optimizer.lr=1e-5"))
     results = train_stack([wild, tame])
     assert "in epoch 1" in str(results[0].failure)
     assert results[1].failure is None
     assert_equal(results[1], train_stack([tame])[0])
 
 
-def test_predictions_and_constant_losses_are_those_of_the_fold(root: None) -> None:
-    folds = settings("data=lecture", "validation=kfold", "validation.folds=3")
+def test_predictions_and_constant_losses_are_those_of_the_fold() -> None:
+    folds = settings("data=lecture validation=kfold validation.folds=3")
     pool = read_pool(folds.data.path)
     results = train_stack([Member(folds, fold) for fold in range(3)])
     for fold, result in zip(pool.folds(folds), results, strict=True):
+        assert (result.train_rows, result.val_rows) == (len(fold.train), len(fold.validation))
         times, rentals, predicted = result.predictions
         order = np.argsort(pool.timestamps[fold.validation])
         assert np.array_equal(times, pool.timestamps[fold.validation][order])
@@ -202,7 +188,7 @@ def test_predictions_and_constant_losses_are_those_of_the_fold(root: None) -> No
         assert result.final["constant/val/loss"] == pytest.approx(expected, rel=1e-5)
 
 
-def test_results_are_reproducible(root: None) -> None:
+def test_results_are_reproducible() -> None:
     member = Member(settings("regularization.dropout=0.3"))
     (one,), (two,) = train_stack([member]), train_stack([member])
     for name, values in one.metrics.items():
@@ -222,21 +208,16 @@ def plain_loop(chosen: Settings, pool: Pool) -> dict[str, torch.Tensor]:
         p.values(), lr=chosen.optimizer.lr, weight_decay=r.weight_decay, **extra
     )
     steps = chosen.training.epochs * (len(train) // 32)
-    cycle = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, chosen.optimizer.lr, steps, cycle_momentum=chosen.optimizer.name != "sgd"
-    )
+    one_cycle = chosen.optimizer.schedule == "one_cycle"
+    if one_cycle:
+        cycle = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, chosen.optimizer.lr, steps, cycle_momentum=chosen.optimizer.name != "sgd"
+        )
     order = generator(chosen.seed, "order of rows")
     noise = {
         k: np.random.SFC64(derive(chosen.seed, f"dropout {k}.dropout"))
         for k in ("hidden1", "hidden2")
     }
-    one_cycle = chosen.optimizer.schedule == "one_cycle"
-    if not one_cycle:  # the schedule has set its first learning rate
-        optimizer.param_groups[0].update(lr=chosen.optimizer.lr)
-        if "betas" in optimizer.param_groups[0]:
-            optimizer.param_groups[0].update(betas=(0.9, 0.999))
-        else:
-            optimizer.param_groups[0].update(momentum=chosen.optimizer.momentum)
     for _ in range(chosen.training.epochs):
         shuffled = train[torch.randperm(len(train), generator=order)]
         for step in range(len(train) // 32):
@@ -291,25 +272,23 @@ def plain_penalty(p: dict[str, torch.Tensor], r: Regularization) -> torch.Tensor
 @pytest.mark.parametrize(
     "overrides",
     [
-        ["regularization.l1=1e-2", "regularization.l2=1e-2", "regularization.dropout=0.3"],
-        ["regularization.batch_norm=before", "regularization.dropout=0.3", "seed=2",
-         "regularization.l2=1e-2"],
-        ["optimizer=sgd", "optimizer.lr=1e-5", "optimizer.momentum=0.9",
-         "regularization.weight_decay=0.1"],
-        ["optimizer=sgd", "optimizer.lr=1e-5", "optimizer.momentum=0.9",
-         "optimizer.schedule=one_cycle"],
-        ["optimizer=adamw", "regularization.weight_decay=1"],
-        ["regularization.lp=0.1", "regularization.p_norm=1.5", "regularization.on=weights"],
-        ["regularization.l1=1", "regularization.proximal=true", "optimizer=sgd",
-         "optimizer.lr=1e-4"],
-        ["regularization.l2=0.1", "regularization.layers.hidden1.l2=1"],
-        ["regularization.dropout=0.3", "regularization.dropout_scaling=lecture",
-         "optimizer.schedule=one_cycle"],
+        "regularization.l1=1e-2 regularization.l2=1e-2 regularization.dropout=0.3",
+        "regularization.batch_norm=before regularization.dropout=0.3 regularization.l2=1e-2",
+        "optimizer=sgd optimizer.lr=1e-5 optimizer.momentum=0.9 regularization.weight_decay=0.1",
+        "optimizer=sgd optimizer.lr=1e-5 optimizer.momentum=0.9 optimizer.schedule=one_cycle",
+        "optimizer=adamw regularization.weight_decay=1",
+        "regularization.lp=0.1 regularization.p_norm=1.5 regularization.on=weights",
+        "optimizer=sgd optimizer.lr=1e-4 regularization.l1=1 regularization.proximal=true",
+        "regularization.l2=0.1 regularization.layers.hidden1.l2=1",
+        "regularization.dropout=0.3 regularization.dropout_scaling=lecture "
+        "optimizer.schedule=one_cycle",
     ],
-)  # fmt: skip
-def test_a_stack_equals_a_plain_loop(root: None, overrides: list[str]) -> None:
-    chosen = settings(*overrides, "network.hidden=[4,3]", "training.epochs=2")
-    other = settings(*overrides, "network.hidden=[4,3]", "training.epochs=2", "seed=5")
+)
+def test_a_stack_equals_a_plain_loop(overrides: str) -> None:
+    chosen, other = (
+        settings(f"{overrides} network.hidden=[4,3] training.epochs=2 {seed}")
+        for seed in ("", "seed=5")
+    )
     result = train_stack([Member(other), Member(chosen)])[1]
     pool = read_pool(chosen.data.path)
     for name, value in plain_loop(chosen, pool).items():
