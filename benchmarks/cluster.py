@@ -30,7 +30,14 @@ ENGINES: dict[str, tuple[list[str], Cluster]] = {
     "processes of this machine": (["hydra/launcher=stack"], lambda: nullcontext((None, {}))),
     "Dask": (["hydra/launcher=dask"], clusters.dask),
     "Ray": (["hydra/launcher=ray"], clusters.ray),
-    "Slurm": (["hydra/launcher=slurm", "hydra.launcher.options.mem_gb=1"], clusters.slurm_itself),
+    "Slurm": (
+        [
+            "hydra/launcher=slurm",
+            "hydra.launcher.options.memory=1GB",
+            "hydra.launcher.options.interface=lo",
+        ],
+        clusters.slurm_cluster,
+    ),
 }
 HEAD = ("engine", "first sweep, s", "later sweeps, s", "validation losses differ by")
 # Prints the validation losses of the latest sweep in an order that all sweeps share.

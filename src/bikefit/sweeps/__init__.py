@@ -1,6 +1,6 @@
-"""From configs to results: jobs, the stacks they train in, the processes that train them.
+"""Training of many configurations.
 
-``command`` is one command of a user, ``jobs`` turns configs into stacks and results into runs,
-``processes`` and ``cluster`` train stacks here and elsewhere, ``fingerprints`` says what has been
-trained already.
+``command`` is a command of the user, ``jobs`` its configurations, ``stacks`` plans which of them
+train together, ``engines`` is where they train, ``run`` trains them in one loop, ``recording``
+writes runs, curves and results to MLflow, and ``fingerprints`` identifies results.
 """
