@@ -15,13 +15,13 @@ import numpy as np
 import pandas as pd
 
 from bikefit.data.columns import TARGET
+from bikefit.data.features import first_day
 from bikefit.final.trees import (
     LEAVES,
     MOST_TREES,
     PATIENCE,
     PLAIN,
     SAME,
-    first_day,
     make_model,
     tree_features,
 )

@@ -101,12 +101,11 @@ def refit(options: argparse.Namespace) -> None:
     final, *fitted = fit.fit_plans(tasks, features, options.processes)
 
     baselines = evaluate.predict_baselines(parts, features, tuned)
-    result = evaluate.evaluate(
-        dict(zip(plans, fitted, strict=True)), baselines, interval, parts["test"], table
-    )
+    ensembles = dict(zip(plans, fitted, strict=True))
+    result = evaluate.evaluate(plans, ensembles, baselines, interval, parts["test"], table)
     result.report["calendar_disagreements"] = calendar.disagreements(hours)
     write_json(options.reports / REPORT, result.report)
-    model = Model(final.ensemble, interval, input_statistics(hours))
+    model = Model(final, interval, input_statistics(hours))
     print(publish(plan, model, result, options.name, options.promote))
     print(f"\n{evaluate.report_table(result.report)}")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,12 +21,11 @@ TIME = np.arange("2012-01-01", "2012-02-01", dtype="datetime64[h]")
 RENTALS = np.random.default_rng(0).poisson(100, len(TIME)).astype(float)
 
 
-def test_constant_and_hourly_mean() -> None:
+def test_hourly_mean() -> None:
     hours = pd.DataFrame(
         {"working_day": [True, True, False, True], "hour": [8, 8, 8, 9], "rentals": [10, 20, 3, 7]}
     )
     test = pd.DataFrame({"working_day": [True, False, False], "hour": [8, 8, 9]})
-    assert evaluate.constant(hours, test).tolist() == [10, 10, 10]
     assert evaluate.hourly_mean(hours, test).tolist() == [15, 3, 10]  # the last is the mean
 
 
@@ -56,27 +54,27 @@ class Constant(Ensemble):
         return np.array([100.0, 110.0, *trees])[:, None] * np.ones(len(hours))
 
 
-def fitted(weight: float, configuration: str = "l2 · mlp 8") -> fit.FittedPlan:
-    """Two networks with equal weights and trees with the given weight."""
-    networks = Constant(None, [], [1.0, 1.0])  # type: ignore[arg-type]
+def fitted(weight: float, configuration: str = "l2 · mlp 8", networks: int = 2) -> tuple[Any, Any]:
+    """A plan for networks with equal weights and trees, and two networks and trees."""
+    ensemble = Constant(None, [], [1.0, 1.0])  # type: ignore[arg-type]
     training = SimpleNamespace(epochs=4)
     plan: Any = SimpleNamespace(
         configuration=configuration,
-        members=[SimpleNamespace(training=training)] * 2,
+        members=[SimpleNamespace(training=training)] * networks,
         reason="It is the winner.",
         trees="trees" if weight else None,
         trees_weight=weight,
     )
-    ensemble = networks.with_trees("trees", weight) if weight else networks  # type: ignore[arg-type]
-    return fit.FittedPlan(plan, networks, ensemble)
+    return plan, ensemble.with_trees("trees", weight) if weight else ensemble  # type: ignore[arg-type]
 
 
-def run_test(fitted: dict[str, fit.FittedPlan]) -> dict[str, Any]:
+def run_test(fitted: dict[str, tuple[Any, Any]]) -> dict[str, Any]:
     table: Any = SimpleNamespace(name="full", split_kind="days", data_version="v")
     test = pd.DataFrame({"timestamp": TIME, "rentals": RENTALS})
     baselines = {"constant": np.full(len(TIME), 80.0)}
     interval = Interval(0.05, 2.0, 0.05, 0.95)
-    return evaluate.evaluate(fitted, baselines, interval, test, table).report
+    plans, ensembles = ({name: pair[i] for name, pair in fitted.items()} for i in (0, 1))
+    return evaluate.evaluate(plans, ensembles, baselines, interval, test, table).report
 
 
 def test_every_model_is_measured_against_ours() -> None:
@@ -87,10 +85,8 @@ def test_every_model_is_measured_against_ours() -> None:
     }
     report = run_test(plans)
     models = report["models"]
-    assert list(models) == [
-        "constant", "our model", "the comparison's winner", "our unregularized network",
-        "our networks alone",
-    ]  # fmt: skip
+    names = [evaluate.DELIVERED, evaluate.WINNER, evaluate.UNREGULARIZED, evaluate.NETWORKS]
+    assert list(models) == ["constant", *names]
     assert models["our networks alone"] == models["the comparison's winner"]
     lead = models["constant"]["deviance"] - models["our model"]["deviance"]
     assert models["constant"]["lead_deviance"] == pytest.approx(lead)
@@ -126,10 +122,5 @@ def test_the_paragraph_names_only_rows_of_the_table() -> None:
 
 
 def test_a_single_network_is_not_called_a_mean() -> None:
-    plan = fitted(0.0)
-    plan = replace(
-        plan, plan=SimpleNamespace(**{**vars(plan.plan), "members": plan.plan.members[:1]})
-    )  # type: ignore[arg-type]
-    assert "Our model is l2 · mlp 8. " in evaluate.report_table(
-        run_test({evaluate.DELIVERED: plan})
-    )
+    report = run_test({evaluate.DELIVERED: fitted(0.0, networks=1)})
+    assert "Our model is l2 · mlp 8. " in evaluate.report_table(report)

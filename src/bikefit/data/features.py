@@ -60,6 +60,11 @@ def number(name: str, hours: pd.DataFrame, start: np.datetime64) -> np.ndarray:
     return column(name, hours, start).to_numpy("float64")
 
 
+def first_day(hours: pd.DataFrame) -> np.datetime64:
+    """Return the first day of clean rows, from which `days_since_start` counts."""
+    return hours["timestamp"].min().to_datetime64().astype("datetime64[D]")
+
+
 def codes(name: str, hours: pd.DataFrame) -> np.ndarray:
     """Return the position of each row's category in :data:`CATEGORIES`, (N,) int64.
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bikefit.data.features import CATEGORIES, PERIODS, Features, Spline, codes, number
+from bikefit.data.features import CATEGORIES, PERIODS, Features, Spline, codes, first_day, number
 from bikefit.data.files import to_json, write_json
 from bikefit.data.params import check
 from bikefit.errors import DataError
@@ -47,7 +47,7 @@ class Transformer:
         """
         if training.empty:
             raise DataError("no training row to fit the features on")
-        start = training["timestamp"].min().to_datetime64().astype("datetime64[D]")
+        start = first_day(training)
         if not features.standardized:
             return cls(features, start, (), ())
         from sklearn.preprocessing import StandardScaler  # slow to import

@@ -33,15 +33,14 @@ TREES_STEPS = 20  # the weight of the trees is a multiple of 1 / 20
 
 @dataclass(frozen=True, eq=False)
 class HeldOut:
-    """Predictions for rows that the networks were not trained on.
+    """Predictions for rows that the members were not trained on, in bikes/hour.
 
     Args:
         days: Day of each row, ``(N,)``.
-        target: Rentals, ``(N,)``, bikes/hour.
-        members: Expected rentals of each member, ``(M, N)``, bikes/hour.
+        target: Rentals, ``(N,)``.
+        members: Expected rentals of each member, ``(M, N)``.
         weights: Weight of each member, ``(M,)``.
-        mean: Expected rentals, ``(N,)``, bikes/hour. After a selection, each row is predicted by
-            members that other days selected.
+        mean: Expected rentals, ``(N,)``; after a selection, by members selected on other days.
     """
 
     days: np.ndarray
@@ -63,14 +62,12 @@ class RefitPlan:
     Args:
         sweep: Run id of the sweep.
         configuration: Name of the configuration or of the ensemble.
-        members: Settings of each network: all rows, no early stopping, and the mean number of
-            epochs that the runs (or folds) of its configuration selected.
-        weights: Weight of each network in the average.
+        members: Settings of each network, with the number of epochs to train.
+        weights: Weight of each network in the average of the networks.
         runs: Ids of the runs that the plan is based on.
         reason: Why this plan was chosen.
         held_out: Validation predictions of the runs.
-        trees: Boosted trees to average with the networks.
-        trees_weight: Weight of the trees in the average, from 0 to 1.
+        trees_weight: Weight of the trees in the average of networks and trees, from 0 to 1.
     """
 
     sweep: str
@@ -86,12 +83,12 @@ class RefitPlan:
 
 @dataclass(frozen=True, eq=False)
 class SelectionScore:
-    """How good a selection is on days that did not select.
+    """Result of a selection on days that did not select.
 
     Args:
-        lead: How much lower its mean Poisson deviance is than that of the reference, bikes/hour.
+        lead: How much lower the mean Poisson deviance is than that of the reference, bikes/hour.
         error: Standard error of the lead.
-        mean: Expected rentals of each row, selected on other days, ``(N,)``, bikes/hour.
+        mean: Expected rentals, ``(N,)``, bikes/hour.
     """
 
     lead: float
@@ -112,17 +109,12 @@ def choose(
 ) -> tuple[RefitPlan, RefitPlan | None]:
     """Return plans for the winner of a sweep and for an unregularized network.
 
+    Both average networks with the seeds 0, 1, …, ``seeds - 1``. With ``one_standard_error``, the
+    winner is the least flexible configuration within one standard error of the best.
+
     The unregularized configuration has the winner's network if possible. Among several, the one
-    with most settings in common is used, then the one with the lowest train loss.
-
-    Args:
-        sweep: Run id of the sweep.
-        seeds: Number of networks of each configuration.
-        one_standard_error: Take the least flexible configuration within one standard error of the
-            best as the winner.
-
-    Returns:
-        The plans. The second is None if every other nonlinear network was regularized.
+    with most settings in common is used, then the one with the lowest train loss. There is no plan
+    for it if every other nonlinear network was regularized.
 
     Raises:
         TrackingError: No run finished, or the runs lack predictions (see :func:`read_held_out`).
@@ -222,14 +214,9 @@ def read_held_out(runs: Sequence[str]) -> HeldOut:
 
 
 def select_ensemble(plan: RefitPlan, steps: int) -> RefitPlan:
-    """Select networks of the whole sweep; return the given plan if they are not better.
+    """Select networks of the whole sweep, with their seeds, in steps of greedy selection.
 
-    Args:
-        plan: Plan for the winner.
-        steps: Number of steps of the greedy selection.
-
-    Returns:
-        A plan in which each network has the seed that it had in the sweep.
+    If their average is not better than the winner, the plan for the winner is returned.
 
     Raises:
         TrackingError: The sweep has a single run or runs of several tables, or the runs lack
@@ -281,11 +268,6 @@ def select_ensemble(plan: RefitPlan, steps: int) -> RefitPlan:
 
 def add_trees(plan: RefitPlan, trees: TunedTrees, parts: dict[str, pd.DataFrame]) -> RefitPlan:
     """Add boosted trees to a plan; return the given plan if they do not make it better.
-
-    Args:
-        plan: Plan with the validation predictions of its networks.
-        trees: Trees that were tuned on the validation rows.
-        parts: Clean rows by ``train`` and ``validation``, in time order.
 
     Raises:
         DataError: The networks were not validated on the validation rows (cross-validation).
@@ -346,8 +328,7 @@ def evaluate_selection(
         predicted: Expected rentals above 0, ``(M, N)``, bikes/hour.
         target: Rentals, ``(N,)``, bikes/hour.
         days: Day of each row, ``(N,)``; at least two different ones.
-        reference: Weights of the networks in the reference, ``(M,)``. It may have been chosen on
-            all days, which favours it.
+        reference: Weights of the networks in the reference, ``(M,)``.
         steps: Number of steps of the selection.
     """
     names, day_of_row = np.unique(days, return_inverse=True)

@@ -14,8 +14,9 @@ from bikefit.data.columns import TARGET
 from bikefit.data.features import Features
 from bikefit.data.table import Table
 from bikefit.data.transformer import Transformer
-from bikefit.final.fit import FittedPlan
+from bikefit.final.choose import RefitPlan
 from bikefit.final.interval import Interval
+from bikefit.final.model import Ensemble, average
 from bikefit.final.scores import day_sums, lead, score
 from bikefit.final.trees import TunedTrees
 
@@ -28,21 +29,14 @@ LINEAR_PENALTY = 1e-4  # alpha of PoissonRegressor; without a penalty, unseen co
 
 @dataclass(frozen=True, eq=False)
 class TestResult:
-    """Result of the test.
+    """Content of ``reports/test.json``, and the predictions of the test rows, bikes/hour.
 
-    Args:
-        report: Content of ``reports/test.json``.
-        predictions: ``timestamp``, ``rentals``, ``predicted`` (by our model) and the predictions
-            of each model by name, one row per test row in time order, bikes/hour.
+    The predictions have the columns ``timestamp``, ``rentals``, ``predicted`` (by our model) and
+    one per model.
     """
 
     report: dict[str, Any]
     predictions: pd.DataFrame
-
-
-def constant(hours: pd.DataFrame, test: pd.DataFrame) -> np.ndarray:
-    """Predict the mean of the given rows, ``(N,)``, bikes/hour."""
-    return np.full(len(test), hours[TARGET].mean())
 
 
 def hourly_mean(hours: pd.DataFrame, test: pd.DataFrame) -> np.ndarray:
@@ -67,7 +61,7 @@ def predict_baselines(
 
     Args:
         parts: Clean rows by ``train``, ``validation`` and ``test``.
-        features: Features of the networks.
+        features: Features of the networks, used by the linear regression.
         trees: Tuned boosted trees by name.
 
     Returns:
@@ -76,7 +70,7 @@ def predict_baselines(
     hours = pd.concat([parts["train"], parts["validation"]], ignore_index=True)
     test = parts["test"]
     return {
-        "constant": constant(hours, test),
+        "constant": np.full(len(test), hours[TARGET].mean()),
         "hourly mean by working day": hourly_mean(hours, test),
         "linear Poisson regression": linear_poisson(hours, test, features),
         **{name: tuned.fit(hours).predict(test) for name, tuned in trees.items()},
@@ -84,7 +78,8 @@ def predict_baselines(
 
 
 def evaluate(
-    fitted: Mapping[str, FittedPlan],
+    plans: Mapping[str, RefitPlan],
+    ensembles: Mapping[str, Ensemble],
     baselines: Mapping[str, np.ndarray],
     interval: Interval,
     test: pd.DataFrame,
@@ -93,21 +88,22 @@ def evaluate(
     """Evaluate all models on the test rows.
 
     Args:
-        fitted: Plans fitted on training and validation rows. :data:`WINNER` is absent if its
-            networks are delivered, :data:`UNREGULARIZED` if the sweep has none.
+        plans: Plans by name. :data:`WINNER` is absent if its networks are delivered,
+            :data:`UNREGULARIZED` if the sweep has none.
+        ensembles: The plans, fitted on training and validation rows.
         baselines: Predictions of the baselines for the test rows, by name.
         interval: Prediction interval of the delivered model.
         test: Clean test rows.
         table: Table that the rows belong to.
     """
-    delivered = fitted[DELIVERED]
-    winner = fitted.get(WINNER, delivered).plan
-    unregularized = fitted[UNREGULARIZED].plan if UNREGULARIZED in fitted else None
-    mean, spread = delivered.ensemble.predict(test)
+    plan, unregularized = plans[DELIVERED], plans.get(UNREGULARIZED)
+    winner = plans.get(WINNER, plan)
+    members, weights = ensembles[DELIVERED].members(test), ensembles[DELIVERED].weights
+    mean, spread = average(members, weights)
     predicted = {**baselines, DELIVERED: mean}
-    predicted |= {name: f.ensemble.predict(test)[0] for name, f in fitted.items() if f != delivered}
-    if delivered.plan.trees is not None:
-        predicted[NETWORKS] = delivered.networks.predict(test)[0]
+    predicted |= {name: ensembles[name].predict(test)[0] for name in plans if name != DELIVERED}
+    if plan.trees is not None:
+        predicted[NETWORKS] = average(members[:-1], weights[:-1])[0]
     time, target = test["timestamp"].to_numpy(), test[TARGET].to_numpy()
     low, high = interval.bounds(mean, spread)
     report = {
@@ -119,36 +115,26 @@ def evaluate(
         "winner": winner.configuration,
         "unregularized": unregularized.configuration if unregularized else None,
         "seeds": len(winner.members),
-        "delivered": delivered.plan.configuration,
-        "epochs": sorted({member.training.epochs for member in delivered.plan.members}),
-        "networks": len(delivered.plan.members),
-        "share_of_trees": delivered.plan.trees_weight,
-        "why": delivered.plan.reason,
+        "delivered": plan.configuration,
+        "epochs": sorted({member.training.epochs for member in plan.members}),
+        "networks": len(plan.members),
+        "share_of_trees": plan.trees_weight,
+        "why": plan.reason,
         "interval": {
             "nominal": interval.nominal,
             "coverage": interval.coverage(target, mean, spread),
             "mean_width": float((high - low).mean()),
         },
-        "models": measure(time, target, predicted),
+        "models": _measure(time, target, predicted),
     }
     columns = {"timestamp": time, TARGET: target, "predicted": mean, **predicted}
     return TestResult(report, pd.DataFrame(columns))
 
 
-def measure(
+def _measure(
     timestamps: np.ndarray, target: np.ndarray, predicted: Mapping[str, np.ndarray]
 ) -> dict[str, dict[str, float]]:
-    """Score every model on the test rows.
-
-    Args:
-        timestamps: Time of each row, ``(N,)``.
-        target: Rentals, ``(N,)``, bikes/hour.
-        predicted: Expected rentals by name of the model, with :data:`DELIVERED`, bikes/hour.
-
-    Returns:
-        The values of :func:`bikefit.final.scores.score` by name of the model, and how much better
-        :data:`DELIVERED` is (``lead_rmse``, ``lead_deviance``) with standard errors (``…_se``).
-    """
+    """Return the scores of each model, and the leads of :data:`DELIVERED` with standard errors."""
     sums = {name: day_sums(timestamps, target, values) for name, values in predicted.items()}
     figures = {name: score(by_day) for name, by_day in sums.items()}
     for name in set(sums) - {DELIVERED}:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import joblib
@@ -28,21 +27,6 @@ CLEAN_FILE = Path("data/clean/hours.parquet")
 
 class FitError(BikefitError):
     """The training of a network failed."""
-
-
-@dataclass(frozen=True, eq=False)
-class FittedPlan:
-    """A plan with its fitted networks, and their average with the trees of the plan.
-
-    Args:
-        plan: The plan.
-        networks: Average of the networks only.
-        ensemble: Average of the networks and the trees; ``networks`` if there are no trees.
-    """
-
-    plan: RefitPlan
-    networks: Ensemble
-    ensemble: Ensemble
 
 
 def read_parts(table: Table) -> dict[str, pd.DataFrame]:
@@ -76,7 +60,7 @@ def merge_parts(*parts: pd.DataFrame) -> pd.DataFrame:
 
 def fit_plans(
     tasks: Sequence[tuple[RefitPlan, pd.DataFrame]], features: Features, processes: int | None
-) -> list[FittedPlan]:
+) -> list[Ensemble]:
     """Fit each plan on its clean rows, in parallel; None stands for one process per core."""
     print(f"Fitting {sum(len(plan.members) for plan, _ in tasks)} networks …")
     return joblib.Parallel(n_jobs=min(len(tasks), processes or joblib.cpu_count()))(
@@ -84,29 +68,16 @@ def fit_plans(
     )
 
 
-def fit_plan(plan: RefitPlan, features: Features, hours: pd.DataFrame) -> FittedPlan:
-    """Fit the networks and trees of a plan on clean rows.
-
-    Raises:
-        FitError: The training of a network failed.
-    """
+def fit_plan(plan: RefitPlan, features: Features, hours: pd.DataFrame) -> Ensemble:
+    """Fit the networks and trees of a plan on clean rows; see :func:`refit_ensemble`."""
     networks = refit_ensemble(plan.members, plan.weights, features, hours)
-    if plan.trees is None:
-        return FittedPlan(plan, networks, networks)
-    trees = plan.trees.fit(hours)
-    return FittedPlan(plan, networks, networks.with_trees(trees, plan.trees_weight))
+    return networks.with_trees(plan.trees.fit(hours), plan.trees_weight) if plan.trees else networks
 
 
 def refit_ensemble(
     members: Sequence[Settings], weights: Sequence[float], features: Features, hours: pd.DataFrame
 ) -> Ensemble:
-    """Fit networks on all clean rows that are given; networks that can share a stack do.
-
-    Args:
-        members: Settings of each network, with its seed and number of epochs.
-        weights: Weight of each network in the average.
-        features: Features of all networks; their statistics are fitted on the rows.
-        hours: Clean rows.
+    """Fit networks, each with a weight in the average, on clean rows, without validation rows.
 
     Raises:
         FitError: The training of a network failed.
@@ -131,9 +102,7 @@ def _fit_networks(members: Sequence[Member], pool: Pool, hours: pd.DataFrame) ->
     for member, result in zip(members, results, strict=True):
         if result.failure:
             raise FitError(f"the refit with seed {member.settings.seed} failed: {result.failure}")
-    state = {
-        name: np.stack([result.state[name] for result in results]) for name in results[0].state
-    }
+    state = {name: np.stack([r.state[name] for r in results]) for name in results[0].state}
     target = hours[TARGET].to_numpy(np.float64)
     mean, std = float(target.mean()), float(target.std() or 1.0)
     return Networks(results[0].layers, state, members[0].settings.loss, mean, std)

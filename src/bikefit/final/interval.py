@@ -22,14 +22,7 @@ SMALLEST_DISPERSION = 1e-9  # α at p = 2, for data without overdispersion
 
 @dataclass(frozen=True)
 class Interval:
-    """Calibrated prediction interval.
-
-    Args:
-        dispersion: Dispersion α.
-        power: Power p.
-        lower, upper: Probability levels of the bounds.
-        nominal: Fraction of the rows that should be inside.
-    """
+    """Dispersion α, power p, and the probability levels of the bounds of a fraction of rows."""
 
     dispersion: float
     power: float
@@ -38,12 +31,7 @@ class Interval:
     nominal: float = NOMINAL
 
     def bounds(self, mean: np.ndarray, spread: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return lower and upper bounds in whole bikes/hour, ``(N,)`` each.
-
-        Args:
-            mean: Expected rentals μ, ``(N,)``, bikes/hour.
-            spread: Standard deviation s between the members, ``(N,)``, bikes/hour.
-        """
+        """Return lower and upper bounds from μ and s of each row, ``(N,)``, bikes/hour."""
         n, p = _negative_binomial(mean, spread, self.dispersion, self.power)
         return _quantile(self.lower, n, p), _quantile(self.upper, n, p)
 
@@ -65,10 +53,8 @@ def calibrate(
     from scipy.stats import nbinom
 
     def negative_log_likelihood(parameters: np.ndarray) -> float:
-        distribution = nbinom(
-            *_negative_binomial(mean, spread, np.exp(parameters[0]), parameters[1])
-        )
-        return -float(distribution.logpmf(target).mean())
+        n, p = _negative_binomial(mean, spread, np.exp(parameters[0]), parameters[1])
+        return -float(nbinom.logpmf(target, n, p).mean())
 
     log_dispersion, power = minimize(negative_log_likelihood, (-3.0, 2.0), method="Nelder-Mead").x
     dispersion = float(np.exp(log_dispersion))

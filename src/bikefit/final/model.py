@@ -34,12 +34,12 @@ CHUNK = 4096  # rows that are predicted together, which limits memory
 
 @dataclass(frozen=True, eq=False)
 class Networks:
-    """Networks with the same layers, which predict as one stack.
+    """M networks with the same layers, which predict as one stack.
 
     Args:
         layers: Layers of each network.
         state: Parameters and buffers by name, ``(M, …)`` each.
-        loss: Loss that the networks were trained with, "mse" or "poisson".
+        loss: Loss that the networks were trained with.
         mean, std: Mean and standard deviation of the training rows' target, bikes/hour.
     """
 
@@ -75,10 +75,9 @@ class Ensemble:
     """Weighted average of networks and, optionally, of boosted trees.
 
     Args:
-        transformer: Transformer from clean rows to features.
-        stacks: M networks; those with the same layers are together.
+        transformer: Transformer from clean rows to the features of the networks.
+        stacks: Networks; those with the same layers are together.
         weights: Weights of the networks in the order of the stacks, then of the trees.
-        trees: Boosted trees, if any.
     """
 
     transformer: Transformer
@@ -100,7 +99,8 @@ class Ensemble:
 
     def with_trees(self, trees: FittedTrees, weight: float) -> Ensemble:
         """Return the average of these networks and of trees with the given weight, 0 to 1."""
-        networks = (1 - weight) * np.array(self.weights) / sum(self.weights)
+        share = max(1 - weight, 1e-12)  # above 0, so that the networks can be averaged alone
+        networks = share * np.array(self.weights) / sum(self.weights)
         return replace(self, weights=[*networks.tolist(), weight], trees=trees)
 
 
@@ -131,7 +131,6 @@ class Model:
     def save(self, folder: Path) -> None:
         """Write the model's files to a folder."""
         ensemble = self.ensemble
-        folder.mkdir(parents=True, exist_ok=True)
         ensemble.transformer.save(folder / "transformer.json")
         state = {
             f"{i}/{name}": np.ascontiguousarray(value)

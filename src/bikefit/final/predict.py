@@ -33,7 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.at:
             row = {name: getattr(options, name) for name in (*REQUIRED, *OPTIONAL)}
-            return _predict_row(pd.DataFrame([row]), open_model(options.model))
+            _predict_row(pd.DataFrame([row]), open_model(options.model))
+            return 0
         return _predict_table(options.input, options.output, open_model(options.model))
     except (BikefitError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -64,7 +65,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def _predict_row(row: pd.DataFrame, model: Model) -> int:
+def _predict_row(row: pd.DataFrame, model: Model) -> None:
     answer = model.predict(row).iloc[0]
     if answer["error"]:
         raise BikefitError(answer["error"])
@@ -72,7 +73,6 @@ def _predict_row(row: pd.DataFrame, model: Model) -> int:
         f"{row['at'][0]}: {answer['expected']:.1f} rentals expected, "
         f"from {answer['low']:.0f} to {answer['high']:.0f} in 9 of 10 such hours"
     )
-    return 0
 
 
 def _predict_table(path: Path, output: Path | None, model: Model) -> int:
@@ -104,10 +104,9 @@ def open_model(name: str) -> Model:
     """
     from bikefit.final.model import load
 
-    return load(Path(name) if Path(name).is_dir() else find_folder(name) or _download(name))
+    folder = Path(name) if Path(name).is_dir() else find_folder(name)
+    if folder is None:
+        from bikefit.tracking.registry import model_folder  # slow to import
 
-
-def _download(name: str) -> Path:
-    from bikefit.tracking.registry import model_folder
-
-    return model_folder(name)
+        folder = model_folder(name)
+    return load(folder)

@@ -40,17 +40,10 @@ EXAMPLE = pd.DataFrame(
 
 
 def publish(plan: RefitPlan, model: Model, test: TestResult, name: str, promote: bool) -> str:
-    """Register a model with a run of its own, and decide about the alias `champion`.
-
-    Args:
-        plan: Plan of the model.
-        model: Model fitted on all rows.
-        test: Test of the same plan, fitted without the test rows.
-        name: Name of the registered model.
-        promote: Whether to make it the champion in any case.
+    """Register a tested model under a name, and decide whether it becomes the champion.
 
     Returns:
-        The decision and its reason.
+        The decision and its reason. With ``promote``, it becomes the champion in any case.
     """
     data_version = test.report["data_version"]
     run = writing.start_refit(plan.members[0], plan.sweep, data_version, plan.configuration)

@@ -21,15 +21,15 @@ def deviances(target: np.ndarray, predicted: np.ndarray) -> np.ndarray:
 
 
 def day_sums(timestamps: np.ndarray, target: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """Return numbers of rows and sums of squared errors, deviances and absolute errors by day.
+    """Return the number of rows and the sums of squared errors, deviances and absolute errors.
 
     Args:
-        timestamps: ``(N,)`` datetime64.
+        timestamps: Time of each row, ``(N,)``.
         target: Rentals, ``(N,)``, bikes/hour.
         predicted: Expected rentals above 0, ``(N,)``, bikes/hour.
 
     Returns:
-        ``(D, 4)``; NaN for days with a prediction of NaN.
+        One row per day, ``(D, 4)``; NaN for days with a prediction of NaN.
     """
     target, predicted = target.astype(np.float64), predicted.astype(np.float64)
     error = predicted - target
@@ -38,7 +38,7 @@ def day_sums(timestamps: np.ndarray, target: np.ndarray, predicted: np.ndarray) 
     return pd.DataFrame(np.column_stack(columns)).groupby(days).sum(skipna=False).to_numpy()
 
 
-def bootstrap_counts(days: int) -> np.ndarray:
+def _bootstrap_counts(days: int) -> np.ndarray:
     """Return how often each bootstrap sample draws each day, ``(B, D)``, with a fixed seed."""
     return np.random.default_rng(0).multinomial(days, np.full(days, 1 / days), size=DRAWS)
 
@@ -50,31 +50,21 @@ def measures(sums: np.ndarray) -> np.ndarray:
 
 
 def score(sums: np.ndarray) -> dict[str, float]:
-    """Return each measure, its 95 % interval (``…_low``, ``…_high``) and standard error (``…_se``).
-
-    Args:
-        sums: Result of :func:`day_sums`.
-    """
-    samples = measures(bootstrap_counts(len(sums)) @ sums)
+    """Return each measure with its 95 % interval (``…_low``, ``…_high``) and error (``…_se``)."""
+    samples = measures(_bootstrap_counts(len(sums)) @ sums)
     low, high = np.quantile(samples, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
-    values = {
-        "": measures(sums.sum(axis=0)),
-        "_low": low,
-        "_high": high,
-        "_se": samples.std(axis=0, ddof=1),
-    }
+    values = {"": measures(sums.sum(axis=0)), "_low": low, "_high": high}
+    values["_se"] = samples.std(axis=0, ddof=1)
     return {f"{n}{end}": float(v[i]) for i, n in enumerate(MEASURES) for end, v in values.items()}
 
 
 def lead(first: np.ndarray, second: np.ndarray) -> dict[str, tuple[float, float]]:
     """Return how much lower each measure of the first model is, and its standard error.
 
-    Args:
-        first: Sums of the first model by day, ``(D, 4)``.
-        second: Sums of the second model on the same days, ``(D, 4)``. The same days are drawn for
-            both, so the difficulty of a day cancels.
+    The arguments are the results of :func:`day_sums` of two models for the same rows. The same days
+    are drawn for both, so the difficulty of a day cancels.
     """
-    counts = bootstrap_counts(len(first))
+    counts = _bootstrap_counts(len(first))
     gain = measures(second.sum(axis=0)) - measures(first.sum(axis=0))
     error = (measures(counts @ second) - measures(counts @ first)).std(axis=0, ddof=1)
     return {name: (float(gain[i]), float(error[i])) for i, name in enumerate(MEASURES)}

@@ -5,13 +5,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from bikefit.data.columns import TARGET
-from bikefit.data.features import DAYS_SINCE_START, codes, number
+from bikefit.data.features import DAYS_SINCE_START, codes, first_day, number
 
 if TYPE_CHECKING:
     from lightgbm import LGBMRegressor
@@ -21,9 +21,9 @@ PATIENCE = 100  # trees without a lower validation loss
 MOST_TREES = 5000
 LEAVES = (15, 31, 63)
 PLAIN = (
-    "hour", "month", "year", "holiday", "working_day", "temperature", "feels_like", "humidity",
-    "windspeed", "windspeed_calm", "season", "weekday", "weather",
-)  # fmt: skip
+    *("hour", "month", "year", "holiday", "working_day", "temperature", "feels_like", "humidity"),
+    *("windspeed", "windspeed_calm", "season", "weekday", "weather"),
+)
 """The columns of the published table."""
 SAME = (*PLAIN, DAYS_SINCE_START, "day_of_year", "commuting", "occasion")
 """The columns from which the features of the table `rich` are derived."""
@@ -37,11 +37,6 @@ def tree_features(hours: pd.DataFrame, start: np.datetime64, names: Sequence[str
         for name in names
     }
     return pd.DataFrame(columns)
-
-
-def first_day(hours: pd.DataFrame) -> np.datetime64:
-    """Return the first day of clean rows, from which `days_since_start` counts."""
-    return hours["timestamp"].min().to_datetime64().astype("datetime64[D]")
 
 
 def make_model(leaves: int, trees: int, objective: str = "poisson") -> LGBMRegressor:
@@ -67,13 +62,7 @@ def make_model(leaves: int, trees: int, objective: str = "poisson") -> LGBMRegre
 
 @dataclass(frozen=True)
 class FittedTrees:
-    """Fitted trees in LightGBM's text format, which holds no code.
-
-    Args:
-        text: The trees.
-        names: Their columns.
-        start: First day of the rows that they were fitted on, an ISO date.
-    """
+    """Fitted trees in LightGBM's text format, their columns and their first day, an ISO date."""
 
     text: str
     names: Sequence[str]
@@ -89,13 +78,7 @@ class FittedTrees:
 
 @dataclass(frozen=True)
 class TunedTrees:
-    """Size and number of boosted trees, chosen on the validation rows.
-
-    Args:
-        names: Feature columns.
-        leaves: Largest number of leaves of a tree.
-        count: Number of trees.
-    """
+    """Columns, largest number of leaves and number of boosted trees."""
 
     names: Sequence[str]
     leaves: int
@@ -110,45 +93,37 @@ class TunedTrees:
 
 
 def tune(names: Sequence[str], train: pd.DataFrame, validation: pd.DataFrame) -> TunedTrees:
-    """Choose size and number of trees by the Poisson loss of the validation rows.
-
-    Args:
-        names: Feature columns.
-        train: Clean rows to fit on.
-        validation: Clean rows to measure the loss on.
-    """
+    """Choose size and number of trees with these columns by the Poisson loss of the validation."""
     import lightgbm
 
     start = first_day(train)
     features, held_out = (tree_features(part, start, names) for part in (train, validation))
-    losses, counts = {}, {}
+    losses = {}
     for leaves in LEAVES:
         model = make_model(leaves, MOST_TREES)
-        stopping = lightgbm.early_stopping(PATIENCE, verbose=False)
-        model.fit(
-            features,
-            train[TARGET],
-            eval_X=held_out,
-            eval_y=validation[TARGET],
-            callbacks=[stopping],
-        )
-        losses[leaves] = min(model.best_score_["valid_0"].values())
-        counts[leaves] = max(1, model.best_iteration_)
-    best = min(losses, key=lambda leaves: losses[leaves])
-    return TunedTrees(names, best, counts[best])
+        stopping = [lightgbm.early_stopping(PATIENCE, verbose=False)]
+        measured: dict[str, Any] = {
+            "eval_X": held_out,
+            "eval_y": validation[TARGET],
+            "callbacks": stopping,
+        }
+        model.fit(features, train[TARGET], **measured)
+        tuned = TunedTrees(names, leaves, max(1, model.best_iteration_))
+        losses[tuned] = min(model.best_score_["valid_0"].values())
+    return min(losses, key=lambda tuned: losses[tuned])
 
 
 def tune_all(parts: Mapping[str, pd.DataFrame]) -> dict[str, TunedTrees]:
-    """Tune trees with plain and with the same columns as the networks.
+    """Tune trees with plain columns and with the columns of the networks, by name.
 
-    Returns:
-        The tuned trees by name; none, with a warning, if LightGBM cannot be loaded because the
-        machine lacks a library (libgomp).
+    There are none, with a warning, if the machine lacks a library that LightGBM needs (libgomp).
     """
     columns = {PLAIN_COLUMNS: PLAIN, SAME_COLUMNS: SAME}
-    train, validation = parts["train"], parts["validation"]
     try:
-        return {name: tune(names, train, validation) for name, names in columns.items()}
+        return {
+            name: tune(names, parts["train"], parts["validation"])
+            for name, names in columns.items()
+        }
     except OSError as error:
         warnings.warn(f"no boosted trees, because LightGBM cannot be loaded: {error}", stacklevel=2)
         return {}
