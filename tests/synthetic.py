@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bikefit.data.clean import clean, parse_raw
-from bikefit.data.columns import RAW
+from bikefit.data.clean import RAW, clean, parse_raw
 from bikefit.data.faults import Clean
 from bikefit.data.params import read_section
 

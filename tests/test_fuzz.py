@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 import stores
 from bikefit.config import ConfigError, Settings, describe, flat, parse
-from bikefit.data.clean import clean, read_raw
-from bikefit.data.columns import RAW, SCALES
+from bikefit.data.clean import RAW, clean, read_raw
+from bikefit.data.columns import SCALES
 from bikefit.data.download import Download
 from bikefit.data.faults import Clean
 from bikefit.data.featurize import Featurize

@@ -9,8 +9,7 @@ import pytest
 
 from bikefit.data import clean as stage_clean
 from bikefit.data import look
-from bikefit.data.clean import clean, decode, parse_raw, read_raw
-from bikefit.data.columns import RAW
+from bikefit.data.clean import RAW, clean, decode, parse_raw, read_raw
 from bikefit.data.faults import Clean, gaps, interpolate, is_stuck, quality
 from bikefit.data.params import check
 from bikefit.errors import DataError

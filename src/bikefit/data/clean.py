@@ -10,12 +10,9 @@ import pandas as pd
 import pandera.pandas as pa
 
 from bikefit.data.columns import (
-    BOOLEANS,
     CATEGORIES,
-    CLEAN,
-    RAW,
+    FLAGS,
     SCALES,
-    SEASON_MONTHS,
     SEASONS,
     WEATHER,
     complete_rows,
@@ -44,18 +41,13 @@ def _whole(low: int, high: int | None = None) -> pa.Column:
     return _column(allowed, lambda values: values.between(low, limit) & (values % 1 == 0))
 
 
-def _fraction() -> pa.Column:
-    return _column("a number from 0 to 1", lambda values: values.between(0, 1))
+FRACTION = _column("a number from 0 to 1", lambda values: values.between(0, 1))
+COUNT = _whole(0)
 
 
 def _year_fits(raw: pd.DataFrame) -> pd.Series:
     first = raw["dteday"].dt.year - raw["yr"]
     return first == first.mode().iloc[0]
-
-
-def _season_fits(raw: pd.DataFrame) -> pd.Series:
-    pairs = [season * 100 + month for season, months in SEASON_MONTHS.items() for month in months]
-    return (raw["season"] * 100 + raw["mnth"]).isin(pairs)
 
 
 ROW_RULES: dict[str, tuple[str, Callable[[pd.DataFrame], pd.Series]]] = {
@@ -67,10 +59,7 @@ ROW_RULES: dict[str, tuple[str, Callable[[pd.DataFrame], pd.Series]]] = {
         "must be the weekday of dteday (0 is sunday)",
         lambda raw: raw["weekday"] == (raw["dteday"].dt.day_of_week + 1) % 7,
     ),
-    "mnth": (
-        "must be the month of dteday",
-        lambda raw: raw["mnth"] == raw["dteday"].dt.month,
-    ),
+    "mnth": ("must be the month of dteday", lambda raw: raw["mnth"] == raw["dteday"].dt.month),
     "yr": ("must be the year of dteday, counted from the same year in all rows", _year_fits),
     "workingday": (
         "must be 1 from monday to friday except on holidays, otherwise 0",
@@ -78,7 +67,8 @@ ROW_RULES: dict[str, tuple[str, Callable[[pd.DataFrame], pd.Series]]] = {
     ),
     "season": (
         "must be the season of its month (1 is winter, from december to march)",
-        _season_fits,
+        # 3 of 12 months, and the month in which the next season begins
+        lambda raw: (raw["mnth"] - 3 * (raw["season"] - 1)) % 12 <= 3,
     ),
     "hr": (
         "this hour of this day is in the table twice",
@@ -89,44 +79,49 @@ ROW_RULES: dict[str, tuple[str, Callable[[pd.DataFrame], pd.Series]]] = {
 
 RAW_SCHEMA = pa.DataFrameSchema(
     {
-        "instant": _whole(0),
+        "instant": COUNT,
         "dteday": _column("a date like 2011-01-31", lambda dates: dates.notna()),
         "season": _whole(1, 4),
-        "yr": _whole(0),
+        "yr": COUNT,
         "mnth": _whole(1, 12),
         "hr": _whole(0, 23),
         "holiday": _whole(0, 1),
         "weekday": _whole(0, 6),
         "workingday": _whole(0, 1),
         "weathersit": _whole(1, 4),
-        "temp": _fraction(),
-        "atemp": _fraction(),
-        "hum": _fraction(),
-        "windspeed": _fraction(),
-        "casual": _whole(0),
-        "registered": _whole(0),
-        "cnt": _whole(0),
+        **dict.fromkeys(("temp", "atemp", "hum", "windspeed"), FRACTION),
+        **dict.fromkeys(("casual", "registered", "cnt"), COUNT),
     },
     checks=[pa.Check(holds, error=allowed) for allowed, holds in ROW_RULES.values()],
 )
 """The published table, one row per hour."""
+RAW = tuple(RAW_SCHEMA.columns)
 
 
-def _clean_column(name: str) -> pa.Column:
-    if name == "timestamp":
-        return pa.Column("datetime64[us]", unique=True)
-    if name in SCALES:
-        low, high = SCALES[name][1:]
-        return pa.Column("float64", pa.Check.in_range(low, high))
-    if name in BOOLEANS:
-        return pa.Column("bool")
-    if name in ("season", "weekday", "weather"):
-        return pa.Column(pa.Category(list(CATEGORIES[name]), ordered=False))
-    return pa.Column("int64", pa.Check.ge(0))
+def _category(name: str) -> pa.Column:
+    return pa.Column(pa.Category(list(CATEGORIES[name]), ordered=False))
 
+
+INTEGER = pa.Column("int64", pa.Check.ge(0))
+BOOLEAN = pa.Column("bool")
 
 CLEAN_SCHEMA = pa.DataFrameSchema(
-    {name: _clean_column(name) for name in CLEAN}, strict=True, ordered=True
+    {
+        "timestamp": pa.Column("datetime64[us]", unique=True),
+        "season": _category("season"),
+        **dict.fromkeys(("year", "month", "hour"), INTEGER),
+        "weekday": _category("weekday"),
+        **dict.fromkeys(("holiday", "working_day"), BOOLEAN),
+        "weather": _category("weather"),
+        **{
+            name: pa.Column("float64", pa.Check.in_range(low, high))
+            for name, (_, low, high) in SCALES.items()
+        },
+        **dict.fromkeys(("casual", "registered", "rentals"), INTEGER),
+        **dict.fromkeys(FLAGS, BOOLEAN),
+    },
+    strict=True,
+    ordered=True,
 )
 """One row per hour, in the names, units and categories of :mod:`bikefit.data.columns`."""
 
@@ -208,7 +203,7 @@ def decode(raw: pd.DataFrame, calm: float) -> pd.DataFrame:
             "rentals": raw["cnt"],
         }
     )
-    hours = complete_rows(hours, calm)[list(CLEAN)]
+    hours = complete_rows(hours, calm)[list(CLEAN_SCHEMA.columns)]
     return hours.sort_values("timestamp", kind="stable", ignore_index=True)
 
 

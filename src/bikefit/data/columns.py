@@ -13,24 +13,10 @@ import pandas as pd
 
 from bikefit.errors import DataError
 
-RAW: Final = (
-    "instant", "dteday", "season", "yr", "mnth", "hr", "holiday", "weekday", "workingday",
-    "weathersit", "temp", "atemp", "hum", "windspeed", "casual", "registered", "cnt",
-)  # fmt: skip
-"""Columns of the published table, in order."""
-
 SEASONS: Final = {1: "winter", 2: "spring", 3: "summer", 4: "autumn"}
 WEATHER: Final = {1: "clear", 2: "mist", 3: "light_precipitation", 4: "heavy_precipitation"}
 WEEKDAYS: Final = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 NO_YES: Final = ("no", "yes")
-
-SEASON_MONTHS: Final = {
-    1: (12, 1, 2, 3),
-    2: (3, 4, 5, 6),
-    3: (6, 7, 8, 9),
-    4: (9, 10, 11, 12),
-}
-"""Months of each season's code (seasons change on the 20th to 23rd of a month)."""
 
 SCALES: Final = {
     "temperature": ("temp", -8.0, 39.0),
@@ -54,7 +40,6 @@ FLAGS: Final = ("humidity_suspect", "feels_like_suspect", "windspeed_calm")
 """True if the rule of a known fault applies, whether the value was repaired or not."""
 
 BOOLEANS: Final = ("holiday", "working_day", *FLAGS)
-
 CATEGORIES: Final[dict[str, tuple[str, ...]]] = {
     "season": tuple(SEASONS.values()),
     "month": tuple(str(month) for month in range(1, 13)),
@@ -64,12 +49,6 @@ CATEGORIES: Final[dict[str, tuple[str, ...]]] = {
     **dict.fromkeys(BOOLEANS, NO_YES),
 }
 """Every value that a categorical column can have."""
-
-CLEAN: Final = (
-    "timestamp", "season", "year", "month", "hour", "weekday", "holiday", "working_day", "weather",
-    "temperature", "feels_like", "humidity", "windspeed", "casual", "registered", "rentals", *FLAGS,
-)  # fmt: skip
-"""Columns of the clean table, in order."""
 
 TARGET: Final = "rentals"
 LEAKS: Final = ("casual", "registered", TARGET)
@@ -103,30 +82,20 @@ def read_cells(path: Path) -> pd.DataFrame:
 
 
 def complete_rows(hours: pd.DataFrame, calm: float) -> pd.DataFrame:
-    """Add the columns of a clean row that follow from its other columns.
+    """Add the columns of a clean row that follow from its other columns; nothing is suspect.
 
-    Args:
-        hours: Columns `timestamp`, `season`, `holiday`, `weather`, `temperature`, `feels_like`,
-            `humidity` and `windspeed`, in the units of the clean table; others are kept.
-        calm: Largest wind speed (km/h) that the anemometer does not measure.
-
-    Returns:
-        The rows, not yet flagged as suspect.
+    The wind is calm up to `calm` (km/h), which the anemometer does not measure.
     """
     time = hours["timestamp"].dt
-    return hours.assign(
-        season=_categorical(hours["season"], "season"),
+    hours = hours.assign(
         year=time.year.astype("int64"),
         month=time.month.astype("int64"),
         hour=time.hour.astype("int64"),
-        weekday=_categorical(time.day_of_week.map(dict(enumerate(WEEKDAYS))), "weekday"),
+        weekday=time.day_of_week.map(dict(enumerate(WEEKDAYS))),
         working_day=(time.day_of_week < 5) & ~hours["holiday"],
-        weather=_categorical(hours["weather"], "weather"),
         humidity_suspect=False,
         feels_like_suspect=False,
         windspeed_calm=hours["windspeed"] <= calm,
     )
-
-
-def _categorical(values: pd.Series, name: str) -> pd.Series:
-    return values.astype(pd.CategoricalDtype(list(CATEGORIES[name])))
+    words = ("season", "weekday", "weather")
+    return hours.astype({name: pd.CategoricalDtype(list(CATEGORIES[name])) for name in words})

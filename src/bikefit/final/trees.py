@@ -93,7 +93,7 @@ class TunedTrees:
 
 
 def tune(names: Sequence[str], train: pd.DataFrame, validation: pd.DataFrame) -> TunedTrees:
-    """Choose size and number of trees with these columns by the Poisson loss of the validation."""
+    """Choose size and number of trees on these columns by the Poisson loss of validation rows."""
     import lightgbm
 
     start = first_day(train)
