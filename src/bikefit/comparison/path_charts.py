@@ -16,18 +16,15 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, NullFormatter, NullLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 from bikefit.comparison.charts import (
     GREY,
     INK,
     ROLES,
-    figure_of,
-    legend_below,
-    new_axes,
+    add_title_and_legend,
     new_figure,
-    round_ticks,
-    set_title,
+    scale_axes,
     spans_decades,
 )
 from bikefit.comparison.paths import SettingPath, find_paths
@@ -37,7 +34,7 @@ from bikefit.comparison.runs import FRACTION, column, configuration_ids, loss_un
 from bikefit.comparison.sentences import number, with_spread
 from bikefit.comparison.verdicts import Thresholds, along
 
-LINEAR = {"dropout", "depth", "p_norm"}  # settings whose axis is never logarithmic
+LINEAR = {"dropout", "depth", "p_norm", "fraction"}  # settings whose axis is never logarithmic
 FEWEST = 3  # values of a setting that make a curve
 EACH = 2  # curves of a setting: those that reach the lowest validation loss
 MOST = 6  # curves in the overview
@@ -67,27 +64,6 @@ class Series:
         """Whether the setting is the fraction of the training rows."""
         return self.path.key == FRACTION
 
-    @property
-    def by_rows(self) -> bool:
-        """Whether the axis shows the number of training rows."""
-        return self.about_data and bool(self.table["rows"].notna().all())
-
-    @property
-    def title(self) -> str:
-        """The result in a few words."""
-        if self.about_data:
-            return f"{MORE_DATA} {more_data(self).split(':')[0]}"
-        lowest = self.table["value"].iloc[int(self.losses.argmin())]
-        metric = ranking_metric(self.table)
-        return f"{self.path.label}: validation {metric} is lowest at {lowest:g}"
-
-    @property
-    def axis_label(self) -> str:
-        """The label of the horizontal axis."""
-        if self.about_data:
-            return "training rows" if self.by_rows else "fraction of the training rows"
-        return self.path.axis_label
-
 
 def find_series(runs: pd.DataFrame, thresholds: Thresholds | None = None) -> list[Series]:
     """Return the losses along every setting, at most two paths per setting.
@@ -110,17 +86,14 @@ def find_series(runs: pd.DataFrame, thresholds: Thresholds | None = None) -> lis
     rows = pd.to_numeric(column(runs, "tags.train_rows")).groupby(ids).mean()
     series = []
     for path, evidence in zip(chosen, along(runs, chosen, thresholds), strict=True):
-        table = ranking.loc[list(path.configurations)].assign(value=path.values, rows=rows)
-        table["run_id"] = _runs_of_one_seed(runs[ids.isin(path.configurations)], ids)
-        series.append(Series(path, table.join(evidence).reset_index(drop=True)))
+        # Runs of one seed, if there is a seed that all configurations have.
+        by_seed = runs.groupby([ids, "seed"])["run_id"].first().unstack()
+        by_seed = by_seed.loc[list(path.configurations)]
+        shared = by_seed[by_seed.count().idxmax()].fillna(by_seed.bfill(axis=1).iloc[:, 0])
+        table = ranking.loc[list(path.configurations)].join(evidence)
+        table = table.assign(value=path.values, rows=rows, run_id=shared)
+        series.append(Series(path, table.reset_index(drop=True)))
     return series
-
-
-def _runs_of_one_seed(runs: pd.DataFrame, ids: pd.Series) -> pd.Series:
-    """Return one run id per configuration, of a seed that all have if there is one."""
-    wide = runs.groupby([ids[runs.index], "seed"])["run_id"].first().unstack()
-    common = wide.dropna(axis=1)
-    return (wide if common.empty else common).bfill(axis=1).iloc[:, 0]
 
 
 def path_chart(series: Series) -> Figure:
@@ -129,12 +102,18 @@ def path_chart(series: Series) -> Figure:
     The band is ± a standard deviation over seeds or folds. Regions are those of
     :func:`bikefit.comparison.verdicts.along`.
     """
-    with new_axes() as axes:
+    lowest = series.table["value"].iloc[int(series.losses.argmin())]
+    title = (
+        f"{series.path.label}: validation {ranking_metric(series.table)} is lowest at {lowest:g}"
+    )
+    if series.about_data:
+        title = f"{MORE_DATA} {more_data(series).split(':')[0]}"
+    with new_figure() as figure:
+        axes = figure.subplots()
         _draw_losses(axes, series)
         axes.set_ylabel(f"loss ({loss_unit(series.table)})")
-        axes.legend(fontsize=7.5)
-        set_title(axes, series.title)
-    return figure_of(axes)
+        add_title_and_legend(figure, title)
+    return figure
 
 
 def overview_chart(series: Sequence[Series]) -> Figure:
@@ -142,22 +121,23 @@ def overview_chart(series: Sequence[Series]) -> Figure:
 
     The longest path of each setting is shown, and no setting without a direction.
     """
-    longest: dict[str, Series] = {}
-    for one in series:
-        if one.path.direction:
-            known = longest.get(one.path.key, one)
-            longest[one.path.key] = max(known, one, key=lambda series: len(series.table))
-    shown = sorted(longest.values(), key=lambda one: -one.path.direction)[:MOST]
-    if not shown:
-        with new_axes() as axes:
-            axes.set_axis_off()
-            set_title(axes, "No setting has three values with all others equal: no curve to draw")
-        return figure_of(axes)
-    columns = min(3, len(shown))
-    rows = -(-len(shown) // columns)
+    longest = {
+        one.path.key: one
+        for one in sorted(series, key=lambda one: len(one.table))
+        if one.path.direction
+    }
+    order = {one.path.key: i for i, one in enumerate(series)}
+    shown = sorted(longest.values(), key=lambda one: (-one.path.direction, order[one.path.key]))
+    shown = shown[:MOST]
+    columns = min(3, max(1, len(shown)))
+    rows = max(1, math.ceil(len(shown) / columns))
     with new_figure(3.3 * columns, 2.9 * rows + 0.4) as figure:
+        if not shown:
+            message = "No setting has three values\nwith all others equal: no curve to draw"
+            figure.text(0.5, 0.5, message, ha="center")
+            return figure
         panels = figure.subplots(rows, columns, squeeze=False, sharey=True)
-        for axes, one in zip(panels.ravel(), shown, strict=False):
+        for axes, one in zip(panels.flat, shown, strict=False):
             _draw_losses(axes, one)
             axes.set_title(one.path.label)
             axes.tick_params(axis="x", labelsize=7)
@@ -179,12 +159,11 @@ def weights_chart(series: Series, networks: Sequence[Mapping[str, np.ndarray]]) 
         series: Series with as many rows as there are networks.
         networks: Weights by name, one network per value, of equal shapes and from one seed.
     """
-    weights = np.stack([
-        np.concatenate([matrix.ravel() for matrix in weight_matrices(network).values()])
-        for network in networks
-    ])  # fmt: skip
+    matrices = [weight_matrices(network).values() for network in networks]
+    weights = np.stack([np.concatenate([m.ravel() for m in network]) for network in matrices])
     sample = np.linspace(0, weights.shape[1] - 1, TRACED).astype(int)
-    with new_axes() as axes:
+    with new_figure() as figure:
+        axes = figure.subplots()
         x = _set_value_axis(axes, series)
         for low, high, label in ((0.05, 0.95, "90 % of all weights"), (0.25, 0.75, "50 %")):
             bounds = np.quantile(weights, [low, high], axis=1)
@@ -192,33 +171,22 @@ def weights_chart(series: Series, networks: Sequence[Mapping[str, np.ndarray]]) 
         axes.plot(x, weights[:, sample], color=GREY, alpha=0.5, linewidth=0.7)
         axes.plot([], [], color=GREY, linewidth=0.7, label=f"{TRACED} single weights")
         axes.set_ylabel("weight")
-        legend_below(axes)
-        label, spread = series.path.label, weights.std(axis=1)
-        ends = f"{spread[0]:.2g} to {spread[-1]:.2g}"
-        set_title(axes, f"Along {label}, the weights' standard deviation goes from {ends}")
-    return figure_of(axes)
+        first, *_, last = weights.std(axis=1)
+        title = f"Along {series.path.label}, the weights' standard deviation goes from "
+        add_title_and_legend(figure, f"{title}{first:.2g} to {last:.2g}")
+    return figure
 
 
 def _draw_losses(axes: Axes, series: Series) -> None:
     metric, table = ranking_metric(series.table), series.table
+    train, val = f"train_{metric}", f"val_{metric}"
     x = _set_value_axis(axes, series)
-    for part, label, shade, style in (
-        ("train", "train", GREY, "--"),
-        ("val", "validation", INK, "-"),
-    ):
-        mean = table[f"{part}_{metric}"].to_numpy(dtype=float)
-        spread = table[f"{part}_{metric}_std"].fillna(0).to_numpy(dtype=float)
-        line: dict[str, Any] = {
-            "color": shade,
-            "linestyle": style,
-            "label": label,
-            "linewidth": 1.6,
-        }
-        axes.plot(x, mean, marker="o", markersize=4, zorder=3, **line)
+    for name, label, look in ((train, "train", "o--"), (val, "validation", "o-")):
+        shade = GREY if name == train else INK
+        mean, spread = table[name], table[f"{name}_std"].fillna(0)
+        axes.plot(x, mean, look, color=shade, label=label, linewidth=1.6, markersize=4, zorder=3)
         axes.fill_between(x, mean - spread, mean + spread, color=shade, alpha=0.2, zorder=2)
-    if spans_decades(table[[f"train_{metric}", f"val_{metric}"]].to_numpy().ravel()):
-        axes.set_yscale("log")
-        round_ticks(axes.yaxis)
+    scale_axes(axes, table[[train, val]], "y")
     if not series.about_data:
         _draw_regions(axes, series, x)
 
@@ -228,15 +196,16 @@ def _set_value_axis(axes: Axes, series: Series) -> np.ndarray:
 
     On a logarithmic axis 0 is one step of the grid, at least a factor of 3, before the rest.
     """
-    x = series.table["rows" if series.by_rows else "value"].to_numpy(dtype=float)
-    axes.set_xlabel(series.axis_label)
+    by_rows = series.about_data and bool(series.table["rows"].notna().all())
+    x = series.table["rows" if by_rows else "value"].to_numpy(dtype=float)
+    axes.set_xlabel("training rows" if by_rows else series.path.axis_label)
     if series.path.direction < 0:
         axes.invert_xaxis()
     if (x % 1 == 0).all():
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     positive = x[x > 0]
-    linear = series.about_data or series.path.last in LINEAR
-    if linear or x[0] < 0 or len(positive) < 2 or not spans_decades(positive):
+    linear = series.path.last in LINEAR or x[0] < 0
+    if linear or len(positive) < 2 or not spans_decades(positive):
         return x
     axes.set_xscale("log")
     values, step = x, max(3.0, positive[1] / positive[0])
@@ -244,12 +213,11 @@ def _set_value_axis(axes: Axes, series: Series) -> np.ndarray:
     every = math.ceil(len(x) / 10)
     axes.set_xticks(x[::every], [f"{value:g}" for value in values[::every]])
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_minor_formatter(NullFormatter())
     return x
 
 
 def _draw_regions(axes: Axes, series: Series, x: np.ndarray) -> None:
-    """Mark the lowest validation loss and shade the regions of underfitting and overfitting."""
+    """Draw a line at the lowest validation loss, and shade underfitting and overfitting."""
     lowest = x[int(series.losses.argmin())]
     axes.axvline(lowest, color=ROLES["winner"], linewidth=1, linestyle=":", zorder=1)
     limits = axes.get_xlim()
@@ -257,24 +225,13 @@ def _draw_regions(axes: Axes, series: Series, x: np.ndarray) -> None:
     middle = np.sqrt(x[1:] * x[:-1]) if logarithmic else (x[1:] + x[:-1]) / 2
     borders = [min(limits), *middle, max(limits)]
     for region, group in groupby(range(len(x)), key=lambda i: series.table["region"][i]):
-        if not region:
-            continue
-        indices = list(group)
-        start, end = borders[indices[0]], borders[indices[-1] + 1]
-        axes.axvspan(start, end, color=ROLES[region], alpha=0.1, linewidth=0, zorder=0)
-        at_start = indices[0] < len(x) / 2
-        at_left = at_start == (limits[0] < limits[1])
-        axes.annotate(
-            region,
-            (start if at_start else end, 0.98),
-            xycoords=("data", "axes fraction"),
-            xytext=(4 if at_left else -4, 0),
-            textcoords="offset points",
-            va="top",
-            ha="left" if at_left else "right",
-            color=ROLES[region],
-            style="italic",
-        )
+        if region:
+            start, *_, end = [borders[i + step] for i in group for step in (0, 1)]
+            axes.axvspan(start, end, color=ROLES[region], alpha=0.1, linewidth=0, zorder=0)
+            left = region == "underfitting"
+            style: dict[str, Any] = {"ha": "left" if left else "right", "va": "top"}
+            style |= {"color": ROLES[region], "style": "italic", "transform": axes.transAxes}
+            axes.text(0.02 if left else 0.98, 0.98, region, **style)
     axes.set_xlim(limits)
 
 
@@ -300,12 +257,12 @@ def more_data(series: Series) -> str:
     table, losses = series.table, series.losses
     before, last = table.iloc[-2], table.iloc[-1]
     low = losses.iloc[-1]
-    names = [f"{row['rows']:,.0f}" for row in (before, last)]
+    start, end = (f"{row['rows']:,.0f}" for row in (before, last))
     if table["rows"].isna().any():
-        names = [f"{row['value']:.0%} of the" for row in (before, last)]
+        start, end = (f"{row['value']:.0%} of the" for row in (before, last))
     fall = float(losses.iloc[-2] - low)
     moved = (
-        f"from {names[0]} to {names[1]} rows the validation {ranking_metric(table)} "
+        f"from {start} to {end} rows the validation {ranking_metric(table)} "
         f"{'fell' if fall >= 0 else 'rose'} by {number(abs(fall), low)}"
     )
     # `difference_se` and `within_noise` refer to the lowest loss, so they fit the last step only if

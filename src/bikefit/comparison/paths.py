@@ -27,6 +27,7 @@ KEYS: dict[str, tuple[str, str, int]] = {
     "lr": ("learning rate", "", 0),
     "batch_size": ("batch size", "rows", 0),
     "p_norm": ("p", "", 0),
+    "fraction": ("fraction of the training rows", "", 0),
 }
 
 

@@ -16,7 +16,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
-from bikefit.comparison.charts import svg
+from bikefit.comparison.charts import plane_chart, svg
 from bikefit.comparison.losses import history
 from bikefit.comparison.path_charts import (
     MORE_DATA,
@@ -27,7 +27,6 @@ from bikefit.comparison.path_charts import (
     weights_chart,
 )
 from bikefit.comparison.ranking import highlighted_runs, winner
-from bikefit.comparison.ranking_charts import plane_chart
 from bikefit.comparison.result import Comparison
 from bikefit.comparison.run_charts import (
     ERROR_COLUMNS,

@@ -67,7 +67,7 @@ class Comparison:
 
     def train_against_validation(self) -> Figure:
         """Draw train and validation loss of every configuration."""
-        from bikefit.comparison.ranking_charts import ranking_chart
+        from bikefit.comparison.charts import ranking_chart
 
         return ranking_chart(self.ranked_runs, self.ranking)
 

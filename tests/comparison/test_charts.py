@@ -12,9 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 
-from bikefit.comparison.charts import save
+from bikefit.comparison.charts import KIND_COLOURS, kind_colour, ranking_chart, save
 from bikefit.comparison.ranking import rank
-from bikefit.comparison.ranking_charts import COMBINED, kind_colour, ranking_chart
 from bikefit.comparison.runs import run_table
 
 Run = Callable[..., dict[str, Any]]
@@ -88,13 +87,13 @@ def test_the_axes_are_logarithmic_only_for_a_wide_range(sweep: pd.DataFrame, run
 
 @pytest.mark.slow
 def test_the_legend_names_kinds_and_networks(sweep: pd.DataFrame) -> None:
-    legend = panels(draw(sweep))["legend"]
-    texts = {text.get_text() for found in legend.findobj() for text in getattr(found, "texts", [])}
+    (legend,) = draw(sweep).legends
+    texts = {text.get_text() for text in legend.get_texts()}
     assert {"dropout", "batch norm", "combined", "mlp 1024×1024", "linear"} <= texts
 
 
 def test_combinations_share_a_colour() -> None:
-    assert kind_colour("l2 + dropout") == kind_colour("l1 + dropout") == COMBINED
+    assert kind_colour("l2 + dropout") == kind_colour("l1 + dropout") == KIND_COLOURS["combined"]
     assert kind_colour("l2") != kind_colour("dropout")
 
 
