@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -22,20 +21,20 @@ from bikefit.comparison.path_charts import (
 )
 from bikefit.comparison.ranking import rank
 from bikefit.comparison.verdicts import with_verdicts
-
-Run = Callable[..., dict[str, Any]]
+from made_runs import make_run
 
 # λ: mean train and validation loss; the best is in the middle.
 LAMBDA = {0.0: (1.0, 6.0), 1e-3: (2.0, 5.0), 1e-2: (3.0, 4.0), 1e-1: (4.5, 5.0), 1.0: (8.0, 8.5)}
 
 
-def along(run: Run, key: str, losses: dict[Any, tuple[float, float]], seeds: int = 3) -> Any:
+def along(key: str, losses: dict[Any, tuple[float, float]], seeds: int = 3) -> Any:
     """Runs that differ in a setting; a seed adds its number in hundredths to every loss."""
-    return pd.DataFrame([
-        run("none", seed=seed, train=train + seed / 100, val=val + seed / 100,
-            run_id=f"{value}-{seed}", **{key: value})
-        for value, (train, val) in losses.items() for seed in range(seeds)
-    ])  # fmt: skip
+    rows = [
+        make_run(seed=s, train=train + s / 100, val=val + s / 100, **{key: value})
+        for value, (train, val) in losses.items()
+        for s in range(seeds)
+    ]
+    return pd.DataFrame(rows).assign(run_id=lambda table: key + table.index.astype(str))
 
 
 def lines(figure: Figure) -> dict[str, tuple[list[float], list[float]]]:
@@ -67,40 +66,42 @@ def only(runs: pd.DataFrame) -> Series:
     return series
 
 
-def test_a_strength_is_found_and_drawn(run: Run) -> None:
-    series = only(along(run, "regularization.l2", LAMBDA))
-    assert (series.path.key, series.path.label, series.path.direction) == (
-        "regularization.l2",
-        "l2 λ",
-        -1,
-    )
+def test_the_path_of_a_strength_is_drawn() -> None:
+    series = only(along("regularization.l2", LAMBDA))
+    path = series.path
+    assert (path.key, path.label, path.direction) == ("regularization.l2", "l2 λ", -1)
     figure = path_chart(series)
     axes = figure.axes[0]
     assert axes.get_xscale() == "log"
-    assert [tick.get_text() for tick in axes.get_xticklabels()] == [
-        "0",
-        "0.001",
-        "0.01",
-        "0.1",
-        "1",
-    ]
+    ticks = [tick.get_text() for tick in axes.get_xticklabels()]
+    assert ticks == ["0", "0.001", "0.01", "0.1", "1"]
     x, validation = lines(figure)["validation"]
-    assert x == pytest.approx([1e-4, 1e-3, 1e-2, 1e-1, 1.0])  # 0 stands a step before the rest
+    assert x == pytest.approx([1e-4, 1e-3, 1e-2, 1e-1, 1.0])  # 0 is a step below the rest
     assert validation == pytest.approx([6.01, 5.01, 4.01, 5.01, 8.51])
     assert lines(figure)["train"][1] == pytest.approx([1.01, 2.01, 3.01, 4.51, 8.01])
     assert axes.get_title(loc="left") == "l2 λ: validation loss is lowest at 0.01"
     assert axes.get_ylabel() == "loss (half Poisson deviance, bikes/hour)"
-
-
-def test_small_strengths_overfit_and_large_ones_underfit(run: Run) -> None:
-    found = regions(path_chart(only(along(run, "regularization.l2", LAMBDA))).axes[0])
+    # small strengths overfit and large ones underfit
+    found = regions(axes)
     assert found["overfitting"][1] == pytest.approx(10**-2.5)
     assert found["underfitting"][0] == pytest.approx(10**-1.5)
 
 
-def test_small_widths_underfit_and_large_ones_overfit(run: Run) -> None:
+def test_depths_and_dropout_have_a_linear_axis() -> None:
+    losses = {"[8]": (3.0, 4.0), "[8,8]": (2.0, 3.0), "[8,8,8]": (1.0, 5.0), "[8,4]": (2.0, 9.0)}
+    series = only(along("network.hidden", losses))
+    assert series.path.key == "network.depth"
+    assert series.table["value"].tolist() == [1, 2, 3]
+    assert path_chart(series).axes[0].get_xscale() == "linear"
+    rates = {0.1: (2, 5.0), 0.3: (3, 4.0), 0.9: (8, 8.5)}
+    axes = path_chart(only(along("regularization.layers.hidden1.dropout", rates))).axes[0]
+    assert axes.get_xscale() == "linear"
+    assert axes.xaxis_inverted()  # flexibility grows to the right
+
+
+def test_small_widths_underfit_and_large_ones_overfit() -> None:
     losses = {"[4]": (5.0, 5.1), "[16]": (3.0, 3.5), "[64]": (2.0, 4.5)}
-    series = only(along(run, "network.hidden", losses))
+    series = only(along("network.hidden", losses))
     assert (series.path.key, series.path.direction) == ("network.width", 1)
     figure = path_chart(series)
     found = regions(figure.axes[0])
@@ -110,25 +111,8 @@ def test_small_widths_underfit_and_large_ones_overfit(run: Run) -> None:
     assert figure.axes[0].get_xlabel() == "width (units per layer)"
 
 
-def test_depth_and_uneven_shapes(run: Run) -> None:
-    losses = {"[8]": (3.0, 4.0), "[8,8]": (2.0, 3.0), "[8,8,8]": (1.0, 5.0), "[8,4]": (2.0, 9.0)}
-    series = only(along(run, "network.hidden", losses))
-    assert series.path.key == "network.depth"
-    assert series.table["value"].tolist() == [1, 2, 3]
-    assert path_chart(series).axes[0].get_xscale() == "linear"
-
-
-def test_dropout_is_linear_and_a_layer_is_named(run: Run) -> None:
-    key = "regularization.layers.hidden1.dropout"
-    series = only(along(run, key, {0.1: (2, 5.0), 0.3: (3, 4.0), 0.9: (8, 8.5)}))
-    assert series.path.label == "hidden1 dropout p"
-    axes = path_chart(series).axes[0]
-    assert axes.get_xscale() == "linear"
-    assert axes.xaxis_inverted()  # flexibility grows to the right
-
-
-def test_what_lies_within_the_noise_is_not_shaded(run: Run) -> None:
-    runs = along(run, "regularization.l2", LAMBDA)
+def test_what_lies_within_the_noise_is_not_shaded() -> None:
+    runs = along("regularization.l2", LAMBDA)
     close = runs["regularization.l2"] == 0.1
     runs.loc[close, "best/val/loss"] = [3.9, 4.0, 4.3]
     series = only(runs)
@@ -138,65 +122,49 @@ def test_what_lies_within_the_noise_is_not_shaded(run: Run) -> None:
     assert "not significantly worse: 0.1" in path_sentence(series)
 
 
-def test_where_a_path_tells_nothing_it_shows_the_verdict(run: Run) -> None:
+def test_where_a_path_tells_nothing_it_shows_the_verdict() -> None:
     """Dropout of 0.3 is within the noise of 0.5, but clearly worse than another method."""
     losses = {0.0: (0.7, 4.7), 0.3: (1.4, 3.58), 0.5: (1.9, 3.4), 0.6: (2.3, 3.42), 0.7: (2.9, 3.8)}
-    path = along(run, "regularization.dropout", losses)
+    path = along("regularization.dropout", losses)
     path["method"] = [f"dropout p={p:g}" for p in path["regularization.dropout"]]
     uncertain = path["regularization.dropout"] == 0.3
     path.loc[uncertain, "best/val/loss"] = [3.4, 3.6, 3.76]
-    best = along(run, "regularization.l2", {0.1: (2.5, 3.0)}).assign(method="l2 λ=0.1")
+    best = along("regularization.l2", {0.1: (2.5, 3.0)}).assign(method="l2 λ=0.1")
     runs = pd.concat([path, best], ignore_index=True)
     given = with_verdicts(rank(runs), runs).set_index("configuration")["verdict"]
     assert given.filter(like="p=0.3").tolist() == ["overfitting"]
     assert "overfitting" not in given.filter(like="p=0.5").tolist()
-    series = only(runs)
-    assert series.table["region"].tolist() == [
-        "overfitting",
-        "overfitting",
-        "",
-        "",
-        "underfitting",
-    ]
-    alone = only(path).table["region"].tolist()
-    assert alone == ["overfitting", "", "", "", "underfitting"]
+    regions = [only(table).table["region"].tolist() for table in (runs, path)]
+    assert regions[0] == ["overfitting", "overfitting", "", "", "underfitting"]
+    assert regions[1] == ["overfitting", "", "", "", "underfitting"]
 
 
 @pytest.mark.slow
-def test_a_minimum_at_the_edge_asks_for_more(run: Run) -> None:
-    series = only(along(run, "regularization.l2", {k: LAMBDA[k] for k in (0.0, 1e-3, 1e-2)}))
+def test_a_minimum_at_the_edge_asks_for_more() -> None:
+    series = only(along("regularization.l2", {k: LAMBDA[k] for k in (0.0, 1e-3, 1e-2)}))
     assert path_sentence(series) == (
         "Lowest: 4.010 ± 0.010 at 0.01; this is the largest value tried: try further values."
     )
     assert list(regions(path_chart(series).axes[0])) == ["overfitting"]
 
 
-def test_a_grid_has_a_series_for_each_setting_of_the_others(run: Run) -> None:
+def test_a_grid_has_two_series_of_a_setting_for_the_best_settings_of_the_others() -> None:
     parts = []
     for p, shift in ((0.0, 1.0), (0.2, 0.0), (0.4, 2.0)):
-        part = along(run, "regularization.l2", {k: (a, b + shift) for k, (a, b) in LAMBDA.items()})
+        part = along("regularization.l2", {k: (a, b + shift) for k, (a, b) in LAMBDA.items()})
         parts.append(part.assign(**{"regularization.dropout": p, "method": f"dropout p={p}"}))
-    runs = pd.concat(parts, ignore_index=True)
-    found = find_series(runs)
+    found = find_series(pd.concat(parts, ignore_index=True))
     assert [series.path.key for series in found].count("regularization.l2") == 2
     best = next(s for s in found if s.path.key == "regularization.l2")
     assert best.path.fixed == "dropout 0.2"
     assert len(best.table) == 5
 
 
-def test_settings_that_change_together_make_no_curve(run: Run) -> None:
-    runs = pd.DataFrame([
-        run(seed=seed, **{"regularization.l2": x, "optimizer.lr": x}) for x in (0.1, 0.2, 0.3)
-        for seed in (0, 1)
-    ])  # fmt: skip
-    assert find_series(runs) == []
-    assert find_series(pd.DataFrame()) == []
-
-
-def test_failed_runs_do_not_count(run: Run) -> None:
-    runs = along(run, "regularization.l2", {0.0: (1, 2), 0.1: (1, 2)})
-    failed = run(failure="x", run_id="failed", **{"regularization.l2": 1.0})
+def test_two_values_make_no_series() -> None:
+    runs = along("regularization.l2", {0.0: (1, 2), 0.1: (1, 2)})
+    failed = make_run(failure="x", run_id="failed", **{"regularization.l2": 1.0})
     assert find_series(pd.concat([runs, pd.DataFrame([failed])], ignore_index=True)) == []
+    assert find_series(pd.DataFrame()) == []
 
 
 @pytest.mark.parametrize(
@@ -207,14 +175,10 @@ def test_failed_runs_do_not_count(run: Run) -> None:
         ([5.0, 5.0, 5.0], "Not by this sweep: "),
     ],
 )
-def test_more_data_is_answered_from_the_slope(run: Run, last: list[float], answer: str) -> None:
-    runs = pd.DataFrame([
-        run(seed=seed, run_id=f"{share}-{seed}", val=val, **{
-            "data.fraction": share, "tags.train_rows": str(int(1000 * share)),
-        })
-        for share, vals in ((0.25, [6.0] * 3), (0.5, [4.0] * 3), (1.0, last))
-        for seed, val in enumerate(vals)
-    ])  # fmt: skip
+def test_more_data_is_answered_from_the_slope(last: list[float], answer: str) -> None:
+    runs = along("data.fraction", dict.fromkeys((0.25, 0.5, 1.0), (5.0, 6.0)))
+    runs["best/val/loss"] = [6.0] * 3 + [4.0] * 3 + last
+    runs["tags.train_rows"] = (1000 * runs["data.fraction"]).map("{:.0f}".format)
     series = only(runs)
     assert more_data(series).startswith(answer)
     figure = path_chart(series)
@@ -224,55 +188,54 @@ def test_more_data_is_answered_from_the_slope(run: Run, last: list[float], answe
     assert figure.axes[0].get_title(loc="left") == f"Would more data help? {word}"
 
 
-def test_more_data_with_one_seed_is_unknown(run: Run) -> None:
-    runs = pd.DataFrame([run(val=5.0, **{"data.fraction": 0.5}), run(val=4.0)])
+def test_more_data_with_one_seed_is_unknown() -> None:
+    runs = pd.DataFrame([make_run(val=5.0, **{"data.fraction": 0.5}), make_run(val=4.0)])
     assert more_data(only(runs)).startswith("Unknown: from 50% of the to 100% of the rows")
 
 
 @pytest.mark.slow
-def test_an_svg_is_the_same_for_the_same_runs(run: Run) -> None:
-    series = only(along(run, "regularization.l2", LAMBDA))
+def test_an_svg_is_the_same_for_the_same_runs() -> None:
+    series = only(along("regularization.l2", LAMBDA))
     one, other = (svg(path_chart(series)) for _ in range(2))
     assert one == other
     assert "<text" in one
 
 
-def test_a_path_is_found_under_the_names_of_the_whole_sweep(run: Run) -> None:
+def test_a_path_is_found_under_the_names_of_the_whole_sweep() -> None:
     """Without the runs of other epochs, "none" at 40 would have no epochs in its name."""
-    widths = [run(hidden=f"[{width},{width}]", seed=seed, val=val + seed / 100, train=1.0)
-              for width, val in ((4, 7.0), (8, 6.0), (16, 6.5)) for seed in (0, 1)]  # fmt: skip
-    longer = [run(hidden="[8,8]", seed=seed, val=val + seed / 100, train=1.0,
-                  run_id=f"{epochs}-{seed}", **{"training.epochs": epochs})
-              for epochs, val in ((10, 6.7), (80, 6.3), (160, 6.6)) for seed in (0, 1)]  # fmt: skip
-    found = {one.path.last: one.table for one in find_series(pd.DataFrame(widths + longer))}
+    widths = {f"[{w},{w}]": (1.0, val) for w, val in ((4, 7.0), (8, 6.0), (16, 6.5))}
+    epochs = {10: (1.0, 6.7), 80: (1.0, 6.3), 160: (1.0, 6.6)}
+    longer = along("training.epochs", epochs, 2).assign(**{"network.hidden": "[8,8]"})
+    runs = pd.concat([along("network.hidden", widths, 2), longer], ignore_index=True)
+    found = {one.path.last: one.table for one in find_series(runs)}
     assert found["width"]["val_loss"].tolist() == pytest.approx([7.005, 6.005, 6.505])
     assert found["epochs"]["value"].tolist() == [10, 40, 80, 160]
     assert found["epochs"]["val_loss"].tolist() == pytest.approx([6.705, 6.005, 6.305, 6.605])
     assert found["width"]["region"].tolist() == ["underfitting", "", "overfitting"]
 
 
-def test_nothing_that_was_not_finished_is_shaded_as_underfitting(run: Run) -> None:
-    runs = along(run, "regularization.l2", LAMBDA).assign(unfinished=0.0)
+def test_nothing_that_was_not_finished_is_shaded_as_underfitting() -> None:
+    runs = along("regularization.l2", LAMBDA).assign(unfinished=0.0)
     assert only(runs).table["region"].tolist()[-2:] == ["underfitting"] * 2
     runs.loc[runs["regularization.l2"] == 1.0, "unfinished"] = 0.2
     assert only(runs).table["region"].tolist()[-2:] == ["underfitting", ""]
 
 
-def test_the_overview_shows_the_longest_path_of_a_setting(run: Run) -> None:
-    runs = pd.concat([
-        along(run, "training.epochs", {10: (2.0, 5.0), 20: (1.0, 4.0), 40: (0.9, 4.5)}),
-        along(run, "training.epochs", {5: (4.0, 7.0), 10: (3.0, 6.0), 20: (2.0, 6.5), 80: (1, 9.0)})
-        .assign(**{"network.hidden": "[8,8]"}),
-    ], ignore_index=True).assign(run_id=lambda table: table.index.astype(str))  # fmt: skip
+def test_the_overview_shows_the_longest_path_of_a_setting() -> None:
+    short = along("training.epochs", {10: (2.0, 5.0), 20: (1.0, 4.0), 40: (0.9, 4.5)})
+    losses = {5: (4.0, 7.0), 10: (3.0, 6.0), 20: (2.0, 6.5), 80: (1.0, 9.0)}
+    long = along("training.epochs", losses).assign(**{"network.hidden": "[8,8]"})
+    runs = pd.concat([short, long], ignore_index=True)
+    runs["run_id"] = runs.index.astype(str)
     figure = overview_chart(find_series(runs))
     (drawn,) = [axes for axes in figure.axes if axes.get_visible()]
     assert lines(figure)["validation"][0] == [5, 10, 20, 80]
     assert drawn.get_title(loc="left") == "epochs"
 
 
-def test_weights_shrink_along_a_strength(run: Run) -> None:
+def test_weights_shrink_along_a_strength() -> None:
     losses = {0.0: (1.0, 2.0), 0.1: (1.0, 2.0), 1.0: (1.0, 2.0)}
-    series = only(along(run, "regularization.l2", losses))
+    series = only(along("regularization.l2", losses))
     networks = [{"a.linear.weight": np.array([[-2.0, 1.0, 2.0]]) * s} for s in (1, 0.5, 0.1)]
     axes = weights_chart(series, networks).axes[0]
     assert axes.get_xscale() == "log"

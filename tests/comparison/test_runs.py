@@ -1,42 +1,42 @@
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import pandas as pd
 
 from bikefit.comparison.ranking import rank
 from bikefit.comparison.runs import configuration_labels
+from made_runs import make_run
 
-Run = Callable[..., dict[str, Any]]
 
-
-def test_what_most_runs_have_goes_without_saying(run: Run) -> None:
-    runs = pd.DataFrame([run(seed=s, **{"training.epochs": e}) for s, e in
-                         [(0, 30), (1, 30), (2, 30), (0, 60), (1, 8)]])  # fmt: skip
+def test_labels_leave_out_the_values_that_most_runs_have() -> None:
+    epochs = [(0, 30), (1, 30), (2, 30), (0, 60), (1, 8)]
+    runs = pd.DataFrame([make_run(seed=s, **{"training.epochs": e}) for s, e in epochs])
     assert configuration_labels(runs).tolist() == [
         *["none · mlp 256×256"] * 3,
-        "none · mlp 256×256 · training.epochs=60", "none · mlp 256×256 · training.epochs=8",
-    ]  # fmt: skip
+        "none · mlp 256×256 · training.epochs=60",
+        "none · mlp 256×256 · training.epochs=8",
+    ]
     assert configuration_labels(runs.iloc[[0, 3]]).tolist() == [
-        "none · mlp 256×256 · training.epochs=30", "none · mlp 256×256 · training.epochs=60",
-    ]  # fmt: skip
+        "none · mlp 256×256 · training.epochs=30",
+        "none · mlp 256×256 · training.epochs=60",
+    ]
 
 
-def test_all_rows_go_without_saying_however_few_runs_have_them(run: Run) -> None:
-    runs = pd.DataFrame([run(seed=s, **{"data.fraction": f}) for s, f in [(0, 0.1), (1, 0.1),
-                                                                          (0, 1.0)]])  # fmt: skip
+def test_labels_leave_out_a_fraction_of_all_rows_even_if_most_runs_have_another() -> None:
+    runs = pd.DataFrame(
+        [make_run(seed=s, **{"data.fraction": f}) for s, f in [(0, 0.1), (1, 0.1), (0, 1.0)]]
+    )
     assert configuration_labels(runs).tolist() == [
-        *["none · mlp 256×256 · data.fraction=0.1"] * 2, "none · mlp 256×256",
-    ]  # fmt: skip
+        *["none · mlp 256×256 · data.fraction=0.1"] * 2,
+        "none · mlp 256×256",
+    ]
 
 
-def test_configurations_that_differ_in_an_extra_layer_stay_apart(run: Run) -> None:
+def test_configurations_that_differ_in_an_extra_layer_stay_apart() -> None:
     """Most runs have the dropout layer, so the label of the others says that they lack it."""
     layer = {"network.layers.hidden1.drop.p": 0.5}
     plain = {"tags.configuration.id": "a", "best/val/loss": 6.0}
     dropout = layer | {"tags.configuration.id": "b"}
-    rows = [run(**plain), *(run(seed=s, run_id=str(s), **dropout) for s in (0, 1))]
+    rows = [make_run(**plain), *(make_run(seed=s, run_id=str(s), **dropout) for s in (0, 1))]
     ranking = rank(pd.DataFrame(rows))
     assert ranking["configuration_id"].tolist() == ["a", "b"]
     assert ranking["configuration"].tolist() == [
@@ -45,8 +45,10 @@ def test_configurations_that_differ_in_an_extra_layer_stay_apart(run: Run) -> No
     ]
 
 
-def test_configurations_with_equal_settings_are_labelled_with_their_ids(run: Run) -> None:
-    rows = [run(seed=seed, **{"tags.configuration.id": id_}) for id_ in "ab" for seed in (0, 1)]
+def test_configurations_with_equal_settings_are_labelled_with_their_ids() -> None:
+    rows = [
+        make_run(seed=seed, **{"tags.configuration.id": id_}) for id_ in "ab" for seed in (0, 1)
+    ]
     ranking = rank(pd.DataFrame(rows))
     assert ranking["seeds"].tolist() == [2, 2]
     assert ranking["configuration"].tolist() == [
