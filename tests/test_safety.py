@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import ast
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-import yaml
 
 import stores
 from bikefit.config import ConfigError
@@ -185,24 +182,6 @@ def test_malicious_versions_are_excluded(name: str) -> None:
 )
 def test_passwords_in_addresses_are_masked(text: str, shown: str) -> None:
     assert hide_secrets(text) == shown
-
-
-@pytest.mark.process
-def test_an_address_with_a_password_is_never_told(tmp_path: Path) -> None:
-    section = yaml.safe_load((ROOT / "params.yaml").read_text())["download"]
-    section |= {"url": "http://me:secret@127.0.0.1:9/x.zip", "timeout": 0.2}
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump({"download": section}))
-    done = subprocess.run(
-        [sys.executable, "-m", "bikefit.data.download"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ | {"PIP_NO_INDEX": "1"},
-    )
-    assert done.returncode == 1
-    assert "http://…@127.0.0.1:9/x.zip" in done.stderr
-    assert "secret" not in done.stderr + done.stdout
 
 
 def test_no_secret_reaches_the_store(workplace: Path) -> None:

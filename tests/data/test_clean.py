@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from bikefit.data import clean as stage_clean
 from bikefit.data import look
@@ -13,19 +14,14 @@ from bikefit.data.clean import RAW, clean, decode, parse_raw, read_raw
 from bikefit.data.faults import Clean, gaps, interpolate, is_stuck, quality
 from bikefit.data.params import check
 from bikefit.errors import DataError
+from conftest import ROOT
 from synthetic import raw_hours
 
-ROOT = Path(__file__).parents[2]
+PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())["clean"]
 
 
 def params(**change: object) -> Clean:
-    section = {
-        "humidity": {"action": "repair", "above": 0},
-        "feels_like": {"action": "repair", "hours": 24, "moves": 2},
-        "windspeed": {"calm": 0},
-        "weather": {"rare": 10},
-    }
-    return check("clean", Clean, section | change)
+    return check("clean", Clean, PARAMS | change)
 
 
 def parse(raw: pd.DataFrame) -> pd.DataFrame:
@@ -40,9 +36,6 @@ def damaged(column: str, value: object) -> pd.DataFrame:
     raw = raw_hours(3).astype(object)
     raw.loc[5, column] = value
     return raw
-
-
-# Reading
 
 
 def test_lines_and_values(tmp_path: Path) -> None:
@@ -71,9 +64,10 @@ HEADER = ",".join(RAW)
 @pytest.mark.parametrize(
     ("content", "message"),
     [
+        (None, "cannot be read as a CSV table: [Errno 2] No such file"),
         ("", "cannot be read as a CSV table"),
+        ("\xff", "cannot be read as a CSV table"),
         (HEADER, "no rows below the header"),
-        (f"{HEADER}\n\n\n", "no rows below the header"),
         ("a,b\n1,2\n", "wrong columns (missing: instant, dteday"),
         (f"{HEADER},extra\n", "unknown: extra"),
         (f"{HEADER},cnt\n", "unknown: cnt.1"),
@@ -81,25 +75,14 @@ HEADER = ",".join(RAW)
         (f"{HEADER}\n1{',1' * 17}\n", "cannot be read as a CSV table"),
     ],
 )
-def test_other_files_are_refused(tmp_path: Path, content: str, message: str) -> None:
+def test_other_files_are_refused(tmp_path: Path, content: str | None, message: str) -> None:
     path = tmp_path / "hour.csv"
-    path.write_text(content)
+    if content is not None:
+        path.write_text(content, encoding="latin-1")
     with pytest.raises(DataError) as error:
         read_raw(path)
     assert str(error.value).startswith(str(path))
     assert message in str(error.value)
-
-
-def test_binary_and_missing_files_are_refused(tmp_path: Path) -> None:
-    path = tmp_path / "hour.csv"
-    with pytest.raises(DataError, match=r"hour.csv cannot be read as a CSV table: .*No such file"):
-        read_raw(path)
-    path.write_bytes(b"\xff\xfe\x00" * 40)
-    with pytest.raises(DataError, match="cannot be read as a CSV table"):
-        read_raw(path)
-
-
-# Checking
 
 
 @pytest.mark.parametrize(
@@ -110,21 +93,18 @@ def test_binary_and_missing_files_are_refused(tmp_path: Path) -> None:
         ("windspeed", "nan", "must be a number from 0 to 1"),
         ("atemp", "inf", "must be a number from 0 to 1"),
         ("cnt", "3.5", "must be a whole number, 0 or more"),
-        ("cnt", "1e30", "must be a whole number, 0 or more"),
         ("dteday", "2011-02-30", "must be a date like 2011-01-31"),
-        ("dteday", "", "must be a date like 2011-01-31"),
         ("season", 5, "must be a whole number from 1 to 4"),
         ("season", 3, "must be the season of its month (1 is winter, from december to march)"),
         ("mnth", 13, "must be a whole number from 1 to 12"),
         ("mnth", 2, "must be the month of dteday"),
         ("yr", 1, "must be the year of dteday, counted from the same year in all rows"),
         ("hr", 24, "must be a whole number from 0 to 23"),
+        ("hr", 4, "this hour of this day is in the"),
         ("weekday", 3, "must be the weekday of dteday (0 is sunday)"),
         ("workingday", 1, "must be 1 from monday to friday except on holidays, otherwise 0"),
         ("holiday", 2, "must be a whole number from 0 to 1"),
-        ("weathersit", 0, "must be a whole number from 1 to 4"),
         ("temp", 1.01, "must be a number from 0 to 1"),
-        ("hum", -0.1, "must be a number from 0 to 1"),
         ("casual", -1, "must be a whole number, 0 or more"),
         ("cnt", 100_000, "must be casual + registered"),
     ],
@@ -135,11 +115,6 @@ def test_errors_name_line_column_value_and_what_is_allowed(
     with pytest.raises(DataError) as error:
         parse(damaged(column, value))
     assert f"line 7, {column} = {str(value)!r}: {allowed}" in str(error.value)
-
-
-def test_repeated_hours_are_refused() -> None:
-    with pytest.raises(DataError, match="line 8, hr = '6': this hour of this day is in the"):
-        parse(damaged("hr", 6))
 
 
 def test_many_wrong_rows_are_counted() -> None:
@@ -155,9 +130,6 @@ def test_tables_of_other_years() -> None:
     raw = raw_hours(400, start="2019-12-25")
     assert sorted(set(cleaned(raw)["year"])) == [2019, 2020, 2021]
     assert set(cleaned(raw[raw["yr"] == 1])["year"]) == {2020}
-
-
-# Decoding
 
 
 def test_decoded_units_and_words() -> None:
@@ -178,9 +150,6 @@ def test_decoded_units_and_words() -> None:
 def test_the_order_of_rows_does_not_matter() -> None:
     raw = raw_hours(3)
     pd.testing.assert_frame_equal(cleaned(raw.sample(frac=1, random_state=0)), cleaned(raw))
-
-
-# Faults
 
 
 def test_humidity_of_zero_is_interpolated_in_time() -> None:
@@ -250,9 +219,6 @@ def test_quality_report() -> None:
     )
 
 
-# The stages
-
-
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project whose raw table lacks two hours."""
@@ -274,9 +240,7 @@ def test_stages_write_the_same_bytes_twice(project: Path) -> None:
     assert content[0] == content[1]
     assert content[0][2].startswith(b"\x89PNG")
     assert json.loads(files[1].read_text())["absent_hours"]["count"] == 2
-    assert pd.read_parquet(files[0]).shape == (478, 19)
-    reports = sorted(path.name for path in Path("reports").iterdir())
-    assert reports == ["data_quality.json", "raw_data.png"]
+    assert len(pd.read_parquet(files[0])) == 478
 
 
 def test_stage_writes_nothing_after_an_error(project: Path) -> None:

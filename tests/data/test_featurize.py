@@ -10,14 +10,15 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+import bikefit
 from bikefit.data import featurize
 from bikefit.data.featurize import Split, data_version, write_own_table
 from bikefit.data.table import read_table
 from bikefit.data.transformer import Transformer
 from bikefit.errors import DataError
+from conftest import ROOT
 from synthetic import clean_hours
 
-ROOT = Path(__file__).parents[2]
 HOURS = clean_hours(40)
 FEATURES = Path("data/features")
 PARTS = ("train", "validation", "test")
@@ -128,3 +129,17 @@ def test_a_table_of_other_columns(tmp_path: Path) -> None:
     hours.loc[3, "temperature"] = np.nan
     with pytest.raises(DataError, match="column temperature: must be a finite number"):
         write_own_table(folder, hours, columns, columns, cut)
+
+
+@pytest.mark.slow
+def test_a_sweep_trains_on_a_table_of_other_columns(quick: list[str]) -> None:
+    hours = pd.read_parquet("data/clean/hours.parquet")
+    by_time = hours.set_index("timestamp")["temperature"]
+    hours["yesterday"] = hours["timestamp"].map(by_time.shift(freq="24h"))
+    columns = ["yesterday", "temperature"]
+    cut = Split(kind="days", seed=0, validation=0.2, test=0.2)
+    write_own_table(
+        Path("data/own/warmth"), hours.dropna(subset="yesterday"), columns, columns, cut
+    )
+    runs = bikefit.sweep([*quick, "data.root=data/own", "data.name=warmth", "seed=0,1"]).runs
+    assert set(runs["table"]) == {"warmth"}

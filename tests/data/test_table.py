@@ -19,13 +19,13 @@ def folder(tmp_path: Path) -> Path:
     rows = {"train": 2, "validation": 1, "test": 0}
     for part, count in rows.items():
         steps = np.arange(count)
-        columns = {
-            "timestamp": np.datetime64("2011-01-01", "us") + steps * np.timedelta64(1, "h"),
-            "rentals": steps + 5,
-            "hour=8": steps.astype("float32"),
-            "temperature": steps.astype("float32") / 2,
-        }
-        pd.DataFrame(columns).to_parquet(path / f"{part}.parquet", index=False)
+        hours = pd.DataFrame({"rentals": steps + 5})
+        hours.insert(
+            0, "timestamp", pd.date_range("2011-01-01", periods=count, freq="h", unit="us")
+        )
+        hours["hour=8"] = steps.astype("float32")
+        hours["temperature"] = steps.astype("float32") / 2
+        hours.to_parquet(path / f"{part}.parquet", index=False)
     about = {
         "name": "small",
         "rows": rows,
