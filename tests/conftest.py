@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from bikefit.training.members import Member, MemberResult
 
 ROOT = Path(__file__).parents[1]
+SMALL = ("network.hidden=[4]", "training.epochs=2", "training.batch_size=64")
 LONG = 7  # s from which a test is left out by `make test`
 _quick = False  # whether the test that runs now belongs to `make check`
 
@@ -201,7 +202,4 @@ def refitted(refit_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pa
 @pytest.fixture
 def quick(workplace: Path) -> list[str]:
     """Overrides of a small sweep in the :func:`workplace`."""
-    return [
-        "network.hidden=[4]", "training.epochs=2", "training.batch_size=64",
-        "hydra.launcher.processes=1",
-    ]  # fmt: skip
+    return [*SMALL, "hydra.launcher.processes=1"]

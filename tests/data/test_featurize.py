@@ -138,8 +138,7 @@ def test_a_sweep_trains_on_a_table_of_other_columns(quick: list[str]) -> None:
     hours["yesterday"] = hours["timestamp"].map(by_time.shift(freq="24h"))
     columns = ["yesterday", "temperature"]
     cut = Split(kind="days", seed=0, validation=0.2, test=0.2)
-    write_own_table(
-        Path("data/own/warmth"), hours.dropna(subset="yesterday"), columns, columns, cut
-    )
+    hours = hours.dropna(subset="yesterday")
+    write_own_table(Path("data/own/warmth"), hours, columns, columns, cut)
     runs = bikefit.sweep([*quick, "data.root=data/own", "data.name=warmth", "seed=0,1"]).runs
     assert set(runs["table"]) == {"warmth"}

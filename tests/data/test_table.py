@@ -19,10 +19,8 @@ def folder(tmp_path: Path) -> Path:
     rows = {"train": 2, "validation": 1, "test": 0}
     for part, count in rows.items():
         steps = np.arange(count)
-        hours = pd.DataFrame({"rentals": steps + 5})
-        hours.insert(
-            0, "timestamp", pd.date_range("2011-01-01", periods=count, freq="h", unit="us")
-        )
+        times = pd.date_range("2011-01-01", periods=count, freq="h", unit="us")
+        hours = pd.DataFrame({"timestamp": times, "rentals": steps + 5})
         hours["hour=8"] = steps.astype("float32")
         hours["temperature"] = steps.astype("float32") / 2
         hours.to_parquet(path / f"{part}.parquet", index=False)

@@ -16,14 +16,13 @@ from bikefit.data.transformer import Transformer
 from bikefit.errors import DataError
 from bikefit.final import fit
 from bikefit.training import fit as training
-from conftest import make_settings
+from conftest import SMALL, make_settings
 
 Results = list[training.MemberResult]
 
 
 def make_members(*overrides: str, seeds: int = 1) -> list[Settings]:
-    small = ("network.hidden=[4]", "training.epochs=2", "training.batch_size=64")
-    return [make_settings(*small, *overrides, f"seed={seed}") for seed in range(seeds)]
+    return [make_settings(*SMALL, *overrides, f"seed={seed}") for seed in range(seeds)]
 
 
 @pytest.fixture

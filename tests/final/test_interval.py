@@ -50,13 +50,6 @@ def test_the_levels_correct_another_distribution() -> None:
     assert interval.coverage(*heavy(10_000)) == pytest.approx(0.9, abs=0.015)
 
 
-def test_a_larger_spread_widens_the_interval() -> None:
-    interval = Interval(0.05, 2.0, 0.05, 0.95)
-    low, high = interval.bounds(np.array([100.0, 100.0]), np.array([0.0, 40.0]))
-    assert low[1] < low[0] < 100 < high[0] < high[1]
-    assert (low >= 0).all()
-
-
 def test_bounds_are_the_quantiles_of_the_negative_binomial() -> None:
     random = np.random.default_rng(5)
     mean = np.exp(random.uniform(0, 7, 3000))

@@ -23,15 +23,9 @@ from bikefit.nn.specs import mlp
 from bikefit.nn.stacking import Stack
 
 FEATURES = Features(one_hot=("weather",), standardized=("temperature",), plain=("working_day",))
-ROWS = pd.DataFrame(
-    {
-        "at": ["2012-10-05T17:00", "2012-10-06T03:00", "2012-10-06T04:00"],
-        "temp": [21, 12, 3],
-        "humidity": [60, 70, 80],
-        "windspeed": [12, 0, 6],
-        "weather": ["clear", "mist", "clear"],
-    }
-)
+ROWS = pd.DataFrame({"temp": [21, 12, 3], "humidity": [60, 70, 80], "windspeed": [12, 0, 6]})
+ROWS["at"] = ["2012-10-05T17:00", "2012-10-06T03:00", "2012-10-06T04:00"]
+ROWS["weather"] = ["clear", "mist", "clear"]
 
 
 def make_networks(width: int, loss: str, members: int, batch_norm: str, hidden: int) -> Networks:

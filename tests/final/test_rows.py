@@ -24,6 +24,7 @@ def parse(*changes: dict[str, Any]) -> tuple[pd.DataFrame, list[str]]:
 
 def test_a_row_becomes_a_clean_row() -> None:
     clean, errors = parse({}, {key: f" {value} " for key, value in ROW.items()})
+    assert parse({"windspeed": 0})[0]["windspeed_calm"].tolist() == [True]
     assert errors == ["", ""]
     assert set(clean) == set(CLEAN_SCHEMA.columns) - set(LEAKS)
     pd.testing.assert_frame_equal(clean.iloc[[0]], clean.iloc[[1]].set_axis([0]))
@@ -37,8 +38,8 @@ def test_a_row_becomes_a_clean_row() -> None:
 
 def test_given_values_are_not_replaced() -> None:
     thanksgiving = {"at": "2012-11-22 08:00"}
-    clean, _ = parse({"feels_like": -3.5, "holiday": "yes"}, thanksgiving,
-                     thanksgiving | {"holiday": "no"})  # fmt: skip
+    given = {"feels_like": -3.5, "holiday": "yes"}
+    clean, _ = parse(given, thanksgiving, thanksgiving | {"holiday": "no"})
     assert clean["feels_like"].iloc[0] == -3.5
     assert clean["holiday"].tolist() == [True, True, False]
     assert clean["working_day"].tolist() == [False, False, True]
@@ -52,29 +53,20 @@ def test_a_column_of_holidays_may_have_missing_values(values: tuple[Any, Any]) -
     assert clean["holiday"].tolist() == [True, False]
 
 
-def test_calm_wind() -> None:
-    clean, _ = parse({"windspeed": 0}, {"windspeed": 0.1})
-    assert clean["windspeed_calm"].tolist() == [True, False]
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"temp": 60}, "temp = 60: must be a number from -8 to 39 °C"),
         ({"temp": "hot"}, "temp = hot: must be a number from -8 to 39 °C"),
         ({"temp": float("inf")}, "temp = inf: must be a number from -8 to 39 °C"),
-        ({"temp": None}, "temp: missing, must be a number from -8 to 39 °C"),
         ({"humidity": 0}, "humidity = 0: must be a number above 0 and at most 100 %"),
         ({"humidity": " "}, "humidity: missing, must be a number above 0 and at most 100 %"),
         ({"windspeed": -1}, "windspeed = -1: must be a number from 0 to 67 km/h"),
         ({"feels_like": 99}, "feels_like = 99: must be a number from -16 to 50 °C"),
         ({"holiday": "maybe"}, "holiday = maybe: must be one of yes, true, 1, no, false, 0"),
-        ({"holiday": 2}, "holiday = 2: must be one of yes, true, 1, no, false, 0"),
         ({"weather": "sunny"}, "weather = sunny: must be one of clear, mist, light_precipitation"),
         ({"at": "17:00"}, "at = 17:00: must be a local time like 2012-10-05T17:00"),
-        ({"at": "2012-02-30T17:00"}, "at = 2012-02-30T17:00: must be a local time like"),
         ({"at": "2012-10-05T17:00Z"}, "at = 2012-10-05T17:00Z: must be a local time like"),
-        ({"at": None}, "at: missing, must be a local time like 2012-10-05T17:00"),
         ({"at": "2010-12-31T23:00"}, "must be from 2011-01-01 to 2014-01-01: the data end on"),
         ({"at": "2026-01-01T00:00"}, "must be from 2011-01-01 to 2014-01-01: the data end on"),
     ],
@@ -91,23 +83,15 @@ def test_errors_name_every_wrong_column() -> None:
     assert errors[0] == errors[2] == ""
     rows = pd.DataFrame([ROW, ROW]).drop(columns="temp")
     assert parse_rows(rows, STATISTICS)[1].str.startswith("temp: missing").all()
-
-
-def test_no_rows() -> None:
-    clean, errors = parse_rows(pd.DataFrame([ROW]).iloc[:0], STATISTICS)
-    assert clean.empty and errors.empty
+    clean, none = parse_rows(rows.iloc[:0], STATISTICS)
+    assert clean.empty and none.empty
 
 
 def test_input_statistics() -> None:
     steps = np.arange(40)
-    hours = pd.DataFrame(
-        {
-            "timestamp": pd.date_range("2011-01-01", periods=40, freq="h"),
-            "temperature": steps % 7,
-            "humidity": 50.0 + steps % 5,
-            "windspeed": steps % 3 * 6.0,
-        }
-    )
+    hours = pd.DataFrame({"temperature": steps % 7, "humidity": 50.0 + steps % 5})
+    hours["timestamp"] = pd.date_range("2011-01-01", periods=40, freq="h")
+    hours["windspeed"] = steps % 3 * 6.0
     hours["feels_like"] = 2 + 1.5 * hours["temperature"] - 0.25 * hours["windspeed"]
     hours["feels_like_suspect"] = False
     hours.loc[3, ["feels_like", "feels_like_suspect"]] = [40.0, True]
