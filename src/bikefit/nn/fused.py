@@ -34,8 +34,12 @@ LEAST = 4
 # The activations that compiled passes have, by their numbers in kernels.
 IDENTITY, RELU = 0, 1
 ACTIVATIONS: dict[type[nn.Module], int] = {
-    nn.ReLU: RELU, nn.GELU: 2, nn.SiLU: 3, nn.Tanh: 4, nn.Sigmoid: 5,
-}  # fmt: skip
+    nn.ReLU: RELU,
+    nn.GELU: 2,
+    nn.SiLU: 3,
+    nn.Tanh: 4,
+    nn.Sigmoid: 5,
+}
 
 
 # What units are multiplied by and what is added then, (m, E) each.
@@ -198,9 +202,12 @@ class Fused:
 
     @torch.no_grad()
     def evaluate(
-        self, features: Tensor, seen: tuple[Tensor, Tensor] | None, piece: int,
+        self,
+        features: Tensor,
+        seen: tuple[Tensor, Tensor] | None,
+        piece: int,
         noise: Mapping[str, Noise] | None = None,
-    ) -> Tensor:  # fmt: skip
+    ) -> Tensor:
         """Return all members' outputs in evaluation mode, ``(M, C)``.
 
         Batch norm is part of the weights here, and so is what members subtract from their
@@ -223,9 +230,12 @@ class Fused:
         return output
 
     def _evaluate(
-        self, blocks: Sequence[Folded], features: Tensor, seen: tuple[Tensor, Tensor] | None,
+        self,
+        blocks: Sequence[Folded],
+        features: Tensor,
+        seen: tuple[Tensor, Tensor] | None,
         rows: slice,
-    ) -> Tensor:  # fmt: skip
+    ) -> Tensor:
         """Return the part's outputs for some rows, ``(m, C)``."""
         x = features[rows]
         inputs = None
@@ -382,9 +392,12 @@ class Fused:
         return out
 
     def _pass(
-        self, kept: tuple[Tensor, Tensor, Tensor], drawn: tuple[np.ndarray, ...] | None,
-        block: Block | None = None, bias: Tensor | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        kept: tuple[Tensor, Tensor, Tensor],
+        drawn: tuple[np.ndarray, ...] | None,
+        block: Block | None = None,
+        bias: Tensor | None = None,
+    ) -> None:
         """Turn products into outputs: all that follows them in a block, or dropout alone."""
         rows = kept[0].shape[-1]
         norm, activation, early = NONE, IDENTITY, False
@@ -398,10 +411,18 @@ class Fused:
         layer = block.batch_norm if block else None
         gamma, beta, eps, mean, variance = self._norm(layer)
         self.kernels.forward(
-            *(array.numpy() for array in kept), self._of(bias).numpy(), norm, gamma.numpy(),
-            beta.numpy(), eps, mean.numpy(), variance.numpy(), activation,
-            *(drawn or self._undrawn()), early,
-        )  # fmt: skip
+            *(array.numpy() for array in kept),
+            self._of(bias).numpy(),
+            norm,
+            gamma.numpy(),
+            beta.numpy(),
+            eps,
+            mean.numpy(),
+            variance.numpy(),
+            activation,
+            *(drawn or self._undrawn()),
+            early,
+        )
         if layer is not None:
             layer.running_mean[self.part].lerp_(mean, layer.momentum)
             layer.running_var[self.part].lerp_(variance * (rows / (rows - 1)), layer.momentum)
@@ -415,10 +436,22 @@ class Fused:
         of_shift = self._gradient(None if layer is None else layer.bias)
         z, middle, out = (kept.numpy() for kept in self.kept[index])
         self.kernels.backward(
-            gradient.numpy(), z, middle, out, block.norm, gamma.numpy(), eps, mean.numpy(),
-            variance.numpy(), block.activation, *(drawn or self._undrawn()), block.early,
-            self._gradient(block.linear.bias).numpy(), of_weight.numpy(), of_shift.numpy(),
-        )  # fmt: skip
+            gradient.numpy(),
+            z,
+            middle,
+            out,
+            block.norm,
+            gamma.numpy(),
+            eps,
+            mean.numpy(),
+            variance.numpy(),
+            block.activation,
+            *(drawn or self._undrawn()),
+            block.early,
+            self._gradient(block.linear.bias).numpy(),
+            of_weight.numpy(),
+            of_shift.numpy(),
+        )
 
     def _norm(self, layer: BatchNorm | None) -> tuple[Tensor, Tensor, Any, Tensor, Tensor]:
         """Return γ, β, ε, and where mean and variance of the batch lie, ``(m, E)`` each."""
@@ -470,9 +503,13 @@ class Fused:
         inputs = self.kept[-1][2]
         passed = self._memory("gradient", len(self.kept) - 1, tuple(inputs.shape))
         self.kernels.one_unit_backward(
-            inputs.numpy(), self._of(linear.weight).squeeze(1).numpy(), gradient.numpy(),
-            passed.numpy(), self._gradient(linear.weight).squeeze(1).numpy(), of_bias.numpy(),
-        )  # fmt: skip
+            inputs.numpy(),
+            self._of(linear.weight).squeeze(1).numpy(),
+            gradient.numpy(),
+            passed.numpy(),
+            self._gradient(linear.weight).squeeze(1).numpy(),
+            of_bias.numpy(),
+        )
         return passed
 
 

@@ -42,13 +42,27 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 # t = 1 / (1 + SPREAD |x|) (the form of Abramowitz and Stegun 7.1.26). Polynomials, highest power
 # first, interpolated at Chebyshev nodes; relative error 6e-11, absolute error of the tail 4e-9.
 POWER = (
-    1.5310081407e-05, 1.5469732002e-04, 1.3333450559e-03, 9.6180256029e-03, 5.5504109412e-02,
-    2.4022651214e-01, 6.9314718055e-01, 9.9999999996e-01,
-)  # fmt: skip
+    1.5310081407e-05,
+    1.5469732002e-04,
+    1.3333450559e-03,
+    9.6180256029e-03,
+    5.5504109412e-02,
+    2.4022651214e-01,
+    6.9314718055e-01,
+    9.9999999996e-01,
+)
 TAIL = (
-    -0.01903178488274, 0.09473023337876, -0.16587643548394, 0.09855889275473, -0.02028341200725,
-    0.06608953284132, 0.08658281641371, 0.11188872497907, 0.12366931254086, 0.12367211967047,
-)  # fmt: skip
+    -0.01903178488274,
+    0.09473023337876,
+    -0.16587643548394,
+    0.09855889275473,
+    -0.02028341200725,
+    0.06608953284132,
+    0.08658281641371,
+    0.11188872497907,
+    0.12366931254086,
+    0.12367211967047,
+)
 SPREAD = 0.31
 LOG2_E = 1.4426950408889634
 DENSITY_AT_ZERO = 0.3989422804014327  # of the normal distribution: 1 / √(2π)
@@ -221,9 +235,23 @@ def _multiply(row, by):  # type: ignore[no-untyped-def]
 
 @compiled
 def forward(  # type: ignore[no-untyped-def]
-    z, middle, out, bias, norm, weight, shift, eps, mean, variance, activation,
-    noise, position, threshold, scale, early,
-):  # fmt: skip
+    z,
+    middle,
+    out,
+    bias,
+    norm,
+    weight,
+    shift,
+    eps,
+    mean,
+    variance,
+    activation,
+    noise,
+    position,
+    threshold,
+    scale,
+    early,
+):
     """Turn products into a block's outputs: bias, batch norm, activation, dropout.
 
     Every activation but ReLU and the identity leaves its slope where its inputs were, and
@@ -287,9 +315,25 @@ def forward(  # type: ignore[no-untyped-def]
 
 @compiled
 def backward(  # type: ignore[no-untyped-def]
-    gradient, z, middle, out, norm, weight, eps, mean, variance, activation,
-    noise, position, threshold, scale, early, of_bias, of_weight, of_shift,
-):  # fmt: skip
+    gradient,
+    z,
+    middle,
+    out,
+    norm,
+    weight,
+    eps,
+    mean,
+    variance,
+    activation,
+    noise,
+    position,
+    threshold,
+    scale,
+    early,
+    of_bias,
+    of_weight,
+    of_shift,
+):
     """Turn the gradient of a block's outputs into that of its products, in place.
 
     The gradient is ``(M, E, B)``; ``of_bias``, ``of_weight`` and ``of_shift`` are those of bias, γ
@@ -374,13 +418,37 @@ def prepare() -> None:
     noise = np.zeros((1, 1, 2), np.int16), np.zeros(1, np.int64), np.zeros(1, np.int32), unit
     eps = np.float32(1)
     forward(
-        block, block, block.copy(), matrix, BEFORE, matrix, matrix, eps, matrix, matrix, RELU,
-        *noise, False,
-    )  # fmt: skip
+        block,
+        block,
+        block.copy(),
+        matrix,
+        BEFORE,
+        matrix,
+        matrix,
+        eps,
+        matrix,
+        matrix,
+        RELU,
+        *noise,
+        False,
+    )
     backward(
-        block, block, block, block, BEFORE, matrix, eps, matrix, matrix, RELU, *noise, False,
-        matrix, matrix, matrix,
-    )  # fmt: skip
+        block,
+        block,
+        block,
+        block,
+        BEFORE,
+        matrix,
+        eps,
+        matrix,
+        matrix,
+        RELU,
+        *noise,
+        False,
+        matrix,
+        matrix,
+        matrix,
+    )
     activate(block, matrix, RELU)
     one_unit(block, matrix, unit, line)
     one_unit_backward(block, matrix, line, block, matrix, unit)
