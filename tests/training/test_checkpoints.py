@@ -314,7 +314,6 @@ def test_a_checkpoint_holds_no_code(root: Path) -> None:
     interrupt(members, directory, 1)
     state = directory.load()
     assert state is not None
-    assert {value.shape[0] for value in state.values.values()} == {len(members)}
     assert state.values["stack/hidden1.linear.weight"].dtype == np.float32
 
 

@@ -79,8 +79,7 @@ class DropoutNoise:
             name: [np.random.SFC64(derive(seed, f"{purpose} {name}")) for seed in distinct]
             for name in widths
         }
-        self.of_member = [distinct.index(seed) for seed in seeds]
-        self.position = torch.tensor(self.of_member)
+        self.position = torch.tensor([distinct.index(seed) for seed in seeds])
 
     def draw(self, rows: int) -> dict[str, Noise]:
         """Return the noise of each layer for the next batch, of B = ``rows`` rows."""
@@ -95,23 +94,17 @@ class DropoutNoise:
         return Noise(torch.from_numpy(bits).view(len(drawn), *shape), self.position)
 
     def state(self) -> dict[str, Tensor]:
-        """Return the state of each member's generator by layer name, ``(M, 4)`` integers."""
+        """Return the states of the generators by layer name, ``(S, 4)`` integers."""
+        states: dict[str, Any] = {n: [g.state for g in gs] for n, gs in self.generators.items()}
         return {
-            name: torch.from_numpy(np.stack([_words(g) for g in generators]))[self.of_member]
-            for name, generators in self.generators.items()
+            name: torch.from_numpy(np.stack([s["state"]["state"] for s in of_layer]).view(np.int64))
+            for name, of_layer in states.items()
         }
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Set the generators to the result of :meth:`state`."""
         for name, generators in self.generators.items():
-            for position, stream in enumerate(generators):
-                words = state[name][self.of_member.index(position)].numpy()
+            for stream, words in zip(generators, state[name].numpy(), strict=True):
                 whole: Any = stream.state
                 whole["state"]["state"] = words.view(np.uint64).copy()
                 stream.state = whole
-
-
-def _words(generator: np.random.SFC64) -> np.ndarray:
-    """Return the four words that are the state of a generator of 64-bit numbers."""
-    whole: Any = generator.state
-    return np.asarray(whole["state"]["state"]).view(np.int64)

@@ -46,7 +46,7 @@ class Checkpoint:
         epoch: Number of finished epochs.
         timestamps: End of each epoch, in ms since 1970.
         failures: Reason why a member has failed, or None; length M.
-        values: Tensors by name, ``(M, ...)`` each.
+        values: Tensors by name.
     """
 
     epoch: int

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -16,7 +15,7 @@ from bikefit.nn.penalties import PROXIMAL, LpPenalty
 from bikefit.nn.randomness import DropoutNoise, Noise
 from bikefit.nn.stacking import Stack
 from bikefit.training.data import PIECE, Batches, Rows
-from bikefit.training.optimizers import StackSlices, make_schedule, restore_schedule, with_prefix
+from bikefit.training.optimizers import StackOptimizer, make_schedule, with_prefix
 from bikefit.training.strengths import (
     dropped_units,
     make_network,
@@ -33,7 +32,6 @@ MEASURES: dict[str, Callable[[Loss, Tensor, Tensor], Tensor]] = {
     "deviance": Loss.deviance,
 }
 ROOTS = {"rmse"}
-METRICS = tuple(f"{part}/{name}" for name in MEASURES for part in ("train", "val"))
 EVALUATED_AT_ONCE = 16  # members: bounds memory
 
 
@@ -80,22 +78,18 @@ class StackModule(pl.LightningModule):
         return self.batches
 
     def val_dataloader(self) -> range:
-        """Return the indices of the pieces of rows to evaluate."""
-        return range(len(self.rows.pieces()))
-
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, index: int) -> Any:
-        """Move row numbers to the device; the index of a piece remains a number."""
-        return batch.to(device) if isinstance(batch, Tensor) else batch
+        """Return one batch: a single validation step evaluates all rows."""
+        return range(1)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Return one optimizer over the slices of the stack, which is on the device."""
         parameters = self.stack.stacked_parameters()
         decay = strengths(self.settings, parameters, "weight_decay")
-        self.slices = StackSlices(parameters, self.lr, decay)
-        optimizer = self.slices.make_optimizer(self.optimizer_settings)
+        settings = self.optimizer_settings
+        self.optimizer = StackOptimizer(settings, parameters, self.lr, decay)
         steps = int(self.trainer.estimated_stepping_batches)
-        self.schedule = make_schedule(optimizer, self.optimizer_settings, steps)
-        return optimizer
+        self.schedule = make_schedule(self.optimizer.optimizer, settings, steps)
+        return self.optimizer.optimizer
 
     def on_fit_start(self) -> None:
         """Prepare the tensors of each step on the device."""
@@ -121,7 +115,7 @@ class StackModule(pl.LightningModule):
             self._fused_gradients(self.fused, features, target, noise)
         for penalty in self.penalties:
             penalty.add_gradient(self.parameters_by_name)
-        self.slices.take_gradients()
+        self.optimizer.take_gradients()
         self.optimizers().step()  # type: ignore[union-attr]
         self._proximal_steps()
         if self.schedule is not None:
@@ -171,31 +165,26 @@ class StackModule(pl.LightningModule):
         pieces = [slice(start, min(start + PIECE, rows.stop)) for start in starts]
         return torch.cat([self.stack(self.rows.member_features(piece)) for piece in pieces], dim=1)
 
-    def on_validation_epoch_start(self) -> None:
-        """Set the sums over training rows and over validation rows to zero."""
-        shape = (len(MEASURES), 2, self.stack.size)
-        self._sums = torch.zeros(shape, dtype=torch.float64, device=self.device)
-
-    def validation_step(self, index: int, batch_index: int) -> None:
-        """Add a piece of the rows to the sums."""
-        rows = self.rows.pieces()[index]
-        target, masks = self.rows.target[rows], self.rows.member_masks(rows)
-        output = self.evaluate(rows)
-        for first in range(0, self.stack.size, EVALUATED_AT_ONCE):
-            part = slice(first, first + EVALUATED_AT_ONCE)
-            loss = self.loss.members(part)
-            measured = [measure(loss, output[part], target) for measure in MEASURES.values()]
-            values = torch.stack(measured)  # (measures, m, C)
-            # Select by the mask instead of multiplying: 0·∞ would spoil the sum of a member that
-            # overflows on rows of another fold.
-            counted = torch.where(masks[:, part] > 0, values.unsqueeze(1), 0.0)
-            self._sums[:, :, part] += counted.sum(-1, dtype=torch.float64)
-
-    def on_validation_epoch_end(self) -> None:
+    def validation_step(self, *_: int) -> None:
         """Append the metrics of the epoch, ``(M,)`` each, to the history."""
-        means = zip(MEASURES, self._sums / self.rows.counts, strict=True)
-        values = [v for name, mean in means for v in (mean.sqrt() if name in ROOTS else mean)]
-        metrics = dict(zip(METRICS, values, strict=True))
+        shape = (len(MEASURES), 2, self.stack.size)
+        sums = torch.zeros(shape, dtype=torch.float64, device=self.device)
+        for rows in self.rows.pieces():
+            target, masks = self.rows.target[rows], self.rows.member_masks(rows)
+            output = self.evaluate(rows)
+            for first in range(0, self.stack.size, EVALUATED_AT_ONCE):
+                part = slice(first, first + EVALUATED_AT_ONCE)
+                loss = self.loss.members(part)
+                measured = [measure(loss, output[part], target) for measure in MEASURES.values()]
+                values = torch.stack(measured)  # (measures, m, C)
+                # Select by the mask instead of multiplying: 0·∞ would spoil the sum of a member
+                # that overflows on rows of another fold.
+                counted = torch.where(masks[:, part] > 0, values.unsqueeze(1), 0.0)
+                sums[:, :, part] += counted.sum(-1, dtype=torch.float64)
+        metrics: dict[str, Tensor] = {}
+        for name, mean in zip(MEASURES, sums / self.rows.counts, strict=True):
+            train, val = mean.sqrt() if name in ROOTS else mean
+            metrics |= {f"train/{name}": train, f"val/{name}": val}
         self.history.append(metrics | self.penalty_values() | {"zeros": self.zero_fraction()})
 
     @torch.no_grad()
@@ -225,41 +214,32 @@ class StackModule(pl.LightningModule):
         return (torch.cat(weights, dim=1) == 0).double().mean(dim=1)
 
     def state(self) -> dict[str, Tensor]:
-        """Return the history and all that the next epochs depend on, ``(M, ...)`` by name."""
-        steps = self.schedule.last_epoch if self.schedule is not None else 0
+        """Return by name all that the next epochs depend on, and the history, ``(M, E)`` each."""
+        steps = 0 if self.schedule is None else self.schedule.last_epoch
         parts = {
             "stack": self.stack.state(),
-            "optimizer": self.slices.state(self._optimizer()),
+            "optimizer": self.optimizer.state(),
             "noise": self.noise.state(),
             "history": self.metrics(),
-            "schedule": {"steps": torch.full((self.stack.size,), steps)},
         }
         state = {f"{part}/{k}": v for part, values in parts.items() for k, v in values.items()}
-        return state | {"order": self.batches.state()[self.streams.cpu()]}
+        return state | {"order": self.batches.state(), "steps": torch.tensor(steps)}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Set the module to the result of :meth:`state` for the same members of any stack."""
+        """Set the module to the result of :meth:`state` for the same members."""
         self.stack.load(with_prefix(state, "stack"))
-        self.slices.restore(self._optimizer(), with_prefix(state, "optimizer"))
+        self.optimizer.restore(with_prefix(state, "optimizer"))
         self.noise.restore(with_prefix(state, "noise"))
-        first_members = [self.stream_of.index(s) for s in range(len(self.stream_fold))]
-        self.batches.restore(state["order"][first_members])
-        history = with_prefix(state, "history")  # may have penalties of members that are absent
-        names = [*METRICS, *self.penalty_values(), "zeros"]
-        self.history = [
-            {name: history[name][:, epoch].to(self.device) for name in names}
-            for epoch in range(history[METRICS[0]].shape[1])
-        ]
+        self.batches.restore(state["order"])
+        history = {k: v.to(self.device) for k, v in with_prefix(state, "history").items()}
+        epochs = history["val/loss"].shape[1]
+        self.history = [{k: v[:, epoch] for k, v in history.items()} for epoch in range(epochs)]
         if self.schedule is not None:
-            restore_schedule(self.schedule, int(state["schedule/steps"][0]))
+            steps = int(state["steps"])
+            self.schedule.load_state_dict({"last_epoch": steps - 1, "_step_count": steps + 1})
+            self.schedule.step()
 
     def metrics(self) -> dict[str, Tensor]:
         """Return the metrics of all epochs, ``(M, E)`` by name."""
-        return {
-            name: torch.stack([epoch[name] for epoch in self.history], dim=1)
-            for name in self.history[0]
-        }
-
-    def _optimizer(self) -> torch.optim.Optimizer:
-        wrapper: Any = self.optimizers()
-        return wrapper.optimizer
+        names = self.history[0]
+        return {name: torch.stack([epoch[name] for epoch in self.history], 1) for name in names}

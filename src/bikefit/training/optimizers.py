@@ -26,10 +26,11 @@ OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
 }
 
 
-class StackSlices:
-    """Slices of a stack's parameters, grouped by learning rate and weight decay.
+class StackOptimizer:
+    """Optimizer of a stack's parameters, which works on slices of neighbouring members.
 
     Args:
+        settings: Kind of the optimizer; its learning rate is not used.
         parameters: Parameters ``(M, ...)`` by name.
         lr: Learning rate of each member, length M.
         weight_decay: Decay of each member by parameter name, length M; 0 for other names.
@@ -37,65 +38,47 @@ class StackSlices:
 
     def __init__(
         self,
+        settings: OptimizerSettings,
         parameters: Mapping[str, nn.Parameter],
         lr: Sequence[float],
         weight_decay: Mapping[str, Sequence[float]],
     ) -> None:
-        self.parameters = parameters
-        self.slices: list[tuple[str, slice, nn.Parameter]] = []
-        self.groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+        self.slices: list[tuple[nn.Parameter, slice, nn.Parameter]] = []
+        groups: dict[tuple[float, float], list[nn.Parameter]] = {}
         for name, parameter in parameters.items():
-            settings = list(zip(lr, weight_decay.get(name, [0.0] * len(lr)), strict=True))
-            for group, members in groupby(range(len(lr)), key=settings.__getitem__):
+            pairs = list(zip(lr, weight_decay.get(name, [0.0] * len(lr)), strict=True))
+            for pair, members in groupby(range(len(lr)), key=pairs.__getitem__):
                 first, *others = members
-                part = slice(first, (others or [first])[-1] + 1)
+                part = slice(first, first + len(others) + 1)
                 view = nn.Parameter(parameter.detach()[part])
-                self.slices.append((name, part, view))
-                self.groups.setdefault(group, []).append(view)
-
-    def take_gradients(self) -> None:
-        """Give each slice its part of the stack's gradient and remove it from the stack."""
-        for name, part, view in self.slices:
-            gradient: Tensor | None = self.parameters[name].grad
-            view.grad = None if gradient is None else gradient[part]
-        for parameter in self.parameters.values():
-            parameter.grad = None
-
-    def make_optimizer(self, settings: OptimizerSettings) -> torch.optim.Optimizer:
-        """Return the optimizer of the settings, over all slices."""
-        groups = [
-            {"params": views, "lr": lr, "weight_decay": decay}
-            for (lr, decay), views in self.groups.items()
-        ]
-        options: dict[str, Any] = {"fused": groups[0]["params"][0].device.type in ("cpu", "cuda")}  # type: ignore[index]
+                self.slices.append((parameter, part, view))
+                groups.setdefault(pair, []).append(view)
+        options: dict[str, Any] = {"fused": parameter.device.type in ("cpu", "cuda")}
         if settings.name == "sgd":
             options["momentum"] = settings.momentum
-        return OPTIMIZERS[settings.name](groups, lr=settings.lr, **options)  # type: ignore[call-arg]
+        self.optimizer = OPTIMIZERS[settings.name](
+            [{"params": g, "lr": rate, "weight_decay": d} for (rate, d), g in groups.items()],
+            **options,
+        )
 
-    def state(self, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-        """Return the optimizer's state: ``(M, ...)`` by ``<parameter>/<moment>``.
+    def take_gradients(self) -> None:
+        """Move the gradients of the stack's parameters to the slices."""
+        for parameter, part, view in self.slices:
+            view.grad = None if parameter.grad is None else parameter.grad[part]
+        for parameter, _, _ in self.slices:
+            parameter.grad = None
 
-        The number of steps is repeated for each member.
-        """
-        state: dict[str, Tensor] = {}
-        for name, part, view in self.slices:
-            for moment, value in optimizer.state[view].items():
-                values = value if value.dim() else value.expand(len(view))
-                shape = len(self.parameters[name]), *values.shape[1:]
-                whole = state.setdefault(f"{name}/{moment}", values.new_zeros(shape))
-                whole[part] = values
-        return state
+    def state(self) -> dict[str, Tensor]:
+        """Return the moments of each slice by ``<number of the slice>/<name of the moment>``."""
+        slices = self.optimizer.state_dict()["state"].items()
+        return {f"{i}/{name}": value for i, state in slices for name, value in state.items()}
 
-    def restore(self, optimizer: torch.optim.Optimizer, state: Mapping[str, Tensor]) -> None:
-        """Set the optimizer's state to the result of :meth:`state`, of the same members.
-
-        The stack may have consisted of more members at that time.
-        """
-        for name, part, view in self.slices:
-            for moment, values in with_prefix(state, name).items():
-                # All members of a stack have taken the same number of steps.
-                value = values[part][0] if moment == "step" else values[part]
-                optimizer.state[view][moment] = value.to(view.device).clone()
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Set the moments to the result of :meth:`state`."""
+        saved = self.optimizer.state_dict()
+        for i in range(len(self.slices)):
+            saved["state"][i] = {k: v.clone() for k, v in with_prefix(state, str(i)).items()}
+        self.optimizer.load_state_dict(saved)
 
 
 def make_schedule(
@@ -113,12 +96,6 @@ def make_schedule(
     return torch.optim.lr_scheduler.OneCycleLR(
         optimizer, max_lr=rates, total_steps=steps, cycle_momentum=settings.name != "sgd"
     )
-
-
-def restore_schedule(schedule: torch.optim.lr_scheduler.OneCycleLR, steps: int) -> None:
-    """Set a schedule to the state after a number of steps."""
-    schedule.load_state_dict({"last_epoch": steps - 1, "_step_count": steps + 1})
-    schedule.step()
 
 
 def with_prefix(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
