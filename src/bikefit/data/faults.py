@@ -51,11 +51,7 @@ class Clean(StrictModel):
 
 
 def is_stuck(hours: pd.DataFrame, rule: FeelsLike) -> pd.Series:
-    """Return whether a row's `feels_like` is stuck, (N,) bool.
-
-    It is in a stretch of equal values of at least `rule.hours` rows in which `temperature` (°C)
-    varies by at least `rule.moves`.
-    """
+    """Return whether a row is in a stretch of equal `feels_like` that breaks the rule, (N,)."""
     stretch = hours["feels_like"].ne(hours["feels_like"].shift()).cumsum()
     temperature = hours["temperature"].groupby(stretch)
     range_ = temperature.transform("max") - temperature.transform("min")
@@ -107,31 +103,31 @@ def gaps(timestamps: pd.Series) -> pd.DataFrame:
 def quality(hours: pd.DataFrame, params: Clean) -> dict[str, Any]:
     """Count the known faults of the clean table, with the rule and the action for each."""
     done = {"repair": "repaired and flagged", "flag": "flagged, left as it was"}
-    humidity, felt, rare = params.humidity, params.feels_like, params.weather.rare
+    felt, rare = params.feels_like, params.weather.rare
     by_weather = hours["weather"].value_counts().sort_index()
-    few = by_weather[by_weather.between(1, rare - 1)]
+    is_rare = hours["weather"].isin(by_weather.index[by_weather < rare])
     faults = {
         "humidity": _fault(
+            f"humidity at or below {params.humidity.above:g} % does not occur outdoors",
             hours["humidity_suspect"],
-            done[humidity.action],
-            f"humidity at or below {humidity.above:g} % does not occur outdoors",
+            done[params.humidity.action],
         ),
         "feels_like": _fault(
-            hours["feels_like_suspect"],
-            done[felt.action],
             f"felt temperature stuck for {felt.hours} recorded hours or more while the "
             f"temperature varies by {felt.moves:g} °C or more",
+            hours["feels_like_suspect"],
+            done[felt.action],
         ),
         "windspeed": _fault(
-            hours["windspeed_calm"],
-            done["flag"],
             f"wind at or below {params.windspeed.calm:g} km/h is below what the anemometer "
             "measures",
+            hours["windspeed_calm"],
+            done["flag"],
         ),
         "weather": _fault(
-            hours["weather"].isin(few.index),
-            "counted, left as it was",
             f"a weather category with fewer than {rare} rows is rare",
+            is_rare,
+            "counted, left as it was",
         ),
     }
     faults["weather"]["rows_by_category"] = by_weather.to_dict()
@@ -144,7 +140,7 @@ def quality(hours: pd.DataFrame, params: Clean) -> dict[str, Any]:
     }
 
 
-def _fault(faulty: pd.Series, done: str, rule: str) -> dict[str, Any]:
+def _fault(rule: str, faulty: pd.Series, done: str) -> dict[str, Any]:
     count = int(faulty.sum())
     rows = "1 row" if count == 1 else f"{count:,} rows"
     sentence = f"{rule[0].upper()}{rule[1:]}: {rows}{', ' + done if count else ''}."
@@ -155,12 +151,9 @@ def _absent(timestamps: pd.Series) -> dict[str, Any]:
     absent = gaps(timestamps)
     if absent.empty:
         return {"count": 0, "gaps": 0, "longest_gap": None, "sentence": "No hour is absent."}
-    longest = absent.sort_values("hours", ascending=False, kind="stable").iloc[0]
-    begins, length, count = (
-        str(longest["begins"]),
-        int(longest["hours"]),
-        int(absent["hours"].sum()),
-    )
+    longest = absent.iloc[int(absent["hours"].argmax())]
+    begins, length = str(longest["begins"]), int(longest["hours"])
+    count = int(absent["hours"].sum())
     return {
         "count": count,
         "gaps": len(absent),

@@ -59,18 +59,6 @@ class Featurize(StrictModel):
     tables: dict[Name, TableParams] = Field(min_length=1)
 
 
-def assemble(
-    hours: pd.DataFrame, features: Features, labels: np.ndarray
-) -> tuple[Transformer, dict[str, pa.Table]]:
-    """Fit the features on the rows labelled `train` and transform the rows of every part."""
-    transformer = Transformer.fit(features, hours[labels == "train"])
-    parts = {}
-    for part in PARTS:
-        rows = hours[labels == part]
-        parts[part] = _columns(rows, features.names, transformer.transform(rows))
-    return transformer, parts
-
-
 def _columns(hours: pd.DataFrame, names: Sequence[str], matrix: np.ndarray) -> pa.Table:
     """Return `timestamp`, `rentals` and the features (N, D) of rows as columns."""
     columns = {
@@ -95,17 +83,13 @@ def write_table(
             pq.write_table(content, temporary / f"{part}.parquet", compression="zstd")
         if transformer is not None:
             transformer.save(temporary / "transformer.json")
+        statistics = {"mean": float(target.mean()), "std": float(target.std())}
         about = {
             "name": folder.name,
             "rows": {part: parts[part].num_rows for part in PARTS},
             "feature_names": parts["train"].column_names[2:],
             "standardized": list(standardized),
-            "target": {
-                "name": TARGET,
-                "unit": UNITS[TARGET],
-                "mean": float(target.mean()),
-                "std": float(target.std()),
-            },
+            "target": {"name": TARGET, "unit": UNITS[TARGET], **statistics},
             "split": cut.model_dump(),
             "data_version": data_version(temporary),
         }
@@ -129,11 +113,10 @@ def write_own_table(
     """Write a table of any numbers, for sweeps; `refit` and `predict` cannot compute its columns.
 
     Args:
-        folder: Folder of the table, which has its name. Not below `data/features`, which the
-            stage empties.
+        folder: Folder of the table, which has its name. `dvc repro` deletes `data/features`.
         hours: Rows with `timestamp`, `rentals` (bikes/hour) and the columns.
         columns: Columns that become features.
-        standardized: Those that get mean 0 and standard deviation 1 on the training rows.
+        standardized: Columns that get mean 0 and standard deviation 1 on the training rows.
         cut: How the rows are split.
 
     Raises:
@@ -145,8 +128,7 @@ def write_own_table(
         raise DataError(f"column {', '.join(wrong)}: must be a finite number in every row")
     labels = split(hours["timestamp"].to_numpy(), **cut.model_dump())
     training = numbers.loc[labels == "train", list(standardized)]
-    deviation = training.std(ddof=0)
-    deviation = deviation.where(deviation > 0, 1.0)
+    deviation = training.std(ddof=0).replace(0, 1)
     numbers[list(standardized)] = (numbers[list(standardized)] - training.mean()) / deviation
     matrix = numbers.to_numpy("float32")
     parts = {p: _columns(hours[labels == p], columns, matrix[labels == p]) for p in PARTS}
@@ -166,7 +148,11 @@ def main() -> None:
         hours, cut = every.iloc[: table.rows], table.split or params.split
         labels = split(hours["timestamp"].to_numpy(), **cut.model_dump())
         features = Features(**table.model_dump(include=set(Features.model_fields)))
-        transformer, parts = assemble(hours, features, labels)
+        transformer = Transformer.fit(features, hours[labels == "train"])
+        parts = {}
+        for part in PARTS:
+            rows = hours[labels == part]
+            parts[part] = _columns(rows, features.names, transformer.transform(rows))
         write_table(FOLDER / name, parts, features.standardized, cut, transformer)
         sizes = ", ".join(f"{part} {content.num_rows:,}" for part, content in parts.items())
         print(f"featurize: {FOLDER / name}: {len(features.names)} features; rows: {sizes}")

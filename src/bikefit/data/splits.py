@@ -20,21 +20,15 @@ def split(
 ) -> np.ndarray:
     """Return `train`, `validation` or `test` for each row, (N,).
 
-    The test rows do not depend on `validation`.
-
-    Args:
-        timestamps: Datetimes in any order, (N,).
-        kind: `chronological` puts train first and test last.
-        seed: Ignored by `chronological`.
-        validation: Fraction of the rows, or of the days for the kind `days`, in [0, 1).
-        test: The same for the test rows.
+    `validation` and `test` are fractions of the rows, or of the days for the kind `days`. The test
+    rows do not depend on `validation`. `chronological` puts train first and test last.
 
     Raises:
         DataError: A part whose fraction is above 0, or the training part, would be empty.
     """
     from sklearn.model_selection import train_test_split  # slow to import
 
-    units = _units(timestamps, kind)
+    units, shuffle = _units(timestamps, kind), kind != "chronological"
     rest = np.arange(units.max() + 1)
     labels = np.full(len(rest), "train", dtype="<U10")
     for part, fraction in (("test", test), ("validation", validation)):
@@ -43,10 +37,9 @@ def split(
         size = round(fraction * len(labels))
         if not 0 < size < len(rest):
             raise DataError(
-                f"split.{part} = {fraction}: would be {size} of {len(labels)} {_noun(kind)}, and "
+                f"split.{part} = {fraction}: would be {size} of {len(labels)} {_unit(kind)}, and "
                 f"{len(rest) - size} would be left for the other parts"
             )
-        shuffle = kind != "chronological"
         rest, held_out = train_test_split(
             rest, test_size=size, shuffle=shuffle, random_state=seed if shuffle else None
         )
@@ -59,11 +52,7 @@ def folds(
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return sorted positions of the training and the validation rows of each fold.
 
-    Args:
-        timestamps: Datetimes in any order, (N,).
-        kind: `random` shuffles rows, `days` shuffles days, `chronological` divides the time.
-        n_folds: Number of folds; each row is a validation row of exactly one.
-        seed: Ignored by `chronological`.
+    Each row is a validation row of exactly one fold. `chronological` does not shuffle.
 
     Raises:
         DataError: There are fewer rows, or days, than folds.
@@ -73,22 +62,16 @@ def folds(
     units = _units(timestamps, kind)
     count, shuffle = units.max() + 1, kind != "chronological"
     if not 2 <= n_folds <= count:
-        raise DataError(
-            f"folds = {n_folds}: must be from 2 to {count}, the number of {_noun(kind)}"
-        )
+        raise DataError(f"folds = {n_folds}: must be from 2 to {count} (number of {_unit(kind)})")
     splitter = KFold(n_folds, shuffle=shuffle, random_state=seed if shuffle else None)
     held_out = [np.isin(units, fold) for _, fold in splitter.split(np.arange(count))]
     return [(np.flatnonzero(~rows), np.flatnonzero(rows)) for rows in held_out]
 
 
 def subset(timestamps: np.ndarray, kind: Kind, fraction: float, seed: int) -> np.ndarray:
-    """Return sorted positions of a fraction of the rows; a larger fraction contains a smaller one.
+    """Return sorted positions of a fraction of the rows, or days; it contains smaller fractions.
 
-    Args:
-        timestamps: Datetimes in any order, (N,).
-        kind: `random` chooses rows, `days` chooses days, `chronological` takes the latest rows.
-        fraction: Of the rows or days, in (0, 1].
-        seed: Ignored by `chronological`.
+    `chronological` takes the latest rows, the others take random ones.
     """
     units = _units(timestamps, kind)
     order = np.arange(units.max() + 1)[::-1]
@@ -104,5 +87,5 @@ def _units(timestamps: np.ndarray, kind: Kind) -> np.ndarray:
     return np.argsort(np.argsort(timestamps, kind="stable"))
 
 
-def _noun(kind: Kind) -> str:
+def _unit(kind: Kind) -> str:
     return "days" if kind == "days" else "rows"

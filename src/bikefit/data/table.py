@@ -15,17 +15,11 @@ PartName = Literal["train", "validation", "test"]
 
 @dataclass(frozen=True)
 class Part:
-    """Rows of one part of a split, in time order.
+    """Rows of one part of a split, in time order."""
 
-    Args:
-        features: (N, D) float32.
-        target: (N,) float32, bikes/hour.
-        timestamps: (N,) datetime64[us], local time.
-    """
-
-    features: np.ndarray
-    target: np.ndarray
-    timestamps: np.ndarray
+    features: np.ndarray  # (N, D) float32
+    target: np.ndarray  # (N,) float32, bikes/hour
+    timestamps: np.ndarray  # (N,) datetime64[us], local time
 
     def __len__(self) -> int:
         return len(self.target)
@@ -33,18 +27,13 @@ class Part:
 
 @dataclass(frozen=True)
 class Table:
-    """Description of a table.
-
-    Args:
-        standardized: Positions of the features scaled by statistics of the training rows.
-        rows: Number of rows of each part.
-    """
+    """Description of a table."""
 
     name: str
     path: Path
     feature_names: tuple[str, ...]
-    standardized: tuple[int, ...]
-    rows: dict[str, int]
+    standardized: tuple[int, ...]  # positions of the features
+    rows: dict[str, int]  # number by part
     split_kind: Literal["random", "days", "chronological"]
     split_seed: int
     data_version: str
@@ -52,9 +41,7 @@ class Table:
     def read(self, part: PartName, into: np.ndarray | None = None) -> Part:
         """Read one part; no file of another part is opened.
 
-        Args:
-            part: Name of the part.
-            into: (N, D) float32 that receives the features; None for a new array.
+        `into` receives the features, (N, D) float32; by default they get a new array.
 
         Raises:
             DataError: The file cannot be read, or its columns or rows differ from `table.json`.
