@@ -62,7 +62,8 @@ def folds(
     units = _units(timestamps, kind)
     count, shuffle = units.max() + 1, kind != "chronological"
     if not 2 <= n_folds <= count:
-        raise DataError(f"folds = {n_folds}: must be from 2 to {count} (number of {_unit(kind)})")
+        limit = f"{count}, the number of {_unit(kind)}"
+        raise DataError(f"folds = {n_folds}: must be from 2 to {limit}")
     splitter = KFold(n_folds, shuffle=shuffle, random_state=seed if shuffle else None)
     held_out = [np.isin(units, fold) for _, fold in splitter.split(np.arange(count))]
     return [(np.flatnonzero(~rows), np.flatnonzero(rows)) for rows in held_out]

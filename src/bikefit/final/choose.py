@@ -33,21 +33,13 @@ TREES_STEPS = 20  # the weight of the trees is a multiple of 1 / 20
 
 @dataclass(frozen=True, eq=False)
 class HeldOut:
-    """Predictions for rows that the members were not trained on, in bikes/hour.
+    """Predictions for rows that the members were not trained on, in bikes/hour."""
 
-    Args:
-        days: Day of each row, ``(N,)``.
-        target: Rentals, ``(N,)``.
-        members: Expected rentals of each member, ``(M, N)``.
-        weights: Weight of each member, ``(M,)``.
-        mean: Expected rentals, ``(N,)``; after a selection, by members selected on other days.
-    """
-
-    days: np.ndarray
-    target: np.ndarray
-    members: np.ndarray
-    weights: np.ndarray
-    mean: np.ndarray
+    days: np.ndarray  # day of each row, (N,)
+    target: np.ndarray  # rentals, (N,)
+    members: np.ndarray  # expected rentals of each member, (M, N)
+    weights: np.ndarray  # weight of each member, (M,)
+    mean: np.ndarray  # expected rentals, (N,); after a selection, by members of other days
 
     @property
     def spread(self) -> np.ndarray:
@@ -57,43 +49,26 @@ class HeldOut:
 
 @dataclass(frozen=True, eq=False)
 class RefitPlan:
-    """Networks, and optionally boosted trees, to fit and to average.
+    """Networks, and optionally boosted trees, to fit and to average."""
 
-    Args:
-        sweep: Run id of the sweep.
-        configuration: Name of the configuration or of the ensemble.
-        members: Settings of each network, with the number of epochs to train.
-        weights: Weight of each network in the average of the networks.
-        runs: Ids of the runs that the plan is based on.
-        reason: Why this plan was chosen.
-        held_out: Validation predictions of the runs.
-        trees_weight: Weight of the trees in the average of networks and trees, from 0 to 1.
-    """
-
-    sweep: str
-    configuration: str
-    members: tuple[Settings, ...]
-    weights: tuple[float, ...]
-    runs: tuple[str, ...]
-    reason: str
-    held_out: HeldOut
+    sweep: str  # run id
+    configuration: str  # name of the configuration or of the ensemble
+    members: tuple[Settings, ...]  # of each network, with the number of epochs to train
+    weights: tuple[float, ...]  # of each network in the average of the networks
+    runs: tuple[str, ...]  # ids of the runs that the plan is based on
+    reason: str  # why this plan was chosen
+    held_out: HeldOut  # validation predictions of the runs
     trees: TunedTrees | None = None
-    trees_weight: float = 0.0
+    trees_weight: float = 0.0  # from 0 to 1, in the average of networks and trees
 
 
 @dataclass(frozen=True, eq=False)
 class SelectionScore:
-    """Result of a selection on days that did not select.
+    """Result of a selection on days that did not select, in bikes/hour."""
 
-    Args:
-        lead: How much lower the mean Poisson deviance is than that of the reference, bikes/hour.
-        error: Standard error of the lead.
-        mean: Expected rentals, ``(N,)``, bikes/hour.
-    """
-
-    lead: float
-    error: float
-    mean: np.ndarray
+    lead: float  # by which the mean Poisson deviance is lower than that of the reference
+    error: float  # standard error of the lead
+    mean: np.ndarray  # expected rentals, (N,)
 
     def compare_with(self, reference: str) -> str:
         """Return a sentence about the lead."""

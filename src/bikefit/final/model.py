@@ -34,19 +34,12 @@ CHUNK = 4096  # rows that are predicted together, which limits memory
 
 @dataclass(frozen=True, eq=False)
 class Networks:
-    """M networks with the same layers, which predict as one stack.
-
-    Args:
-        layers: Layers of each network.
-        state: Parameters and buffers by name, ``(M, …)`` each.
-        loss: Loss that the networks were trained with.
-        mean, std: Mean and standard deviation of the training rows' target, bikes/hour.
-    """
+    """M networks with the same layers, which predict as one stack."""
 
     layers: Sequence[dict[str, Any]]
-    state: dict[str, np.ndarray]
+    state: dict[str, np.ndarray]  # parameters and buffers by name, (M, …) each
     loss: LossName
-    mean: float
+    mean: float  # of the training rows' target, like the standard deviation, bikes/hour
     std: float
 
     @torch.no_grad()
@@ -72,17 +65,11 @@ class Networks:
 
 @dataclass(frozen=True, eq=False)
 class Ensemble:
-    """Weighted average of networks and, optionally, of boosted trees.
-
-    Args:
-        transformer: Transformer from clean rows to the features of the networks.
-        stacks: Networks; those with the same layers are together.
-        weights: Weights of the networks in the order of the stacks, then of the trees.
-    """
+    """Weighted average of networks and, optionally, of boosted trees."""
 
     transformer: Transformer
     stacks: Sequence[Networks]
-    weights: Sequence[float]
+    weights: Sequence[float]  # of the networks in the order of the stacks, then of the trees
     trees: FittedTrees | None = None
 
     def members(self, hours: pd.DataFrame) -> np.ndarray:

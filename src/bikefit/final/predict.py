@@ -1,9 +1,4 @@
-r"""The command `python -m bikefit.predict`: rentals of hours from their weather.
-
-python -m bikefit.predict --input rows.csv --output answers.csv
-python -m bikefit.predict --at 2012-10-05T17:00 --temp 21 --humidity 60 --windspeed 12 \
-    --weather clear
-"""
+"""The command `python -m bikefit.predict`: rentals of hours from their weather."""
 
 from __future__ import annotations
 
@@ -46,17 +41,18 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         prog="python -m bikefit.predict",
         description="Predict the rentals of an hour: give --input, or --at and the weather.",
     )
+    add = parser.add_argument
     columns = f"CSV with the columns {', '.join(REQUIRED)}; optional: {', '.join(OPTIONAL)}"
-    parser.add_argument("--input", type=Path, help=columns)
-    parser.add_argument("--output", type=Path, help="CSV to write; default: standard output")
-    parser.add_argument("--at", help="local time of the hour, like 2012-10-05T17:00")
-    parser.add_argument("--temp", help="temperature, °C")
-    parser.add_argument("--humidity", help="relative humidity, %%")
-    parser.add_argument("--windspeed", help="wind, km/h")
-    parser.add_argument("--weather", help=" | ".join(WEATHER.values()))
-    parser.add_argument("--feels-like", help="felt temperature, °C; default: from the other three")
-    parser.add_argument("--holiday", help="yes | no; default: by the calendar of Washington, D.C.")
-    parser.add_argument("--model", default=MODEL, help=f"registered model; default: {MODEL}")
+    add("--input", type=Path, help=columns)
+    add("--output", type=Path, help="CSV to write; default: standard output")
+    add("--at", help="local time of the hour, like 2012-10-05T17:00")
+    add("--temp", help="temperature, °C")
+    add("--humidity", help="relative humidity, %%")
+    add("--windspeed", help="wind, km/h")
+    add("--weather", help=" | ".join(WEATHER.values()))
+    add("--feels-like", help="felt temperature, °C; default: from the other three")
+    add("--holiday", help="yes | no; default: by the calendar of Washington, D.C.")
+    add("--model", default=MODEL, help=f"registered model; default: {MODEL}")
     options = parser.parse_args(arguments)
     if bool(options.input) == bool(options.at):
         parser.error("give either --input or --at")

@@ -14,7 +14,7 @@ from bikefit.data.files import write_json
 from bikefit.final.choose import RefitPlan
 from bikefit.final.evaluate import DELIVERED, TestResult
 from bikefit.final.model import Model
-from bikefit.final.rows import OPTIONAL
+from bikefit.final.rows import OPTIONAL, REQUIRED
 from bikefit.final.scores import day_sums, lead
 from bikefit.tracking import reading, registry, writing
 from bikefit.training.members import Failure
@@ -27,15 +27,11 @@ PACKAGES = ["lightgbm", "mlflow", "numpy", "pandas", "pydantic", "pyyaml", "safe
 PACKAGES += ["scikit-learn", "scipy", "torch"]
 """Packages that the registered model needs besides its own code."""
 EXAMPLE = pd.DataFrame(
-    {
-        "at": ["2012-10-05T17:00", "2012-12-25T03:00"],
-        "temp": [21.0, 4.5],
-        "humidity": [60.0, 81.0],
-        "windspeed": [12.0, 0.0],
-        "weather": ["clear", "mist"],
-        "feels_like": [21.5, 2.0],
-        "holiday": ["no", "yes"],
-    }
+    [
+        ("2012-10-05T17:00", 21.0, 60.0, 12.0, "clear", 21.5, "no"),
+        ("2012-12-25T03:00", 4.5, 81.0, 0.0, "mist", 2.0, "yes"),
+    ],
+    columns=[*REQUIRED, *OPTIONAL],
 )
 
 
@@ -105,20 +101,16 @@ def compare_with_champion(name: str, version: int, test: TestResult) -> tuple[bo
         return True, f"Version {version} of {name} is the first champion."
     current = f"the champion, version {champion['version']}"
     stays = f"Version {version} of {name} does not become champion"
-    promote = "use --promote to make it the champion"
-    if champion.get("data.version") != test.report["data_version"]:
-        return False, (
-            f"{stays}: {current}, was tested with data version {champion.get('data.version')}, "
-            f"not {test.report['data_version']}; {promote}."
-        )
     content = reading.read_artifact(champion["run_id"], TEST_PREDICTIONS)
-    if content is None:
-        return False, f"{stays}: {current}, has no {TEST_PREDICTIONS}; {promote}."
+    tested, ours = champion.get("data.version"), test.report["data_version"]
+    obstacle = f"has no {TEST_PREDICTIONS}" if content is None else ""
+    if tested != ours:
+        obstacle = f"was tested with data version {tested}, not {ours}"
+    if obstacle:
+        return False, f"{stays}: {current}, {obstacle}; use --promote to make it the champion."
+    tables = pd.read_parquet(io.BytesIO(content or b"")), test.predictions
     columns = ["timestamp", "rentals", "predicted"]
-    old, new = (
-        day_sums(*(rows[column].to_numpy() for column in columns))
-        for rows in (pd.read_parquet(io.BytesIO(content)), test.predictions)
-    )
+    old, new = (day_sums(*(rows[name].to_numpy() for name in columns)) for rows in tables)
     gain, error = lead(new, old)["deviance"]
     measured = (
         f"its test deviance is {abs(gain):.3f} bikes/hour {'lower' if gain > 0 else 'higher'} than "

@@ -11,13 +11,10 @@ import pandas as pd
 from bikefit.data import calendar
 from bikefit.data.columns import SCALES, UNITS, WEATHER, complete_rows
 
-NUMBERS: Final = {
-    "temp": "temperature",
-    "feels_like": "feels_like",
-    "humidity": "humidity",
-    "windspeed": "windspeed",
+NUMBERS: Final = {"temp": "temperature"} | {
+    name: name for name in ("feels_like", "humidity", "windspeed")
 }
-"""Column of the user's rows: column of the clean rows."""
+"""Column of the clean rows by column of the user's rows."""
 
 REQUIRED: Final = ("at", "temp", "humidity", "windspeed", "weather")
 OPTIONAL: Final = ("feels_like", "holiday")
@@ -28,42 +25,30 @@ TREND_LIMIT = pd.Timedelta(days=366)
 
 @dataclass(frozen=True)
 class InputStatistics:
-    """Statistics of the training rows that are needed to parse a user's rows.
+    """Statistics of the training rows that are needed to parse a user's rows."""
 
-    Args:
-        first, last: Days of the first and of the last row, ISO dates.
-        calm: Largest wind speed (km/h) that the anemometer does not measure.
-        feels_like: Intercept (°C) of a linear model of the felt temperature and its coefficients
-            of temperature (°C), humidity (%) and wind speed (km/h); fills rows without it.
-    """
-
-    first: str
+    first: str  # first and last day, ISO dates
     last: str
-    calm: float
+    calm: float  # largest wind speed (km/h) that the anemometer does not measure
+    # Linear model of the felt temperature: intercept (°C), and the coefficients of temperature
+    # (°C), humidity (%) and wind speed (km/h). It fills rows without a felt temperature.
     feels_like: tuple[float, float, float, float]
 
 
 def input_statistics(hours: pd.DataFrame) -> InputStatistics:
     """Return the statistics of clean rows; the felt temperature is fitted by least squares."""
     valid = hours[~hours["feels_like_suspect"]]
-    features = np.column_stack(
-        [np.ones(len(valid)), valid[["temperature", "humidity", "windspeed"]]]
-    )
+    weather = valid[["temperature", "humidity", "windspeed"]].to_numpy()
+    features = np.column_stack([np.ones(len(valid)), weather])
     model = np.linalg.lstsq(features, valid["feels_like"].to_numpy(), rcond=None)[0].tolist()
     calm = hours.loc[hours["windspeed_calm"], "windspeed"]
     days = hours["timestamp"].dt.strftime("%Y-%m-%d")
-    return InputStatistics(
-        days.min(), days.max(), float(calm.max()) if len(calm) else 0.0, tuple(model)
-    )
+    largest = float(calm.max()) if len(calm) else 0.0
+    return InputStatistics(days.min(), days.max(), largest, tuple(model))
 
 
 def parse_rows(rows: pd.DataFrame, statistics: InputStatistics) -> tuple[pd.DataFrame, pd.Series]:
-    """Convert a user's rows to clean rows.
-
-    Args:
-        rows: Columns :data:`REQUIRED` and optionally :data:`OPTIONAL`, as text or numbers. An
-            absent column is missing in every row; other columns are ignored.
-        statistics: Of the data that the model was fitted on.
+    """Convert a user's rows, in the units of :mod:`bikefit.final.rows`, to clean rows.
 
     Returns:
         The clean rows of the valid rows, with their index, and the error of every row as text,
@@ -76,23 +61,14 @@ def parse_rows(rows: pd.DataFrame, statistics: InputStatistics) -> tuple[pd.Data
         hours[column] = _numbers(name, given[name], column, errors)
     hours["weather"] = _words("weather", given["weather"], tuple(WEATHER.values()), errors)
     hours["holiday"] = _words("holiday", given["holiday"], tuple(YES_NO), errors).map(YES_NO)
-    return _complete(hours[errors == ""].copy(), statistics), errors
-
-
-def _complete(hours: pd.DataFrame, statistics: InputStatistics) -> pd.DataFrame:
-    """Fill what users may omit, from the calendar and the linear model."""
+    hours = hours[errors == ""].copy()
     intercept, *coefficients = statistics.feels_like
     felt = intercept + hours[["temperature", "humidity", "windspeed"]] @ np.array(coefficients)
-    felt = felt.clip(*SCALES["feels_like"][1:])
+    hours["feels_like"] = hours["feels_like"].fillna(felt.clip(*SCALES["feels_like"][1:]))
+    hours["season"] = calendar.seasons(hours["timestamp"])
     holidays = calendar.holidays(hours["timestamp"])
-    return complete_rows(
-        hours.assign(
-            feels_like=hours["feels_like"].fillna(felt),
-            season=calendar.seasons(hours["timestamp"]),
-            holiday=hours["holiday"].where(hours["holiday"].notna(), holidays).astype(bool),
-        ),
-        statistics.calm,
-    )
+    hours["holiday"] = hours["holiday"].where(hours["holiday"].notna(), holidays).astype(bool)
+    return complete_rows(hours, statistics.calm), errors
 
 
 def _times(values: pd.Series, statistics: InputStatistics, errors: pd.Series) -> pd.Series:
