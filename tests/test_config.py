@@ -1,4 +1,4 @@
-"""What may be set, and what is said of what may not."""
+"""Checks of settings and their messages, ids and labels."""
 
 import pytest
 
@@ -37,12 +37,12 @@ from conftest import make_settings
         ("regularization.layers.hidden1.l3=1", r"hidden1.l3: unknown key; allowed: l1, l2"),
     ],
 )
-def test_an_impossible_value_is_named_with_what_is_allowed(override: str, message: str) -> None:
+def test_an_error_names_the_key_the_value_and_what_is_allowed(override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         make_settings(override)
 
 
-def test_folds() -> None:
+def test_cross_validation_needs_two_folds() -> None:
     with pytest.raises(ConfigError, match="at least 2 folds, got folds=1"):
         make_settings("validation=kfold", "validation.folds=1")
 
@@ -53,7 +53,7 @@ def test_every_wrong_key_is_listed() -> None:
     assert len(str(error.value).splitlines()) == 2
 
 
-def test_strengths_of_a_layer_take_the_place_of_the_general_ones() -> None:
+def test_strengths_of_a_layer_replace_general_strengths() -> None:
     r = make_settings(
         "regularization.l2=0.1",
         "regularization.layers.hidden1.l2=0",
@@ -82,16 +82,16 @@ def test_strengths_of_a_layer_take_the_place_of_the_general_ones() -> None:
         ),
     ],
 )
-def test_a_run_says_what_it_is(overrides: list[str], name: str) -> None:
+def test_names_of_runs(overrides: list[str], name: str) -> None:
     assert describe(make_settings(*overrides)) == name
 
 
-def test_methods_name_their_strengths() -> None:
+def test_the_label_of_methods_has_their_strengths() -> None:
     chosen = make_settings("regularization=batch_norm", "regularization.weight_decay=0.1")
     assert regularization_label(chosen) == "weight decay λ=0.1 + batch norm before"
 
 
-def test_flat_parameters_leave_out_what_cannot_change_a_result() -> None:
+def test_parameters_are_settings_that_determine_results() -> None:
     values = flat(make_settings("regularization.layers.hidden1.l2=0.5"))
     assert values["network.hidden"] == "[256,256]"
     assert values["regularization.layers.hidden1.l2"] == 0.5
@@ -99,11 +99,13 @@ def test_flat_parameters_leave_out_what_cannot_change_a_result() -> None:
     assert "regularization.patience" not in values
 
 
-def test_a_configuration_is_all_settings_but_the_seed() -> None:
-    first, other_seed = make_settings("seed=0"), make_settings("seed=1")
-    other_rate = make_settings("optimizer.lr=0.5")
-    assert configuration_id(first) == configuration_id(other_seed)
-    assert configuration_id(first) != configuration_id(other_rate)
+@pytest.mark.parametrize("override", ["seed=1", "trainer.accelerator=gpu", "rerun=true"])
+def test_configurations_do_not_depend_on_seed_and_device(override: str) -> None:
+    assert configuration_id(make_settings(override)) == configuration_id(make_settings())
+
+
+def test_configurations_depend_on_other_settings() -> None:
+    assert configuration_id(make_settings("optimizer.lr=0.5")) != configuration_id(make_settings())
 
 
 def test_networks_that_differ_in_one_dropout_layer_are_two_configurations() -> None:

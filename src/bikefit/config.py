@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -225,21 +226,18 @@ class Settings(StrictModel):
 
     @model_validator(mode="after")
     def _check_layer_names(self) -> Settings:
-        blocks = layer_names(self.network)
+        if self.network.layers is None:
+            hidden = [f"hidden{i + 1}" for i in range(len(self.network.hidden))]
+            blocks = ["input", *hidden, "output"]
+        else:
+            blocks = [layer.name.split(".")[0] for layer in self.network.layers]
         for name in self.regularization.layers:
             if name not in blocks:
                 raise ValueError(
                     f"regularization.layers.{name}: this network has no such layer; "
-                    f"allowed are {', '.join(blocks)}"
+                    f"allowed are {', '.join(dict.fromkeys(blocks))}"
                 )
         return self
-
-
-def layer_names(network: NetworkSettings) -> list[str]:
-    """Return the names that ``regularization.layers`` may use."""
-    if network.layers is not None:
-        return list(dict.fromkeys(layer.name.split(".", 1)[0] for layer in network.layers))
-    return ["input", *(f"hidden{i + 1}" for i in range(len(network.hidden))), "output"]
 
 
 def parse(values: dict[str, Any]) -> Settings:
@@ -256,24 +254,21 @@ def parse(values: dict[str, Any]) -> Settings:
 
 def flat(settings: Settings) -> dict[str, str | int | float | bool]:
     """Return settings as ``group.key`` pairs, without unset keys, device, display and tracking."""
-    pairs: dict[str, str | int | float | bool] = {}
-
-    def add(key: str, value: Any) -> None:
-        if isinstance(value, dict):
-            for name, inner in value.items():
-                add(f"{key}.{name}", inner)
-        elif isinstance(value, list | tuple) and value and isinstance(value[0], dict):  # layers
-            for layer in value:
-                add(f"{key}.{layer['name']}", {k: v for k, v in layer.items() if k != "name"})
-        elif isinstance(value, list | tuple):
-            pairs[key] = "[" + ",".join(map(str, value)) + "]"
-        elif value is not None:
-            pairs[key] = value
-
     omitted: Any = {"trainer": True, "tracking": True, "rerun": True, "network": {"lr"}}
-    for group, value in settings.model_dump(exclude=omitted, by_alias=True).items():
-        add(group, value)
-    return pairs
+    values = settings.model_dump(exclude=omitted, exclude_none=True, by_alias=True)
+    if layers := values["network"].pop("layers", None):
+        values["network"]["layers"] = {layer.pop("name"): layer for layer in layers}
+    return dict(_pairs("", values))
+
+
+def _pairs(key: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _pairs(f"{key}.{name}".lstrip("."), inner)
+    elif isinstance(value, list | tuple):
+        yield key, "[" + ",".join(map(str, value)) + "]"
+    else:
+        yield key, value
 
 
 # Keys that change where a result is stored or how it is displayed, but not the result.
@@ -288,12 +283,12 @@ NOT_DETERMINING: Any = {
 
 
 def configuration_id(settings: Settings) -> str:
-    """Return the id of a configuration: a hash of all settings except the seed, 12 hex digits.
+    """Return the id of a configuration, 12 hexadecimal digits.
 
-    Runs that differ only in seed or fold share it.
+    Runs that differ only in seed, fold or device have the same id.
     """
-    config = settings.model_dump(mode="json", by_alias=True, exclude=NOT_DETERMINING)
-    del config["seed"]
+    omitted = NOT_DETERMINING | {"seed": True, "trainer": True}
+    config = settings.model_dump(mode="json", by_alias=True, exclude=omitted)
     return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -303,17 +298,39 @@ def regularization_kind(settings: Settings) -> str:
     Methods of single layers count as the same method.
     """
     r = settings.regularization
-    names = {key: key.replace("_", " ") for key in STRENGTHS}
-    kinds = [
-        name
-        for key, name in names.items()
-        if getattr(r, key) or any(getattr(layer, key) for layer in r.layers.values())
-    ]
-    if r.batch_norm != "none":
-        kinds.append("batch norm")
-    if r.patience is not None:
-        kinds.append("early stopping")
-    return " + ".join(kinds) or "none"
+    every = (r, *r.layers.values())
+    kinds = [key for key in STRENGTHS if any(getattr(strengths, key) for strengths in every)]
+    kinds += ["batch_norm"] * (r.batch_norm != "none")
+    kinds += ["early_stopping"] * (r.patience is not None)
+    return " + ".join(kinds).replace("_", " ") or "none"
+
+
+def regularization_label(settings: Settings) -> str:
+    """Return the regularization methods with their strengths: "l2 λ=0.001 + dropout p=0.3"."""
+    r = settings.regularization
+    general = {key: value for key in STRENGTHS if (value := getattr(r, key))}
+    options = {
+        "proximal": r.proximal,
+        "on weights": r.on == "weights" and bool(general.keys() - {"dropout"}),
+        "lecture scaling": r.dropout_scaling == "lecture",
+        f"batch norm {r.batch_norm}": r.batch_norm != "none",
+        f"early stopping {r.patience}": r.patience is not None,
+    }
+    names = {key: name for key, (name, _) in STRENGTHS.items()} | {"lp": f"l{r.p_norm:g} λ"}
+    parts = [f"{names[key]}={value:g}" for key, value in general.items()]
+    parts += [option for option, used in options.items() if used]
+    for block, strengths in r.layers.items():
+        values = strengths.model_dump(exclude_none=True)
+        parts += [f"{block} {names[key]}={value:g}" for key, value in values.items()]
+    return " + ".join(parts) or "none"
+
+
+def network_label(network: NetworkSettings) -> str:
+    """Return the name of a network: "mlp 256×256", "mlp 64 relu", "linear"."""
+    parts = [network.name, "×".join(map(str, network.hidden))]
+    if network.hidden and network.activation != DEFAULT_ACTIVATION:
+        parts.append(network.activation)
+    return " ".join(filter(None, parts))
 
 
 def describe(settings: Settings, fold: int | None = None) -> str:
@@ -325,31 +342,3 @@ def describe(settings: Settings, fold: int | None = None) -> str:
     if fold is not None:
         parts.append(f"fold {fold}")
     return " · ".join(parts)
-
-
-def network_label(network: NetworkSettings) -> str:
-    """Return the name of a network: "mlp 256×256", "mlp 64 relu", "linear"."""
-    parts = [network.name, "×".join(map(str, network.hidden))]
-    if network.hidden and network.activation != DEFAULT_ACTIVATION:
-        parts.append(network.activation)
-    return " ".join(part for part in parts if part)
-
-
-def regularization_label(settings: Settings) -> str:
-    """Return the regularization methods with their strengths: "l2 λ=0.001 + dropout p=0.3"."""
-    r = settings.regularization
-    names = {key: name for key, (name, _) in STRENGTHS.items()} | {"lp": f"l{r.p_norm:g} λ"}
-    parts = [f"{name}={getattr(r, key):g}" for key, name in names.items() if getattr(r, key)]
-    penalised = any(getattr(r, key) for key in ("l1", "l2", "lp", "weight_decay"))
-    options = {
-        "proximal": r.proximal,
-        "on weights": r.on == "weights" and penalised,
-        "lecture scaling": r.dropout_scaling == "lecture",
-        f"batch norm {r.batch_norm}": r.batch_norm != "none",
-        f"early stopping {r.patience}": r.patience is not None,
-    }
-    parts += [option for option, used in options.items() if used]
-    for block, strengths in r.layers.items():
-        values = strengths.model_dump(exclude_none=True)
-        parts += [f"{block} {names[key]}={value:g}" for key, value in values.items()]
-    return " + ".join(parts) or "none"
