@@ -6,6 +6,7 @@ python -m bikefit.train -m regularization=none,l1,l2,dropout seed=0,1,2
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +20,8 @@ from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from bikefit.errors import BikefitError
-from hydra_plugins.stack_launcher._core import compact_errors, fast_imports, preload_workers
+from bikefit.sweeps import forkserver
+from hydra_plugins.stack_launcher._core import compact_errors, fast_imports
 
 if TYPE_CHECKING:
     from bikefit.config import Settings
@@ -44,7 +46,6 @@ def train(config: DictConfig) -> float | Settings:
         sweep = context.mode == RunMode.MULTIRUN
         if sweep and context.launcher._target_.endswith(".StackLauncher"):
             return _check(config)
-        preload_workers()
         settings = _check(config)  # errors appear before slow imports
         with fast_imports():
             from bikefit.sweeps.command import run_single
@@ -76,6 +77,7 @@ def sweep(overrides: Sequence[str]) -> str:
 
     from bikefit.sweeps.command import FailedJobsError
 
+    forkserver.start()
     with hydra.initialize_config_dir(str(CONF), job_name="train", version_base="1.3"):
         app = GlobalHydra.instance().hydra
         assert app is not None
@@ -99,14 +101,17 @@ def sweep(overrides: Sequence[str]) -> str:
 
 def main() -> None:
     """Run the command and exit with its status."""
+    flags = {word for word in sys.argv[1:] if word.startswith("-")}
+    if flags <= {"-m", "--multirun"}:  # the command trains: workers import while Hydra composes
+        forkserver.start()
     status = 0
     try:
         hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")(train)()
     except KeyboardInterrupt:
         status = INTERRUPTED
     finally:
-        if "bikefit.sweeps.forkserver" in sys.modules:
-            sys.modules["bikefit.sweeps.forkserver"].kill()
+        forkserver.kill()
+        gc.freeze()  # Python would search all modules for garbage before it ends
     sys.exit(status)
 
 

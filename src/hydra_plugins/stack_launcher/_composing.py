@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from functools import cache
 
 from hydra._internal.config_loader_impl import get_overrides_dirname
 from hydra.core.config_loader import ConfigLoader
@@ -29,7 +30,7 @@ class Composer:
         self.loader, self.master = loader, master
         self.parser = OverridesParser.create(config_loader=loader)
         self.composed: dict[tuple[str, ...], DictConfig] = {}
-        self.groups: dict[str, bool] = {}
+        self.options = cache(loader.get_group_options)
 
     def compose(self, overrides: Sequence[str]) -> DictConfig:
         """Return the same config as ``load_sweep_config``."""
@@ -62,10 +63,5 @@ class Composer:
             and override.package is None
             and not override.is_hydra_override()
             and not isinstance(override.value(), dict)
-            and not self._is_group(override.key_or_group)
+            and not self.options(override.key_or_group)
         )
-
-    def _is_group(self, key: str) -> bool:
-        if key not in self.groups:
-            self.groups[key] = bool(self.loader.get_group_options(key))
-        return self.groups[key]

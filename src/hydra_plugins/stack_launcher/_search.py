@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import math
+import random
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,53 +19,173 @@ from typing import Any
 import optuna
 import pandas as pd
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import IntervalSweep, Override
 from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
-from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
-from optuna.study import Study
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import Trial, TrialState
 
 from bikefit.config import ConfigError
-from hydra_plugins.stack_launcher._space import Space, propose, read_space
 from hydra_plugins.stack_launcher.config import SearchSweeperConf
 
 log = logging.getLogger(__name__)
+optuna.logging.set_verbosity(optuna.logging.WARNING)
 
+RANDOM_STACK = 3  # every third stack is drawn at random
 TOP = 10  # trials in the final table
 STATES = {"COMPLETE": "complete", "PRUNED": "stopped early", "FAIL": "failed", "RUNNING": "open"}
 
 
-def search(
-    context: HydraContext,
-    config: DictConfig,
-    launcher: Launcher,
-    settings: SearchSweeperConf,
-    arguments: Sequence[str],
-) -> list[Sequence[JobReturn]]:
-    """Search until the budget is used up, write and print the trials, return the job returns.
+class Search:
+    """A search within one command.
+
+    Args:
+        launcher: Trains batches of jobs.
+        settings: Settings of the sweeper.
+        config: Config of the sweep.
+        arguments: Overrides on the command line, which replace the same keys of the space.
+        parser: Hydra's parser of overrides.
 
     Raises:
-        ConfigError: A setting of the sweeper is wrong, or no trial has a result.
+        ConfigError: A setting of the sweeper is wrong.
     """
-    _check(settings)
-    parser = OverridesParser.create(config_loader=context.config_loader)
-    space = read_space(settings.space, arguments, parser)
-    run = Search(launcher, settings, space, rungs(config, settings))
-    folder = Path(str(config.hydra.sweep.dir))
-    folder.mkdir(parents=True, exist_ok=True)
-    OmegaConf.save(config, folder / "multirun.yaml")
-    try:
-        run.run()
-    finally:
-        trials = trial_table(run.study, space)
-        trials.to_csv(folder / "trials.csv", index=False)
-        counts = [f"{count} {state}" for state, count in trials["state"].value_counts().items()]
-        log.info(f"{len(trials)} trials: {', '.join(counts)}")
-        log.info(trials.sort_values("value").head(TOP).to_string(index=False))
-    if len(trials) and trials["value"].isna().all():
-        raise ConfigError(f"all {len(trials)} trials failed; their errors are above")
-    return run.returns
+
+    def __init__(
+        self,
+        launcher: Launcher,
+        settings: SearchSweeperConf,
+        config: DictConfig,
+        arguments: Sequence[str],
+        parser: OverridesParser,
+    ) -> None:
+        _check(settings)
+        self.launcher, self.settings = launcher, settings
+        self.fixed, self.searched = read_space(settings.space, arguments, parser)
+        self.steps = rungs(config, settings)
+        self.folder = Path(str(config.hydra.sweep.dir))
+        self.folder.mkdir(parents=True, exist_ok=True)
+        OmegaConf.save(config, self.folder / "multirun.yaml")
+        self.study = optuna.create_study()
+        self.start = time.monotonic()
+        self.seconds_per_unit = 0.0  # a unit is a job with 1 of the resource
+        self.returns: list[Sequence[JobReturn]] = []
+
+    def run(self) -> list[Sequence[JobReturn]]:
+        """Search until the budget is used up, write and print the trials, return the job returns.
+
+        Raises:
+            ConfigError: No trial has a result.
+        """
+        try:
+            self._train()
+        finally:
+            trials = self._trial_table()
+            trials.to_csv(self.folder / "trials.csv", index=False)
+            counts = [f"{count} {state}" for state, count in trials["state"].value_counts().items()]
+            log.info(f"{len(trials)} trials: {', '.join(counts)}")
+            log.info(trials.sort_values("value").head(TOP).to_string(index=False))
+        if len(trials) and trials["value"].isna().all():
+            raise ConfigError(f"all {len(trials)} trials failed; their errors are above")
+        return self.returns
+
+    def _train(self) -> None:
+        """Train batches until the trials or the seconds are used up."""
+        while batch := self._propose_batch():
+            for step in self.steps:
+                if not self._in_time(len(batch) * step):
+                    log.info("the time is up; some trials are open")
+                    return
+                if batch:
+                    self._launch(batch, step)
+                    batch = self._promote(batch, step)
+
+    def _propose_batch(self) -> list[Trial]:
+        count = self.settings.batch
+        if self.settings.trials is not None:
+            count = min(count, self.settings.trials - len(self.study.trials))
+        in_time = self._in_time(count * self.steps[0])
+        return [self._propose() for _ in range(count)] if in_time else []
+
+    def _propose(self) -> Trial:
+        """Return a new trial, whose values follow from the seed and the results so far.
+
+        The first trial of every ``stack`` gets new values for all keys; the others copy its values
+        of the ``shared`` keys and get new values for the rest.
+        """
+        trials = self.study.get_trials(deepcopy=False)
+        self.study.sampler = self._sampler(len(trials))
+        if position := len(trials) % self.settings.stack:
+            first = trials[-position].params
+            self.study.enqueue_trial({k: first[k] for k in self.settings.shared if k in first})
+        return self.study.ask(self.searched)
+
+    def _sampler(self, trial: int) -> BaseSampler:
+        """Return the sampler of a trial.
+
+        Every third stack is drawn at random, as in BOHB (Falkner et al. 2018): with few stacks, TPE
+        alone would never look at most shapes.
+        """
+        seed = random.Random(f"{self.settings.seed} {trial}").getrandbits(32)
+        stack = trial // self.settings.stack
+        if self.settings.sampler == "random" or stack % RANDOM_STACK == 0:
+            return RandomSampler(seed=seed)
+        return TPESampler(multivariate=True, constant_liar=True, seed=seed)
+
+    def _in_time(self, units: int) -> bool:
+        """Return whether a batch would end in time, estimated from the duration of the last one."""
+        end = time.monotonic() - self.start + units * self.seconds_per_unit
+        return self.settings.seconds is None or end <= self.settings.seconds
+
+    def _launch(self, batch: Sequence[Trial], step: int) -> None:
+        """Train the trials on one rung and report their losses."""
+        resource = [f"{self.settings.resource}={step}"] if self.settings.resource else []
+        jobs = [
+            [*self.fixed, *(f"{k}={v}" for k, v in as_text(trial.params).items()), *resource]
+            for trial in batch
+        ]
+        start = time.monotonic()
+        returns = self.launcher.launch(jobs, sum(map(len, self.returns)))
+        self.seconds_per_unit = (time.monotonic() - start) / (len(batch) * step)
+        self.returns.append(returns)
+        for trial, returned in zip(batch, returns, strict=True):
+            value = float(returned.return_value)
+            if math.isfinite(value):
+                trial.report(value, step)
+
+    def _promote(self, batch: Sequence[Trial], step: int) -> list[Trial]:
+        """Return the trials that continue on the next rung, and end the others."""
+        reached = [trial.intermediate_values for trial in self.study.trials]
+        values = sorted(reports[step] for reports in reached if step in reports)
+        limit = values[math.ceil(len(values) / self.settings.reduction) - 1] if values else math.inf
+        promoted = []
+        for trial in batch:
+            value = reached[trial.number].get(step)
+            if value is None:
+                self.study.tell(trial, state=TrialState.FAIL)
+            elif step == self.steps[-1]:
+                self.study.tell(trial, value)
+            elif value <= limit:
+                promoted.append(trial)
+            else:
+                self.study.tell(trial, state=TrialState.PRUNED)
+        return promoted
+
+    def _trial_table(self) -> pd.DataFrame:
+        """Return one row per trial: state, loss on its highest rung, that rung, and its values."""
+        rows = []
+        for trial in self.study.trials:
+            rung, value = max(trial.intermediate_values.items(), default=(None, None))
+            row = {"trial": trial.number, "state": STATES[trial.state.name], "value": value}
+            rows.append({**row, "rung": rung, **as_text(trial.params)})
+        columns = ["trial", "state", "value", "rung", *self.searched]
+        return pd.DataFrame(rows, columns=columns).astype({"rung": "Int64"})
 
 
 def _check(settings: SearchSweeperConf) -> None:
@@ -91,104 +212,46 @@ def rungs(config: DictConfig, settings: SearchSweeperConf) -> list[int]:
             f"hydra.sweeper.resource = {settings.resource}: must name an integer of the "
             f"config, but its value is {full!r}"
         )
-    exponents = range(settings.rungs)
-    return sorted({max(1, round(full / settings.reduction**i)) for i in exponents})
+    return sorted({max(1, round(full / settings.reduction**i)) for i in range(settings.rungs)})
 
 
-class Search:
-    """A search within one command.
+def read_space(
+    space: Mapping[str, object], arguments: Sequence[str], parser: OverridesParser
+) -> tuple[list[str], dict[str, BaseDistribution]]:
+    """Return the overrides of every trial, and the distribution of each searched key.
 
-    Args:
-        launcher: Trains batches of jobs.
-        settings: Settings of the sweeper.
-        space: Fixed and searched keys.
-        steps: Values of the resource on each rung.
+    ``1,2`` and ``range(1,5)`` are choices, ``interval(0,1)`` is a range of real numbers,
+    ``int(interval(1,9))`` a range of integers, ``tag(log,interval(1e-5,1))`` a logarithmic range.
+
+    Raises:
+        ConfigError: There is nothing to search, or a range is impossible.
     """
-
-    def __init__(
-        self, launcher: Launcher, settings: SearchSweeperConf, space: Space, steps: Sequence[int]
-    ) -> None:
-        self.launcher, self.settings, self.space, self.steps = launcher, settings, space, steps
-        self.study = optuna.create_study()
-        self.start = time.monotonic()
-        self.seconds_per_unit = 0.0  # a unit is a job with 1 of the resource
-        self.returns: list[Sequence[JobReturn]] = []
-        self.jobs = 0
-
-    def run(self) -> None:
-        """Train batches until the trials or the seconds are used up."""
-        while batch := self._propose():
-            for step in self.steps:
-                if not self._in_time(len(batch) * step):
-                    log.info("the time is up; some trials are open")
-                    return
-                self._launch(batch, step)
-                batch = self._promote(batch, step)
-
-    def _propose(self) -> list[Trial]:
-        count = self.settings.batch
-        if self.settings.trials is not None:
-            count = min(count, self.settings.trials - len(self.study.trials))
-        if not self._in_time(count * self.steps[0]):
-            return []
-        return [propose(self.study, self.space.searched, self.settings) for _ in range(count)]
-
-    def _in_time(self, units: int) -> bool:
-        """Return whether a batch would end in time, estimated from the duration of the last one."""
-        end = time.monotonic() - self.start + units * self.seconds_per_unit
-        return self.settings.seconds is None or end <= self.settings.seconds
-
-    def _launch(self, batch: Sequence[Trial], step: int) -> None:
-        """Train the trials on one rung and report their losses."""
-        if not batch:
-            return
-        start = time.monotonic()
-        returns = self.launcher.launch([self._job(trial, step) for trial in batch], self.jobs)
-        self.seconds_per_unit = (time.monotonic() - start) / (len(batch) * step)
-        self.jobs += len(batch)
-        self.returns.append(returns)
-        for trial, returned in zip(batch, returns, strict=True):
-            value = float(returned.return_value)
-            if math.isfinite(value):
-                trial.report(value, step)
-
-    def _job(self, trial: Trial, step: int) -> list[str]:
-        values = as_overrides(trial.params)
-        if self.settings.resource is not None:
-            values[self.settings.resource] = str(step)
-        return [*self.space.fixed, *(f"{key}={value}" for key, value in values.items())]
-
-    def _promote(self, batch: Sequence[Trial], step: int) -> list[Trial]:
-        """Return the trials that continue on the next rung, and end the others."""
-        reached = [trial.intermediate_values for trial in self.study.trials]
-        values = sorted(reports[step] for reports in reached if step in reports)
-        limit = values[math.ceil(len(values) / self.settings.reduction) - 1] if values else math.inf
-        promoted = []
-        for trial in batch:
-            value = reached[trial.number].get(step)
-            if value is None:
-                self.study.tell(trial, state=TrialState.FAIL)
-            elif step == self.steps[-1]:
-                self.study.tell(trial, value)
-            elif value <= limit:
-                promoted.append(trial)
-            else:
-                self.study.tell(trial, state=TrialState.PRUNED)
-        return promoted
+    written = [f"{key}={value}" for key, value in space.items()]
+    parsed = parser.parse_overrides([*written, *arguments])
+    overrides = {override.key_or_group: override for override in parsed}.values()
+    searched = {o.get_key_element(): _distribution(o) for o in overrides if o.is_sweep_override()}
+    if not searched:
+        raise ConfigError(
+            "nothing to search: hydra.sweeper.space or the command line must give a key several "
+            "values, e.g. 'optimizer.lr=tag(log,interval(1e-4,1e-2))'"
+        )
+    return [str(o.input_line) for o in overrides if not o.is_sweep_override()], searched
 
 
-def as_overrides(params: Mapping[str, Any]) -> dict[str, str]:
+def _distribution(override: Override) -> BaseDistribution:
+    if override.is_discrete_sweep():
+        return CategoricalDistribution(list(override.sweep_string_iterator()))
+    sweep = override.value()
+    assert isinstance(sweep, IntervalSweep) and sweep.start is not None and sweep.end is not None
+    log_scale = "log" in sweep.tags
+    try:
+        if isinstance(sweep.start, int) and isinstance(sweep.end, int):
+            return IntDistribution(sweep.start, sweep.end, log=log_scale)
+        return FloatDistribution(sweep.start, sweep.end, log=log_scale)
+    except ValueError as error:
+        raise ConfigError(f"{override.input_line}: {error}") from None
+
+
+def as_text(params: Mapping[str, Any]) -> dict[str, str]:
     """Return values as text, real numbers with four significant digits."""
     return {k: f"{v:.4g}" if isinstance(v, float) else str(v) for k, v in params.items()}
-
-
-def trial_table(study: Study, space: Space) -> pd.DataFrame:
-    """Return one row per trial: state, loss on its highest rung, that rung, and its values."""
-    rows = []
-    for trial in study.trials:
-        rung = max(trial.intermediate_values, default=None)
-        value = None if rung is None else trial.intermediate_values[rung]
-        row = {"trial": trial.number, "state": STATES[trial.state.name], "value": value}
-        rows.append({**row, "rung": rung, **as_overrides(trial.params)})
-    columns = ["trial", "state", "value", "rung", *space.searched]
-    return pd.DataFrame(rows, columns=columns).astype({"rung": "Int64"})

@@ -41,11 +41,13 @@ class SearchSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
         """Search within the budget; return the job returns of each batch."""
-        from hydra_plugins.stack_launcher import _core, _search
+        from hydra.core.override_parser.overrides_parser import OverridesParser
+
+        from hydra_plugins.stack_launcher._core import compact_errors
+        from hydra_plugins.stack_launcher._search import Search
 
         assert self.hydra_context and self.config and self.launcher
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         one_sweep = getattr(self.launcher, "one_sweep", nullcontext)
-        with _core.compact_errors(), one_sweep():
-            return _search.search(
-                self.hydra_context, self.config, self.launcher, self.settings, arguments
-            )
+        with compact_errors(), one_sweep():
+            return Search(self.launcher, self.settings, self.config, arguments, parser).run()

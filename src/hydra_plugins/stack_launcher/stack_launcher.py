@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.utils import JobReturn
@@ -45,12 +45,8 @@ class StackLauncher(Launcher):
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        """Store the arguments and start to load what the worker processes need."""
-        from hydra_plugins.stack_launcher import _core
-
+        """Store the arguments."""
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
-        if self.engine["backend"] == "local":
-            _core.preload_workers()
 
     @contextmanager
     def one_sweep(self) -> Iterator[None]:
@@ -70,21 +66,15 @@ class StackLauncher(Launcher):
         """Run a batch of jobs and return their results in order."""
         from hydra_plugins.stack_launcher import _core
 
-        context = _core.LaunchContext(
-            self.hydra_context, self.config, self.task_function, self._train
-        )
-        if self.open is not None:
-            return _core.launch(context, job_overrides, initial_job_idx)
-        with self.one_sweep():  # the sweeper is Hydra's: each batch is a sweep
-            return _core.launch(context, job_overrides, initial_job_idx)
+        # A sweeper of Hydra does not open a sweep: each of its batches is one.
+        with nullcontext() if self.open else self.one_sweep():
+            return _core.launch(self, job_overrides, initial_job_idx)
 
-    def _train(
-        self, settings: Sequence[Settings], labels: Sequence[str]
-    ) -> list[float | Exception]:
+    def train(self, settings: Sequence[Settings], labels: Sequence[str]) -> list[float | Exception]:
         """Train a batch of jobs; the first batch opens the sweep."""
-        if self.sweep is None:
-            from hydra_plugins.stack_launcher._core import fast_imports
+        from hydra_plugins.stack_launcher._core import fast_imports
 
+        if self.sweep is None:
             with fast_imports():
                 from bikefit.sweeps.command import OpenSweep
             assert self.open is not None
