@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,12 +18,13 @@ from hydra.core.utils import (
     setup_globals,
 )
 from hydra.errors import CompactHydraException
+from hydra.plugins.launcher import Launcher
 from omegaconf import open_dict
 
 from hydra_plugins.stack_launcher._composing import Composer
 
 if TYPE_CHECKING:
-    from hydra_plugins.stack_launcher.stack_launcher import StackLauncher
+    from bikefit.config import Settings
 
 
 @contextmanager
@@ -49,17 +50,21 @@ def fast_imports() -> Iterator[None]:
 
 
 def launch(
-    launcher: StackLauncher, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    launcher: Launcher,
+    train: Callable[[Sequence[Settings], Sequence[str]], Sequence[float | Exception]],
+    job_overrides: Sequence[Sequence[str]],
+    initial_job_idx: int,
 ) -> list[JobReturn]:
     """Run the jobs; Hydra's ``run_job`` makes directories, configs and job returns.
 
-    Jobs whose task returns settings are trained together, and the return value becomes the
-    validation loss: NaN for a failed job, since Hydra would stop at an exception and not train
+    Jobs whose task returns settings are trained together by `train`, which gets the settings and
+    labels of all jobs. The return value becomes the validation loss: NaN for a failed job, since Hydra would stop at an exception and not train
     later batches.
     """
     from bikefit.config import Settings
 
-    config, context = launcher.config, launcher.hydra_context
+    config, context, task = launcher.config, launcher.hydra_context, launcher.task_function
+    assert config is not None and context is not None and task is not None
     setup_globals()
     configure_log(config.hydra.hydra_logging, config.hydra.verbose)
     Path(str(config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
@@ -70,14 +75,12 @@ def launch(
         with open_dict(job):
             job.hydra.job.id = f"{job.hydra.job.name}_{number}"
             job.hydra.job.num = number
-        returned = run_job(
-            launcher.task_function, job, "hydra.sweep.dir", "hydra.sweep.subdir", context
-        )
+        returned = run_job(task, job, "hydra.sweep.dir", "hydra.sweep.subdir", context)
         jobs.append(returned)
     configure_log(config.hydra.hydra_logging, config.hydra.verbose)
     results = [job.return_value for job in jobs if job.status == JobStatus.COMPLETED]
     if len(results) == len(jobs) and all(isinstance(result, Settings) for result in results):
-        losses = launcher.train(results, _labels(job_overrides))
+        losses = train(results, _labels(job_overrides))
         for returned, loss in zip(jobs, losses, strict=True):
             returned.return_value = math.nan if isinstance(loss, Exception) else loss
     return jobs

@@ -68,7 +68,7 @@ class StackLauncher(Launcher):
 
         # A sweeper of Hydra does not open a sweep: each of its batches is one.
         with nullcontext() if self.open else self.one_sweep():
-            return _core.launch(self, job_overrides, initial_job_idx)
+            return _core.launch(self, self.train, job_overrides, initial_job_idx)
 
     def train(self, settings: Sequence[Settings], labels: Sequence[str]) -> list[float | Exception]:
         """Train a batch of jobs; the first batch opens the sweep."""
