@@ -9,17 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hydra.core.utils import (
-    JobReturn,
-    JobStatus,
-    configure_log,
-    filter_overrides,
-    run_job,
-    setup_globals,
-)
+from hydra.core.utils import JobReturn, JobStatus, configure_log, run_job, setup_globals
 from hydra.errors import CompactHydraException
-from hydra.plugins.launcher import Launcher
-from omegaconf import open_dict
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, open_dict
 
 from hydra_plugins.stack_launcher._composing import Composer
 
@@ -49,22 +42,14 @@ def fast_imports() -> Iterator[None]:
         gc.enable()
 
 
-def launch(
-    launcher: Launcher,
-    train: Callable[[Sequence[Settings], Sequence[str]], Sequence[float | Exception]],
+def run_jobs(
+    context: HydraContext,
+    config: DictConfig,
+    task: TaskFunction,
     job_overrides: Sequence[Sequence[str]],
     initial_job_idx: int,
 ) -> list[JobReturn]:
-    """Run the jobs; Hydra's ``run_job`` makes directories, configs and job returns.
-
-    Jobs whose task returns settings are trained together by `train`, which gets the settings and
-    labels of all jobs. The return value becomes the validation loss: NaN for a failed job, since Hydra would stop at an exception and not train
-    later batches.
-    """
-    from bikefit.config import Settings
-
-    config, context, task = launcher.config, launcher.hydra_context, launcher.task_function
-    assert config is not None and context is not None and task is not None
+    """Run the task of each job; Hydra's ``run_job`` makes directories, configs and job returns."""
     setup_globals()
     configure_log(config.hydra.hydra_logging, config.hydra.verbose)
     Path(str(config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
@@ -75,19 +60,31 @@ def launch(
         with open_dict(job):
             job.hydra.job.id = f"{job.hydra.job.name}_{number}"
             job.hydra.job.num = number
-        returned = run_job(task, job, "hydra.sweep.dir", "hydra.sweep.subdir", context)
-        jobs.append(returned)
+        jobs.append(run_job(task, job, "hydra.sweep.dir", "hydra.sweep.subdir", context))
     configure_log(config.hydra.hydra_logging, config.hydra.verbose)
-    results = [job.return_value for job in jobs if job.status == JobStatus.COMPLETED]
-    if len(results) == len(jobs) and all(isinstance(result, Settings) for result in results):
-        losses = train(results, _labels(job_overrides))
-        for returned, loss in zip(jobs, losses, strict=True):
-            returned.return_value = math.nan if isinstance(loss, Exception) else loss
     return jobs
 
 
-def _labels(job_overrides: Sequence[Sequence[str]]) -> list[str]:
+def train_jobs(
+    jobs: Sequence[JobReturn],
+    train: Callable[[Sequence[Settings], Sequence[str]], Sequence[float | Exception]],
+) -> None:
+    """Train jobs together if their tasks returned settings, which losses then replace.
+
+    The loss of a failed job is NaN, since Hydra would stop at an exception and not train later
+    batches.
+    """
+    from bikefit.config import Settings
+
+    results = [job.return_value for job in jobs if job.status == JobStatus.COMPLETED]
+    if len(results) == len(jobs) and all(isinstance(result, Settings) for result in results):
+        losses = train(results, _labels(jobs))
+        for job, loss in zip(jobs, losses, strict=True):
+            job.return_value = math.nan if isinstance(loss, Exception) else loss
+
+
+def _labels(jobs: Sequence[JobReturn]) -> list[str]:
     """Return the label of each job: its overrides that not all jobs have."""
-    chosen = [filter_overrides(overrides) for overrides in job_overrides]
+    chosen = [list(job.overrides or []) for job in jobs]
     common = set(chosen[0]).intersection(*chosen) if len(chosen) > 1 else set()
     return [" ".join(o for o in overrides if o not in common) for overrides in chosen]

@@ -68,7 +68,11 @@ class StackLauncher(Launcher):
 
         # A sweeper of Hydra does not open a sweep: each of its batches is one.
         with nullcontext() if self.open else self.one_sweep():
-            return _core.launch(self, self.train, job_overrides, initial_job_idx)
+            jobs = _core.run_jobs(
+                self.hydra_context, self.config, self.task_function, job_overrides, initial_job_idx
+            )
+            _core.train_jobs(jobs, self.train)
+        return jobs
 
     def train(self, settings: Sequence[Settings], labels: Sequence[str]) -> list[float | Exception]:
         """Train a batch of jobs; the first batch opens the sweep."""
