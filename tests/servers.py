@@ -30,8 +30,10 @@ def postgresql() -> Iterator[str]:
     process = subprocess.Popen(
         [str(ROOT / "deploy/server"), f"{folder}/server", "127.0.0.1", port],
         env=os.environ | {"PATH": path, "MLFLOW_WORKERS": "2"},
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True,
-    )  # fmt: skip
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
     address = f"http://127.0.0.1:{port}"
     try:
         wait_for(address, process)

@@ -50,11 +50,9 @@ def result(train: float, val: float, failure: str | None = None, **more: Any) ->
     metrics = {"train/loss": train * factors, "val/loss": val * factors}
     for part, loss in (("train", train), ("val", val)):
         metrics |= {f"{part}/rmse": 10 * loss * factors, f"{part}/deviance": 2 * loss * factors}
-    values: dict[str, Any] = {
-        "metrics": metrics, "selected": EPOCHS, "state": {}, "train_rows": 90,
-        "failure": Failure(failure) if failure else None,
-        "val_rows": 30, "layers": [], "parameters": 3, "final": {},
-    }  # fmt: skip
+    values: dict[str, Any] = {"metrics": metrics, "selected": EPOCHS, "state": {}, "final": {}}
+    values |= {"train_rows": 90, "val_rows": 30, "layers": [], "parameters": 3}
+    values["failure"] = Failure(failure) if failure else None
     return SimpleNamespace(**(values | more))
 
 

@@ -2,12 +2,12 @@
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+import commands
 from conftest import ROOT
 
 FOUND = {"id": "PYSEC-1", "fix_versions": ["2.0"], "aliases": [], "description": "bad"}
@@ -32,9 +32,6 @@ def test_audit(tmp_path: Path, packages: list[dict] | None, status: int, said: s
     service = tmp_path / "pip-audit"
     service.write_text(f"#!{sys.executable}\nprint({answer!r})\n")
     service.chmod(0o755)
-    done = subprocess.run(
-        [sys.executable, ROOT / ".ci/audit"], capture_output=True, text=True, check=False,
-        env=os.environ | {"PATH": str(tmp_path)},
-    )  # fmt: skip
+    done = commands.run(str(ROOT / ".ci/audit"), env=os.environ | {"PATH": str(tmp_path)})
     assert done.returncode == status, done.stderr
     assert said in done.stdout

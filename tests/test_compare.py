@@ -1,12 +1,11 @@
-"""The entry point against a real store, filled as a sweep fills it."""
+"""The entry point on a real store with runs of a made-up sweep."""
 
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,106 +23,92 @@ from bikefit.tracking import reading, writing
 from bikefit.tracking.connection import TrackingError
 from stores import add, result, settings
 
+Losses = Sequence[tuple[float, float, float]]
 
-def make_sweep(shift: float = 0.0) -> str:
-    """Two configurations on two seeds, and a run that failed."""
+
+def make_sweep(losses: Losses = ((0.0, 2.0, 6.0), (0.3, 3.0, 5.0)), step: float = 1.0) -> str:
+    """Add runs with two seeds for each dropout, train and validation loss, and one that failed."""
     sweep = writing.start_sweep("full", "a sweep", ["seed=0,1"])
-    for seed in (0, 1):
-        add(sweep, settings(seed=seed), result(2.0, 6.0 + shift + seed))
-        add(sweep, settings(dropout=0.3, seed=seed), result(3.0, 5.0 + shift + seed))
+    more = {"final": {"constant/train/loss": 60.0, "constant/val/loss": 62.0}, "val_rows": 3475}
+    for dropout, train, val in losses:
+        for seed in (0, 1):
+            outcome = result(train, val + step * seed, **more)
+            add(sweep, settings(dropout=dropout, seed=seed), outcome)
     add(sweep, settings(hidden=4), result(np.nan, np.nan, failure="loss is not finite"))
     writing.finish_sweep(sweep, "", {}, "FINISHED")
     return sweep
 
 
-@pytest.fixture
-def store(empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    shutil.copy(empty_store, tmp_path / "mlflow.db")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    yield tmp_path
+def make_spread_sweep() -> str:
+    """Add an underfitting, an overfitting and a well fitting configuration, and a failed run."""
+    return make_sweep(((0.9, 41.2, 42.0), (0.0, 1.1, 25.0), (0.3, 9.0, 17.9)), step=0.1)
+
+
+def make_folds(*losses: tuple[float, float]) -> str:
+    """Add a cross-validated run for each pair of validation losses of its folds."""
+    sweep = writing.start_sweep("full", "folds", [])
+    for seed, pair in enumerate(losses):
+        one = settings(seed=seed, validation={"name": "kfold", "folds": 2})
+        job = writing.start_job(one, sweep, "v1")
+        outcomes = [result(fold + 1.0, val) for fold, val in enumerate(pair)]
+        for fold, outcome in enumerate(outcomes):
+            writing.finish_member(writing.start_fold(one, job, "v1", fold), outcome, one)
+        writing.finish_folds(job, [writing.best_metrics(one) for one in outcomes])
+    return sweep
 
 
 @pytest.mark.slow
-def test_the_latest_sweep_is_printed(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_latest_sweep_is_printed(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make_sweep()
-    latest = make_sweep(shift=1.0)
+    latest = make_sweep(((0.0, 2.0, 7.0), (0.3, 3.0, 6.0)))
     assert main([]) == 0
     out = capsys.readouterr().out
     assert f"a sweep ({latest})" in out
     assert "dropout p=0.3 · mlp 8 has the lowest validation loss: 6.500 ± 0.707" in out
     assert "1 of 5 runs failed" in out
-    assert not (store / "reports").exists()
+    assert not Path("reports").exists()
 
 
 @pytest.mark.slow
-def test_reports_of_the_recorded_sweep(store: Path) -> None:
+def test_reports_of_the_recorded_sweep(workplace: Path) -> None:
     sweep = make_sweep()
-    make_sweep(shift=1.0)
+    make_sweep(((0.0, 2.0, 7.0),))
     Path("sweep.json").write_text(json.dumps({"sweep": sweep, "runs": 5}))
     assert main(["--record", "sweep.json", "--reports", "reports"]) == 0
     table = pd.read_csv("reports/comparison.csv")
     assert table["status"].tolist() == ["FINISHED"] * 4 + ["FAILED"]
-    assert table["val_loss"].tolist()[:4] == [6.0, 5.0, 7.0, 6.0]
-    assert table["gap"].tolist()[:4] == [4.0, 2.0, 5.0, 3.0]
+    assert table["val_loss"].tolist()[:4] == [6.0, 7.0, 5.0, 6.0]
+    assert table["gap"].tolist()[:4] == [4.0, 5.0, 2.0, 3.0]
     assert table["failure"].tolist()[4] == "loss is not finite"
     names = {file.path for file in list_artifacts(run_id=sweep)}
     assert names == {"comparison.csv", "comparison.png", "curves.png", "report.html"}
     assert not list(Path("reports").rglob("*.tmp"))
-
-
-@pytest.mark.slow
-def test_metrics_hold_the_winner_and_the_best_of_each_kind(store: Path) -> None:
-    make_sweep()
-    assert main(["--reports", "reports"]) == 0
+    # the winner and the best of each kind
     metrics = json.loads(Path("reports/metrics.json").read_text())
     assert (metrics["runs"], metrics["failed"]) == (5, 1)
-    assert metrics["winner"] == {
-        "configuration": "dropout p=0.3 · mlp 8", "seeds": 2, "train_loss": 3.0, "val_loss": 5.5,
-        "val_loss_std": pytest.approx(0.5**0.5), "val_loss_se": pytest.approx(0.5), "gap": 2.5,
-        "val_rmse": 55.0, "val_deviance": 11.0,
-    }  # fmt: skip
-    assert metrics["best"] == {
-        "dropout": {"configuration": "dropout p=0.3 · mlp 8", "val_loss": 5.5, "val_rmse": 55.0},
-        "none": {"configuration": "none · mlp 8", "val_loss": 6.5, "val_rmse": 65.0},
-    }
-
-
-@pytest.mark.slow
-def test_plots_have_losses_and_learning_curves(store: Path) -> None:
-    make_sweep()
-    assert main(["--reports", "reports"]) == 0
+    best = {"configuration": "dropout p=0.3 · mlp 8", "val_loss": 5.5, "val_rmse": 55.0}
+    none = {"configuration": "none · mlp 8", "val_loss": 6.5, "val_rmse": 65.0}
+    errors = {"val_loss_std": pytest.approx(0.5**0.5), "val_loss_se": pytest.approx(0.5)}
+    more = {"seeds": 2, "train_loss": 3.0, "gap": 2.5, "val_deviance": 11.0}
+    assert metrics["winner"] == best | errors | more
+    assert metrics["best"] == {"dropout": best, "none": none}
     losses = pd.read_csv("reports/plots/losses.csv")
-    assert losses.to_dict("list") == {
-        "configuration": ["dropout p=0.3 · mlp 8", "none · mlp 8"],
-        "train": [3.0, 2.0],
-        "validation": [5.5, 6.5],
-    }
+    assert losses["configuration"].tolist() == [best["configuration"], none["configuration"]]
+    assert losses[["train", "validation"]].to_numpy().tolist() == [[3.0, 5.5], [2.0, 6.5]]
     curves = pd.read_csv("reports/plots/learning_curves.csv")
     assert curves["epoch"].tolist() == [1, 2, 3]
     assert curves["winner validation"].tolist() == [11.0, 8.25, 5.5]
     assert curves["unregularized train"].tolist() == [4.0, 3.0, 2.0]
     assert curves["most underfitting train"].tolist() == curves["winner train"].tolist()
+    # the same files when they are written again
+    assert main([sweep, "--reports", "again"]) == 0
+    for file in (path for path in Path("reports").rglob("*") if path.is_file()):
+        assert file.read_bytes() == Path("again", file.relative_to("reports")).read_bytes(), file
 
 
 @pytest.mark.slow
-def test_reports_written_twice_are_the_same(store: Path) -> None:
-    make_sweep()
-    for folder in ("one", "two"):
-        assert main(["--reports", folder]) == 0
-    for file in (path for path in Path("one").rglob("*") if path.is_file()):
-        assert file.read_bytes() == Path("two", file.relative_to("one")).read_bytes(), file
-
-
-@pytest.mark.slow
-def test_cross_validation_jobs_are_ranked_with_their_folds(store: Path) -> None:
-    sweep = writing.start_sweep("full", "folds", [])
-    one = settings(validation={"name": "kfold", "folds": 2})
-    job = writing.start_job(one, sweep, "v1")
-    outcomes = [result(2.0, 6.0), result(3.0, 8.0)]
-    for fold, outcome in enumerate(outcomes):
-        writing.finish_member(writing.start_fold(one, job, "v1", fold), outcome, one)
-    writing.finish_folds(job, [writing.best_metrics(one) for one in outcomes])
+def test_cross_validated_runs_are_ranked_with_their_folds(workplace: Path) -> None:
+    make_folds((6.0, 8.0))
     assert main(["--reports", "reports"]) == 0
     winner = json.loads(Path("reports/metrics.json").read_text())["winner"]
     assert (winner["val_loss"], winner["val_loss_se"]) == (7.0, pytest.approx(1.0))
@@ -132,8 +117,23 @@ def test_cross_validation_jobs_are_ranked_with_their_folds(store: Path) -> None:
 
 
 @pytest.mark.slow
-def test_two_sweeps_are_compared(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    first, second = make_sweep(), make_sweep(shift=-3.0)
+def test_a_cross_validated_sweep_has_a_table_of_its_folds(workplace: Path) -> None:
+    runs = losses_by_fold_and_day(reading.read_runs(make_folds((4.0, 6.0), (6.0, 8.0))))
+    assert runs["folds/best/val/loss"].tolist() == [(4.0, 6.0), (6.0, 8.0)]
+    assert losses_by_fold_and_day(runs) is runs
+    # held-out deviances are twice the losses: 8 and 12 for seed 0, 12 and 16 for seed 1
+    assert fold_table(runs).splitlines() == [
+        "| configuration | table | seeds | mean | fold 1 | fold 2 | on training rows |",
+        "|:--|:--|--:|--:|--:|--:|--:|",
+        "| none · mlp 8 | full | 2 | **12.00** ± 2.83 | 10.00 | 14.00 | 3.00 |",
+    ]
+    with pytest.raises(TrackingError, match="no finished run with validation=kfold"):
+        fold_table(reading.read_runs(make_sweep(((0.0, 2.0, 6.0),))))
+
+
+@pytest.mark.slow
+def test_two_sweeps_are_compared(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first, second = make_sweep(), make_sweep(((0.0, 2.0, 3.0), (0.3, 3.0, 2.0)))
     assert main([first, second]) == 0
     out = capsys.readouterr().out
     assert out.count("has the lowest validation loss") == 2
@@ -142,16 +142,14 @@ def test_two_sweeps_are_compared(store: Path, capsys: pytest.CaptureFixture[str]
 
 @pytest.mark.slow
 def test_a_sweep_without_a_result_ends_with_its_reason(
-    store: Path, capsys: pytest.CaptureFixture[str]
+    workplace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    sweep = writing.start_sweep("full", "failing", [])
-    add(sweep, settings(), result(np.nan, np.nan, failure="loss is not finite"))
+    sweep = make_sweep(())
     assert main([]) == 0
     assert "No run finished (of 1)." in capsys.readouterr().out
     assert main(["--reports", "reports"]) == 1
-    assert f"sweep {sweep}: no run has a result; reasons: loss is not finite" in (
-        capsys.readouterr().err
-    )
+    reason = f"sweep {sweep}: no run has a result; reasons: loss is not finite"
+    assert reason in capsys.readouterr().err
     assert not Path("reports").exists()
     page = Path("page.md")
     page.write_text("<!-- comparison -->\n<!-- end of comparison -->\n")
@@ -169,8 +167,8 @@ def test_a_sweep_without_a_result_ends_with_its_reason(
         (["--record", "wrong.json"], "error: wrong.json: expected {\"sweep\": run id}, got '[]'"),
     ],
 )
-def test_what_cannot_be_read_is_said(
-    store: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+def test_a_sweep_that_cannot_be_read_is_named(
+    workplace: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
     Path("wrong.json").write_text("[]")
     assert main(arguments) == 1
@@ -207,94 +205,50 @@ def test_help_loads_nothing_heavy() -> None:
 
 @pytest.mark.slow
 def test_a_document_gets_the_table_between_its_markers(
-    store: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    workplace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sweep = make_sweep()
-    readme = tmp_path / "README.md"
+    readme = Path("README.md")
     readme.write_text("before\n<!-- comparison -->\nold\n<!-- end of comparison -->\nafter\n")
-    assert main([sweep, "--document", str(readme)]) == 0
-    text = readme.read_text()
     runs = reading.read_runs(sweep)
     note = ranking_note(with_verdicts(rank(runs), runs))
-    assert text == (f"before\n<!-- comparison -->\n\n{note}\n\n<!-- end of comparison -->\nafter\n")
-    assert main([sweep, "--document", str(readme)]) == 0
-    assert readme.read_text() == text
+    for _ in range(2):
+        assert main([sweep, "--document", str(readme)]) == 0
+        assert readme.read_text() == (
+            f"before\n<!-- comparison -->\n\n{note}\n\n<!-- end of comparison -->\nafter\n"
+        )
     assert main([sweep, "--document", str(readme), "--section", "lecture"]) == 1
     assert "has no lines '<!-- lecture -->'" in capsys.readouterr().err
 
 
-def test_a_cross_validated_sweep_shows_its_folds(store: None) -> None:
-    sweep = writing.start_sweep("full", "a sweep", [])
-    validation = {"validation": {"name": "kfold", "folds": 2}}
-    for seed, shift in ((0, 0.0), (1, 2.0)):
-        one = settings(seed=seed, **validation)
-        job = writing.start_job(one, sweep, "v1")
-        outcomes = [result(1.0, 4.0 + shift), result(2.0, 6.0 + shift)]
-        for fold, outcome in enumerate(outcomes):
-            writing.finish_member(writing.start_fold(one, job, "v1", fold), outcome, one)
-        writing.finish_folds(job, [writing.best_metrics(one) for one in outcomes])
-    runs = losses_by_fold_and_day(reading.read_runs(sweep))
-    assert runs["folds/best/val/loss"].tolist() == [(4.0, 6.0), (6.0, 8.0)]
-    assert losses_by_fold_and_day(runs) is runs
-    # held-out deviances are twice the losses: 8 and 12 for seed 0, 12 and 16 for seed 1
-    assert fold_table(reading.read_runs(sweep)).splitlines() == [
-        "| configuration | table | seeds | mean | fold 1 | fold 2 | on training rows |",
-        "|:--|:--|--:|--:|--:|--:|--:|",
-        "| none · mlp 8 | full | 2 | **12.00** ± 2.83 | 10.00 | 14.00 | 3.00 |",
-    ]
-
-
 @pytest.mark.slow
-def test_a_sweep_without_folds_has_no_fold_table(store: None) -> None:
-    with pytest.raises(TrackingError, match="no finished run with validation=kfold"):
-        fold_table(reading.read_runs(make_sweep()))
-
-
-def spread_sweep() -> str:
-    """An underfitting, an overfitting and a well fitting configuration, and a run that failed."""
-    sweep = writing.start_sweep("full", "a sweep", [])
-    constant = {"constant/train/loss": 60.0, "constant/val/loss": 62.0}
-    for dropout, train, val in ((0.9, 41.2, 42.0), (0.0, 1.1, 25.0), (0.3, 9.0, 17.9)):
-        for seed in (0, 1):
-            outcome = result(train, val + seed / 10)
-            outcome.final, outcome.val_rows = constant, 3475
-            add(sweep, settings(dropout=dropout, seed=seed), outcome)
-    add(sweep, settings(hidden=4), result(np.nan, np.nan, failure="loss is not finite"))
-    return sweep
-
-
-@pytest.mark.slow
-def test_verdicts_become_tags_of_runs_and_counts_of_the_sweep(store: Path) -> None:
-    sweep = spread_sweep()
+def test_verdicts_become_tags_of_runs_and_counts_of_the_sweep(workplace: Path) -> None:
+    sweep = make_spread_sweep()
     assert main(["--reports", "reports"]) == 0
     runs = reading.read_runs(sweep)
     assert runs["tags.verdict"].tolist()[:6:2] == ["underfitting", "overfitting", "good fit"]
     assert runs["tags.verdict"].isna().tolist() == [False] * 6 + [True]
-    assert runs["tags.verdict.reason"][0] == (
-        "validation loss falls from 42.00 to 17.95 when the dropout p goes from 0.9 to 0.3"
-    )
+    reason = "validation loss falls from 42.00 to 17.95 when the dropout p goes from 0.9 to 0.3"
+    assert runs["tags.verdict.reason"][0] == reason
     assert runs["tags.verdict.next"][0].startswith("more flexible")
     assert runs["tags.verdict.reason"][6] == "loss is not finite"
-    (parent,) = reading.read_run(sweep).to_dict("records")
-    assert {k: v for k, v in parent.items() if k.startswith("verdicts/")} == {
-        "verdicts/good_fit": 2.0, "verdicts/underfitting": 2.0, "verdicts/overfitting": 2.0,
-        "verdicts/undecided": 0.0,
-    }  # fmt: skip
     assert not _differ_from_tags(verdicts(runs), runs).any()
+    (parent,) = reading.read_run(sweep).to_dict("records")
+    kinds = ("good_fit", "underfitting", "overfitting", "undecided")
+    assert [parent[f"verdicts/{kind}"] for kind in kinds] == [2.0, 2.0, 2.0, 0.0]
     assert parent["tags.verdicts"] == "2 good fit, 2 underfitting, 2 overfitting"
     table = pd.read_csv("reports/comparison.csv")
     assert table["verdict"].tolist()[:6:2] == ["underfitting", "overfitting", "good fit"]
     assert table["reason"][6] == "loss is not finite"
-    assert json.loads(Path("reports/metrics.json").read_text())["verdicts"] == {
-        "good fit": 1, "overfitting": 1, "undecided": 0, "underfitting": 1,
-    }  # fmt: skip
+    counts = json.loads(Path("reports/metrics.json").read_text())["verdicts"]
+    assert counts == {"good fit": 1, "overfitting": 1, "undecided": 0, "underfitting": 1}
 
 
 @pytest.mark.slow
-def test_a_verdict_is_given_anew_with_other_thresholds(
-    store: Path, capsys: pytest.CaptureFixture[str]
+def test_verdicts_change_with_the_thresholds(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    sweep = spread_sweep()
+    sweep = make_spread_sweep()
     assert main([]) == 0
     Path("conf").mkdir()
     Path("conf/verdicts.yaml").write_text("close: 0.5\nclear: 0.5")
@@ -305,9 +259,9 @@ def test_a_verdict_is_given_anew_with_other_thresholds(
     assert "conf/verdicts.yaml: close = 'near'" in capsys.readouterr().err
 
 
-def test_a_run_alone_gets_a_verdict(store: Path) -> None:
+def test_a_run_without_a_sweep_gets_a_verdict(workplace: Path) -> None:
     run = writing.start_job(settings(), None, "v1")
     writing.finish_member(run, result(9.0, 17.9), settings())
-    said = assign_run_verdict(run)
-    assert said.startswith("undecided: validation loss 17.90 has no other configuration beside it")
+    verdict = assign_run_verdict(run)
+    assert verdict.startswith("undecided: validation loss 17.90 has no other configuration beside")
     assert reading.read_run(run)["tags.verdict"].tolist() == ["undecided"]

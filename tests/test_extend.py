@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
 
 import pytest
 
+import commands
 from conftest import ROOT
 from copies import copy_parts
 
@@ -31,16 +31,18 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     copy_parts(copy, "tests/conftest.py", "tests/synthetic.py")
     for text in DIFFS:
         subprocess.run(
-            ["git", "apply", "--unidiff-zero", "-"], cwd=copy, input=text, text=True, check=True,
+            ["git", "apply", "--unidiff-zero", "-"],
+            cwd=copy,
+            input=text,
+            text=True,
+            check=True,
             env=os.environ | {"GIT_CEILING_DIRECTORIES": str(copy.parent)},
-        )  # fmt: skip
+        )
     for name, text in FILES.items():
         (copy / name).write_text(text)
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-rA", "-p", "no:cacheprovider", *TESTS], cwd=copy,
-        env=os.environ | {"PYTHONPATH": str(copy / "src")}, capture_output=True, text=True,
-        check=False,
-    )  # fmt: skip
+    environment = os.environ | {"PYTHONPATH": str(copy / "src")}
+    command = ("-m", "pytest", "-rA", "-p", "no:cacheprovider", *TESTS)
+    done = commands.run(*command, cwd=copy, env=environment)
     words = re.findall(r"^(PASSED|FAILED|ERROR) (tests/\w+\.py)", done.stdout, re.MULTILINE)
     found = {name: {word for word, where in words if where == name} for name in TESTS}
     return {

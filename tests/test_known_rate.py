@@ -69,16 +69,15 @@ def test_the_truth_is_reached_and_the_linear_model_its_limit(known: pd.Series) -
     common = ("trainer.progress=false", "regularization.on=weights")
     jobs = [Job(make_settings(*common, *one), " ".join(one)) for one in MEMBERS]
     losses = train(jobs, sweep=None, engine=INLINE)
-    parts = {name: read_table(Path("data/features/full")).read(name) for name in
-             ("train", "validation")}  # fmt: skip
-    held_out = parts["validation"]
+    table = read_table(Path("data/features/full"))
+    fitted, held_out = table.read("train"), table.read("validation")
     truth = half_deviance(
         held_out.target.astype(float), known[pd.DatetimeIndex(held_out.timestamps)].to_numpy()
     )
     assert 0.4 < truth < 0.6  # about a half for Poisson counts that are not small
     assert truth * 0.95 < min(losses) < truth * 1.05
     model = PoissonRegressor(alpha=1e-9, max_iter=10_000, tol=1e-8)
-    model.fit(parts["train"].features.astype(float), parts["train"].target)
+    model.fit(fitted.features.astype(float), fitted.target)
     limit = half_deviance(
         held_out.target.astype(float), model.predict(held_out.features.astype(float))
     )

@@ -28,19 +28,41 @@ WALLS = {
     "processes.py": HEAVY | {"bikefit", "pandas"},
     "data": HEAVY,
     "config.py": HEAVY,
-    "nn": {"pytorch_lightning", "hydra", "omegaconf", "mlflow", "pandas", "sklearn",
-           "bikefit.config", "bikefit.data", "bikefit.errors"},
+    "nn": {
+        "pytorch_lightning",
+        "hydra",
+        "omegaconf",
+        "mlflow",
+        "pandas",
+        "sklearn",
+        "bikefit.config",
+        "bikefit.data",
+        "bikefit.errors",
+    },
     "training": {"hydra", "omegaconf", "mlflow"},
     "tracking": {"torch", "pytorch_lightning", "hydra", "omegaconf", "bikefit.nn"},
     "tracking/local_models.py": HEAVY | {"pandas"},
-    "comparison": {"torch", "pytorch_lightning", "hydra", "omegaconf", "mlflow",
-                   "bikefit.nn", "bikefit.training"},
+    "comparison": {
+        "torch",
+        "pytorch_lightning",
+        "hydra",
+        "omegaconf",
+        "mlflow",
+        "bikefit.nn",
+        "bikefit.training",
+    },
     "sweeps": {"torch", "pytorch_lightning", "hydra", "omegaconf", "mlflow"},
     "final": {"pytorch_lightning", "hydra", "omegaconf", "bikefit.sweeps"},
     # what the registered model is made of; it has to load without the rest
-    "final/model.py": {"pytorch_lightning", "mlflow", "bikefit.config", "bikefit.training",
-                       "bikefit.tracking", "bikefit.comparison"},
-}  # fmt: skip
+    "final/model.py": {
+        "pytorch_lightning",
+        "mlflow",
+        "bikefit.config",
+        "bikefit.training",
+        "bikefit.tracking",
+        "bikefit.comparison",
+    },
+}
 
 
 def imported(file: Path, types: bool = False) -> set[str]:

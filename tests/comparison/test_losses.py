@@ -17,8 +17,8 @@ SMALL = ["network.hidden=[4]", "training.epochs=2", "training.batch_size=64"]
 
 def trained(*configs: list[str]) -> pd.DataFrame:
     sweep = writing.start_sweep("full", "sweep of a test", [])
-    train([Job(make_settings(*SMALL, *one), str(i)) for i, one in enumerate(configs)], sweep,
-          engine=INLINE)  # fmt: skip
+    jobs = [Job(make_settings(*SMALL, *one), str(i)) for i, one in enumerate(configs)]
+    train(jobs, sweep, engine=INLINE)
     return reading.read_runs(sweep)
 
 

@@ -18,23 +18,21 @@ from bikefit.comparison.noise import (
     moderated,
 )
 
-NOTHING = np.empty(0)
 
-
-def sample(
-    loss: float, variance: float = 0.0, df: float = KNOWN, days: Sequence[float] = (),
-    folds: Sequence[float] = (), fold_error: float = math.nan, rows: float = math.nan,
-) -> LossEstimate:  # fmt: skip
-    return LossEstimate(loss, variance, df, np.array(days), np.array(folds), fold_error, rows)
+def sample(loss: float, variance: float = 0.0, df: float = KNOWN, **more: Any) -> LossEstimate:
+    days, folds = (np.array(more.get(name, ())) for name in ("days", "folds"))
+    fold_error, rows = (more.get(name, math.nan) for name in ("fold_error", "rows"))
+    return LossEstimate(loss, variance, df, days, folds, fold_error, rows)
 
 
 def made(losses: dict[str, Sequence[float]], **more: Any) -> pd.DataFrame:
     """Runs of configurations, a loss a seed."""
+    unknown = {"days": (), "folds": (), "fold_error": math.nan, "rows": math.nan}
     rows = [
-        {"configuration_id": name, "seed": seed, "loss": loss, "days": (), "folds": (),
-         "fold_error": math.nan, "rows": math.nan} | more
-        for name, values in losses.items() for seed, loss in enumerate(values)
-    ]  # fmt: skip
+        {"configuration_id": name, "seed": seed, "loss": loss} | unknown | more
+        for name, values in losses.items()
+        for seed, loss in enumerate(values)
+    ]
     return pd.DataFrame(rows)
 
 
@@ -103,24 +101,18 @@ def test_days_are_paired_by_hand() -> None:
 
 
 def test_folds_are_paired_and_corrected_by_hand() -> None:
-    found = difference(sample(5.0, folds=[4.0, 5.0, 6.0], fold_error=9.0),
-                       sample(3.0, folds=[3.0, 3.0, 3.0], fold_error=9.0))  # fmt: skip
+    one = sample(5.0, folds=[4.0, 5.0, 6.0], fold_error=9.0)
+    found = difference(one, sample(3.0, folds=[3.0, 3.0, 3.0], fold_error=9.0))
     # Differences 1, 2, 3 with the variance 1; Nadeau and Bengio: 1/3 plus test over train, 1/2.
     assert found.error == pytest.approx(math.sqrt(1 / 3 + 1 / 2))
     assert (found.value, found.df) == (2.0, pytest.approx(2))
-
-
-def test_folds_take_the_place_of_days() -> None:
-    found = difference(
-        sample(5.0, days=[1, 4], folds=[4, 6]), sample(3.0, days=[2, 1], folds=[3, 3])
-    )
+    # folds take precedence over days
+    one = sample(5.0, days=[1, 4], folds=[4, 6])
+    found = difference(one, sample(3.0, days=[2, 1], folds=[3, 3]))
     assert found.error == pytest.approx(math.sqrt(2 * (1 / 2 + 1)))
-
-
-def test_errors_of_unknown_folds_are_added() -> None:
-    assert difference(sample(5.0, fold_error=0.3), sample(4.0, fold_error=0.4)).error == (
-        pytest.approx(0.5)
-    )
+    # errors of unknown folds are added
+    found = difference(sample(5.0, fold_error=0.3), sample(4.0, fold_error=0.4))
+    assert found.error == pytest.approx(0.5)
 
 
 def test_degrees_of_freedom_of_a_sum_by_hand() -> None:
@@ -128,7 +120,7 @@ def test_degrees_of_freedom_of_a_sum_by_hand() -> None:
     assert found.error == pytest.approx(math.sqrt(0.13))
     # Welch and Satterthwaite: 0.13² / (0.04²/2 + 0.09²/4) = 0.0169 / 0.002825
     assert found.df == pytest.approx(0.0169 / 0.002825)
-    days = difference(sample(6.0, 0.25, 4, [1, 2, 3]), sample(4.0, 0.5, 8, [0.5, 1, 2.5]))
+    days = difference(sample(6.0, 0.25, 4, days=[1, 2, 3]), sample(4.0, 0.5, 8, days=[0.5, 1, 2.5]))
     # seeds 0.25 with 4 and 0.5 with 8, days 0.25 with 2: 1 / (1/64 + 1/32 + 1/32)
     assert (days.error, days.df) == (pytest.approx(1.0), pytest.approx(12.8))
 
@@ -185,8 +177,8 @@ def test_runs_are_facts() -> None:
 
 
 def test_what_a_seed_does_to_all_is_no_difference() -> None:
-    shared = {name: [size * f for f in (0.9, 1.0, 1.1)]
-              for name, size in zip("abcd", (1.0, 2.0, 3.0, 4.0), strict=True)}  # fmt: skip
+    sizes = {"a": 1.0, "b": 2.0, "c": 3.0, "d": 4.0}
+    shared = {name: [size * f for f in (0.9, 1.0, 1.1)] for name, size in sizes.items()}
     known, _ = estimate_losses(made(shared))
     assert all(found.variance < 1e-10 for found in known.values())
     few, _ = estimate_losses(made({name: shared[name] for name in "abc"}))  # too few to tell it
@@ -200,9 +192,7 @@ def test_one_seed_does_not_show_the_scatter() -> None:
     assert math.isnan(difference(known["a"], known["b"]).error)
     assumed, _ = estimate_losses(runs, assumed=0.05)
     assert assumed["a"].variance == pytest.approx((0.05 * 5.0) ** 2)
-
-
-def test_a_configuration_with_one_seed_borrows_the_scatter_of_the_others() -> None:
+    # a configuration with one seed takes the variance of the others
     known, _ = estimate_losses(made({"a": [9.0, 10.0, 11.0], "b": [20.0]}))
     assert known["b"].variance == pytest.approx(0.01 * 400)
     assert known["b"].df == 2

@@ -53,17 +53,17 @@ def render(sweep: str) -> str:
     return report.render_report(compare(sweep), ADDRESS)
 
 
-def member(dropout: float, seed: int) -> tuple[Any, Any]:
+def member(dropout: float, seed: int, **more: Any) -> tuple[Any, Any]:
     """Settings and outcome of a run that keeps weights and predictions of two weeks."""
-    one = settings(
-        dropout, seed, regularization={"dropout": dropout}, tracking={"experiment": "full"}
-    )
+    one = settings(dropout, seed, tracking={"experiment": "full"}, **more)
     time = pd.Series(pd.date_range("2011-01-03", periods=336, freq="h"))
     val = 5.0 + 20 * (dropout - 0.3) ** 2 + seed / 100
     draw = np.random.default_rng(seed)
-    state = {"hidden1.linear.weight": draw.normal(0, 1 - dropout, (8, 5)).astype("float32"),
-             "output.linear.weight": draw.normal(0, 1, (1, 8)).astype("float32"),
-             "hidden1.linear.bias": np.zeros(8, "float32")}  # fmt: skip
+    state = {
+        "hidden1.linear.weight": draw.normal(0, 1 - dropout, (8, 5)).astype("float32"),
+        "output.linear.weight": draw.normal(0, 1, (1, 8)).astype("float32"),
+        "hidden1.linear.bias": np.zeros(8, "float32"),
+    }
     true = np.full(336, 100.0)
     return one, result(2 + 8 * dropout, val, state=state, predictions=(time, true, true + val))
 
@@ -192,10 +192,7 @@ def test_missing_artifacts_are_said(workplace: Path) -> None:
 @pytest.mark.slow
 def test_folds_stand_for_a_cross_validated_run(workplace: Path) -> None:
     sweep = writing.start_sweep("full", "folds", [])
-    one, outcome = member(0.3, 0)
-    one = one.model_copy(update={
-        "validation": one.validation.model_copy(update={"name": "kfold", "folds": 2}),
-    })  # fmt: skip
+    one, outcome = member(0.3, 0, validation={"name": "kfold", "folds": 2})
     job = writing.start_job(one, sweep, "v1")
     for fold in range(2):
         writing.finish_member(writing.start_fold(one, job, "v1", fold), outcome, one)

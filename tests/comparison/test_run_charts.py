@@ -43,8 +43,9 @@ def predictions(error: float) -> pd.DataFrame:
 
 
 def test_errors_by_hour(tmp_path: Path) -> None:
-    runs = {role: with_conditions(predictions(error), tmp_path / "absent.parquet")
-            for role, error in (("winner", 10.0), ("underfitting", -30.0))}  # fmt: skip
+    errors = {"winner": 10.0, "underfitting": -30.0}
+    absent = tmp_path / "absent.parquet"
+    runs = {role: with_conditions(predictions(error), absent) for role, error in errors.items()}
     assert "weather" not in runs["winner"]
     table = group_errors(runs["underfitting"], "hour")
     assert (table["rmse"][17], table["mean"][17], table["rmse"][3]) == (30, -30, 0)
@@ -56,9 +57,8 @@ def test_errors_by_hour(tmp_path: Path) -> None:
 
 def test_weather_is_joined_by_the_timestamp(tmp_path: Path) -> None:
     table = predictions(5.0)
-    hours = pd.DataFrame({"timestamp": table["timestamp"][::-1],
-                          "weather": ["mist"] * 24 + ["clear"] * 312,
-                          "working_day": [True] * 24 + [False] * 312})  # fmt: skip
+    hours = table[["timestamp"]][::-1].assign(weather=["mist"] * 24 + ["clear"] * 312)
+    hours["working_day"] = hours["weather"] == "mist"
     hours.to_parquet(tmp_path / "hours.parquet")
     joined = with_conditions(table, tmp_path / "hours.parquet")
     assert joined["weather"].tolist() == ["clear"] * 312 + ["mist"] * 24
@@ -76,11 +76,9 @@ def test_predicted_against_true_has_every_row() -> None:
 
 
 def test_weights_by_layer_leave_out_biases() -> None:
-    kept = weight_matrices({
-        "output.linear.weight": np.ones((1, 3)), "hidden1.linear.weight": np.ones((3, 2)),
-        "hidden1.linear.bias": np.ones(3), "hidden1.norm.weight": np.ones(3),
-    })  # fmt: skip
-    assert list(kept) == ["hidden1", "output"]
+    matrices = {"output.linear.weight": np.ones((1, 3)), "hidden1.linear.weight": np.ones((3, 2))}
+    vectors = {"hidden1.linear.bias": np.ones(3), "hidden1.norm.weight": np.ones(3)}
+    assert list(weight_matrices(matrices | vectors)) == ["hidden1", "output"]
     figure = weight_distribution_chart(
         "hidden1", {"winner": np.zeros((3, 2)), "overfitting": np.ones(6)}
     )

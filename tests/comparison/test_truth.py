@@ -12,10 +12,10 @@ import commands
 from conftest import ROOT
 
 SWEEP = [
-    "training.epochs=15", "training.batch_size=64", "seed=0,1,2",
+    *("training.epochs=15", "training.batch_size=64", "seed=0,1,2"),
     "+hydra.sweeper.grids=[{network.hidden: '[1],[2],[4],[16],[64]'}, "
     "{network.hidden: '[64]', regularization.l2: '1e-3,1e-1,1,10'}]",
-]  # fmt: skip
+]
 FORBIDDEN = {1: ("overfitting", "good fit"), -1: ("underfitting", "good fit")}
 
 
@@ -61,8 +61,9 @@ def test_no_verdict_contradicts_its_path(table: pd.DataFrame) -> None:
 def test_a_contradiction_is_found() -> None:
     rows = [
         (f"none · mlp {width}", "none", f"mlp {width}", 0.0, loss + seed / 100, "underfitting")
-        for width, loss in ((4, 9.0), (16, 6.0), (64, 4.0)) for seed in range(3)
-    ]  # fmt: skip
+        for width, loss in ((4, 9.0), (16, 6.0), (64, 4.0))
+        for seed in range(3)
+    ]
     names = ["configuration", "regularization", "network", "l2", "val_loss", "verdict"]
     made = pd.DataFrame(rows, columns=names)
     assert contradictions(made) == []

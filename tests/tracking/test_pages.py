@@ -158,20 +158,16 @@ def test_the_curves_are_drawn_for_each_configuration(
     views: dict[str, str], browser: Browser
 ) -> None:
     browser.open(views["curves"])
-    browser.sees(
-        "curves · latest sweep", "3 matching runs", "Group by: configuration", "train/loss",
-        "val/loss", "dropout p=0.3 · mlp 8 (val/loss)", "none · mlp 8 (train/loss)",
-    )  # fmt: skip
+    browser.sees("curves · latest sweep", "3 matching runs", "Group by: configuration")
+    browser.sees("dropout p=0.3 · mlp 8 (val/loss)", "none · mlp 8 (train/loss)")
     wait_for(lambda: browser.count(LINES) >= 6, lambda: f"{browser.count(LINES)} lines")
     assert browser.count(".js-plotly-plot") == 2
 
 
 def test_the_plane_has_a_point_for_each_run(views: dict[str, str], browser: Browser) -> None:
     browser.open(views["plane"])
-    browser.sees(
-        "plane · latest sweep", "3 matching runs", "Group by: verdict",
-        "best/train/loss vs. best/val/loss",
-    )  # fmt: skip
+    browser.sees("plane · latest sweep", "3 matching runs", "Group by: verdict")
+    browser.sees("best/train/loss vs. best/val/loss")
     wait_for(lambda: browser.count(POINTS) == 3, lambda: f"{browser.count(POINTS)} points")
     assert browser.count(".js-plotly-plot") == 1
 
@@ -189,9 +185,14 @@ def test_points_appear_during_the_training(site: str, browser: Browser) -> None:
     furthest = """return Math.max(0, ...[...document.querySelectorAll('.js-plotly-plot')]
         .flatMap(plot => plot.data ?? []).flatMap(line => [...(line.x ?? [])]))"""
     command = [
-        "-m", "bikefit.train", "-m", "tracking.experiment=live", "seed=0,1",
-        "network.hidden=[32]", "training.epochs=100000", "hydra.launcher.processes=1",
-    ]  # fmt: skip
+        "-m",
+        "bikefit.train",
+        "-m",
+        "tracking.experiment=live",
+        "seed=0,1",
+        "network.hidden=[32]",
+    ]
+    command += ["training.epochs=100000", "hydra.launcher.processes=1"]
     with using(site):
         training = commands.start(command)
         try:

@@ -96,9 +96,9 @@ def test_a_store_that_refuses_views_causes_a_warning(
 
 def colours(*runs: str, verdict: str | None) -> list[str | None]:
     """Write a verdict to runs and return their colours."""
-    rows = {"run_id": list(runs), "configuration": "none · mlp 8", "verdict": verdict,
-            "reason": "a reason", "next": None}  # fmt: skip
-    writing.tag_verdicts(pd.DataFrame(rows))
+    table = pd.DataFrame({"run_id": list(runs), "verdict": verdict})
+    table = table.assign(configuration="none · mlp 8", reason="a reason", next=None)
+    writing.tag_verdicts(table)
     found = [connection.client().get_run(run).data.tags for run in runs]
     assert {tags["configuration"] for tags in found} == {"none · mlp 8"}
     assert {tags["verdict.reason"] for tags in found} == {"a reason"}
