@@ -26,9 +26,9 @@ from benchmarks.common import ROOT, mean_with_error, settings, table
 
 from benchmarks import trees
 from bikefit.config import Settings
-from bikefit.data.columns import TARGET
+from bikefit.data.columns import CLEAN_FILE, TARGET, read_clean
 from bikefit.data.features import Features
-from bikefit.data.featurize import CLEAN_FILE, Featurize
+from bikefit.data.featurize import Featurize
 from bikefit.data.params import check, read_section
 from bikefit.data.splits import PARTS, split
 from bikefit.final.evaluate import WINNER
@@ -81,7 +81,7 @@ def recipe(kind: str) -> Recipe:
 
 def parts_of(kind: str, seed: int) -> list[pd.DataFrame]:
     """Return the clean rows for training, validation and test."""
-    hours = pd.read_parquet(CLEAN_FILE)
+    hours = read_clean()
     if kind == "chronological":
         hours = hours[: round(len(hours) * (1 - seed / 10))]
     labels = split(hours["timestamp"].to_numpy(), kind, seed, HELD_OUT, HELD_OUT)  # type: ignore[arg-type]

@@ -136,12 +136,16 @@ TORCH = (
     "sin exp sum svd argmax isnan squeeze special.expit split unbind numel t complex "
     "empty_like load hub.load"
 )
-TARGETS = st.sampled_from([
-    *(f"torch.nn.{name}" for name in TORCH_NN.split()),
-    *(f"torch.{name}" for name in TORCH.split()),
-    *(f"bikefit.nn.layers.{name}" for name in ("BatchNorm", "Dropout", "Function")),
-    "os.system", "torch", "",
-]) | st.text(max_size=8)  # fmt: skip
+TARGETS = st.sampled_from(
+    [
+        *(f"torch.nn.{name}" for name in TORCH_NN.split()),
+        *(f"torch.{name}" for name in TORCH.split()),
+        *(f"bikefit.nn.layers.{name}" for name in ("BatchNorm", "Dropout", "Function")),
+        "os.system",
+        "torch",
+        "",
+    ]
+) | st.text(max_size=8)
 ARGUMENT_NAMES = (
     "in_features out_features bias features p eps scaling normalized_shape dim function "
     "kernel_size inplace x"
@@ -169,10 +173,38 @@ def test_layers(specs: list[LayerSpec], closed: bool, features: int) -> None:
     assert network(torch.zeros(3, features)).shape == (3,)
 
 
-CELLS = st.text(max_size=10) | NUMBERS.map(str) | st.sampled_from(
-    ["1e400", "-0", "0x10", "1_0", "١", "NaT", "NA", "9999-12-31", "0001-01-01", '"', "'1'", "\x00",
-     "None", "1.", ".5", "1e-1", "+1", " 1 ", "1,5", "2011-1-1", "01", "true", "½", "\ufeff1"]
-)  # fmt: skip
+CELLS = (
+    st.text(max_size=10)
+    | NUMBERS.map(str)
+    | st.sampled_from(
+        [
+            "1e400",
+            "-0",
+            "0x10",
+            "1_0",
+            "١",
+            "NaT",
+            "NA",
+            "9999-12-31",
+            "0001-01-01",
+            '"',
+            "'1'",
+            "\x00",
+            "None",
+            "1.",
+            ".5",
+            "1e-1",
+            "+1",
+            " 1 ",
+            "1,5",
+            "2011-1-1",
+            "01",
+            "true",
+            "½",
+            "\ufeff1",
+        ]
+    )
+)
 RULES = read_section("clean", Clean, ROOT / "params.yaml")
 ROWS = [line.split(",") for line in raw_hours(1).to_csv(index=False).splitlines()]
 LINES = st.integers(0, 24)

@@ -55,9 +55,13 @@ def dvc(folder: Path, *arguments: str) -> str:
     """Run dvc in a folder with that folder's own code, and return what it prints."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
-        [sys.executable, "-m", "dvc", *arguments], cwd=folder, capture_output=True, text=True,
-        check=False, env={**os.environ, "PATH": path, "PYTHONPATH": str(folder / "src")},
-    )  # fmt: skip
+        [sys.executable, "-m", "dvc", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PATH": path, "PYTHONPATH": str(folder / "src")},
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

@@ -17,8 +17,13 @@ from bikefit.tracking import connection, registry
 
 pytestmark = pytest.mark.slow  # the fixture runs a sweep and a refit
 
-ROW = {"at": "2011-02-05T17:00", "temp": "7", "humidity": "60", "windspeed": "12",
-       "weather": "clear"}  # fmt: skip
+ROW = {
+    "at": "2011-02-05T17:00",
+    "temp": "7",
+    "humidity": "60",
+    "windspeed": "12",
+    "weather": "clear",
+}
 ASKED = [word for name, value in ROW.items() for word in (f"--{name}", value)]
 TABLE = """at,temp,humidity,windspeed,weather,note
 2011-02-05T17:00,7,60,12,clear,first

@@ -45,10 +45,16 @@ def test_every_model_is_measured_on_the_test_rows(refitted: Path) -> None:
     assert (report["table"], report["split"], report["epochs"]) == ("full", "days", [4])
     assert report["data_version"] == table.data_version
     assert set(models) == {
-        "constant", "hourly mean by working day", "linear Poisson regression",
-        "LightGBM, plain columns", "LightGBM, same columns", "our unregularized network",
-        "the comparison's winner", "our model", "our networks alone",
-    }  # fmt: skip
+        "constant",
+        "hourly mean by working day",
+        "linear Poisson regression",
+        "LightGBM, plain columns",
+        "LightGBM, same columns",
+        "our unregularized network",
+        "the comparison's winner",
+        "our model",
+        "our networks alone",
+    }
     for name, figures in models.items():
         assert figures["rmse_low"] < figures["rmse"] < figures["rmse_high"], name
         if name != DELIVERED:
@@ -117,8 +123,9 @@ def test_versions_of_a_cross_validated_sweep_with_the_squared_loss(
     workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(trees, "MOST_TREES", 20)
-    sweep = make_sweep("validation=kfold", "validation.folds=2", "loss=mse", "network=linear",
-                       "network.hidden=[]")  # fmt: skip
+    sweep = make_sweep(
+        "validation=kfold", "validation.folds=2", "loss=mse", "network=linear", "network.hidden=[]"
+    )
     command = [sweep, "--seeds", "1", "--name", "other", "--processes", "1"]
     assert refit.main(command) == 0
     printed, report = capsys.readouterr().out, read_report()
@@ -150,9 +157,13 @@ def test_versions_of_a_cross_validated_sweep_with_the_squared_loss(
     ],
 )
 def test_sweeps_that_cannot_be_refitted(
-    workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
-    overrides: tuple[str, ...], arguments: list[str], message: str,
-) -> None:  # fmt: skip
+    workplace: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    overrides: tuple[str, ...],
+    arguments: list[str],
+    message: str,
+) -> None:
     monkeypatch.setattr(trees, "MOST_TREES", 2)
     assert refit.main([make_sweep(*overrides), *arguments]) == 1
     assert message in capsys.readouterr().err

@@ -14,9 +14,9 @@ SEASON_STARTS: Final = {321: "spring", 621: "summer", 923: "autumn", 1221: "wint
 EMANCIPATION_DAY = Holiday("Emancipation Day", month=4, day=16, observance=nearest_workday)
 
 OCCASIONS: Final = (
-    "ordinary", "new_years_day", "independence_day", "thanksgiving_eve", "thanksgiving",
-    "thanksgiving_weekend", "christmas", "year_end",
-)  # fmt: skip
+    *("ordinary", "new_years_day", "independence_day", "thanksgiving_eve", "thanksgiving"),
+    *("thanksgiving_weekend", "christmas", "year_end"),
+)
 
 
 def seasons(dates: pd.Series) -> pd.Series:
@@ -54,8 +54,7 @@ def commuting(hours: pd.DataFrame) -> pd.Series:
     Presidents', Emancipation, Columbus and Veterans Day.
     """
     time = hours["timestamp"].dt
-    king = (time.month == 1) & (time.day >= 15)
-    veterans = (time.month == 11) & (time.day <= 12)
+    king, veterans = (time.month == 1) & (time.day >= 15), (time.month == 11) & (time.day <= 12)
     open_for_business = king | veterans | time.month.isin([2, 4, 10])
     return hours["working_day"] | (hours["holiday"] & open_for_business)
 

@@ -11,6 +11,7 @@ import pandera.pandas as pa
 
 from bikefit.data.columns import (
     CATEGORIES,
+    CLEAN_FILE,
     FLAGS,
     SCALES,
     SEASONS,
@@ -24,7 +25,6 @@ from bikefit.data.params import read_section, run_stage
 from bikefit.errors import DataError
 
 RAW_FILE = Path("data/raw/hour.csv")
-CLEAN_FILE = Path("data/clean/hours.parquet")
 QUALITY_FILE = Path("reports/data_quality.json")
 SHOWN = 8  # wrong values in an error message; the others are counted
 
@@ -127,14 +127,7 @@ CLEAN_SCHEMA = pa.DataFrameSchema(
 
 
 def read_raw(path: Path) -> pd.DataFrame:
-    """Read a table with the columns of the published one; the index is the line in the file.
-
-    A byte-order mark, the kind of line ends, blank lines, blanks around values and the order of
-    columns do not matter.
-
-    Raises:
-        DataError: The file is not such a table, or values are wrong (see :func:`parse_raw`).
-    """
+    """Read a table with the columns of the published one, in any order; see :func:`parse_raw`."""
     return parse_raw(read_cells(path), str(path))
 
 
@@ -142,8 +135,7 @@ def parse_raw(text: pd.DataFrame, source: str = "raw table") -> pd.DataFrame:
     """Convert the cells of a raw table to dates, float64 and int64, and check the values.
 
     Raises:
-        DataError: Columns or values are wrong. The message counts the values and names line,
-            column, value and what is allowed for the first ones.
+        DataError: Columns or values are wrong.
     """
     missing = [name for name in RAW if name not in text]
     unknown = [str(name) for name in text if name not in RAW]
@@ -177,10 +169,10 @@ def _explain(cases: pd.DataFrame, text: pd.DataFrame, source: str) -> str:
         cases = cases[cases["column"] == cases["check"].map(named)]
     cases = cases.sort_values(["index", "column"])
     count = "1 wrong value" if len(cases) == 1 else f"{len(cases)} wrong values"
-    shown = zip(cases["index"], cases["column"], cases["check"], strict=True)
+    shown = cases[["index", "column", "check"]].head(SHOWN)
     lines = [
         f"  line {line}, {column} = {text.at[line, column]!r}: {allowed}"
-        for line, column, allowed in list(shown)[:SHOWN]
+        for line, column, allowed in shown.itertuples(index=False)
     ]
     more = [f"  … and {len(cases) - SHOWN} more"] if len(cases) > SHOWN else []
     return "\n".join([f"{source}: {count}", *lines, *more])
@@ -188,20 +180,13 @@ def _explain(cases: pd.DataFrame, text: pd.DataFrame, source: str) -> str:
 
 def decode(raw: pd.DataFrame, calm: float) -> pd.DataFrame:
     """Convert a raw table to clean rows in time order; the wind is calm up to `calm` (km/h)."""
-    scaled = {
-        name: low + raw[column] * (high - low) for name, (column, low, high) in SCALES.items()
-    }
-    hours = pd.DataFrame(
-        {
-            "timestamp": raw["dteday"] + pd.to_timedelta(raw["hr"], unit="h").astype("m8[us]"),
-            "season": raw["season"].map(SEASONS),
-            "holiday": raw["holiday"] == 1,
-            "weather": raw["weathersit"].map(WEATHER),
-            **scaled,
-            "casual": raw["casual"],
-            "registered": raw["registered"],
-            "rentals": raw["cnt"],
-        }
+    hours = raw[["casual", "registered"]].assign(
+        rentals=raw["cnt"],
+        timestamp=raw["dteday"] + pd.to_timedelta(raw["hr"], unit="h").astype("m8[us]"),
+        season=raw["season"].map(SEASONS),
+        holiday=raw["holiday"] == 1,
+        weather=raw["weathersit"].map(WEATHER),
+        **{name: low + raw[column] * (high - low) for name, (column, low, high) in SCALES.items()},
     )
     hours = complete_rows(hours, calm)[list(CLEAN_SCHEMA.columns)]
     return hours.sort_values("timestamp", kind="stable", ignore_index=True)

@@ -26,6 +26,8 @@ SCALES: Final = {
 }
 """Clean column: raw column, and the values (°C, °C, %, km/h) of raw 0 and raw 1."""
 
+CLEAN_FILE = Path("data/clean/hours.parquet")
+
 UNITS: Final = {
     "temperature": "°C",
     "feels_like": "°C",
@@ -79,6 +81,13 @@ def read_cells(path: Path) -> pd.DataFrame:
     cells = cells.rename(columns=str.strip).fillna("").apply(lambda column: column.str.strip())
     cells = cells.set_index(pd.RangeIndex(2, len(cells) + 2, name="line"))
     return cells[(cells != "").any(axis=1)]
+
+
+def read_clean() -> pd.DataFrame:
+    """Read the clean table; a missing file raises a DataError."""
+    if not CLEAN_FILE.exists():
+        raise DataError(f"{CLEAN_FILE} not found: run `dvc repro clean`")
+    return pd.read_parquet(CLEAN_FILE)
 
 
 def complete_rows(hours: pd.DataFrame, calm: float) -> pd.DataFrame:

@@ -59,11 +59,7 @@ def is_stuck(hours: pd.DataFrame, rule: FeelsLike) -> pd.Series:
 
 
 def interpolate(values: pd.Series, wrong: pd.Series, timestamps: pd.Series) -> pd.Series:
-    """Replace wrong values by linear interpolation in time; the first and last are extended.
-
-    Raises:
-        DataError: Every value is wrong.
-    """
+    """Replace wrong values by linear interpolation in time; the first and last are extended."""
     if wrong.all():
         raise DataError(f"{values.name}: every value is faulty, so none can be repaired")
     time = timestamps.to_numpy().astype("datetime64[s]").astype("int64")
@@ -154,10 +150,9 @@ def _absent(timestamps: pd.Series) -> dict[str, Any]:
     longest = absent.iloc[int(absent["hours"].argmax())]
     begins, length = str(longest["begins"]), int(longest["hours"])
     count = int(absent["hours"].sum())
-    return {
-        "count": count,
-        "gaps": len(absent),
-        "longest_gap": {"begins": begins, "hours": length},
-        "sentence": f"{count:,} hours between the first and the last are absent, in {len(absent)} "
-        f"gaps; the longest begins at {begins} and lasts {length} hours. None was made up.",
-    }
+    sentence = (
+        f"{count:,} hours between the first and the last are absent, in {len(absent)} gaps; the "
+        f"longest begins at {begins} and lasts {length} hours. None was made up."
+    )
+    gap = {"begins": begins, "hours": length}
+    return {"count": count, "gaps": len(absent), "longest_gap": gap, "sentence": sentence}

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field, StringConstraints, model_validator
 
-from bikefit.data.columns import TARGET, UNITS
+from bikefit.data.columns import TARGET, UNITS, read_clean
 from bikefit.data.features import Features
 from bikefit.data.files import atomic_folder, sha256, write_json
 from bikefit.data.params import StrictModel, read_section, run_stage
@@ -23,7 +23,6 @@ from bikefit.data.splits import PARTS, Kind, split
 from bikefit.data.transformer import Transformer
 from bikefit.errors import DataError
 
-CLEAN_FILE = Path("data/clean/hours.parquet")
 FOLDER = Path("data/features")
 
 
@@ -138,9 +137,7 @@ def write_own_table(
 def main() -> None:
     """Run the stage in the current folder, the project's root."""
     params = read_section("featurize", Featurize)
-    if not CLEAN_FILE.exists():
-        raise DataError(f"{CLEAN_FILE} not found: run `dvc repro clean`")
-    every = pd.read_parquet(CLEAN_FILE)
+    every = read_clean()
     for name, table in params.tables.items():
         if table.rows is not None and table.rows > len(every):
             key = f"featurize.tables.{name}.rows"

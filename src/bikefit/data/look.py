@@ -11,13 +11,11 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bikefit.data.columns import WEEKDAYS
+from bikefit.data.columns import WEEKDAYS, read_clean
 from bikefit.data.faults import gaps
 from bikefit.data.files import atomic_write
 from bikefit.data.params import run_stage
-from bikefit.errors import DataError
 
-CLEAN_FILE = Path("data/clean/hours.parquet")
 FIGURE_FILE = Path("reports/raw_data.png")
 
 # Colours of the Okabe-Ito palette, which colour-blind readers can distinguish.
@@ -130,9 +128,7 @@ def _plot_temperature(axes: Axes, hours: pd.DataFrame) -> None:
 
 def main() -> None:
     """Run the stage in the current folder, the project's root."""
-    if not CLEAN_FILE.exists():
-        raise DataError(f"{CLEAN_FILE} not found: run `dvc repro clean`")
-    figure = draw(pd.read_parquet(CLEAN_FILE))
+    figure = draw(read_clean())
     with atomic_write(FIGURE_FILE) as temporary:
         # Without the version of matplotlib in it, the file does not depend on the version.
         figure.savefig(temporary, format="png", metadata={"Software": None})

@@ -25,17 +25,11 @@ BLOCK = 20_000
 
 @dataclass(frozen=True)
 class Transformer:
-    """Fitted features.
-
-    Args:
-        features: The features and their order.
-        start: First training day.
-        mean, scale: Of the training rows, for each standardized feature.
-    """
+    """Fitted features."""
 
     features: Features
-    start: np.datetime64
-    mean: tuple[float, ...]
+    start: np.datetime64  # first training day
+    mean: tuple[float, ...]  # of each standardized feature in the training rows, as the scale
     scale: tuple[float, ...]
 
     @classmethod
@@ -107,10 +101,8 @@ class Transformer:
         try:
             content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             features = check("features", Features, content["features"])
-            mean, scale = (
-                tuple(content[key][name] for name in features.standardized)
-                for key in ("mean", "scale")
-            )
+            mean = tuple(content["mean"][name] for name in features.standardized)
+            scale = tuple(content["scale"][name] for name in features.standardized)
             transformer = cls(features, np.datetime64(content["start"], "D"), mean, scale)
             same = json.loads(to_json(transformer._content())) == content
         except FileNotFoundError:
@@ -118,9 +110,7 @@ class Transformer:
         except (KeyError, TypeError, ValueError, DataError) as error:
             raise DataError(f"{path} is not a transformer of bikefit: {error}") from None
         if not same:
-            raise DataError(
-                f"{path} does not fit this version of bikefit: run `dvc repro featurize`"
-            )
+            raise DataError(f"{path} is of another version of bikefit: run `dvc repro featurize`")
         return transformer
 
     def _content(self) -> dict[str, Any]:

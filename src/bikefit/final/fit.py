@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import joblib
 import numpy as np
 import pandas as pd
 
 from bikefit.config import Settings
-from bikefit.data.columns import TARGET
+from bikefit.data.columns import TARGET, read_clean
 from bikefit.data.features import Features
 from bikefit.data.splits import PARTS
 from bikefit.data.table import Table
@@ -21,8 +20,6 @@ from bikefit.final.model import Ensemble, Networks
 from bikefit.training.fit import fit_stack
 from bikefit.training.folds import Pool
 from bikefit.training.members import Member, stack_key
-
-CLEAN_FILE = Path("data/clean/hours.parquet")
 
 
 class FitError(BikefitError):
@@ -36,15 +33,13 @@ def read_parts(table: Table) -> dict[str, pd.DataFrame]:
         DataError: The clean table is missing or does not belong to the table, or the table has no
             test rows.
     """
-    if not CLEAN_FILE.exists():
-        raise DataError(f"{CLEAN_FILE} not found: run `dvc repro clean`")
-    hours = pd.read_parquet(CLEAN_FILE).sort_values("timestamp", ignore_index=True)
+    hours = read_clean().sort_values("timestamp", ignore_index=True)
     parts = {
         part: hours[hours["timestamp"].isin(table.read(part).timestamps)].reset_index(drop=True)
         for part in PARTS
     }
     if any(len(rows) != table.rows[part] for part, rows in parts.items()):
-        raise DataError(f"{CLEAN_FILE} does not belong to {table.path}: run `dvc repro`")
+        raise DataError(f"the clean table does not belong to {table.path}: run `dvc repro`")
     if parts["test"].empty:
         raise DataError(
             f"table {table.name} has no test rows: set featurize.tables.{table.name}.split.test "
