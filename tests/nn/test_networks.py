@@ -5,7 +5,7 @@ import operator
 import pytest
 import torch
 
-from bikefit.nn.networks import build, parameter_count
+from bikefit.nn.networks import build
 from bikefit.nn.specs import LayerSpec, mlp
 
 NORMED, LINEAR = "bikefit.nn.layers.BatchNorm", "torch.nn.Linear"
@@ -33,10 +33,9 @@ def test_a_function_is_a_layer_by_its_name(target: str) -> None:
     torch.testing.assert_close(network(torch.ones(3, 1)), function(torch.ones(3)))
 
 
-def test_parameters_are_counted() -> None:
-    assert parameter_count(build(mlp(5, [8, 4]), 5)) == 5 * 8 + 8 + 8 * 4 + 4 + 4 + 1
-    assert parameter_count(build(mlp(5, []), 5)) == 5 + 1
-    assert parameter_count(build(mlp(5, [8], batch_norm="before"), 5)) == 5 * 8 + 8 + 8 + 8 + 1
+def test_dropout_layers_have_their_number_of_units() -> None:
+    widths = {n: layer.width for n, layer in build(mlp(5, [8, 4]), 5).dropouts().items()}
+    assert widths == {"input.dropout": 5, "hidden1.dropout": 8, "hidden2.dropout": 4}
 
 
 @pytest.mark.parametrize(

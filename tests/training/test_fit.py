@@ -107,6 +107,14 @@ def test_a_stack_equals_its_members_trained_alone(name: str) -> None:
     assert len({float(r.metrics["val/loss"][-1]) for r in together}) == len(members)
 
 
+def test_results_have_the_number_of_parameters_of_a_member() -> None:
+    layers = "network.hidden=[8] regularization.batch_norm=before training.epochs=1"
+    members = [Member(settings(f"{layers} seed={seed}")) for seed in (0, 1)]
+    columns = read_pool(members[0].settings.data.path).features.shape[1]
+    parameters = columns * 8 + 8 + 8 + 8 + 1
+    assert [result.parameters for result in train_stack(members)] == [parameters] * 2
+
+
 DEVICES = ["strengths", "batch_norm", "early_stopping", "proximal", "one_cycle"]
 DEVICES += ["averaged", "folds"]
 FEW_STEPS = "training.epochs=2 training.probe=0.5 training.batch_size=128"

@@ -6,6 +6,7 @@ Each layer takes a batch ``(B, D)`` of one network. With stacked tensors ``(M, .
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -43,6 +44,7 @@ class Dropout(nn.Module):
         if scaling not in ("inverted", "lecture"):
             raise ValueError(f"dropout scaling = {scaling!r}: allowed are 'inverted' and 'lecture'")
         self.scaling = scaling
+        self.width = 0  # number of units, set when the layer is built into a network
         self.register_buffer("p", torch.tensor(float(p)), persistent=False)
         self.register_buffer("noise", torch.empty(0), persistent=False)
 
@@ -148,21 +150,12 @@ class Function(nn.Module):
 
     Args:
         function: Function of a tensor ``(B, D)``.
-
-    Raises:
-        TypeError: ``function`` is not callable.
     """
 
-    def __init__(self, function: object) -> None:
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
-        if not callable(function):
-            raise TypeError(f"a layer must be callable, got {function!r}")
         self.function = function
 
     def forward(self, x: Tensor) -> Tensor:
         """Return function(x)."""
         return self.function(x)
-
-    def extra_repr(self) -> str:
-        """Return the name of the function, for the printed network."""
-        return getattr(self.function, "__name__", repr(self.function))

@@ -50,6 +50,8 @@ def build(specs: Sequence[LayerSpec], features: int) -> Network:
         parts = nn.Sequential()
         for spec in layers:
             module = _make(spec, x.shape[-1])
+            if isinstance(module, Dropout):
+                module.width = x.shape[-1]
             x = _try(spec.name, module, x)
             parts.add_module(spec.name.partition(".")[2] or "layer", module)
         network.add_module(block, parts)
@@ -154,8 +156,3 @@ def _expected(module: nn.Module) -> str:
     if isinstance(module, BatchNorm):
         return f"(B, {module.weight.numel()})"
     return "another shape"
-
-
-def parameter_count(network: nn.Module) -> int:
-    """Return the number of trainable parameters."""
-    return sum(parameter.numel() for parameter in network.parameters())

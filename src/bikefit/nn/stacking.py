@@ -32,14 +32,13 @@ class Stack(nn.Module):
             such as p of dropout, may differ.
 
     Raises:
-        ValueError: There is no network, or networks have different layers or shapes.
+        RuntimeError: Networks have different layers or shapes.
 
     **Shape**: ``(B, D)`` for all members, or ``(M, B, D)`` -> ``(M, B)``.
     """
 
     def __init__(self, networks: Sequence[Network]) -> None:
         super().__init__()
-        _check_equal(networks)
         self.size = len(networks)
         self.layers = nn.Sequential()
         for block, parts in networks[0].named_children():
@@ -98,10 +97,6 @@ class Stack(nn.Module):
     def dropouts(self) -> dict[str, Dropout]:
         """Return the stacked dropout layers by name."""
         return {n: m for n, m in self.layers.named_modules() if isinstance(m, Dropout)}
-
-    def mapped(self) -> list[str]:
-        """Return the names of the layers that ``vmap`` maps over the members."""
-        return [n for n, m in self.layers.named_modules() if isinstance(m, Mapped)]
 
 
 def stack_layer(layers: Sequence[nn.Module]) -> nn.Module:
@@ -190,40 +185,3 @@ def _slashed(name: str) -> str:
 
 def _dotted(name: str) -> str:
     return name.replace("/", ".")
-
-
-def _check_equal(networks: Sequence[Network]) -> None:
-    if not networks:
-        raise ValueError("a stack needs at least one member")
-    first = _shapes(networks[0])
-    for index, network in enumerate(networks):
-        for name, shape in _shapes(network).items():
-            if shape != first.get(name):
-                raise ValueError(
-                    f"members 0 and {index} differ: {name} has shapes {first.get(name)} and {shape}"
-                )
-        if str(network) != str(networks[0]):
-            raise ValueError(f"members 0 and {index} differ: {networks[0]} and {network}")
-
-
-def _shapes(network: Network) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(value.shape) for name, value in network.state_dict().items()}
-
-
-@torch.no_grad()
-def dropout_widths(network: Network | Stack, features: int) -> dict[str, int]:
-    """Return the number of units of each dropout layer by name."""
-    widths: dict[str, int] = {}
-    hooks = [
-        layer.register_forward_pre_hook(
-            lambda _, x, name=name: widths.update({name: x[0].shape[-1]})
-        )
-        for name, layer in network.dropouts().items()
-    ]
-    training = network.training
-    device = next(network.parameters()).device
-    network.eval()(torch.zeros(2, features, device=device))
-    network.train(training)
-    for hook in hooks:
-        hook.remove()
-    return widths

@@ -8,10 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from bikefit.nn.randomness import DropoutNoise
 from bikefit.training.data import CHUNK, PIECE
 from bikefit.training.module import StackModule
-from bikefit.training.strengths import dropped_units
 
 # Lengths of the steps along the line of a probe, in probes. A probe has a tenth of the epochs at a
 # tenth of the learning rate, so a hundred probes go about as far as the training itself.
@@ -49,12 +47,11 @@ def unfinished(module: StackModule, end: Mapping[str, Tensor]) -> Tensor:
     The estimate is the larger of two values: the decrease of the train loss during the probe, and
     the largest decrease of the objective on the line through the states before and after the
     probe. The line is followed in doubling steps while the objective falls, which detects a
-    learning rate that was far too low. The train loss is not used there, because with a penalty or
-    dropout many directions lower it.
+    learning rate that was far too low.
 
     Args:
-        module: Module with the parameters after the probe; those of the last step remain in it.
-        end: State of the stack before the probe (:meth:`bikefit.nn.stacking.Stack.state`).
+        module: Module after the probe. Afterwards it has the parameters of the last step.
+        end: State of the stack before the probe.
 
     Returns:
         Estimates, ``(M,)``, at least 0.
@@ -95,7 +92,7 @@ def losses(module: StackModule, part: Literal["train", "val"], noisy: bool = Fal
         noisy: Whether to drop units as in training.
     """
     rows, which = module.rows, ("train", "val").index(part)
-    noise = _noise(module, purpose="unfinished") if noisy else None
+    noise = module.make_noise("unfinished") if noisy else None
     total = torch.zeros_like(rows.counts[which])
     for piece in rows.pieces(PIECE if noise is not None and noise.widths else CHUNK):
         target, mask = rows.target[piece], rows.masks[which][rows.fold_of, piece]
@@ -105,11 +102,6 @@ def losses(module: StackModule, part: Literal["train", "val"], noisy: bool = Fal
         values = module.loss.rows(module.evaluate(piece, drawn), target)
         total += torch.where(mask > 0, values, 0.0).sum(-1, dtype=torch.float64)
     return total / rows.counts[which]
-
-
-def _noise(module: StackModule, purpose: str) -> DropoutNoise:
-    widths = dropped_units(module.stack, module.rows.features.shape[1])
-    return DropoutNoise(module.seeds, widths, purpose)
 
 
 @torch.no_grad()
@@ -126,7 +118,7 @@ def average(module: StackModule, samples: int) -> dict[str, Tensor]:
         ``(M,)`` each.
     """
     rows, loss = module.rows, module.loss
-    noise = _noise(module, purpose="averaging")
+    noise = module.make_noise("averaging")
     sums = torch.zeros(4, module.stack.size, dtype=torch.float64, device=rows.features.device)
     for piece in rows.pieces():
         target, mask = rows.target[piece], rows.member_masks(piece)[1]

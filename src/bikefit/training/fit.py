@@ -12,7 +12,6 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.plugins.environments import LightningEnvironment
 
-from bikefit.nn.networks import parameter_count
 from bikefit.nn.randomness import derive
 from bikefit.training.callbacks import Checkpoints, Selection, StopCheck
 from bikefit.training.checkpoints import CheckpointDir
@@ -84,13 +83,7 @@ def make_module(members: Sequence[Member], pool: Pool) -> StackModule:
 
 
 def run_trainer(module: StackModule, callbacks: Sequence[pl.Callback], **options: Any) -> None:
-    """Train a stack with Lightning; it remains on its device.
-
-    Args:
-        module: Module of the stack.
-        callbacks: Lightning callbacks.
-        options: Options of the trainer that replace those of the settings.
-    """
+    """Train a stack with Lightning; it remains on its device. ``options`` are those of Trainer."""
     settings = module.settings[0]
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     defaults = {
@@ -123,17 +116,11 @@ def run_probe(
     The probe is one more cycle of the learning rate, at a tenth of it, from the selected epochs.
     Afterwards the stack is as it was before.
 
-    Args:
-        module: Module after its last epoch.
-        selection: Selected epochs, failures and early stops of the members.
-        stopping: Called after each step.
-
     Returns:
         ``(M,)`` by name; empty without a probe (``training.probe``). ``unfinished``, for members
-        that trained all epochs: the result of
-        :func:`~bikefit.training.evaluation.unfinished`. ``unfinished/val``, for members that
-        stopped early: the decrease of the validation loss as a fraction of it, which shows
-        whether the network or the learning rate made the loss rise. NaN for other members.
+        that trained all epochs: :func:`~bikefit.training.evaluation.unfinished`.
+        ``unfinished/val``, for members that stopped early: the decrease of the validation loss as
+        a fraction of it. NaN for other members.
 
     Raises:
         Stopped: Training was stopped.
@@ -174,10 +161,14 @@ def _results(
     values = {name: value.cpu().numpy() for name, value in final.items()}  # (M,)
     state = {name: value.cpu().numpy() for name, value in selection.state.items()}  # (M, ...)
     specs = layer_specs(module.settings[0], module.rows.features.shape[1])
-    predicted = _predictions(module)
-    train_rows, val_rows = module.rows.counts.long().tolist()
-    return [
-        MemberResult(
+    predicted = predictions(module).cpu().numpy()
+    pool, positions = module.rows.pool, module.rows.positions
+    results = []
+    for m, fold_index in enumerate(module.rows.fold_of.tolist()):
+        fold = module.rows.folds[fold_index]
+        by_time = np.argsort(pool.timestamps[fold.validation], kind="stable")
+        held_out = fold.validation[by_time]
+        result = MemberResult(
             metrics={
                 name: metric[m, : selection.last[m]]
                 for name, metric in history.items()
@@ -188,27 +179,15 @@ def _results(
             selected=selection.selected[m],
             failure=selection.failure[m],
             state={name: np.asarray(value[m]) for name, value in state.items()},
-            predictions=predicted[m],
+            predictions=(
+                pool.timestamps[held_out],
+                pool.target[held_out],
+                predicted[m, positions[held_out]],
+            ),
             layers=[{"name": s.name, "_target_": s.target, **s.args} for s in specs],
-            parameters=parameter_count(module.stack) // module.stack.size,
-            train_rows=train_rows[m],
-            val_rows=val_rows[m],
+            parameters=sum(p[0].numel() for p in module.stack.parameters()),
+            train_rows=len(fold.train),
+            val_rows=len(fold.validation),
         )
-        for m in range(module.stack.size)
-    ]
-
-
-def _predictions(module: StackModule) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Return times, rentals and predictions of each member's validation rows, by time."""
-    rows, pool = module.rows, module.rows.pool
-    predicted = predictions(module).cpu().numpy()
-    shared = []  # arrays that the members of a fold share
-    for fold in rows.folds:
-        by_time = np.argsort(pool.timestamps[fold.validation], kind="stable")
-        held_out = fold.validation[by_time]
-        shared.append((pool.timestamps[held_out], pool.target[held_out], rows.positions[held_out]))
-    result = []
-    for m, fold_index in enumerate(rows.fold_of.tolist()):
-        times, rentals, positions = shared[fold_index]
-        result.append((times, rentals, predicted[m, positions]))
-    return result
+        results.append(result)
+    return results

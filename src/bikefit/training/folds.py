@@ -64,10 +64,29 @@ class Pool:
         Raises:
             ConfigError: A fold has fewer than 2 training rows or no validation row.
         """
-        key = settings.data.fraction, settings.validation
-        if key not in self._folds:
-            self._folds[key] = make_folds(self, *key)
-        return self._folds[key]
+        fraction, validation = key = settings.data.fraction, settings.validation
+        if key in self._folds:
+            return self._folds[key]
+        if validation.name == "holdout":
+            rows = np.arange(len(self.target))
+            pairs = [(rows[: self.train_rows], rows[self.train_rows :])]
+        else:
+            pairs = folds(self.timestamps, self.split_kind, validation.folds, self.split_seed)
+        result = []
+        for rows, held_out in pairs:
+            train = rows
+            if fraction < 1:
+                times = self.timestamps[rows]
+                train = rows[subset(times, self.split_kind, fraction, self.split_seed)]
+            if len(train) < 2 or not len(held_out):
+                raise ConfigError(
+                    f"table {self.name}: {len(train)} training and {len(held_out)} validation rows "
+                    f"(data.fraction={fraction}, validation={validation.name}); at least 2 and 1 "
+                    "are needed"
+                )
+            result.append(Fold(train, held_out, refit=fraction < 1 or len(pairs) > 1))
+        self._folds[key] = result
+        return result
 
 
 def read_pool(path: Path) -> Pool:
@@ -91,36 +110,3 @@ def _pool(path: Path, version: str) -> Pool:
         table.split_seed,
         table.name,
     )
-
-
-def make_folds(pool: Pool, fraction: float, validation: Validation) -> list[Fold]:
-    """Divide a pool into folds.
-
-    Args:
-        pool: Rows to divide.
-        fraction: Fraction of the training rows of each fold that is trained on.
-        validation: Kind of validation and number of folds.
-
-    Raises:
-        ConfigError: A fold has fewer than 2 training rows or no validation row.
-    """
-    kind, seed = pool.split_kind, pool.split_seed
-    if validation.name == "holdout":
-        rows = np.arange(len(pool.target))
-        pairs = [(rows[: pool.train_rows], rows[pool.train_rows :])]
-    else:
-        pairs = folds(pool.timestamps, kind, validation.folds, seed)
-    if fraction < 1:
-        pairs = [
-            (train[subset(pool.timestamps[train], kind, fraction, seed)], held_out)
-            for train, held_out in pairs
-        ]
-    for train, held_out in pairs:
-        if len(train) < 2 or not len(held_out):
-            raise ConfigError(
-                f"table {pool.name}: {len(train)} training and {len(held_out)} validation rows "
-                f"(data.fraction={fraction}, validation={validation.name}); at least 2 and 1 are "
-                "needed"
-            )
-    refit = fraction < 1 or len(pairs) > 1
-    return [Fold(train, held_out, refit) for train, held_out in pairs]

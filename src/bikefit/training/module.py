@@ -16,13 +16,7 @@ from bikefit.nn.randomness import DropoutNoise, Noise
 from bikefit.nn.stacking import Stack
 from bikefit.training.data import PIECE, Batches, Rows
 from bikefit.training.optimizers import StackOptimizer, make_schedule, with_prefix
-from bikefit.training.strengths import (
-    dropped_units,
-    make_network,
-    penalties,
-    proximal_strengths,
-    strengths,
-)
+from bikefit.training.strengths import make_network, penalties, proximal_strengths, strengths
 
 # Metrics of each epoch: the mean over the rows (M, C) of a function of the loss, the outputs (M, C)
 # and the targets (C,), or the root of that mean.
@@ -96,9 +90,14 @@ class StackModule(pl.LightningModule):
         self.parameters_by_name = self.stack.stacked_parameters()
         self.penalties = penalties(self.settings, self.parameters_by_name)
         self.proximal = proximal_strengths(self.settings, self.parameters_by_name)
-        widths = dropped_units(self.stack, self.rows.features.shape[1])
-        self.noise = DropoutNoise(self.seeds, widths)
+        self.noise = self.make_noise("dropout")
         self.fused = fuse(self.stack)
+
+    def make_noise(self, purpose: str) -> DropoutNoise:
+        """Return new generators of the noise of all layers in which a member drops units."""
+        layers = self.stack.dropouts().items()
+        widths = {name: layer.width for name, layer in layers if layer.p.any()}
+        return DropoutNoise(self.seeds, widths, purpose)
 
     def training_step(self, rows: Tensor, batch_index: int) -> None:
         """Do one step of every member on the rows ``(S, B)`` of its stream."""

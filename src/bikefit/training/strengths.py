@@ -11,7 +11,7 @@ from bikefit.config import ConfigError, Settings
 from bikefit.nn.networks import Network, build
 from bikefit.nn.penalties import PROXIMAL, LpPenalty
 from bikefit.nn.randomness import initialize
-from bikefit.nn.stacking import Stack, dropout_widths
+from bikefit.nn.stacking import Mapped, Stack
 from bikefit.training.members import layer_specs
 
 
@@ -44,12 +44,13 @@ def check_networks(settings: Sequence[Settings], features: Sequence[int]) -> lis
 
 def _stacking_error(network: Network, features: int) -> str | None:
     stack = Stack([network, network])
-    if not stack.mapped():
+    mapped = [name for name, layer in stack.layers.named_modules() if isinstance(layer, Mapped)]
+    if not mapped:
         return None
     try:
         stack(torch.zeros(2, 4, features)).sum().backward()
     except Exception as error:  # vmap raises errors of many types
-        return f"{', '.join(stack.mapped())}: {str(error).strip().splitlines()[0]}"
+        return f"{', '.join(mapped)}: {str(error).strip().splitlines()[0]}"
     return None
 
 
@@ -137,10 +138,3 @@ def _tensors(
         name: torch.tensor(values, device=parameters[name].device)
         for name, values in strengths(settings, parameters, key, applies).items()
     }
-
-
-def dropped_units(stack: Stack, features: int) -> dict[str, int]:
-    """Return the width of each dropout layer in which at least one member drops units."""
-    buffers = stack.stacked_buffers()
-    widths = dropout_widths(stack, features)
-    return {name: width for name, width in widths.items() if bool(buffers[f"{name}.p"].any())}
