@@ -16,9 +16,9 @@ from mlflow.artifacts import list_artifacts
 from bikefit.comparison.compare import main
 from bikefit.comparison.losses import losses_by_fold_and_day
 from bikefit.comparison.ranking import rank
-from bikefit.comparison.result import _differ_from_tags, assign_run_verdict, compare
+from bikefit.comparison.result import assign_run_verdict, compare
 from bikefit.comparison.tables import fold_table, ranking_note
-from bikefit.comparison.verdicts import verdicts, with_verdicts
+from bikefit.comparison.verdicts import with_verdicts
 from bikefit.tracking import reading, writing
 from bikefit.tracking.connection import TrackingError
 from stores import add, result, settings
@@ -222,7 +222,9 @@ def test_a_document_gets_the_table_between_its_markers(
 
 
 @pytest.mark.slow
-def test_verdicts_become_tags_of_runs_and_counts_of_the_sweep(workplace: Path) -> None:
+def test_verdicts_become_tags_of_runs_and_counts_of_the_sweep(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sweep = make_spread_sweep()
     assert main(["--reports", "reports"]) == 0
     runs = reading.read_runs(sweep)
@@ -232,7 +234,10 @@ def test_verdicts_become_tags_of_runs_and_counts_of_the_sweep(workplace: Path) -
     assert runs["tags.verdict.reason"][0] == reason
     assert runs["tags.verdict.next"][0].startswith("more flexible")
     assert runs["tags.verdict.reason"][6] == "loss is not finite"
-    assert not _differ_from_tags(verdicts(runs), runs).any()
+    written: list[pd.DataFrame] = []
+    monkeypatch.setattr(writing, "tag_verdicts", written.append)
+    compare(sweep)
+    assert [len(table) for table in written] == [0]
     (parent,) = reading.read_run(sweep).to_dict("records")
     kinds = ("good_fit", "underfitting", "overfitting", "undecided")
     assert [parent[f"verdicts/{kind}"] for kind in kinds] == [2.0, 2.0, 2.0, 0.0]

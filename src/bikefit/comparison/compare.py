@@ -6,12 +6,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from bikefit.errors import BikefitError
-
-if TYPE_CHECKING:
-    from bikefit.comparison.result import Comparison
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -56,7 +52,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def _compare(sweeps: Sequence[str], options: argparse.Namespace) -> None:
     from bikefit.comparison.result import compare
     from bikefit.comparison.sentences import choice_sentence, winners_sentence
-    from bikefit.comparison.tables import print_ranking
+    from bikefit.comparison.tables import fold_table, print_ranking
+    from bikefit.data.files import replace_section
 
     comparisons = [compare(sweep) for sweep in sweeps]
     for comparison in comparisons:
@@ -68,20 +65,10 @@ def _compare(sweeps: Sequence[str], options: argparse.Namespace) -> None:
     if len(comparisons) == 2:
         print(winners_sentence(*(comparison.ranking for comparison in comparisons)))
     if options.reports:
-        from bikefit.comparison.files import write_reports
-
-        write_reports(comparisons[0], options.reports, options.mlflow)
+        comparisons[0].write(options.reports, options.mlflow)
         print(f"Written to {options.reports}/ and attached to the sweep's run in MLflow.")
     if options.document:
-        _update_document(options.document, options.section, comparisons[0])
-
-
-def _update_document(file: Path, section: str, comparison: Comparison) -> None:
-    """Replace the table of a sweep in a section of a document."""
-    from bikefit.comparison.tables import fold_table
-    from bikefit.data.files import replace_section
-
-    has_folds = (comparison.runs["folds"] > 1).any() and comparison.runs["val_loss"].notna().any()
-    replace_section(
-        file, section, fold_table(comparison.tracked) if has_folds else comparison.note()
-    )
+        runs = comparisons[0].runs
+        has_folds = (runs["folds"] > 1).any() and runs["val_loss"].notna().any()
+        text = fold_table(comparisons[0].tracked) if has_folds else comparisons[0].note()
+        replace_section(options.document, options.section, text)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
@@ -73,17 +75,11 @@ def print_ranking(ranking: pd.DataFrame, top: int = 25, console: Console | None 
         return
     more = f"; the best {top} of {len(ranking)} configurations" * (len(ranking) > top)
     strings = ranking_strings(ranking).head(top)
-    table = Table(
-        box=None, padding=(0, 1, 0, 0), caption=caption(ranking) + more, caption_justify="left"
-    )
-    for name in strings:
-        wrap = name == "configuration"
-        table.add_column(
-            str(name),
-            justify="left" if name in LEFT else "right",
-            no_wrap=not wrap,
-            overflow="fold",
-        )
+    words = caption(ranking) + more
+    table = Table(box=None, padding=(0, 1, 0, 0), caption=words, caption_justify="left")
+    for name in map(str, strings):
+        side: Literal["left", "right"] = "left" if name in LEFT else "right"
+        table.add_column(name, justify=side, no_wrap=name != "configuration", overflow="fold")
     for i, row in enumerate(strings.itertuples(index=False)):
         near = "green" if row[0].startswith(NEAR) else None
         table.add_row(*map(Text, row), style=near if i else "bold green")
@@ -116,16 +112,14 @@ def ranking_note(ranking: pd.DataFrame, more: str = "") -> str:
     return "\n\n".join(paragraph for paragraph in paragraphs if paragraph)
 
 
-def fold_deviances(runs: pd.DataFrame) -> pd.DataFrame:
-    """Read the held-out deviance of every fold of every job of a cross-validated sweep.
+def fold_table(runs: pd.DataFrame) -> str:
+    """Return the held-out deviances of a cross-validated sweep (bikes/hour) as a Markdown table.
+
+    The mean is over folds and seeds, ± the standard deviation over seeds; each fold is a mean
+    over seeds. Configurations are in the order of `runs`.
 
     Args:
         runs: as returned by :func:`bikefit.tracking.reading.read_runs`.
-
-    Returns:
-        One row per job with ``configuration_id``, ``configuration``, ``table``, ``seed``, ``train``
-        (mean deviance on the training rows) and one column per fold (0, 1, …), all in bikes/hour,
-        in the order of `runs`.
 
     Raises:
         TrackingError: The sweep was not cross-validated, or no job finished.
@@ -134,32 +128,13 @@ def fold_deviances(runs: pd.DataFrame) -> pd.DataFrame:
     table = table[(table["status"] == "FINISHED") & (table["folds"] > 1)]
     if table.empty:
         raise TrackingError("no finished run with validation=kfold in this sweep")
-    folds = pd.DataFrame(
-        [reading.read_steps(run, FOLDS.format("deviance")) for run in table["run_id"]],
-        index=table.index,
-    )
-    shown = table[["configuration_id", "configuration", "table", "seed"]]
-    return pd.concat([shown, table["train_deviance"].rename("train"), folds], axis=1)
-
-
-def fold_table(runs: pd.DataFrame) -> str:
-    """Return a cross-validated sweep as a Markdown table, configurations in their order.
-
-    The mean is over folds and seeds, ± the standard deviation over seeds; each fold is a mean
-    over seeds.
-    """
-    jobs = fold_deviances(runs)
-    names = [column for column in jobs if isinstance(column, int)]
     rows = []
-    for _, group in jobs.groupby("configuration_id", sort=False):
-        means = group[names].mean(axis=1)
-        spread = f" ± {means.std():.2f}" if len(group) > 1 else ""
-        rows.append({
-            "configuration": group["configuration"].iloc[0],
-            "table": group["table"].iloc[0],
-            "seeds": str(len(group)),
-            "mean": f"**{means.mean():.2f}**{spread}",
-            **{f"fold {name + 1}": f"{group[name].mean():.2f}" for name in names},
-            "on training rows": f"{group['train'].mean():.2f}",
-        })  # fmt: skip
+    for _, jobs in table.groupby("configuration_id", sort=False):
+        steps = [reading.read_steps(run, FOLDS.format("deviance")) for run in jobs["run_id"]]
+        folds = pd.DataFrame(steps)
+        spread = f" ± {folds.mean(axis=1).std():.2f}" if len(jobs) > 1 else ""
+        row = {"configuration": jobs["configuration"].iloc[0], "table": jobs["table"].iloc[0]}
+        row |= {"seeds": str(len(jobs)), "mean": f"**{folds.mean(axis=1).mean():.2f}**{spread}"}
+        row |= {f"fold {fold + 1}": f"{mean:.2f}" for fold, mean in enumerate(folds.mean())}
+        rows.append(row | {"on training rows": f"{jobs['train_deviance'].mean():.2f}"})
     return markdown(pd.DataFrame(rows))
