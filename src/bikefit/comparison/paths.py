@@ -55,7 +55,7 @@ class SettingPath:
     @property
     def label(self) -> str:
         """The name of the setting."""
-        name = KEYS[self.last][0] if self.last in KEYS else self.last.replace("_", " ")
+        name, _, _ = KEYS.get(self.last, (self.last.replace("_", " "), "", 0))
         layer = self.key.removeprefix("regularization.layers.")
         return name if layer == self.key else f"{layer.split('.')[0]} {name}"
 
@@ -77,16 +77,10 @@ class SettingPath:
 
     def alternatives(self, configuration: str) -> dict[int, list[str]]:
         """Return the less (-1) and the more (+1) flexible configurations of the path."""
-        if not self.direction:
-            return {}
         position = self.configurations.index(configuration)
         lower, higher = self.configurations[:position], self.configurations[position + 1 :]
-        by_change = {-self.direction: list(lower), self.direction: list(higher)}
-        return {change: others for change, others in by_change.items() if others}
-
-    def value(self, configuration: str) -> float:
-        """Return the value of the setting in a configuration of the path."""
-        return self.values[self.configurations.index(configuration)]
+        sides = {-self.direction: list(lower), self.direction: list(higher)}
+        return {change: others for change, others in sides.items() if others and change}
 
 
 @dataclass(frozen=True)
@@ -114,9 +108,12 @@ class Evidence:
 
 
 def find_evidence(
-    configuration: str, estimate: LossEstimate, paths: Sequence[SettingPath],
-    others: Mapping[str, LossEstimate], level: float,
-) -> list[Evidence]:  # fmt: skip
+    configuration: str,
+    estimate: LossEstimate,
+    paths: Sequence[SettingPath],
+    others: Mapping[str, LossEstimate],
+    level: float,
+) -> list[Evidence]:
     """Compare a configuration with the best more and the best less flexible one on every path.
 
     Args:
@@ -127,17 +124,15 @@ def find_evidence(
         level: see :func:`bikefit.comparison.noise.difference`.
     """
     evidence = []
-    for path in paths:
-        if configuration not in path.configurations:
-            continue
-        start = path.value(configuration)
+    for path in (path for path in paths if configuration in path.configurations):
+        values = dict(zip(path.configurations, path.values, strict=True))
         for change, alternatives in path.alternatives(configuration).items():
-            available = [other for other in alternatives if other in others]
-            if available:
-                best = min(available, key=lambda other: others[other].loss)
+            losses = {other: others[other].loss for other in alternatives if other in others}
+            if losses:
+                best = min(losses, key=lambda other: losses[other])
                 gain = difference(estimate, others[best], level)
-                end = path.value(best)
-                evidence.append(Evidence(path, change, start, end, gain, estimate.loss))
+                ends = values[configuration], values[best]
+                evidence.append(Evidence(path, change, *ends, gain, estimate.loss))
     return evidence
 
 
@@ -154,14 +149,11 @@ def find_paths(runs: pd.DataFrame) -> list[SettingPath]:
     table, frame = run_table(runs), path_settings(runs)
     loss, ids = table[f"val_{ranking_metric(table)}"], table["configuration_id"]
     paths: list[SettingPath] = []
-    for key in [k for k in frame if pd.api.types.is_numeric_dtype(frame[k])]:
+    for key in frame.select_dtypes("number"):
         others = [other for other in frame if other != key]
         finished = frame[loss.notna() & frame[key].notna()]
-        groups = [
-            group.index
-            for _, group in finished.groupby(others, dropna=False, sort=False)
-            if group[key].nunique() >= 2
-        ]
+        grouped = finished.groupby(others, dropna=False, sort=False)
+        groups = [group.index for _, group in grouped if group[key].nunique() >= 2]
         groups.sort(key=lambda group: loss[group].min())
         firsts = frame.loc[[group[0] for group in groups]]
         varied = [str(other) for other in others if firsts[other].nunique() > 1]
@@ -172,11 +164,7 @@ def find_paths(runs: pd.DataFrame) -> list[SettingPath]:
                 for other, value in firsts.loc[group[0], varied].items()
                 if not (other == FRACTION and value == 1)
             )
-            paths.append(
-                SettingPath(
-                    str(key), tuple(map(float, values)), tuple(map(str, values.index)), fixed
-                )
-            )
+            paths.append(SettingPath(str(key), tuple(values), tuple(values.index), fixed))
     return paths
 
 
