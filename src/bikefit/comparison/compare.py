@@ -65,7 +65,9 @@ def _compare(sweeps: Sequence[str], options: argparse.Namespace) -> None:
     if len(comparisons) == 2:
         print(winners_sentence(*(comparison.ranking for comparison in comparisons)))
     if options.reports:
-        comparisons[0].write(options.reports, options.mlflow)
+        from bikefit.comparison.report import write_reports
+
+        write_reports(comparisons[0], options.reports, options.mlflow)
         print(f"Written to {options.reports}/ and attached to the sweep's run in MLflow.")
     if options.document:
         runs = comparisons[0].runs

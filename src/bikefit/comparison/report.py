@@ -1,4 +1,4 @@
-"""The report of a sweep: one HTML file that opens offline, also on a phone.
+"""The files of a comparison, above all the report: HTML that opens offline, also on a phone.
 
 All text from runs is escaped; pictures are images inside the file.
 """
@@ -9,13 +9,15 @@ import base64
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
-from bikefit.comparison.charts import plane_chart, svg
+from bikefit.comparison.charts import plane_chart, save, svg
 from bikefit.comparison.losses import history
 from bikefit.comparison.path_charts import (
     MORE_DATA,
@@ -25,7 +27,7 @@ from bikefit.comparison.path_charts import (
     path_sentence,
     weights_chart,
 )
-from bikefit.comparison.ranking import highlighted_runs
+from bikefit.comparison.ranking import highlighted_runs, winner
 from bikefit.comparison.result import Comparison
 from bikefit.comparison.run_charts import (
     ERROR_COLUMNS,
@@ -43,7 +45,10 @@ from bikefit.comparison.run_charts import (
 from bikefit.comparison.runs import loss_unit, ranking_metric
 from bikefit.comparison.sentences import number, repetitions, summary, with_spread
 from bikefit.comparison.tables import caption, ranking_strings
-from bikefit.tracking import reading, views
+from bikefit.comparison.verdicts import count_verdicts
+from bikefit.data.files import atomic_write, write_json
+from bikefit.tracking import reading, views, writing
+from bikefit.tracking.connection import TrackingError
 from bikefit.tracking.views import COLOURS
 
 TOP = 12  # configurations in the table before it is folded
@@ -51,6 +56,9 @@ LAYERS = 6  # layers with a chart of their weights
 GREY_CURVES = 40  # learning curves behind the coloured ones
 NETWORKS = 12  # networks that are read for the weights along a path
 BAND = "The band is ± a standard deviation over seeds or folds."
+METRICS_OF_BEST = ["val_loss", "val_rmse"]
+METRICS_OF_WINNER = ["train_loss", "val_loss", "val_loss_std", "val_loss_se", "gap"]
+METRICS_OF_WINNER += ["val_rmse", "val_deviance"]
 
 
 @dataclass(frozen=True)
@@ -80,6 +88,63 @@ class ReportSection:
     title: str
     sentences: list[str]
     pictures: list[Picture] = field(default_factory=list)
+
+
+def write_reports(comparison: Comparison, folder: Path, address: str | None = None) -> None:
+    """Write tables, pictures and the report, and attach them to the sweep's run.
+
+    Args:
+        comparison: Comparison of a sweep.
+        folder: Folder to write to.
+        address: Address of MLflow's pages in the report's links; the one in use if None.
+
+    Raises:
+        TrackingError: No run of the sweep has a result.
+    """
+    if winner(comparison.ranking) is None:
+        reasons = "; ".join(comparison.runs["failure"].dropna().astype(str).head(3))
+        reasons = reasons or "none is recorded"
+        raise TrackingError(f"sweep {comparison.sweep}: no run has a result; reasons: {reasons}")
+    metric = ranking_metric(comparison.ranking)
+    names = {f"train_{metric}": "train", f"val_{metric}": "validation"}
+    losses = comparison.ranking[["configuration", *names]].rename(columns=names).dropna()
+    for name, table in (
+        ("comparison.csv", comparison.runs),
+        ("plots/losses.csv", losses),
+        ("plots/learning_curves.csv", comparison.learning_curves),
+    ):
+        with atomic_write(folder / name) as temporary:
+            table.to_csv(temporary, index=False, lineterminator="\n")
+    write_json(folder / "metrics.json", _metrics(comparison.ranking))
+    for name, figure in (
+        ("comparison.png", comparison.train_against_validation()),
+        ("curves.png", comparison.curves()),
+    ):
+        with atomic_write(folder / name) as temporary:
+            save(figure, temporary)
+    with atomic_write(folder / "report.html") as temporary:
+        temporary.write_text(render_report(comparison, address), encoding="utf-8")
+    attached = ("comparison.csv", "comparison.png", "curves.png", "report.html")
+    writing.log_files(comparison.sweep, [folder / name for name in attached])
+
+
+def _metrics(ranking: pd.DataFrame) -> dict[str, Any]:
+    """Return the numbers for `dvc metrics show`: the winner, and the best of each kind."""
+    best = ranking.iloc[0]
+    by_kind = ranking.dropna(subset=[f"val_{ranking_metric(ranking)}"]).drop_duplicates("kind")
+    return {
+        "runs": int(ranking["runs"].sum()),
+        "failed": int(ranking["failed"].sum()),
+        "winner": {"seeds": int(best["seeds"]), **_finite(best, METRICS_OF_WINNER)},
+        "best": {row["kind"]: _finite(row, METRICS_OF_BEST) for _, row in by_kind.iterrows()},
+        "verdicts": count_verdicts(ranking),
+    }
+
+
+def _finite(row: pd.Series, names: list[str]) -> dict[str, Any]:
+    """Return a configuration and its metrics without NaN."""
+    values = {name: float(row[name]) for name in names if math.isfinite(row[name])}
+    return {"configuration": row["configuration"], **values}
 
 
 def render_report(comparison: Comparison, address: str | None = None) -> str:

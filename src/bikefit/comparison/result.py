@@ -1,33 +1,25 @@
-"""The result of comparing a sweep: its tables, verdicts, figures and files."""
+"""The result of comparing a sweep: its tables, verdicts and figures."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from bikefit.comparison.losses import learning_curves, losses_by_fold_and_day
 from bikefit.comparison.ranking import rank, winner
-from bikefit.comparison.runs import full_data_runs, ranking_metric, run_table
+from bikefit.comparison.runs import full_data_runs, run_table
 from bikefit.comparison.tables import ranking_note
 from bikefit.comparison.verdicts import count_verdicts, read_thresholds, verdicts, with_verdicts
-from bikefit.data.files import atomic_write, write_json
 from bikefit.tracking import connection, reading, writing
-from bikefit.tracking.connection import TrackingError
 from bikefit.tracking.names import PARENT, VERDICT
 
 if TYPE_CHECKING:  # figures take a second to import, and a ranking does not need them
     from matplotlib.figure import Figure
 
     from bikefit.comparison.path_charts import Series
-
-METRICS_OF_BEST = ["val_loss", "val_rmse"]
-METRICS_OF_WINNER = ["train_loss", "val_loss", "val_loss_std", "val_loss_se", "gap"]
-METRICS_OF_WINNER += ["val_rmse", "val_deviance"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,64 +90,6 @@ class Comparison:
     def _repr_markdown_(self) -> str:
         """Return the text that a notebook shows."""
         return self.note()
-
-    def write(self, folder: Path, address: str | None = None) -> None:
-        """Write tables, pictures and the report, and attach them to the sweep's run.
-
-        Args:
-            folder: Folder to write to.
-            address: Address of MLflow's pages in the report's links; the one in use if None.
-
-        Raises:
-            TrackingError: No run of the sweep has a result.
-        """
-        from bikefit.comparison.charts import save
-        from bikefit.comparison.report import render_report
-
-        if winner(self.ranking) is None:
-            reasons = "; ".join(self.runs["failure"].dropna().astype(str).head(3))
-            reasons = reasons or "none is recorded"
-            raise TrackingError(f"sweep {self.sweep}: no run has a result; reasons: {reasons}")
-        metric = ranking_metric(self.ranking)
-        names = {f"train_{metric}": "train", f"val_{metric}": "validation"}
-        losses = self.ranking[["configuration", *names]].rename(columns=names).dropna()
-        for name, table in (
-            ("comparison.csv", self.runs),
-            ("plots/losses.csv", losses),
-            ("plots/learning_curves.csv", self.learning_curves),
-        ):
-            with atomic_write(folder / name) as temporary:
-                table.to_csv(temporary, index=False, lineterminator="\n")
-        write_json(folder / "metrics.json", _metrics(self.ranking))
-        for name, figure in (
-            ("comparison.png", self.train_against_validation()),
-            ("curves.png", self.curves()),
-        ):
-            with atomic_write(folder / name) as temporary:
-                save(figure, temporary)
-        with atomic_write(folder / "report.html") as temporary:
-            temporary.write_text(render_report(self, address), encoding="utf-8")
-        attached = ("comparison.csv", "comparison.png", "curves.png", "report.html")
-        writing.log_files(self.sweep, [folder / name for name in attached])
-
-
-def _metrics(ranking: pd.DataFrame) -> dict[str, Any]:
-    """Return the numbers for `dvc metrics show`: the winner, and the best of each kind."""
-    best = ranking.iloc[0]
-    by_kind = ranking.dropna(subset=[f"val_{ranking_metric(ranking)}"]).drop_duplicates("kind")
-    return {
-        "runs": int(ranking["runs"].sum()),
-        "failed": int(ranking["failed"].sum()),
-        "winner": {"seeds": int(best["seeds"]), **_finite(best, METRICS_OF_WINNER)},
-        "best": {row["kind"]: _finite(row, METRICS_OF_BEST) for _, row in by_kind.iterrows()},
-        "verdicts": count_verdicts(ranking),
-    }
-
-
-def _finite(row: pd.Series, names: list[str]) -> dict[str, Any]:
-    """Return a configuration and its metrics without NaN."""
-    values = {name: float(row[name]) for name in names if math.isfinite(row[name])}
-    return {"configuration": row["configuration"], **values}
 
 
 def compare(sweep: str | None = None) -> Comparison:
