@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pandas as pd
 import pytest
 import yaml
 
+import commands
 from conftest import ROOT
 from copies import copy_parts
 from synthetic import raw_hours
@@ -54,14 +54,8 @@ def copy(tmp_path: Path) -> Path:
 def dvc(folder: Path, *arguments: str) -> str:
     """Run dvc in a folder with that folder's own code, and return what it prints."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    done = subprocess.run(
-        [sys.executable, "-m", "dvc", *arguments],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PATH": path, "PYTHONPATH": str(folder / "src")},
-    )
+    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(folder / "src")}
+    done = commands.run("-m", "dvc", *arguments, cwd=folder, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

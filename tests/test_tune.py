@@ -12,7 +12,8 @@ import bikefit
 import commands
 from bikefit.tracking import reading
 
-SMALL = (
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("workplace")]
+TUNE = [
     "+experiment=tune",
     "network.hidden=[4],[8]",
     "training.epochs=4",
@@ -22,12 +23,12 @@ SMALL = (
     "hydra.sweeper.stack=3",
     "hydra.launcher.processes=1",
     "hydra.sweep.dir=out",
-)
+]
 
 
 def tune(*overrides: str, status: int = 0) -> str:
     """Search in a process of its own and return what it said."""
-    words = ("-m", "bikefit.train", "-m", *SMALL, *overrides)
+    words = ("-m", "bikefit.train", "-m", *TUNE, *overrides)
     done = commands.run(*words, env={**os.environ, "COLUMNS": "200"})
     assert done.returncode == status, done.stderr
     return done.stdout + done.stderr
@@ -42,8 +43,6 @@ def latest_runs() -> list[dict[str, object]]:
     return reading.read_runs(reading.latest_sweep()).to_dict("records")
 
 
-@pytest.mark.slow
-@pytest.mark.usefixtures("workplace")
 def test_trials_are_runs_and_a_repeated_search_reuses_them() -> None:
     said = tune()
     assert "6 members in 2 stacks (of 3, 3)" in said or "6 members in 1 stacks (of 6)" in said
@@ -52,13 +51,11 @@ def test_trials_are_runs_and_a_repeated_search_reuses_them() -> None:
     losses = [float(str(run["best/val/loss"])) for run in before]
     assert found <= set(losses)
     assert len(losses) > len(found) == 6  # those that went on have a run on each rung
-    again = bikefit.sweep(SMALL)
+    again = bikefit.sweep(TUNE)
     assert {*again.runs["run_id"]} == {run["run_id"] for run in before}  # nothing trained again
     assert {float(trial["value"]) for trial in trials()} == found
 
 
-@pytest.mark.slow
-@pytest.mark.usefixtures("workplace")
 def test_a_trial_may_be_cross_validated_and_may_diverge() -> None:
     tune("validation=kfold", "validation.folds=3", "optimizer.lr=1e-3,1e30", status=1)
     table = trials()

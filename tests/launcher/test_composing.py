@@ -57,13 +57,3 @@ def test_a_composed_config_equals_that_of_hydra(
         for overrides, config in zip((first, second), ours, strict=True):
             wanted = real(master, ["training.epochs=3", *overrides])
             assert OmegaConf.to_container(config) == OmegaConf.to_container(wanted)
-
-
-def test_an_unknown_key_is_an_error() -> None:
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        loader = GlobalHydra.instance().config_loader()
-        master = loader.load_configuration("train", [], run_mode=RunMode.MULTIRUN)
-        composer = Composer(loader, master)
-        composer.compose(["seed=0"])
-        with pytest.raises(Exception, match="sed"):
-            composer.compose(["sed=1"])
