@@ -107,7 +107,11 @@ class OpenSweep:
                 for accelerator in {one.trainer.accelerator for one in settings}:
                     gpus(accelerator)  # raises an error if there is no GPU
             if not self.run:
-                self._start(settings[0])
+                read_thresholds()  # an error in the file must appear before the training
+                tracking = settings[0].tracking
+                name = f"sweep {time.strftime('%Y-%m-%d %H:%M')} · {' '.join(self.command)}"
+                self.run = writing.start_sweep(tracking.experiment, name[:250], self.command)
+                self.record = tracking.record
             jobs = [Job(s, label) for s, label in zip(settings, labels, strict=True)]
             self.jobs += len(jobs)
             results = train(jobs, self.run, self.processes, self.stack_size, engine)
@@ -115,12 +119,6 @@ class OpenSweep:
             if isinstance(result, Exception):
                 self.failures.append(f"{job.label}: {str(result).splitlines()[-1]}")
         return results
-
-    def _start(self, settings: Settings) -> None:
-        read_thresholds()  # an error in the file must appear before the training
-        name = f"sweep {time.strftime('%Y-%m-%d %H:%M')} · {' '.join(self.command)}"
-        self.run = writing.start_sweep(settings.tracking.experiment, name[:250], self.command)
-        self.record = settings.tracking.record
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: object
@@ -160,7 +158,8 @@ class OpenSweep:
         writing.finish_sweep(self.run, note, counts, status)
         seconds = time.perf_counter() - self.started
         log.info(f"{self.jobs} runs in {seconds:.1f} s under sweep {self.run}; see `make ui`")
-        log.info(views.view_lines(self.run))
+        for name, link in views.view_links(self.run, views.pages()).items():
+            log.info(f"{name}: {link}")
         for failure in self.failures:
             log.error(f"failed: {failure}")
 

@@ -25,7 +25,8 @@ def find_folder(uri: str) -> Path | None:
         return None
     try:
         file = _file(database)
-        if file.stat().st_mtime_ns <= _changed(database):
+        stored = [database, database.with_name(f"{database.name}-wal")]
+        if file.stat().st_mtime_ns <= max(f.stat().st_mtime_ns for f in stored if f.exists()):
             return None
         folder = json.loads(file.read_text(encoding="utf-8")).get(uri)
     except FileNotFoundError:
@@ -53,9 +54,3 @@ def _database() -> Path | None:
 
 def _file(database: Path) -> Path:
     return database.with_name(f"{database.name}.models.json")
-
-
-def _changed(database: Path) -> int:
-    """Return when the database or its write-ahead log changed last, in ns since 1970."""
-    files = (database, database.with_name(f"{database.name}-wal"))
-    return max(file.stat().st_mtime_ns for file in files if file.exists())

@@ -110,18 +110,15 @@ VIEWS = {
 """States of MLflow's runs page by the name of the view."""
 
 
-def prepare_views(experiment: str, sweep: str | None = None) -> None:
+@cache
+def prepare_views(experiment: str, sweep: str | None, store: Any) -> None:
     """Write the views of an experiment, and those of its latest sweep, once per process.
 
     Args:
         experiment: Id of the experiment.
-        sweep: Run id of a sweep that has just started.
+        sweep: Run id of a sweep that has just started, or None.
+        store: The current :func:`client`.
     """
-    _prepare(experiment, sweep, client())
-
-
-@cache
-def _prepare(experiment: str, sweep: str | None, store: Any) -> None:
     _write_views(experiment, sweep)
 
 
@@ -158,11 +155,6 @@ def _tags(key_suffix: str, name_suffix: str, condition: str) -> dict[str, str]:
 def pages() -> str:
     """Return the address of MLflow's pages: the tracking server, or `make ui` for a database."""
     return server() or LOCAL
-
-
-def view_lines(sweep: str) -> str:
-    """Return a line with the address of each view of a sweep."""
-    return "\n".join(f"{name}: {link}" for name, link in view_links(sweep, pages()).items())
 
 
 def latest_links(pages: str) -> dict[str, str]:

@@ -63,9 +63,8 @@ TAG_LENGTH = 5000  # characters that MLflow accepts
 
 def start_sweep(experiment: str, name: str, overrides: Sequence[str]) -> str:
     """Start the parent run of a ``-m`` command and return its id."""
-    return _create(
-        experiment, name, {KIND: "sweep", "overrides": hide_secrets(" ".join(overrides))}
-    )
+    tags = {KIND: "sweep", "overrides": hide_secrets(" ".join(overrides))}
+    return _create(experiment, name, tags)
 
 
 def start_job(
@@ -114,7 +113,7 @@ def _start(
     fold: int | None = None,
 ) -> str:
     experiment = settings.tracking.experiment
-    prepare_views(experiment_id(experiment), parent if fold is None else None)
+    prepare_views(experiment_id(experiment), parent if fold is None else None, client())
     identity = {
         "data.version": data_version,
         CONFIGURATION_ID: configuration_id(settings),
@@ -206,15 +205,6 @@ def finish_member(
     missing = max(map(len, result.metrics.values()), default=0) - len(stamps)
     if missing > 0 or not stamps:
         stamps = [*stamps, *[_start_time(run)] * max(missing, 1)]
-    with tempfile.TemporaryDirectory() as folder:
-        write_artifacts(Path(folder), result, settings)
-        log_batch(run, member_metrics(result, stamps, logged), member_tags(result))
-        artifacts_of(run).log_artifacts(folder)
-    client().set_terminated(run, status(result.failure))
-
-
-def member_metrics(result: MemberResult, stamps: Sequence[int], logged: int = 0) -> list[Metric]:
-    """Return the metrics of a member, without epochs that are logged and values not finite."""
     metrics = [
         Metric(name, float(value), stamps[e - 1], e)
         for name, values in result.metrics.items()
@@ -224,22 +214,21 @@ def member_metrics(result: MemberResult, stamps: Sequence[int], logged: int = 0)
     if result.failure is None:
         best = best_metrics(result).items()
         metrics += [Metric(name, value, stamps[-1], result.selected) for name, value in best]
-    return metrics
-
-
-def member_tags(result: MemberResult) -> dict[str, str]:
-    """Return the tags of a member's run that its result adds."""
     tags = {"train_rows": str(result.train_rows), "val_rows": str(result.val_rows)}
-    if result.failure is not None:
-        tags["failure"] = result.failure.reason[-TAG_LENGTH:]
-    return tags
+    with tempfile.TemporaryDirectory() as folder:
+        _write_artifacts(Path(folder), result, settings)
+        log_batch(run, metrics, tags)
+        artifacts_of(run).log_artifacts(folder)
+    if result.failure is None:
+        client().set_terminated(run, "FINISHED")
+    else:
+        fail_run(run, result.failure)
 
 
-def status(failure: Failure | None) -> str:
-    """Return the status in MLflow of a run that ended with this failure, or without one."""
-    if failure is None:
-        return "FINISHED"
-    return "KILLED" if failure.killed else "FAILED"
+def fail_run(run: str, failure: Failure) -> None:
+    """Close a run that has no result, with the reason as a tag."""
+    client().set_tag(run, "failure", failure.reason[-TAG_LENGTH:])
+    client().set_terminated(run, "KILLED" if failure.killed else "FAILED")
 
 
 def _start_time(run: str) -> int:
@@ -260,7 +249,7 @@ def best_metrics(result: MemberResult) -> dict[str, float]:
     }
 
 
-def write_artifacts(folder: Path, result: MemberResult, settings: Settings) -> None:
+def _write_artifacts(folder: Path, result: MemberResult, settings: Settings) -> None:
     """Write the files of a member's run: settings, layers, and what ``tracking`` asks for."""
     config = yaml.safe_dump(settings.model_dump(mode="json", by_alias=True), sort_keys=False)
     (folder / "config.yaml").write_text(config)
@@ -302,12 +291,6 @@ def _metrics(values: Mapping[str, float], stamp: int | None = None) -> list[Metr
     """Return metrics that are measured once, by default at this moment."""
     stamp = stamp or int(time.time() * 1000)
     return [Metric(str(name), float(value), stamp, 0) for name, value in values.items()]
-
-
-def fail_run(run: str, failure: Failure) -> None:
-    """Close a run that has no result, with the reason as a tag."""
-    log_batch(run, [], {"failure": failure.reason[-TAG_LENGTH:]})
-    client().set_terminated(run, status(failure))
 
 
 def finish_sweep(run: str, note: str, metrics: Mapping[str, float], status: str) -> None:
