@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from test_walls import imported
+
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src"
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
@@ -29,24 +31,8 @@ def module_file(name: str) -> Path | None:
 
 
 def imports(file: Path) -> set[Path]:
-    """The project's own files that a file imports, anywhere in it."""
-    names: set[str] = set()
-    tree = ast.parse(file.read_text())
-    for_types = [
-        node
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
-    ]
-    never_loaded = {id(inner) for node in for_types for inner in ast.walk(node)}
-    for node in ast.walk(tree):
-        if id(node) in never_loaded:
-            continue
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            # `from package import x`: x may be a module or a name in the package.
-            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return {found for name in names if (found := module_file(name))}
+    """Return the project's files that a file imports, anywhere in it but for types."""
+    return {found for name in imported(file) if (found := module_file(name))}
 
 
 def closure(start: Path, without: Path | None = None) -> set[Path]:
@@ -105,10 +91,6 @@ def test_parameters_of_a_stage_exist(name: str) -> None:
     for key in STAGES[name].get("params", []):
         if isinstance(key, str):
             assert key.split(".")[0] in params
-
-
-def test_entry_modules_reads_a_command() -> None:
-    assert entry_modules("python -m bikefit.train -m seed=0,1") == ["bikefit.train"]
 
 
 def test_the_sweep_depends_on_every_group_of_conf_that_it_composes() -> None:
