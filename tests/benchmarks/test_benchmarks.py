@@ -33,12 +33,6 @@ def test_every_benchmark_is_listed() -> None:
     }
 
 
-def test_an_unknown_benchmark_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        command.main(["speed"])
-    assert "invalid choice: 'speed'" in capsys.readouterr().err
-
-
 def test_sections_are_printed_and_written_if_asked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
