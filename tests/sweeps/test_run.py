@@ -93,6 +93,23 @@ def test_training_records_every_run(workplace: Path) -> None:
 
 
 @pytest.mark.slow
+def test_training_does_not_wait_for_the_runs_in_mlflow(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = record_calls(monkeypatch)
+    stacks_before: list[int] = []
+    real = writing.start_job
+
+    def start_job(*given: Any) -> str:
+        stacks_before.append(len(trained))
+        return real(*given)
+
+    monkeypatch.setattr(writing, "start_job", start_job)
+    train([job("seed=0"), job("seed=1")], None, engine=INLINE)
+    assert stacks_before == [1, 1]
+
+
+@pytest.mark.slow
 def test_configurations_are_named_from_the_start_as_in_the_ranking(workplace: Path) -> None:
     many = [job(f"optimizer.lr={lr}", "data.fraction=0.5", f"seed={s}")
             for lr in (0.1, 1e-05) for s in (0, 1)]  # fmt: skip
