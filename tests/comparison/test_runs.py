@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 
 from bikefit.comparison.ranking import rank
-from bikefit.comparison.runs import configuration_labels
+from bikefit.comparison.runs import configuration_ids, configuration_labels
 from made_runs import make_run
 
 
@@ -55,3 +56,16 @@ def test_configurations_with_equal_settings_are_labelled_with_their_ids() -> Non
         "none · mlp 256×256 · configuration a",
         "none · mlp 256×256 · configuration b",
     ]
+
+
+def test_runs_without_tags_are_told_apart_by_their_settings() -> None:
+    runs = pd.DataFrame(
+        {
+            "method": "l2",
+            "regularization.l2": [0.1, 0.2, 0.1],
+            "regularization.patience": [np.nan, np.nan, np.nan],
+            "seed": [0, 0, 1],
+        }
+    )
+    first, other, second_seed = configuration_ids(runs)
+    assert first == second_seed != other

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from mlflow import MlflowClient
 
 from bikefit import send
 from bikefit.sweeps import recording
+from bikefit.sweeps.engines import Engine
 from bikefit.sweeps.jobs import Job
 from bikefit.sweeps.recording import CHECKPOINTS, pending_results, record_pending_results
 from bikefit.sweeps.run import train
@@ -63,7 +65,8 @@ def test_curves_grow_during_the_training(workplace: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(writing, "log_epochs", log_epochs)
     jobs = [job(*LONG, "seed=0"), job(*LONG, "seed=1", "regularization.l2=0.1")]
-    train(jobs, None, processes=1)
+    with ThreadPoolExecutor(1) as thread:  # a worker process might not see the patched variable
+        train(jobs, None, engine=Engine(thread, 1))
     assert len(written) > 2 and sum(written) <= 600 + written[0]
     for one in jobs:
         assert_complete(one.run, 300)

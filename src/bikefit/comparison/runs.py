@@ -154,7 +154,7 @@ def configuration_ids(runs: pd.DataFrame) -> pd.Series:
     """
     texts = _methods(runs)
     for key in setting_columns(runs):
-        texts = texts + f" {key}=" + runs[key].astype(str)
+        texts = texts + f" {key}=" + runs[key].map(str)  # astype(str) keeps missing values
     hashes = pd.util.hash_pandas_object(texts, index=False).map("{:016x}".format)
     return column(runs, f"tags.{CONFIGURATION_ID}").astype(object).fillna(hashes)
 
