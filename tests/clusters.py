@@ -22,10 +22,25 @@ def dask() -> Iterator[tuple[str | None, dict[str, Any]]]:
     """A Dask scheduler with two workers, none of which is started again."""
     port = free_port()
     address = f"tcp://127.0.0.1:{port}"
-    scheduler = ["-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", str(port),
-                 "--no-dashboard", "--no-show"]  # fmt: skip
-    worker = ["-m", "distributed.cli.dask_worker", address, "--nthreads", "1", "--no-nanny",
-              "--no-dashboard"]  # fmt: skip
+    scheduler = [
+        "-m",
+        "distributed.cli.dask_scheduler",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--no-dashboard",
+        "--no-show",
+    ]
+    worker = [
+        "-m",
+        "distributed.cli.dask_worker",
+        address,
+        "--nthreads",
+        "1",
+        "--no-nanny",
+        "--no-dashboard",
+    ]
     processes = [commands.start(command) for command in (scheduler, worker, worker)]
     from distributed import Client
 

@@ -33,17 +33,24 @@ class There(Tensor):
     def __new__(cls, here: Tensor) -> There:
         """Wrap values."""
         made: There = Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
-            cls, here.size(), strides=here.stride(), storage_offset=here.storage_offset(),
-            dtype=here.dtype, device=DEVICE,
-        )  # fmt: skip
+            cls,
+            here.size(),
+            strides=here.stride(),
+            storage_offset=here.storage_offset(),
+            dtype=here.dtype,
+            device=DEVICE,
+        )
         made.here = here
         return made
 
     @classmethod
     def __torch_dispatch__(  # type: ignore[override]
-        cls, function: Any, types: Any, args: Sequence[Any] = (),
+        cls,
+        function: Any,
+        types: Any,
+        args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:  # fmt: skip
+    ) -> Any:
         """Compute with the values, where nothing else is among them."""
         return _compute(function, args, dict(kwargs or {}))
 
@@ -66,9 +73,12 @@ class Pretended(TorchDispatchMode):
         torch._C._set_only_lift_cpu_tensors(False)
 
     def __torch_dispatch__(
-        self, function: Any, types: Any, args: Sequence[Any] = (),
+        self,
+        function: Any,
+        types: Any,
+        args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:  # fmt: skip
+    ) -> Any:
         """Compute where the tensors are."""
         return _compute(function, args, dict(kwargs or {}))
 
@@ -79,9 +89,10 @@ def _compute(function: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     if there and function not in MOVES:
         # A GPU takes numbers from the CPU, tensors without axes too.
         strays = [
-            tuple(v.shape) for v in given
+            tuple(v.shape)
+            for v in given
             if isinstance(v, Tensor) and not isinstance(v, There) and v.dim() > 0
-        ]  # fmt: skip
+        ]
         if strays:
             raise RuntimeError(f"{function}: tensors of the CPU beside those of {DEVICE}: {strays}")
     if kwargs.get("device") is not None:

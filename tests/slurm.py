@@ -69,9 +69,15 @@ def slurm() -> Iterator[Path]:
                 host=socket.gethostname(), user=getuser(), folder=folder, ports=free_ports(3)
             )
         )
-        munge = ["munged", "--foreground", f"--key-file={key}", f"--socket={folder}/munge.socket",
-                 f"--pid-file={folder}/munged.pid", f"--seed-file={folder}/seed",
-                 f"--log-file={folder}/munged.log"]  # fmt: skip
+        munge = [
+            "munged",
+            "--foreground",
+            f"--key-file={key}",
+            f"--socket={folder}/munge.socket",
+            f"--pid-file={folder}/munged.pid",
+            f"--seed-file={folder}/seed",
+            f"--log-file={folder}/munged.log",
+        ]
         environment = os.environ | {"PATH": _path(), "SLURM_CONF": str(config)}
         running.enter_context(daemon(munge, environment))
         wait_until((folder / "munge.socket").exists)
@@ -92,9 +98,11 @@ def daemon(command: list[str], environment: dict[str, str]) -> Iterator[None]:
     program = shutil.which(command[0], path=environment["PATH"])
     assert program is not None
     process = subprocess.Popen(
-        [program, *command[1:]], env=environment,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+        [program, *command[1:]],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     try:
         yield
     finally:

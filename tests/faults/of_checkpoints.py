@@ -41,9 +41,11 @@ def _in_a_write(sweep: Sweep, folder: Path, draw: random.Random) -> None:
 
 
 def _killed_and_resumed(
-    folder: Path, draw: random.Random, until: Callable[[Sweep, Path, random.Random], None],
+    folder: Path,
+    draw: random.Random,
+    until: Callable[[Sweep, Path, random.Random], None],
     processes: str = TWO,
-) -> int:  # fmt: skip
+) -> int:
     """Kill a sweep, say it again, and compare every number to the last bit."""
     project(folder)
     expected = [TWO, *LONGER]

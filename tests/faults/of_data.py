@@ -175,10 +175,16 @@ def two_repros(folder: Path, draw: random.Random) -> int:
     _dvc_project(folder)
     command = [sys.executable, "-m", "dvc", "repro", "featurize"]
     processes = [
-        subprocess.Popen(command, cwd=folder, env=_with_tools(), text=True,
-                         stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        subprocess.Popen(
+            command,
+            cwd=folder,
+            env=_with_tools(),
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
         for _ in range(2)
-    ]  # fmt: skip
+    ]
     said = [process.communicate()[0] for process in processes]
     ends = [process.returncode for process in processes]
     assert 0 in ends, said

@@ -102,8 +102,10 @@ def lost_runs(database: Path, runs: list[str], metrics: int = 6 * stores.EPOCHS)
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         finished = "SELECT run_uuid FROM runs WHERE status = 'FINISHED'"
         there = {run for (run,) in connection.execute(finished)}
-        counts = dict(connection.execute(
-            "SELECT run_uuid, count(*) FROM metrics WHERE key LIKE 'train/%' OR key LIKE 'val/%' "
-            "GROUP BY run_uuid"
-        ))  # fmt: skip
+        counts = dict(
+            connection.execute(
+                "SELECT run_uuid, count(*) FROM metrics "
+                "WHERE key LIKE 'train/%' OR key LIKE 'val/%' GROUP BY run_uuid"
+            )
+        )
     return sum(run not in there or counts.get(run) != metrics for run in runs)

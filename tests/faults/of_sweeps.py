@@ -30,16 +30,26 @@ from ports import free_port
 
 LONG = 240  # s after which something hangs
 TRAIN = [
-    "-m", "bikefit.train", "-m", "training.batch_size=64",
-    "trainer.progress=false", "tracking.weights=false", "tracking.predictions=false",
+    "-m",
+    "bikefit.train",
+    "-m",
+    "training.batch_size=64",
+    "trainer.progress=false",
+    "tracking.weights=false",
+    "tracking.predictions=false",
     "hydra.launcher.stack_size=2",
-]  # fmt: skip
+]
 ALONE = "hydra.launcher.processes=1"
 SMALL = "network.hidden=[4]"
 TWO = "hydra.launcher.processes=2"
 CROSSED = [
-    TWO, SMALL, "training.epochs=30", "seed=0,1", "validation=holdout,kfold", "validation.folds=2",
-]  # fmt: skip
+    TWO,
+    SMALL,
+    "training.epochs=30",
+    "seed=0,1",
+    "validation=holdout,kfold",
+    "validation.folds=2",
+]
 SIMPLE = [TWO, SMALL, "training.epochs=400", "seed=0,1,2,3"]
 
 Metrics = dict[tuple[str, int], float]
@@ -115,10 +125,14 @@ def finished(folder: Path) -> Counter[str]:
     """How many finished runs the store has of each fingerprint."""
     if not (folder / "mlflow.db").exists():
         return Counter()
-    return Counter(mark for (mark,) in asked(
-        folder, "SELECT value FROM runs JOIN tags USING (run_uuid) "
-        "WHERE key = 'fingerprint' AND status = 'FINISHED'",
-    ))  # fmt: skip
+    return Counter(
+        mark
+        for (mark,) in asked(
+            folder,
+            "SELECT value FROM runs JOIN tags USING (run_uuid) "
+            "WHERE key = 'fingerprint' AND status = 'FINISHED'",
+        )
+    )
 
 
 def states(folder: Path) -> Counter[str]:
@@ -244,13 +258,16 @@ def interrupt(folder: Path, draw: random.Random) -> int:
     assert "4 of 4 runs failed or did not finish" in sweep.said(), sweep.said()
     assert states(folder) == {"KILLED": 5}, states(folder)
     reasons = asked(
-        folder, "SELECT value, (SELECT count(*) FROM metrics m WHERE m.run_uuid = t.run_uuid "
+        folder,
+        "SELECT value, (SELECT count(*) FROM metrics m WHERE m.run_uuid = t.run_uuid "
         "AND m.key = 'val/loss') FROM tags t WHERE key = 'failure'",
-    )  # fmt: skip
+    )
     assert len(reasons) == 4
     kept = {"stopped before the end of the first epoch": 0}
-    return sum(kept.get(said, int(said.split()[-2]) if "after" in said else -1) != count
-               for said, count in reasons)  # fmt: skip
+    return sum(
+        kept.get(said, int(said.split()[-2]) if "after" in said else -1) != count
+        for said, count in reasons
+    )
 
 
 @fault("Ctrl-C twice", times=6)
@@ -311,10 +328,12 @@ def failing(folder: Path, draw: random.Random) -> int:
     again = python(folder, *TRAIN, ALONE, "training.epochs=3", "rerun=true", *good)
     assert again.returncode == 0, again.stderr
     both = asked(
-        folder, "SELECT m.key, m.step, max(m.value) - min(m.value), max(abs(m.value)), count(*) "
+        folder,
+        "SELECT m.key, m.step, max(m.value) - min(m.value), max(abs(m.value)), count(*) "
         "FROM metrics m JOIN tags t USING (run_uuid) "
-        "WHERE t.key = 'fingerprint' AND t.value = ? GROUP BY m.key, m.step", there,
-    )  # fmt: skip
+        "WHERE t.key = 'fingerprint' AND t.value = ? GROUP BY m.key, m.step",
+        there,
+    )
     assert both
     return sum(
         count != 2 or difference > 1e-5 * size + 1e-7 for *_, difference, size, count in both
@@ -453,7 +472,8 @@ def sweeps_at_once(folder: Path, draw: random.Random) -> int:
         assert "locked" not in sweep.said(), sweep.said()
     assert states(folder) == {"FINISHED": 24}, states(folder)
     counts = asked(
-        folder, "SELECT count(*) FROM metrics JOIN tags t USING (run_uuid) "
+        folder,
+        "SELECT count(*) FROM metrics JOIN tags t USING (run_uuid) "
         "WHERE t.key = 'fingerprint' GROUP BY run_uuid",
-    )  # fmt: skip
+    )
     return 16 - max(Counter(counts).values())

@@ -158,8 +158,14 @@ def deadly_jobs(marker: Path, node: bool, *overrides: str) -> list[Job]:
     layers = " ".join(
         LAYERS.format(spared=os.getpid(), marker=marker, node=str(node).lower()).split()
     )
-    given = ["network=custom", f"network.layers={layers}", "network.allow=[deadly]",
-             "training.epochs=6", "training.batch_size=64", *overrides]  # fmt: skip
+    given = [
+        "network=custom",
+        f"network.layers={layers}",
+        "network.allow=[deadly]",
+        "training.epochs=6",
+        "training.batch_size=64",
+        *overrides,
+    ]
     jobs = [Job(make_settings(*given, f"seed={seed}"), f"seed={seed}") for seed in (0, 1)]
     return [*jobs, Job(make_settings(*given, "optimizer=sgd", "optimizer.lr=1e12"), "wild")]
 

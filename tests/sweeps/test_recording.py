@@ -100,9 +100,11 @@ def forbid_training(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("takes", [0, 1])
 def test_results_are_kept_while_the_store_is_unavailable(
-    workplace: Path, takes: int, caplog: pytest.LogCaptureFixture,
+    workplace: Path,
+    takes: int,
+    caplog: pytest.LogCaptureFixture,
     capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:
     sweep = writing.start_sweep("full", "sweep", [])
     jobs = [job("seed=0"), job("seed=1"), job("validation=kfold", "validation.folds=2")]
     with pytest.MonkeyPatch.context() as patch:

@@ -111,15 +111,19 @@ def test_training_does_not_wait_for_the_runs_in_mlflow(
 
 @pytest.mark.slow
 def test_configurations_are_named_from_the_start_as_in_the_ranking(workplace: Path) -> None:
-    many = [job(f"optimizer.lr={lr}", "data.fraction=0.5", f"seed={s}")
-            for lr in (0.1, 1e-05) for s in (0, 1)]  # fmt: skip
+    many = [
+        job(f"optimizer.lr={lr}", "data.fraction=0.5", f"seed={s}")
+        for lr in (0.1, 1e-05)
+        for s in (0, 1)
+    ]
     sweep = writing.start_sweep("full", "a sweep", [])
     train([*many, job("network.hidden=[5]")], sweep, engine=INLINE)
     runs = reading.read_runs(sweep)
     assert runs["tags.configuration"].tolist() == [
-        *2 * ["none · mlp 4 · optimizer.lr=0.1"], *2 * ["none · mlp 4 · optimizer.lr=1e-05"],
+        *2 * ["none · mlp 4 · optimizer.lr=0.1"],
+        *2 * ["none · mlp 4 · optimizer.lr=1e-05"],
         "none · mlp 5",
-    ]  # fmt: skip
+    ]
     assert runs["tags.configuration"].equals(run_table(runs)["configuration"])
 
 
@@ -131,9 +135,12 @@ def test_reasons_to_train_alone_are_logged(
     noisy = "[{name: a, _target_: torch.nn.Dropout},{name: b, _target_: torch.nn.Linear}]"
     own = ["network=custom", f"network.layers={noisy.replace('Linear', 'Linear, out_features: 1')}"]
     jobs = [
-        job("seed=0"), job("seed=1"), job("loss=mse", "seed=2"),
-        job(*own, "seed=3"), job(*own, "seed=4"),
-    ]  # fmt: skip
+        job("seed=0"),
+        job("seed=1"),
+        job("loss=mse", "seed=2"),
+        job(*own, "seed=3"),
+        job(*own, "seed=4"),
+    ]
     train(jobs, None, engine=INLINE)
     text = "trains alone: loss=mse seed=2 differs from the most similar stack in loss"
     assert text in caplog.text

@@ -108,9 +108,13 @@ def names(stacks: list[list[Task]]) -> list[str]:
     ],
 )
 def test_stacks_with_a_folder_stay_as_they_were(
-    members: dict[str, Task], pending: str, finished: str, expected: list[str],
-    workplace: Path, caplog: pytest.LogCaptureFixture,
-) -> None:  # fmt: skip
+    members: dict[str, Task],
+    pending: str,
+    finished: str,
+    expected: list[str],
+    workplace: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     caplog.set_level("INFO")
     root = workplace / "checkpoints"
     directory(root, members, "ca", epoch=3)

@@ -44,20 +44,25 @@ STACKS = {
     ],
     "dropout": [
         [f"regularization.dropout={p}", "regularization.averaged=2", f"seed={s}"]
-        for p in (0.2, 0.5) for s in (0, 1)
+        for p in (0.2, 0.5)
+        for s in (0, 1)
     ],
     "batch_norm": [["regularization.batch_norm=before", f"seed={s}"] for s in (0, 1)],
     "early_stopping": [
         ["optimizer.lr=0.05", "training.epochs=12", f"regularization.patience={p}", f"seed={s}"]
-        for p in (1, 4) for s in (0, 1)
+        for p in (1, 4)
+        for s in (0, 1)
     ],
     "diverging": [["optimizer=sgd", f"optimizer.lr={v}"] for v in ("1e10", "1e-5")],
     "folds": [["validation=kfold", "validation.folds=3", f"seed={s}"] for s in (0, 1)],
     "drawing for itself": [
-        ["network=custom", "network.layers=[{name: a, _target_: torch.nn.Dropout},"
-         "{name: b, _target_: torch.nn.Linear, out_features: 1}]"]
+        [
+            "network=custom",
+            "network.layers=[{name: a, _target_: torch.nn.Dropout},"
+            "{name: b, _target_: torch.nn.Linear, out_features: 1}]",
+        ]
     ],
-}  # fmt: skip
+}
 
 
 def stack(name: str) -> list[Member]:
