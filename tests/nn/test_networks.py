@@ -55,6 +55,8 @@ def test_dropout_layers_have_their_number_of_units() -> None:
         ([LayerSpec("a.x", "torch.nn.Lineal")], "torch.nn.Lineal does not exist"),
         ([LayerSpec("a.x", LINEAR, {"width": 3})], "'a.x' .*width"),
         ([LayerSpec("a.x", "torch.sum")], "'a.x' must keep the rows"),
+        ([LayerSpec("a.x", "torch.t")], "'a.x' must treat each row separately"),
+        ([LayerSpec("a.x", "torch.squeeze")], "'a.x' must treat each row separately"),
         ([LayerSpec("a.x", "torch.sin")] * 2, "two layers have the name 'a.x'"),
         (
             [LayerSpec(n, "torch.sin") for n in ("a.x", "b.x", "a.y")],

@@ -130,11 +130,11 @@ def _is_safe(module: str, target: Callable[..., Any]) -> bool:
 
 
 def _try(name: str, module: nn.Module, x: Tensor) -> Tensor:
-    """Return the output of a new layer for two rows."""
+    """Return the output of a new layer for two rows; a layer treats each row separately."""
     module.eval()
     before = _rows(x)
     try:
-        y = module(x)
+        y, first = module(x), module(x[:1])
     except Exception as error:  # modules raise errors of many types
         raise ValueError(
             f"layer {name!r} does not fit to the layer before it: it received shape {before} and "
@@ -143,6 +143,11 @@ def _try(name: str, module: nn.Module, x: Tensor) -> Tensor:
     module.train()
     if not isinstance(y, Tensor) or y.shape[:1] != (2,):
         raise ValueError(f"layer {name!r} must keep the rows: {before} became {y!r:.80}")
+    if first.shape != (1, *y.shape[1:]):
+        raise ValueError(
+            f"layer {name!r} must treat each row separately: two rows became {tuple(y.shape)}, "
+            f"one row {tuple(first.shape)}"
+        )
     return y
 
 
