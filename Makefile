@@ -10,7 +10,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev repro check lint test test-all readme case-study bench bench-scaling bench-search \
-	bench-verdicts bench-convergence bench-champion bench-ablation \
+	bench-verdicts bench-champion bench-ablation \
 	faults audit ui screenshots clean
 
 help: ## show this list
@@ -64,15 +64,14 @@ case-study: setup ## train the lecture's case study and renew its tables in docs
 			--section $$name || exit 1; \
 	done
 
-bench: setup ## the reference sweep against its peers, start-up, tracking, the search
+bench: setup ## the reference sweep against its peers, start-up, the search
 	$(PIP) -e ".[bench]"
 	dvc repro featurize
 	python -m benchmarks race --write
 	python -m benchmarks start_up --write
-	python -m benchmarks tracking --write
 	python -m benchmarks search --write
 
-bench-scaling: setup ## how time and memory grow with members, batch size, width and rows
+bench-scaling: setup ## how time and memory grow with members
 	dvc repro featurize
 	python -m benchmarks scaling --write
 
@@ -82,10 +81,6 @@ bench-search: setup ## what a search finds in the time of the default grid, agai
 
 bench-verdicts: setup ## are verdicts right? 120 synthetic sweeps whose truth is known
 	python -m benchmarks verdicts --write
-
-bench-convergence: setup ## is training finished? every network, then trained twice as long
-	dvc repro featurize
-	python -m benchmarks convergence --write
 
 bench-champion: setup ## is our model better than boosted trees? on 15 random splits
 	$(PIP) -e ".[bench]"

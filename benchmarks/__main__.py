@@ -19,15 +19,12 @@ NAMES = (
     "ablation",
     "champion",
     "cluster",
-    "convergence",
     "faults",
-    "long_table",
     "race",
     "scaling",
     "screenshots",
     "search",
     "start_up",
-    "tracking",
     "verdicts",
 )
 

@@ -1,4 +1,4 @@
-"""Boosted trees of four packages, tuned on validation rows, as peers of our model.
+"""Boosted trees of three packages, tuned on validation rows, as peers of our model.
 
 XGBoost and CatBoost need `pip install -c constraints.txt -e ".[bench]"`.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -61,32 +60,11 @@ class Library:
     sizes: Sequence[int]
 
 
-def scikit(rows: Rows, size: int, trees: int, held_out: Rows | None) -> Fitted:
-    """Fit histogram gradient boosting of scikit-learn with trees of at most `size` leaves."""
-    from sklearn.ensemble import HistGradientBoostingRegressor
-
-    stopping: dict[str, Any] = {"n_iter_no_change": PATIENCE, "tol": 0} if held_out else {}
-    model = HistGradientBoostingRegressor(
-        loss="poisson",
-        learning_rate=0.05,
-        max_leaf_nodes=size,
-        random_state=0,
-        max_iter=trees,
-        early_stopping=held_out is not None,
-        **stopping,
-    )
-    if held_out is None:
-        return Fitted(model.fit(*rows).predict, trees)
-    model.fit(*rows, X_val=held_out[0], y_val=held_out[1])
-    scores = model.validation_score_[1:]  # without the score of no tree
-    return Fitted(model.predict, int(np.argmax(scores)) + 1, -float(np.max(scores)))
-
-
-def light(objective: str, rows: Rows, size: int, trees: int, held_out: Rows | None) -> Fitted:
+def light(rows: Rows, size: int, trees: int, held_out: Rows | None) -> Fitted:
     """Fit LightGBM with trees of at most `size` leaves."""
     import lightgbm
 
-    model = make_model(size, trees, objective)
+    model = make_model(size, trees)
     if held_out is None:
         return Fitted(model.fit(*rows).predict, trees)
     stopping = lightgbm.early_stopping(PATIENCE, verbose=False)
@@ -151,9 +129,7 @@ def catboost(rows: Rows, size: int, trees: int, held_out: Rows | None) -> Fitted
 
 
 LIBRARIES = {
-    "LightGBM": Library(partial(light, "poisson"), LEAVES),
-    "scikit-learn trees": Library(scikit, LEAVES),
-    "LightGBM with squared loss": Library(partial(light, "l2"), LEAVES),
+    "LightGBM": Library(light, LEAVES),
     "XGBoost": Library(xgboost, DEPTHS),
     "CatBoost": Library(catboost, DEPTHS),
 }

@@ -14,7 +14,7 @@ from conftest import ROOT
 sys.path.insert(0, str(ROOT))
 import benchmarks.__main__ as command
 
-from benchmarks import common, race, tracking
+from benchmarks import common, race
 
 
 @pytest.mark.slow
@@ -57,8 +57,7 @@ def test_sections_are_printed_and_written_if_asked(
 
 def test_sections_of_every_page_are_there() -> None:
     sections = {
-        "benchmarks/results.md": ["race", "start-up", "tracking", "scaling", "search"],
-        "benchmarks/convergence.md": ["convergence"],
+        "benchmarks/results.md": ["race", "start-up", "scaling", "search"],
         "docs/champion.md": ["champion", "ablation"],
     }
     for page, names in sections.items():
@@ -94,16 +93,3 @@ def test_the_race_gives_times_relative_to_ours() -> None:
     peer = race.Racer("peer", [], seconds=[6.0])
     assert race._row(ours, ours) == ["bikefit", 2, "3.0 (2.0-4.0)", "0.5000", ""]
     assert race._row(peer, ours) == ["peer", 1, "6.0", "", "3.00 ×"]
-
-
-def test_samples_of_tracking_are_counted(tmp_path: Path) -> None:
-    file = tmp_path / "samples"
-    writing = "main (train.py:1);finish (bikefit/tracking/writing.py:9)"
-    file.write_text(
-        f"{writing};log (mlflow/client.py:3) 7\n"
-        f"{writing};_find_and_load (<frozen importlib._bootstrap>:1176) 20\n"
-        "main (train.py:1);conclude (bikefit/comparison/conclude.py:3);"
-        "read (bikefit/tracking/reading.py:2) 10\n"
-        "step (bikefit/training/module.py:4) 100\n"
-    )
-    assert tracking.count(file) == (137, 7)

