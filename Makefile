@@ -44,6 +44,7 @@ check: setup-dev ## the quick tests: no process, no server
 lint: setup-dev ## linters and types
 	ruff check .
 	ruff format --check .
+	lint-imports --no-logo
 	mypy
 
 test: lint ## lint, and all tests except the long ones
