@@ -44,9 +44,9 @@ def dask() -> Iterator[tuple[str | None, dict[str, Any]]]:
     processes = [commands.start(command) for command in (scheduler, worker, worker)]
     from distributed import Client
 
-    with Client(address, timeout=60) as client:
-        client.wait_for_workers(2, timeout=60)
     try:
+        with Client(address, timeout=60) as client:
+            client.wait_for_workers(2, timeout=60)
         yield address, {}
     finally:
         for process in processes:

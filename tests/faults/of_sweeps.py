@@ -61,12 +61,20 @@ class Sweep:
     def __init__(self, folder: Path, *overrides: str, **variables: str) -> None:
         descriptor, name = mkstemp()  # not on a disk that fills up
         self.output = Path(name)
-        weakref.finalize(self, self.output.unlink, missing_ok=True)
         self.process = commands.start(
             [*TRAIN, *overrides], folder, environment() | variables, stdout=descriptor
         )
         self.started = time.monotonic()
         os.close(descriptor)
+        weakref.finalize(self, self._clean, self.process, self.output)
+
+    @staticmethod
+    def _clean(process: subprocess.Popen[bytes], output: Path) -> None:
+        """End what a failed test left running."""
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        output.unlink()
 
     def said(self) -> str:
         """What it has printed so far."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from mlflow import MlflowClient
 
 from bikefit import send
+from bikefit.processes import process_id
 from bikefit.sweeps import recording
 from bikefit.sweeps.engines import Engine
 from bikefit.sweeps.jobs import Job
@@ -128,6 +130,31 @@ def test_results_are_kept_while_the_store_is_unavailable(
     assert metrics["best/val/loss"] == pytest.approx(children["best/val/loss"].mean())
     assert status(jobs[2].run) == "FINISHED"
     assert status(sweep) == "RUNNING"
+
+
+@pytest.mark.slow
+def test_results_are_left_to_their_command_while_it_runs(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    process = process_id()
+
+    def refuse(*_: Any) -> None:
+        seen.append(len(pending_results()))
+        raise StoreUnavailableError("the store does not answer")
+
+    monkeypatch.setattr(recording, "process_id", lambda: "as another command")
+    first = job()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(writing, "finish_member", refuse)
+        train([first], None, engine=INLINE)
+    assert seen == [0]
+    ((directory, runs),) = pending_results()  # training has ended, though the process goes on
+    directory.assign_runs(replace(runs, process=process))
+    assert not pending_results()
+    directory.assign_runs(replace(runs, process=f"{process.rpartition('.')[0]}.1000000000"))
+    assert record_pending_results() == 0  # its command was killed
+    assert_complete(first.run, 6)
 
 
 @pytest.mark.slow

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from bikefit.processes import is_running
+from bikefit.processes import is_running, process_id
 from bikefit.sweeps.jobs import Job
 from bikefit.tracking import reading, writing
 from bikefit.tracking.connection import (
@@ -175,6 +176,11 @@ class Recorder:
             end = time.monotonic()
             self.next_curves = end + max(INTERVAL, (end - start) / SHARE)
 
+    def release(self) -> None:
+        """Let other commands record the results that the store has not taken."""
+        for directory, runs, _ in self.waiting:
+            directory.assign_runs(replace(runs, process=""))
+
     @property
     def member_epochs(self) -> int:
         """Number of epochs of all members that are in training."""
@@ -214,10 +220,18 @@ def _epochs(metrics: Arrays, after: int) -> Iterator[dict[str, float]]:
 
 
 def pending_results() -> list[tuple[CheckpointDir, MemberRuns]]:
-    """List the stacks whose results this store does not have yet."""
+    """List the stacks whose results this store does not have yet.
+
+    Those of another command that is running are left out: it records them itself.
+    """
     directories = [d for d in checkpoint_dirs(CHECKPOINTS.absolute()) if d.has_result]
     runs = [(directory, directory.runs()) for directory in directories]
-    return [(directory, r) for directory, r in runs if r and r.store == address()]
+    return [(directory, r) for directory, r in runs if r and _is_ours(r)]
+
+
+def _is_ours(runs: MemberRuns) -> bool:
+    mine = runs.process == process_id()
+    return runs.store == address() and (mine or not is_running(runs.process))
 
 
 def record_pending_results() -> int:

@@ -13,6 +13,7 @@ import pandas as pd
 
 from bikefit.comparison.runs import configuration_labels
 from bikefit.config import configuration_id, network_label
+from bikefit.processes import process_id
 from bikefit.sweeps.engines import Engine, local_engine
 from bikefit.sweeps.fingerprints import family
 from bikefit.sweeps.interrupt import Interrupt
@@ -62,7 +63,7 @@ class Stack:
         """Write the ids of the runs of its members to its folder."""
         runs = [task.job.member_run(task.index) if task.job else None for task in self.tasks]
         jobs = [task.job.run if task.job and task.job.fold_runs else None for task in self.tasks]
-        self.runs = MemberRuns(address(), sweep, runs, jobs)
+        self.runs = MemberRuns(address(), sweep, runs, jobs, process_id())
         self.directory.assign_runs(self.runs)
 
 
@@ -286,6 +287,8 @@ def _train_jobs(
             interrupt.request()
             loop.cancel()
             raise
+        finally:
+            recorder.release()
     if interrupt.requested:
         raise KeyboardInterrupt
 

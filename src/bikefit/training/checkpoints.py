@@ -77,12 +77,14 @@ class MemberRuns:
         sweep: Run of the sweep, if any.
         runs: Run of each member; None if its result is not to be recorded.
         jobs: Run of the cross-validated job that each member belongs to; None for others.
+        process: Process that records the results, see :mod:`bikefit.processes`; "" for any.
     """
 
     store: str
     sweep: str | None
     runs: Sequence[str | None]
     jobs: Sequence[str | None]
+    process: str = ""
 
 
 class CheckpointDir:
