@@ -28,7 +28,7 @@ def test_the_recipe_runs_to_its_end(
             _in_this_process(text)
             continue
         line = next((line for line in text.splitlines() if line.startswith("TRAINING = ")), "")
-        exec(text.replace(line, f"TRAINING = {quick[1:]}") if line else text, told)  # noqa: S102  (of this repository)
+        exec(text.replace(line, f"TRAINING = {quick[1:]}") if line else text, told)
     assert told["sizes"].ranking["configuration"].nunique() == 4
     assert [len(one.ranking) for one in told["strengths"]] == [5, 6, 5]
     kinds = told["best"]["configuration"].str.split(" ").str[0]
