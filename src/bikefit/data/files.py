@@ -7,7 +7,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,58 +19,45 @@ MAX_AGE = 24 * 3600  # s after which a temporary file of another host is deleted
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Yield the name of a temporary file that becomes `path` if the block succeeds.
+    """Yield the name of a temporary file or folder that becomes `path` if the block succeeds.
 
-    If it fails, the temporary file is deleted and `path` is unchanged.
+    If it fails, the temporary file or folder is deleted and `path` is unchanged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     delete_temporary_files(path.parent)
     temporary = _temporary(path)
     try:
         yield temporary
-        _flush(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-@contextmanager
-def atomic_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty temporary folder that becomes `path` if the block succeeds.
-
-    If it fails, the temporary folder is deleted and `path` is unchanged.
-    """
-    delete_temporary_files(path.parent)
-    temporary = _temporary(path)
-    temporary.mkdir(parents=True)
-    try:
-        yield temporary
-        for file in temporary.rglob("*"):
+        for file in (temporary, *temporary.rglob("*")):
             if file.is_file():
-                _flush(file)
-        if path.exists():  # only an empty folder can be replaced
+                with file.open("rb+") as opened:  # otherwise empty after a power failure
+                    os.fsync(opened.fileno())
+        if path.is_dir():  # only an empty folder can be replaced
             remove_folder(path)
         temporary.replace(path)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        _delete(temporary)
 
 
 def remove_folder(path: Path) -> None:
     """Delete a folder; it is renamed first, so that no reader sees a part of it."""
     old = _temporary(path, "old")
     path.replace(old)
-    shutil.rmtree(old, ignore_errors=True)
+    _delete(old)
 
 
 def delete_temporary_files(folder: Path) -> None:
     """Delete temporary files and folders that killed processes left in a folder."""
     for path in folder.glob(".*.*.*.*.*"):
         match = re.fullmatch(r"\..+\.([^.]+\.\d+\.\d+)\.(tmp|old)", path.name)
-        if match and not _in_use(path, match[1]):
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
+        if not match:
+            continue
+        running = is_running(match[1])
+        with suppress(FileNotFoundError):  # another process may have deleted it
+            if running is None:  # a process of another host
+                running = time.time() - path.stat().st_mtime < MAX_AGE
+            if not running:
+                _delete(path)
 
 
 def _temporary(path: Path, suffix: str = "tmp") -> Path:
@@ -78,20 +65,11 @@ def _temporary(path: Path, suffix: str = "tmp") -> Path:
     return path.with_name(f".{path.name}.{process_id()}.{suffix}")
 
 
-def _in_use(path: Path, process: str) -> bool:
-    running = is_running(process)
-    if running is not None:
-        return running
-    try:
-        return time.time() - path.stat().st_mtime < MAX_AGE
-    except FileNotFoundError:  # deleted by another process
-        return False
-
-
-def _flush(file: Path) -> None:
-    """Write a file to the disk: otherwise it may be empty after a power failure."""
-    with file.open("rb+") as opened:
-        os.fsync(opened.fileno())
+def _delete(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def sha256(path: Path) -> str:
@@ -117,11 +95,9 @@ def replace_section(file: Path, section: str, text: str) -> None:
     Raises:
         DataError: The file has no such lines.
     """
-    old = file.read_text(encoding="utf-8")
-    first, last = f"<!-- {section} -->", f"<!-- end of {section} -->"
-    begin, end = old.find(first), old.find(last)
-    if not 0 <= begin < end:
-        raise DataError(f"{file} has no lines {first!r} and {last!r}")
+    before, first, rest = file.read_text(encoding="utf-8").partition(f"<!-- {section} -->")
+    _, last, after = rest.partition(f"<!-- end of {section} -->")
+    if not last:
+        raise DataError(f"{file} has no lines '<!-- {section} -->' and '<!-- end of {section} -->'")
     with atomic_write(file) as temporary:
-        new = f"{old[: begin + len(first)]}\n\n{text}\n\n{old[end:]}"
-        temporary.write_text(new, encoding="utf-8")
+        temporary.write_text(f"{before}{first}\n\n{text}\n\n{last}{after}", encoding="utf-8")
