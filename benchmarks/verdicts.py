@@ -90,7 +90,7 @@ def _record(problem: Problem, member: Settings, result: MemberResult) -> dict[st
     """Return a run in the columns of `tracking.reading.read_runs`."""
     label = regularization_label(member)
     history = {name: result.metrics[name].tolist() for name in ("train/loss", "val/loss")}
-    _, target, predicted = result.predictions
+    target, predicted = result.predictions["rentals"], result.predictions["predicted"]
     scale = float(np.var(problem.pool().target[: problem.train_rows].astype(float)))
     by_row = problem.loss_of(target.astype(float), predicted.astype(float), scale)
     row = {

@@ -45,15 +45,20 @@ def settings(dropout: float = 0.0, seed: int = 0, hidden: int = 8, **more: Any) 
 
 
 def result(train: float, val: float, failure: str | None = None, **more: Any) -> Any:
-    """Result of a member whose losses fall to `train` and `val` in the last epoch."""
+    """Result of a member whose losses fall to `train` and `val` in the last epoch.
+
+    `predictions` are times, rentals and predicted rentals.
+    """
     factors = np.array([2.0, 1.5, 1.0])
     metrics = {"train/loss": train * factors, "val/loss": val * factors}
     for part, loss in (("train", train), ("val", val)):
         metrics |= {f"{part}/rmse": 10 * loss * factors, f"{part}/deviance": 2 * loss * factors}
     values: dict[str, Any] = {"metrics": metrics, "selected": EPOCHS, "state": {}, "final": {}}
     values |= {"train_rows": 90, "val_rows": 30, "layers": [], "parameters": 3}
+    values["timestamps"] = [1000, 2000, 3000]
     values["failure"] = Failure(failure) if failure else None
-    return SimpleNamespace(**(values | more))
+    columns = zip(("timestamp", "rentals", "predicted"), more.pop("predictions", ()), strict=False)
+    return SimpleNamespace(**(values | more), predictions=dict(columns))
 
 
 def add(sweep: str, one: Settings, outcome: Any) -> str:

@@ -90,9 +90,9 @@ def test_the_ensemble_predicts_as_its_members_did_in_training(
     members = make_members(f"loss={loss}", "regularization.batch_norm=before", seeds=2)
     hours = parts["train"]
     ensemble = fit.refit_ensemble(members, [1.0, 1.0], features, hours)
-    day = hours[hours["timestamp"].isin(trained[0].predictions[0])]
+    day = hours[hours["timestamp"].isin(trained[0].predictions["timestamp"])]
     for result, predicted in zip(trained, ensemble.members(day), strict=True):
-        expected = result.predictions[2].clip(1 if loss == "mse" else 0)
+        expected = result.predictions["predicted"].clip(1 if loss == "mse" else 0)
         assert predicted == pytest.approx(expected, rel=1e-4)
     assert not np.allclose(*ensemble.members(day))  # other seeds
 

@@ -21,7 +21,7 @@ from bikefit.data.table import read_table
 from bikefit.sweeps.engines import BACKENDS, connect, local_engine
 from bikefit.sweeps.jobs import Job, MemberError
 from bikefit.sweeps.run import train
-from bikefit.training.members import Failure, Member
+from bikefit.training.members import STOPPED, Member, MemberResult
 from bikefit.training.worker import StackError, run_stack
 from conftest import ROOT, make_settings
 from inline import INLINE
@@ -103,12 +103,12 @@ def test_a_machine_with_another_table_says_so(workplace: Path) -> None:
 def test_the_stop_file_stops_a_stack_and_no_folder_is_made(workplace: Path) -> None:
     settings = make_settings("network.hidden=[4]", "training.epochs=2", "training.batch_size=64")
     stop = workplace / "stop"
-    result = run_stack([Member(settings)], settings.data.path, workplace / "none", stop)
-    assert not isinstance(result.members[0], Failure)
+    (result,) = run_stack([Member(settings)], settings.data.path, workplace / "none", stop)
+    assert result.failure is None
     assert len(result.timestamps) == 2
     stop.touch()
-    stopped = run_stack([Member(settings)], settings.data.path, workplace / "none", stop)
-    assert stopped.members == [Failure("stopped before the end of the first epoch", killed=True)]
+    (stopped,) = run_stack([Member(settings)], settings.data.path, workplace / "none", stop)
+    assert stopped == MemberResult(failure=STOPPED)
     assert not (workplace / "none").exists()
 
 

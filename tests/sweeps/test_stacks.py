@@ -12,7 +12,7 @@ import pytest
 from bikefit.config import ConfigError
 from bikefit.sweeps.jobs import Job, Task
 from bikefit.sweeps.stacks import count_slots, make_stacks, plan_stacks
-from bikefit.training.checkpoints import Checkpoint, CheckpointDir
+from bikefit.training.checkpoints import LAST, TIMESTAMPS, CheckpointDir
 from conftest import make_settings
 
 QUICK = ["network.hidden=[4]", "training.epochs=2", "training.batch_size=64"]
@@ -91,7 +91,7 @@ def directory(root: Path, members: dict[str, Task], names: str, epoch: int) -> N
     """Make the folder of a stack, with a checkpoint."""
     made = CheckpointDir(root, [members[name].member for name in names])
     made.create()
-    made.save(Checkpoint(epoch, [], [None] * len(names), {"x": np.arange(len(names))}))
+    made.save({LAST: np.full(len(names), epoch), TIMESTAMPS: np.arange(epoch)})
 
 
 def names(stacks: list[list[Task]]) -> list[str]:

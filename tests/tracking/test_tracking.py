@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +29,12 @@ def result(scale: float = 1.0, failure: str | None = None) -> MemberResult:
     values = {"train_rows": 10, "val_rows": 5, "layers": [], "parameters": 3, "final": {}}
     values |= {"metrics": metrics, "selected": 2, "state": state}
     values["failure"] = Failure(failure) if failure else None
-    values["predictions"] = (np.array(["2012-01-01T08"], "M8[us]"), np.ones(1), np.full(1, 2.0))
+    values["timestamps"] = [1_700_000_000_000, 1_700_000_001_000, 1_700_000_002_000]
+    values["predictions"] = {
+        "timestamp": np.array(["2012-01-01T08"], "M8[us]"),
+        "rentals": np.ones(1),
+        "predicted": np.full(1, 2.0),
+    }
     return MemberResult(**values)
 
 
@@ -202,16 +206,13 @@ def test_a_database_is_made_whole_or_not_at_all(
     assert len(connection.client().search_experiments()) == 1
 
 
-@pytest.mark.parametrize("stamps", [(), (1_700_000_000_000, 1_700_000_001_000)])
-def test_results_that_are_written_again_are_stored_once(
-    workplace: Path, stamps: Sequence[int]
-) -> None:
+def test_results_that_are_written_again_are_stored_once(workplace: Path) -> None:
     settings = make_settings("validation=kfold", "validation.folds=2")
     job = writing.start_job(settings, None, "v")
     run = writing.start_fold(settings, job, "v", 0)
-    writing.log_epochs(run, 0, [{"train/loss": 4.0, "val/loss": 5.0}], stamps or [1])
+    writing.log_epochs(run, 0, [{"train/loss": 4.0, "val/loss": 5.0}], result().timestamps)
     for _ in range(2):
-        writing.finish_member(run, result(), settings, stamps, logged=1)
+        writing.finish_member(run, result(), settings, logged=1)
         writing.finish_folds(job, [writing.best_metrics(result())] * 2)
     for metric, expected in (
         ("val/loss", [(1, 5.0), (2, 3.0), (3, 3.5)]),

@@ -93,8 +93,8 @@ def test_a_table_that_changes_while_a_stack_trains_changes_no_result(tmp_path: P
         return False
 
     (after,) = train_stack([member], stopping=change)
-    assert (after.predictions[0] == before.predictions[0]).all()
-    assert (after.predictions[2] == before.predictions[2]).all()
+    assert (after.predictions["timestamp"] == before.predictions["timestamp"]).all()
+    assert (after.predictions["predicted"] == before.predictions["predicted"]).all()
 
 
 def test_folds_cover_the_pool_once() -> None:

@@ -134,7 +134,9 @@ def test_results_do_not_depend_on_the_device(name: str, monkeypatch: pytest.Monk
         unfinished = [result.final.pop("unfinished", None) for result in (one, other)]
         assert unfinished[0] == pytest.approx(unfinished[1], abs=2e-3)
         assert one.final == pytest.approx(other.final, rel=1e-4)
-        np.testing.assert_allclose(one.predictions[2], other.predictions[2], rtol=1e-3)
+        np.testing.assert_allclose(
+            one.predictions["predicted"], other.predictions["predicted"], rtol=1e-3
+        )
 
 
 def pretended_trainer(trainer: Any, accelerator: str, devices: int, **others: Any) -> pl.Trainer:
@@ -185,7 +187,7 @@ def test_predictions_and_constant_losses_are_those_of_the_fold() -> None:
     results = train_stack([Member(folds, fold) for fold in range(3)])
     for fold, result in zip(pool.folds(folds), results, strict=True):
         assert (result.train_rows, result.val_rows) == (len(fold.train), len(fold.validation))
-        times, rentals, predicted = result.predictions
+        times, rentals, predicted = result.predictions.values()
         order = np.argsort(pool.timestamps[fold.validation])
         assert np.array_equal(times, pool.timestamps[fold.validation][order])
         assert np.array_equal(rentals, pool.target[fold.validation][order])

@@ -10,7 +10,7 @@ from bikefit.data.table import read_table
 from bikefit.errors import BikefitError
 from bikefit.sweeps.fingerprints import fingerprint
 from bikefit.tracking.reading import Finished
-from bikefit.training.members import Failure, Member, MemberResult
+from bikefit.training.members import Member, MemberResult
 
 
 class MemberError(BikefitError):
@@ -36,7 +36,7 @@ class Job:
     configuration: str = ""
     run: str = ""
     fold_runs: list[str] = field(default_factory=list)
-    results: dict[int, MemberResult | Failure | Finished] = field(default_factory=dict)
+    results: dict[int, MemberResult | Finished] = field(default_factory=dict)
     alone: bool = False
 
     @cached_property

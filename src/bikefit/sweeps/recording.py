@@ -23,14 +23,8 @@ from bikefit.tracking.connection import (
 )
 from bikefit.tracking.names import PROCESS
 from bikefit.tracking.reading import Finished
-from bikefit.training.checkpoints import (
-    Arrays,
-    CheckpointDir,
-    MemberRuns,
-    StackResult,
-    checkpoint_dirs,
-)
-from bikefit.training.members import Failure, Member, MemberResult
+from bikefit.training.checkpoints import CheckpointDir, MemberRuns, checkpoint_dirs
+from bikefit.training.members import Arrays, Failure, MemberResult
 
 log = logging.getLogger(__name__)
 CHECKPOINTS = Path("checkpoints")  # in the current folder
@@ -57,7 +51,7 @@ def start_runs(job: Job, sweep: str | None) -> None:
 def record_stack(
     directory: CheckpointDir,
     runs: MemberRuns,
-    result: StackResult,
+    results: Sequence[MemberResult],
     logged: Mapping[str, int],
 ) -> None:
     """Write the results of a stack to MLflow and remove its folder.
@@ -68,17 +62,17 @@ def record_stack(
     Args:
         directory: Folder of the stack.
         runs: Runs of the members.
-        result: Results of the members.
+        results: Results of the members.
         logged: Number of epochs that MLflow has, by run.
 
     Raises:
         TrackingError: The store does not take the results now; nothing is lost.
     """
     actions: dict[str, Callable[[], None]] = {}
-    for member, run, outcome in zip(directory.members, runs.runs, result.members, strict=True):
+    for member, run, result in zip(directory.members, runs.runs, results, strict=True):
         if run is not None:
-            stamps, count = result.timestamps, logged.get(run, 0)
-            actions[run] = partial(_record_member, run, member, outcome, stamps, count)
+            count = logged.get(run, 0)
+            actions[run] = partial(writing.finish_member, run, result, member.settings, count)
     for job in filter(None, runs.jobs):
         actions[job] = partial(finish_cross_validated, job)
     unknown = [run for run, action in actions.items() if not _succeeds(action)]
@@ -89,17 +83,8 @@ def record_stack(
             f"deleted; the results stay in {directory.folder} until the same configurations are "
             "trained again; delete the folder if they are not needed"
         )
-    elif not any(is_killed(outcome) for outcome in result.members):
+    elif not any(result.killed for result in results):
         directory.remove()
-
-
-def _record_member(
-    run: str, member: Member, outcome: MemberResult | Failure, stamps: Sequence[int], logged: int
-) -> None:
-    if isinstance(outcome, Failure):
-        writing.fail_run(run, outcome)
-    else:
-        writing.finish_member(run, outcome, member.settings, stamps, logged)
 
 
 def _succeeds(action: Callable[[], None]) -> bool:
@@ -111,12 +96,6 @@ def _succeeds(action: Callable[[], None]) -> bool:
             raise
         return False
     return True
-
-
-def is_killed(outcome: MemberResult | Failure) -> bool:
-    """Return whether a member was stopped."""
-    failure = outcome if isinstance(outcome, Failure) else outcome.failure
-    return failure is not None and failure.killed
 
 
 def finish_cross_validated(run: str) -> None:
@@ -147,7 +126,7 @@ class Recorder:
         self.histories: dict[Path, tuple[list[int], list[Arrays]]] = {}
         self.read: dict[Path, float] = {}  # time of the checkpoint that was read last
         self.logged: dict[str, int] = {}  # number of epochs that MLflow has, by run
-        self.waiting: list[tuple[CheckpointDir, MemberRuns, StackResult]] = []
+        self.waiting: list[tuple[CheckpointDir, MemberRuns, Sequence[MemberResult]]] = []
         self.next_curves = time.monotonic() + INTERVAL
         self.next_results = 0.0
 
@@ -155,11 +134,13 @@ class Recorder:
         """Write the curves of a stack while it trains."""
         self.active[directory.folder] = directory, runs
 
-    def add(self, directory: CheckpointDir, runs: MemberRuns, result: StackResult) -> None:
-        """Record the result of a stack, at the next update."""
+    def add(
+        self, directory: CheckpointDir, runs: MemberRuns, results: Sequence[MemberResult]
+    ) -> None:
+        """Record the results of a stack, at the next update."""
         self.active.pop(directory.folder, None)
         self.histories.pop(directory.folder, None)
-        self.waiting.append((directory, runs, result))
+        self.waiting.append((directory, runs, results))
 
     def update(self) -> None:
         """Read new checkpoints, and write what is due."""
@@ -245,9 +226,8 @@ def record_pending_results() -> int:
     try:
         client().search_experiments(max_results=1)  # waits for a store that is unavailable
         for directory, runs in pending:
-            result = directory.load_result()
-            if result is not None:
-                record_stack(directory, runs, result, {})
+            if results := directory.load_result():
+                record_stack(directory, runs, results, {})
         for sweep in {runs.sweep for _, runs in pending if runs.sweep}:
             _succeeds(partial(_close_sweep, sweep))
     except (TrackingError, OSError) as error:

@@ -19,20 +19,14 @@ from bikefit.sweeps.fingerprints import family
 from bikefit.sweeps.interrupt import Interrupt
 from bikefit.sweeps.jobs import Job, MemberError, Task
 from bikefit.sweeps.progress import ProgressBar
-from bikefit.sweeps.recording import (
-    CHECKPOINTS,
-    Recorder,
-    is_killed,
-    record_pending_results,
-    start_runs,
-)
+from bikefit.sweeps.recording import CHECKPOINTS, Recorder, record_pending_results, start_runs
 from bikefit.sweeps.stacks import count_slots, log_plan, plan_stacks
 from bikefit.tracking import reading, writing
 from bikefit.tracking.connection import address
 from bikefit.tracking.reading import Finished
-from bikefit.training.checkpoints import CheckpointDir, MemberRuns, StackResult
+from bikefit.training.checkpoints import CheckpointDir, MemberRuns
 from bikefit.training.folds import read_pool
-from bikefit.training.members import Failure, MemberResult
+from bikefit.training.members import STOPPED, Failure, MemberResult
 from bikefit.training.worker import StackError, run_stack
 
 log = logging.getLogger(__name__)
@@ -84,7 +78,7 @@ class StackLoop:
         self, engine: Engine, interrupt: Interrupt, sweep: str | None, stacks: Sequence[Stack]
     ) -> None:
         self.engine, self.interrupt, self.sweep = engine, interrupt, sweep
-        self.futures: dict[Future[StackResult], Stack] = {}
+        self.futures: dict[Future[list[MemberResult]], Stack] = {}
         for stack in stacks:
             self._submit(stack)
 
@@ -95,7 +89,7 @@ class StackLoop:
         future = self.engine.executor.submit(run_stack, members, table, root, stop)
         self.futures[future] = stack
 
-    def results(self) -> Iterator[list[tuple[Stack, StackResult]]]:
+    def results(self) -> Iterator[list[tuple[Stack, list[MemberResult]]]]:
         """Yield stacks with their results as they finish, and an empty list now and then."""
         while self.futures:
             if self.interrupt.requested:
@@ -108,18 +102,17 @@ class StackLoop:
         for future in self.futures:
             future.cancel()
 
-    def _result(self, future: Future[StackResult]) -> list[tuple[Stack, StackResult]]:
+    def _result(self, future: Future[list[MemberResult]]) -> list[tuple[Stack, list[MemberResult]]]:
         stack = self.futures.pop(future)
         count = len(stack.tasks)
         try:
-            result = future.result()
-            if not stack.directory.has_result and not any(map(is_killed, result.members)):
-                stack.directory.save_result(result)  # trained where the folder does not exist
-            return [(stack, result)]
+            results = future.result()
+            if not stack.directory.has_result and not any(result.killed for result in results):
+                stack.directory.save_result(results)  # trained where the folder does not exist
+            return [(stack, results)]
         except (CancelledError, Exception) as error:
             if self.interrupt.requested:
-                failure = Failure("stopped before the end of the first epoch", killed=True)
-                return [(stack, StackResult([failure] * count, []))]
+                return [(stack, [MemberResult(failure=STOPPED)] * count)]
             last = (str(error) or repr(error)).splitlines()[-1]
             reason = str(error) if isinstance(error, StackError) else LOST.format(error=last)
         stack.attempts -= 1
@@ -135,9 +128,9 @@ class StackLoop:
                 alone.assign_runs(self.sweep)
                 self._submit(alone)
             return []
-        result = StackResult([Failure(reason)], [])
-        stack.directory.save_result(result)
-        return [(stack, result)]
+        failed = [MemberResult(failure=Failure(reason))]
+        stack.directory.save_result(failed)
+        return [(stack, failed)]
 
 
 def train(
@@ -279,8 +272,8 @@ def _train_jobs(
                 stack.assign_runs(sweep)
                 recorder.follow(stack.directory, stack.runs)
             for done in loop.results():
-                for stack, result in done:
-                    _collect(stack, result, recorder, bar)
+                for stack, results in done:
+                    _collect(stack, results, recorder, bar)
                 recorder.update()
                 bar.update(recorder)
         except BaseException:
@@ -293,13 +286,15 @@ def _train_jobs(
         raise KeyboardInterrupt
 
 
-def _collect(stack: Stack, result: StackResult, recorder: Recorder, bar: ProgressBar) -> None:
-    """Give jobs the results of a stack, and record it."""
-    recorder.add(stack.directory, stack.runs, result)
-    for task, outcome in zip(stack.tasks, result.members, strict=True):
+def _collect(
+    stack: Stack, results: Sequence[MemberResult], recorder: Recorder, bar: ProgressBar
+) -> None:
+    """Give jobs the results of a stack, and record them."""
+    recorder.add(stack.directory, stack.runs, results)
+    for task, result in zip(stack.tasks, results, strict=True):
         bar.epochs_done += task.member.settings.training.epochs
         if task.job:
-            task.job.results[task.index] = outcome
+            task.job.results[task.index] = result
     for job in dict.fromkeys(task.job for task in stack.tasks if task.job):
         if job.complete:
             bar.finish(job)
@@ -320,15 +315,12 @@ def _outcome(job: Job) -> float | MemberError:
 def _failure(job: Job) -> Failure | None:
     """Return the failure of a member; one that was stopped counts only if no other failed."""
     failures = [
-        result if isinstance(result, Failure) else result.failure
-        for result in job.results.values()
-        if not isinstance(result, Finished)
+        result.failure for result in job.results.values() if isinstance(result, MemberResult)
     ]
     return min(filter(None, failures), key=lambda failure: failure.killed, default=None)
 
 
-def _val_loss(result: MemberResult | Failure | Finished) -> float:
+def _val_loss(result: MemberResult | Finished) -> float:
     if isinstance(result, Finished):
         return result.metrics["best/val/loss"]
-    assert isinstance(result, MemberResult)
     return float(result.metrics["val/loss"][result.selected - 1])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-PREDICTIONS = ("timestamp", "rentals", "predicted")  # of the validation rows, bikes/hour
 KIND = "bikefit.kind"  # tag: sweep | job | fold | refit
 PARENT = "mlflow.parentRunId"  # tag: MLflow's page nests runs by it
 PROCESS = "bikefit.process"  # tag: process_id of the process that writes the run

@@ -176,8 +176,8 @@ def read_predictions(run: str) -> pd.DataFrame | None:
     """Return rentals and predicted rentals of the validation rows; None if they were not logged.
 
     Returns:
-        Columns :data:`~bikefit.tracking.names.PREDICTIONS`, rentals in bikes/hour. For a
-        cross-validated job, the validation rows of all folds.
+        Columns ``timestamp``, ``rentals`` and ``predicted`` (bikes/hour). For a cross-validated
+        job, the validation rows of all folds.
     """
     tables = [pd.read_parquet(io.BytesIO(f)) for f in _read_files(run, "predictions.parquet")]
     return pd.concat(tables, ignore_index=True) if tables else None

@@ -48,7 +48,6 @@ from bikefit.tracking.names import (
     METHOD,
     NETWORK,
     PARENT,
-    PREDICTIONS,
     PROCESS,
     VERDICT,
     member_of,
@@ -179,13 +178,7 @@ def log_epochs(
         log_batch(run, metrics, {})
 
 
-def finish_member(
-    run: str,
-    result: MemberResult,
-    settings: Settings,
-    stamps: Sequence[int] = (),
-    logged: int = 0,
-) -> None:
+def finish_member(run: str, result: MemberResult, settings: Settings, logged: int = 0) -> None:
     """Write a member's metrics and artifacts, and close its run.
 
     Metrics of epoch e have step e. ``best/…`` are those of the selected epoch, and ``gap`` is
@@ -196,24 +189,24 @@ def finish_member(
         run: Id of the run.
         result: Result of the member.
         settings: Settings of the member.
-        stamps: Time of each epoch, in ms since 1970; the start of the run where it is missing.
         logged: Number of epochs that MLflow has already.
 
     Raises:
         StoreUnavailableError: MLflow cannot be reached; call again later.
     """
-    missing = max(map(len, result.metrics.values()), default=0) - len(stamps)
-    if missing > 0 or not stamps:
-        stamps = [*stamps, *[_start_time(run)] * max(missing, 1)]
+    if result.failure and not result.metrics:
+        fail_run(run, result.failure)
+        return
     metrics = [
-        Metric(name, float(value), stamps[e - 1], e)
+        Metric(name, float(value), result.timestamps[e - 1], e)
         for name, values in result.metrics.items()
         for e, value in enumerate(values[logged:].tolist(), start=logged + 1)
         if math.isfinite(value)
     ]
     if result.failure is None:
         best = best_metrics(result).items()
-        metrics += [Metric(name, value, stamps[-1], result.selected) for name, value in best]
+        last = result.timestamps[-1]
+        metrics += [Metric(name, value, last, result.selected) for name, value in best]
     tags = {"train_rows": str(result.train_rows), "val_rows": str(result.val_rows)}
     with tempfile.TemporaryDirectory() as folder:
         _write_artifacts(Path(folder), result, settings)
@@ -258,8 +251,7 @@ def _write_artifacts(folder: Path, result: MemberResult, settings: Settings) -> 
     if settings.tracking.weights and result.failure is None:
         save_file(result.state, folder / "weights.safetensors")
     if settings.tracking.predictions and result.failure is None:
-        columns = dict(zip(PREDICTIONS, result.predictions, strict=True))
-        pd.DataFrame(columns).to_parquet(folder / "predictions.parquet", index=False)
+        pd.DataFrame(result.predictions).to_parquet(folder / "predictions.parquet", index=False)
 
 
 def finish_folds(run: str, folds: Sequence[Mapping[str, float]]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 import time
@@ -13,12 +12,10 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from bikefit.training.checkpoints import Checkpoint, CheckpointDir
+from bikefit.training.checkpoints import LAST, TIMESTAMPS, CheckpointDir, with_prefix
 from bikefit.training.members import Failure, Stopped
 from bikefit.training.module import StackModule
-from bikefit.training.optimizers import with_prefix
 
-log = logging.getLogger(__name__)
 INTERVAL = "BIKEFIT_CHECKPOINT"  # environment variable: s between two checkpoints of a stack
 SHARE = 0.02  # largest fraction of the time that writing checkpoints takes
 
@@ -43,14 +40,13 @@ class Selection(pl.Callback):
         self.failure: list[Failure | None] = [None] * len(self.patience)
         self.done = [False] * len(self.patience)
         self.state: dict[str, Tensor] = {}
+        self.timestamps: list[int] = []
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Update the selection with the epoch just evaluated."""
         assert isinstance(pl_module, StackModule)
-        metrics = pl_module.history[-1]
-        losses = torch.stack([metrics["train/loss"], metrics["val/loss"]], dim=1).tolist()
-        epoch = trainer.current_epoch + 1
-        selected = [self._update(m, epoch, *pair) for m, pair in enumerate(losses)]
+        self.timestamps.append(int(time.time() * 1000))
+        selected = self._update(len(pl_module.history), pl_module.history[-1])
         if not self.state or all(selected):
             self.state = pl_module.stack.state()
         elif any(selected):
@@ -59,8 +55,12 @@ class Selection(pl.Callback):
                 self.state[name][mask] = value[mask]
         trainer.should_stop = all(self.done)
 
-    def _update(self, member: int, epoch: int, train: float, val: float) -> bool:
-        """Record the losses of a member; return whether the epoch is selected for now."""
+    def _update(self, epoch: int, metrics: Mapping[str, Tensor]) -> list[bool]:
+        """Record the losses of an epoch; return whether it is selected for each member so far."""
+        losses = torch.stack([metrics["train/loss"], metrics["val/loss"]], dim=1).tolist()
+        return [self._update_member(m, epoch, *pair) for m, pair in enumerate(losses)]
+
+    def _update_member(self, member: int, epoch: int, train: float, val: float) -> bool:
         if self.done[member]:
             return False
         self.last[member] = epoch
@@ -77,19 +77,16 @@ class Selection(pl.Callback):
         return False
 
     def checkpoint(self) -> dict[str, Tensor]:
-        """Return the selection except failures, ``(M, ...)`` by name."""
-        best = {"best": torch.tensor(self.best, dtype=torch.float64)}
-        numbers = {name: torch.tensor(getattr(self, name)) for name in ("selected", "last", "done")}
-        return best | numbers | {f"state/{name}": value for name, value in self.state.items()}
+        """Return what does not follow from the losses of all epochs, and the last epochs."""
+        state = {f"selected/{name}": value for name, value in self.state.items()}
+        return state | {LAST: torch.tensor(self.last), TIMESTAMPS: torch.tensor(self.timestamps)}
 
-    def restore(
-        self, values: Mapping[str, Tensor], failures: Sequence[str | None], device: torch.device
-    ) -> None:
-        """Set the selection to the result of :meth:`checkpoint` and the reasons of failures."""
-        for name in ("best", "selected", "last", "done"):
-            setattr(self, name, values[name].tolist())
-        self.failure = [None if reason is None else Failure(reason) for reason in failures]
-        self.state = {k: v.to(device) for k, v in with_prefix(values, "state").items()}
+    def restore(self, module: StackModule, values: Mapping[str, Tensor]) -> None:
+        """Set the selection to the result of :meth:`checkpoint`, for a restored module."""
+        for epoch, metrics in enumerate(module.history, start=1):
+            self._update(epoch, metrics)
+        self.state = {k: v.to(module.device) for k, v in with_prefix(values, "selected").items()}
+        self.timestamps = values[TIMESTAMPS].tolist()
 
     def stop(self) -> None:
         """Record that the members still in training were stopped from outside."""
@@ -123,58 +120,32 @@ class Checkpoints(pl.Callback):
         checkpoint = self.directory.load()
         if checkpoint is None:
             return
-        values = {name: torch.from_numpy(value) for name, value in checkpoint.values.items()}
-        state = with_prefix(values, "selection")
-        self.selection.restore(state, checkpoint.failures, pl_module.device)
-        self.directory.timestamps = checkpoint.timestamps
+        values = {name: torch.from_numpy(value) for name, value in checkpoint.items()}
         pl_module.restore(values)
-        _restore_global(values)
+        self.selection.restore(pl_module, values)
+        _generator(pl_module).set_rng_state(values["generator"])
         # Lightning sets these when it resumes; its own checkpoints are pickled.
         progress: Any = trainer.fit_loop.epoch_progress.current
-        progress.processed = progress.completed = checkpoint.epoch
+        progress.processed = progress.completed = len(pl_module.history)
         trainer.should_stop = all(self.selection.done)
-        log.debug(f"{pl_module.stack.size} members resume after epoch {checkpoint.epoch}")
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write a checkpoint if one is due."""
         assert isinstance(pl_module, StackModule)
-        start, epoch = time.monotonic(), trainer.current_epoch + 1
-        self.directory.timestamps.append(int(time.time() * 1000))
-        last = trainer.should_stop or epoch == trainer.max_epochs
+        start = time.monotonic()
+        last = trainer.should_stop or len(pl_module.history) == trainer.max_epochs
         if start < (self.first if last else self.due) or not self.directory.exists:
             return
-        self.directory.save(self._checkpoint(pl_module, epoch))
+        values = pl_module.state() | self.selection.checkpoint()
+        values["generator"] = _generator(pl_module).get_rng_state()
+        self.directory.save({name: value.cpu().numpy() for name, value in values.items()})
         end = time.monotonic()
         self.due = end + (max(self.interval, (end - start) / SHARE) if self.interval else 0.0)
 
-    def _checkpoint(self, module: StackModule, epoch: int) -> Checkpoint:
-        values = module.state() | _global_state()
-        values |= {f"selection/{k}": v for k, v in self.selection.checkpoint().items()}
-        size = module.stack.size
-        return Checkpoint(
-            epoch,
-            self.directory.timestamps,
-            [None if failure is None else failure.reason for failure in self.selection.failure],
-            {
-                k: (v if k not in GLOBAL else v.expand(size, -1)).detach().cpu().numpy()
-                for k, v in values.items()
-            },
-        )
 
-
-# Layers that draw for themselves train alone; what they draw comes from torch's own generators.
-GLOBAL = ("generator/cpu", "generator/cuda")
-
-
-def _global_state() -> dict[str, Tensor]:
-    state = {GLOBAL[0]: torch.get_rng_state()}
-    return state | ({GLOBAL[1]: torch.cuda.get_rng_state()} if torch.cuda.is_initialized() else {})
-
-
-def _restore_global(values: Mapping[str, Tensor]) -> None:
-    torch.set_rng_state(values[GLOBAL[0]][0].clone())
-    if GLOBAL[1] in values and torch.cuda.is_initialized():
-        torch.cuda.set_rng_state(values[GLOBAL[1]][0].clone())
+def _generator(module: StackModule) -> Any:
+    """Return the torch module with the random state of layers that draw for themselves."""
+    return torch.cuda if module.device.type == "cuda" else torch
 
 
 class StopCheck(pl.Callback):

@@ -8,7 +8,8 @@ code, data or settings never read it. It contains
 - ``checkpoint.safetensors``: the state at the end of an epoch, replaced by each later one;
 - ``result.safetensors``: the results of all members, until MLflow has them.
 
-All files are tensors and JSON, are written atomically and can be read while the stack trains.
+All files are tensors and JSON, are written atomically and can be read while the stack trains. A
+damaged file is ignored with a warning. Importing this module does not import torch.
 """
 
 from __future__ import annotations
@@ -16,56 +17,26 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
-from zlib import crc32
+from typing import Any, TypeVar
 
 import numpy as np
+from pydantic import TypeAdapter
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from bikefit.config import Settings
 from bikefit.data.files import atomic_write, delete_temporary_files, remove_folder
-from bikefit.training.members import Failure, Member, MemberResult
+from bikefit.training.members import Arrays, Failure, Member, MemberResult
 
 log = logging.getLogger(__name__)
 STACK, RUNS = "stack.json", "runs.json"
 CHECKPOINT, RESULT = "checkpoint.safetensors", "result.safetensors"
-DAMAGED = (SafetensorError, OSError, ValueError, KeyError, TypeError)
-Arrays = dict[str, np.ndarray]
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """State of a stack at the end of an epoch.
-
-    Args:
-        epoch: Number of finished epochs.
-        timestamps: End of each epoch, in ms since 1970.
-        failures: Reason why a member has failed, or None; length M.
-        values: Tensors by name.
-    """
-
-    epoch: int
-    timestamps: list[int]
-    failures: list[str | None]
-    values: Mapping[str, np.ndarray]
-
-
-@dataclass(frozen=True)
-class StackResult:
-    """Results of all members of a stack.
-
-    Args:
-        members: Result of each member, in their order.
-        timestamps: End of each epoch, in ms since 1970; empty if no epoch was finished.
-    """
-
-    members: Sequence[MemberResult | Failure]
-    timestamps: Sequence[int]
+LAST, TIMESTAMPS = "selection/last", "selection/timestamps"  # entries of a checkpoint
+MEMBERS = TypeAdapter(list[Member])
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -100,7 +71,6 @@ class CheckpointDir:
         self.fingerprints = [member.fingerprint for member in members]
         name = hashlib.sha256("\n".join(self.fingerprints).encode()).hexdigest()[:16]
         self.folder = root / name
-        self.timestamps: list[int] = []  # of the epochs of this training
 
     @property
     def exists(self) -> bool:
@@ -119,38 +89,18 @@ class CheckpointDir:
         return 0.0
 
     def create(self) -> None:
-        """Create the folder, unless it exists; log a warning if the disk does not allow it."""
-        members = [
-            {
-                "settings": member.settings.model_dump(mode="json", by_alias=True),
-                "fold": member.fold,
-                "fingerprint": member.fingerprint,
-                "version": member.version,
-            }
-            for member in self.members
-        ]
-        content = json.dumps(members).encode()
-        with suppress(OSError):
-            if (self.folder / STACK).read_bytes() == content:
-                return
-        self._write(STACK, content)
+        """Create the folder; log a warning if the disk does not allow it."""
+        self._write(STACK, MEMBERS.dump_json(self.members, by_alias=True))
 
-    def save(self, checkpoint: Checkpoint) -> None:
+    def save(self, checkpoint: Mapping[str, np.ndarray]) -> None:
         """Replace the checkpoint; if that fails, log a warning and keep the previous one."""
-        notes = asdict(checkpoint)
-        del notes["values"]
-        self._write(CHECKPOINT, self._encode(checkpoint.values, notes))
+        self._write(CHECKPOINT, _encode(checkpoint))
 
-    def load(self) -> Checkpoint | None:
+    def load(self) -> Arrays | None:
         """Return the checkpoint; None if there is none or it is damaged."""
-        content = self._read(CHECKPOINT)
-        return Checkpoint(**content[1], values=content[0]) if content else None
-
-    def epoch(self) -> int:
-        """Return the number of finished epochs in the checkpoint, 0 without a checkpoint."""
-        with suppress(*DAMAGED), safe_open(self.folder / CHECKPOINT, "numpy") as file:
-            return int(json.loads(file.metadata()["notes"])["epoch"])
-        return 0
+        with _damage_ignored(self.folder / CHECKPOINT) as file:
+            return _read(file)[0]
+        return None
 
     def histories(self) -> tuple[list[int], list[Arrays]]:
         """Return what the checkpoint knows of the epochs so far.
@@ -159,31 +109,37 @@ class CheckpointDir:
             The end of each epoch in ms since 1970, and for each member its metrics by name, one
             value per epoch, NaN if a metric does not apply. No epochs without a checkpoint.
         """
-        with suppress(*DAMAGED), safe_open(self.folder / CHECKPOINT, "numpy") as file:
-            last = file.get_tensor("selection/last")
-            names = [name for name in file.keys() if name.startswith("history/")]  # noqa: SIM118
-            history = {name.removeprefix("history/"): file.get_tensor(name) for name in names}
-            return json.loads(file.metadata()["notes"])["timestamps"], [
-                {name: values[m, : last[m]] for name, values in history.items()}
-                for m in range(len(self.members))
+        with _damage_ignored(self.folder / CHECKPOINT) as file:
+            values, _ = _read(file, ("history/", LAST, TIMESTAMPS))
+            history = with_prefix(values, "history")
+            return values[TIMESTAMPS].tolist(), [
+                {name: metric[m, :last] for name, metric in history.items()}
+                for m, last in enumerate(values[LAST])
             ]
         return [], [{} for _ in self.members]
 
-    def save_result(self, result: StackResult) -> None:
+    def epoch(self) -> int:
+        """Return the number of finished epochs in the checkpoint, 0 without a checkpoint."""
+        return len(self.histories()[0])
+
+    def save_result(self, results: Sequence[MemberResult]) -> None:
         """Write the results of all members; if that fails, log a warning."""
         arrays: Arrays = {}
-        members = [_encode_member(m, r, arrays) for m, r in enumerate(result.members)]
-        notes = {"members": members, "timestamps": list(result.timestamps)}
-        self._write(RESULT, self._encode(arrays, notes))
+        members = []
+        for m, result in enumerate(results):
+            values = dict(vars(result))
+            for field in ("metrics", "state", "predictions"):
+                arrays |= {f"{m}/{field}/{k}": v for k, v in values.pop(field).items()}
+            members.append(values)
+        self._write(RESULT, _encode(arrays, {"members": json.dumps(members, default=vars)}))
 
-    def load_result(self) -> StackResult | None:
+    def load_result(self) -> list[MemberResult] | None:
         """Return the results of all members; None if there are none or they are damaged."""
-        content = self._read(RESULT)
-        if content is None:
-            return None
-        arrays, notes = content
-        members = [_decode_member(m, note, arrays) for m, note in enumerate(notes["members"])]
-        return StackResult(members, notes["timestamps"])
+        with _damage_ignored(self.folder / RESULT) as file:
+            arrays, notes = _read(file)
+            members = enumerate(json.loads(notes["members"]))
+            return [_decode_member(values, with_prefix(arrays, str(m))) for m, values in members]
+        return None
 
     def assign_runs(self, runs: MemberRuns) -> None:
         """Write the ids of the members' MLflow runs."""
@@ -191,8 +147,8 @@ class CheckpointDir:
 
     def runs(self) -> MemberRuns | None:
         """Return the ids of the members' MLflow runs; None if none are assigned."""
-        with suppress(*DAMAGED):
-            return MemberRuns(**json.loads((self.folder / RUNS).read_text()))
+        with _damage_ignored(self.folder / RUNS) as file:
+            return MemberRuns(**json.loads(file.read_bytes()))
         return None
 
     def forget_runs(self) -> None:
@@ -213,99 +169,57 @@ class CheckpointDir:
         except OSError as error:
             log.warning(f"{self.folder / name} could not be written, training continues: {error}")
 
-    def _encode(self, arrays: Mapping[str, np.ndarray], notes: dict[str, Any]) -> bytes:
-        copies = {name: np.array(value, order="C") for name, value in sorted(arrays.items())}
-        notes |= {"fingerprints": self.fingerprints, "checksum": _checksum(copies)}
-        return save(copies, {"notes": json.dumps(notes)})
-
-    def _read(self, name: str) -> tuple[Arrays, dict[str, Any]] | None:
-        if not (self.folder / name).exists():
-            return None
-        try:
-            with safe_open(self.folder / name, "numpy") as file:
-                notes = json.loads(file.metadata()["notes"])
-                arrays = {key: file.get_tensor(key) for key in sorted(file.keys())}
-            if notes.pop("checksum") != _checksum(arrays):
-                raise ValueError("the checksum of its values is wrong")
-            if notes.pop("fingerprints") != self.fingerprints:
-                raise ValueError("it belongs to other members")
-            return arrays, notes
-        except DAMAGED as error:
-            log.warning(f"{self.folder / name} is ignored: {_first_line(error)}")
-            return None
-
 
 def checkpoint_dirs(root: Path) -> list[CheckpointDir]:
     """List the stacks that have a folder."""
     delete_temporary_files(root)
     directories = []
-    for file in sorted(root.glob(f"[!.]*/{STACK}")):
-        delete_temporary_files(file.parent)
-        try:
-            members = [
-                Member(**member | {"settings": Settings.model_validate(member["settings"])})
-                for member in json.loads(file.read_text())
-            ]
-            directory = CheckpointDir(root, members)
+    for path in sorted(root.glob(f"[!.]*/{STACK}")):
+        delete_temporary_files(path.parent)
+        with _damage_ignored(path) as file:
+            directory = CheckpointDir(root, MEMBERS.validate_json(file.read_bytes()))
             if directory.folder != file.parent:
                 raise ValueError("its members are not those of its folder")
-        except DAMAGED as error:
-            log.warning(f"{file} is ignored: {_first_line(error)}")
-            continue
-        directories.append(directory)
+            directories.append(directory)
     return directories
 
 
-def _encode_member(m: int, result: MemberResult | Failure, arrays: Arrays) -> dict[str, Any]:
-    """Return the JSON part of a result and add its arrays."""
-    if isinstance(result, Failure):
-        return {"failure": asdict(result)}
-    timestamps, *others = result.predictions
-    arrays |= {f"{m}/metrics/{name}": value for name, value in result.metrics.items()}
-    arrays |= {f"{m}/state/{name}": value for name, value in result.state.items()}
-    arrays |= {f"{m}/predictions/{i}": value for i, value in enumerate(others, start=1)}
-    arrays[f"{m}/predictions/0"] = timestamps.view(np.int64)
-    return {
-        "final": result.final,
-        "selected": result.selected,
-        "failure": asdict(result.failure) if result.failure else None,
-        "layers": result.layers,
-        "parameters": result.parameters,
-        "train_rows": result.train_rows,
-        "val_rows": result.val_rows,
-        "time_type": str(timestamps.dtype),
-    }
+def with_prefix(values: Mapping[str, Value], prefix: str) -> dict[str, Value]:
+    """Return the entries whose key starts with ``<prefix>/``, without it."""
+    start = f"{prefix}/"
+    return {k.removeprefix(start): v for k, v in values.items() if k.startswith(start)}
 
 
-def _decode_member(m: int, note: dict[str, Any], arrays: Arrays) -> MemberResult | Failure:
-    failure = Failure(**note.pop("failure")) if note["failure"] else note.pop("failure")
-    if not note:
-        assert failure is not None
-        return failure
-    parts: dict[str, Arrays] = {"metrics": {}, "state": {}, "predictions": {}}
-    for key, value in arrays.items():
-        number, part, name = key.split("/", 2)
-        if int(number) == m:
-            parts[part][name] = value
-    predictions = parts["predictions"]
-    time = predictions["0"].view(note.pop("time_type"))
-    return MemberResult(
-        metrics=parts["metrics"],
-        state=parts["state"],
-        predictions=(time, predictions["1"], predictions["2"]),
-        failure=failure,
-        **note,
+@contextmanager
+def _damage_ignored(file: Path) -> Iterator[Path]:
+    """Log a warning if the block cannot read the file; a missing file is no damage."""
+    try:
+        yield file
+    except FileNotFoundError:
+        pass
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+        log.warning(f"{file} is ignored: {(str(error) or repr(error)).splitlines()[0]}")
+
+
+def _encode(arrays: Mapping[str, np.ndarray], notes: dict[str, str] | None = None) -> bytes:
+    # safetensors saves wrong values of arrays that are not contiguous, and has no times.
+    contiguous = {name: np.asarray(value, order="C") for name, value in arrays.items()}
+    return save(
+        {k: v.view(np.int64) if v.dtype.kind == "M" else v for k, v in contiguous.items()}, notes
     )
 
 
-def _checksum(arrays: Mapping[str, np.ndarray]) -> int:
-    """Return a checksum of names, shapes and values: after a crash only the size may be right."""
-    total = 0
-    for name, value in arrays.items():
-        total = crc32(f"{name} {value.shape} {value.dtype}".encode(), total)
-        total = crc32(value.tobytes(), total)
-    return total
+def _read(file: Path, prefix: str | tuple[str, ...] = "") -> tuple[Arrays, dict[str, str]]:
+    with safe_open(file, "numpy") as opened:
+        names = [name for name in opened.keys() if name.startswith(prefix)]  # noqa: SIM118
+        return {name: opened.get_tensor(name) for name in names}, opened.metadata() or {}
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+def _decode_member(values: dict[str, Any], arrays: Arrays) -> MemberResult:
+    fields: dict[str, Any] = {
+        name: with_prefix(arrays, name) for name in ("metrics", "state", "predictions")
+    }
+    if predictions := fields["predictions"]:
+        predictions["timestamp"] = predictions["timestamp"].view("M8[us]")
+    failure = values.pop("failure")
+    return MemberResult(**fields, **values, failure=Failure(**failure) if failure else None)

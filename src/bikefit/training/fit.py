@@ -179,15 +179,16 @@ def _results(
             selected=selection.selected[m],
             failure=selection.failure[m],
             state={name: np.asarray(value[m]) for name, value in state.items()},
-            predictions=(
-                pool.timestamps[held_out],
-                pool.target[held_out],
-                predicted[m, positions[held_out]],
-            ),
+            predictions={
+                "timestamp": pool.timestamps[held_out].astype("M8[us]"),
+                "rentals": pool.target[held_out],
+                "predicted": predicted[m, positions[held_out]],
+            },
             layers=[{"name": s.name, "_target_": s.target, **s.args} for s in specs],
             parameters=sum(p[0].numel() for p in module.stack.parameters()),
             train_rows=len(fold.train),
             val_rows=len(fold.validation),
+            timestamps=selection.timestamps[: selection.last[m]],
         )
         results.append(result)
     return results

@@ -6,7 +6,7 @@ A member is one network with the strengths, seed and fold of its own settings.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,8 @@ import numpy as np
 from bikefit.config import Settings
 from bikefit.nn.specs import LayerSpec, mlp
 from bikefit.training.folds import Pool
+
+Arrays = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -50,9 +52,12 @@ class Failure:
     killed: bool = False
 
 
+STOPPED = Failure("stopped before the end of the first epoch", killed=True)
+
+
 @dataclass(frozen=True)
 class MemberResult:
-    """Result of a member.
+    """Result of a member. One that failed before its first epoch has a failure alone.
 
     Args:
         metrics: Values of each epoch by metric name, ``(E,)``.
@@ -62,23 +67,30 @@ class MemberResult:
             stopping, otherwise the last.
         failure: Reason why the member failed or was stopped; None if it did not.
         state: Parameters and buffers of the selected epoch by name.
-        predictions: Times, rentals and predicted rentals (bikes/hour) of the validation rows, in
-            the order of time, ``(V,)`` each.
+        predictions: ``timestamp``, ``rentals`` and ``predicted`` (bikes/hour) of the validation
+            rows, in the order of time, ``(V,)`` each.
         layers: Layers of the network in the format of ``network.layers``.
         parameters: Number of parameters of the network.
         train_rows, val_rows: Number of training and validation rows.
+        timestamps: End of each epoch, in ms since 1970.
     """
 
-    metrics: dict[str, np.ndarray]
-    final: dict[str, float]
-    selected: int
-    failure: Failure | None
-    state: dict[str, np.ndarray]
-    predictions: tuple[np.ndarray, np.ndarray, np.ndarray]
-    layers: list[dict[str, Any]]
-    parameters: int
-    train_rows: int
-    val_rows: int
+    metrics: Arrays = field(default_factory=dict)
+    final: dict[str, float] = field(default_factory=dict)
+    selected: int = 0
+    failure: Failure | None = None
+    state: Arrays = field(default_factory=dict)
+    predictions: Arrays = field(default_factory=dict)
+    layers: list[dict[str, Any]] = field(default_factory=list)
+    parameters: int = 0
+    train_rows: int = 0
+    val_rows: int = 0
+    timestamps: list[int] = field(default_factory=list)
+
+    @property
+    def killed(self) -> bool:
+        """Whether training was stopped from outside."""
+        return self.failure is not None and self.failure.killed
 
 
 def layer_specs(settings: Settings, features: int) -> list[LayerSpec]:

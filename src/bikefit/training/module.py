@@ -14,8 +14,9 @@ from bikefit.nn.losses import Loss
 from bikefit.nn.penalties import PROXIMAL, LpPenalty
 from bikefit.nn.randomness import DropoutNoise, Noise
 from bikefit.nn.stacking import Stack
+from bikefit.training.checkpoints import with_prefix
 from bikefit.training.data import PIECE, Batches, Rows
-from bikefit.training.optimizers import StackOptimizer, make_schedule, with_prefix
+from bikefit.training.optimizers import StackOptimizer, make_schedule
 from bikefit.training.strengths import make_network, penalties, proximal_strengths, strengths
 
 # Metrics of each epoch: the mean over the rows (M, C) of a function of the loss, the outputs (M, C)

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from bikefit.config import Optimizer as OptimizerSettings
+from bikefit.training.checkpoints import with_prefix
 
 OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,
@@ -96,9 +97,3 @@ def make_schedule(
     return torch.optim.lr_scheduler.OneCycleLR(
         optimizer, max_lr=rates, total_steps=steps, cycle_momentum=settings.name != "sgd"
     )
-
-
-def with_prefix(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Return the entries whose key starts with ``<prefix>/``, without it."""
-    start = f"{prefix}/"
-    return {k.removeprefix(start): v for k, v in state.items() if k.startswith(start)}

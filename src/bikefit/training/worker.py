@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import signal
 import socket
-import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from bikefit.data.table import read_table
 from bikefit.errors import DataError
 from bikefit.training import devices
-from bikefit.training.checkpoints import CheckpointDir, StackResult
+from bikefit.training.checkpoints import CheckpointDir
 from bikefit.training.folds import read_pool
-from bikefit.training.members import Failure, Member, Stopped
-
-INTERVAL = 0.05  # s between two looks for the stop file, which may lie on a network disk
+from bikefit.training.members import STOPPED, Member, MemberResult, Stopped
 
 
 class StackError(Exception):
@@ -29,10 +26,10 @@ def initialize(slot: int) -> None:
     devices.slot = slot
 
 
-def run_stack(members: Sequence[Member], table: Path, root: Path, stop: Path) -> StackResult:
-    """Train one stack, or return its saved result.
+def run_stack(members: Sequence[Member], table: Path, root: Path, stop: Path) -> list[MemberResult]:
+    """Train one stack, or return its saved results.
 
-    Checkpoints and the result are written to the folder of the stack if it exists here.
+    Checkpoints and the results are written to the folder of the stack if it exists here.
 
     Args:
         members: Members of the stack.
@@ -47,36 +44,19 @@ def run_stack(members: Sequence[Member], table: Path, root: Path, stop: Path) ->
     try:
         if saved := directory.load_result():
             return saved
-        stopping = _stopping(stop)
-        if stopping():
+        if stop.exists():
             raise Stopped
         _check_version(table, members[0].version)
         from bikefit.training.fit import fit_stack
 
-        results = fit_stack(members, read_pool(table), directory, stopping)
+        results = fit_stack(members, read_pool(table), directory, stop.exists)
     except Stopped:
-        failure = Failure("stopped before the end of the first epoch", killed=True)
-        return StackResult([failure] * len(members), [])
+        return [MemberResult(failure=STOPPED) for _ in members]
     except Exception:
         raise StackError(traceback.format_exc().strip()) from None
-    result = StackResult(results, directory.timestamps)
-    if not any(member.failure and member.failure.killed for member in results):
-        directory.save_result(result)
-    return result
-
-
-def _stopping(stop: Path) -> Callable[[], bool]:
-    """Return a function that tells whether the stop file exists."""
-    due = 0.0
-
-    def stopping() -> bool:
-        nonlocal due
-        if time.monotonic() < due:
-            return False
-        due = time.monotonic() + INTERVAL
-        return stop.exists()
-
-    return stopping
+    if not any(result.killed for result in results):
+        directory.save_result(results)
+    return results
 
 
 def _check_version(table: Path, version: str) -> None:
