@@ -1,6 +1,8 @@
 """Errors that a user can correct, and masking of passwords in messages."""
 
 import re
+import sys
+from collections.abc import Callable
 
 
 class BikefitError(Exception):
@@ -13,6 +15,18 @@ class BikefitError(Exception):
 
 class DataError(BikefitError):
     """A parameter, a file or a row of the data is wrong."""
+
+
+def run_command(command: Callable[[], int | None]) -> int:
+    """Call a command and return its exit status.
+
+    A :class:`BikefitError` or OSError is printed as a message, and the status is 1.
+    """
+    try:
+        return command() or 0
+    except (BikefitError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
 
 
 SECRET_KEYS = "password|passwd|pwd|token|secret|key|signature|sig"

@@ -8,21 +8,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bikefit.errors import BikefitError
+from bikefit.errors import run_command
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Refit, or only write the table of the last test to a document; return the exit status."""
     options = _parse(arguments)
-    try:
-        if options.document:
-            _write_table(options.document, options.reports / "test.json")
-        else:
-            refit(options)
-    except (BikefitError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return run_command(lambda: _write_table(options) if options.document else refit(options))
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -110,11 +102,12 @@ def refit(options: argparse.Namespace) -> None:
     print(f"\n{evaluate.report_table(result.report)}")
 
 
-def _write_table(document: Path, report: Path) -> None:
+def _write_table(options: argparse.Namespace) -> None:
     from bikefit.data.files import replace_section
     from bikefit.final.evaluate import report_table
 
-    replace_section(document, "test", report_table(json.loads(report.read_text(encoding="utf-8"))))
+    report = json.loads((options.reports / "test.json").read_text(encoding="utf-8"))
+    replace_section(options.document, "test", report_table(report))
 
 
 if __name__ == "__main__":

@@ -5,22 +5,18 @@ python -m bikefit.send
 
 import sys
 
-from bikefit.errors import BikefitError
+from bikefit.errors import run_command
 from bikefit.sweeps.recording import pending_results, record_pending_results
 from bikefit.tracking import connection
 
 
 def main() -> int:
     """Record all results that are left in checkpoint folders; return the exit status."""
-    try:
-        count = sum(len(runs.runs) for _, runs in pending_results())
-        left = record_pending_results()
-    except (BikefitError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 1
+    count = sum(len(runs.runs) for _, runs in pending_results())
+    left = record_pending_results()
     print(f"{count - left} runs recorded in {connection.address()}, {left} left")
     return int(left > 0)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

@@ -13,7 +13,7 @@ import webbrowser
 from collections.abc import Sequence
 from urllib.request import urlopen
 
-from bikefit.errors import BikefitError
+from bikefit.errors import BikefitError, run_command
 
 HOST = "127.0.0.1"
 PATIENCE = 120.0  # s to wait for MLflow, which takes half a minute with a new database
@@ -30,20 +30,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--port", type=int, default=5000, help=f"port on {HOST}")
     parser.add_argument("--no-browser", action="store_true", help="do not open a browser")
     options = parser.parse_args(arguments)
+    return run_command(lambda: _show(options))
+
+
+def _show(options: argparse.Namespace) -> int:
     from bikefit.tracking import connection, views
 
     server = connection.server()
     pages = server or f"http://{HOST}:{options.port}"
-    try:
-        if server is None and _is_taken(options.port):
-            raise BikefitError(
-                f"another program, perhaps `make ui`, answers on {pages}: use another port with "
-                "`python -m bikefit.ui --port …`"
-            )
-        links = views.latest_links(pages)
-    except (BikefitError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    if server is None and _is_taken(options.port):
+        raise BikefitError(
+            f"another program, perhaps `make ui`, answers on {pages}: use another port with "
+            "`python -m bikefit.ui --port …`"
+        )
+    links = views.latest_links(pages)
     if not links:
         print("no runs yet: run `python -m bikefit.train -m …` first; MLflow's pages are on")
         links = {"MLflow": pages}

@@ -3,26 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bikefit.errors import BikefitError
+from bikefit.errors import run_command
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the ranking of one or two sweeps, write reports if asked, return the exit status."""
     options = _parse(arguments)
-    # Importing MLflow takes a second, and --help does not need it.
-    from bikefit.tracking import reading
-
-    try:
-        sweeps = [reading.recorded_sweep(options.record)] if options.record else options.sweep
-        _compare(sweeps or [reading.latest_sweep()], options)
-    except (BikefitError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return run_command(lambda: _compare(options))
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -49,12 +39,15 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def _compare(sweeps: Sequence[str], options: argparse.Namespace) -> None:
+def _compare(options: argparse.Namespace) -> None:
     from bikefit.comparison.result import compare
     from bikefit.comparison.sentences import choice_sentence, winners_sentence
     from bikefit.comparison.tables import fold_table, print_ranking
     from bikefit.data.files import replace_section
+    from bikefit.tracking import reading
 
+    sweeps = [reading.recorded_sweep(options.record)] if options.record else options.sweep
+    sweeps = sweeps or [reading.latest_sweep()]
     comparisons = [compare(sweep) for sweep in sweeps]
     for comparison in comparisons:
         print(f"{comparison.name} ({comparison.sweep})\n")

@@ -3,6 +3,7 @@
 Reads `data/raw/hour.csv`; writes `data/clean/hours.parquet` and `reports/data_quality.json`.
 """
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,8 +22,8 @@ from bikefit.data.columns import (
 )
 from bikefit.data.faults import Clean, flag_and_repair, quality
 from bikefit.data.files import atomic_write, write_json
-from bikefit.data.params import read_section, run_stage
-from bikefit.errors import DataError
+from bikefit.data.params import read_section
+from bikefit.errors import DataError, run_command
 
 RAW_FILE = Path("data/raw/hour.csv")
 QUALITY_FILE = Path("reports/data_quality.json")
@@ -216,4 +217,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    sys.exit(run_command(main))

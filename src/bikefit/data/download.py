@@ -17,8 +17,8 @@ import pooch
 from pydantic import Field, StringConstraints
 
 from bikefit.data.files import atomic_write, sha256
-from bikefit.data.params import PARAMS, StrictModel, read_section, run_stage
-from bikefit.errors import DataError, hide_secrets
+from bikefit.data.params import PARAMS, StrictModel, read_section
+from bikefit.errors import DataError, hide_secrets, run_command
 
 RAW_FILE = Path("data/raw/hour.csv")
 MEMBER = "hour.csv"
@@ -116,4 +116,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    sys.exit(run_command(main))

@@ -5,6 +5,7 @@ Reads `data/clean/hours.parquet`; writes `data/features/<table>/` for each table
 """
 
 import hashlib
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -18,10 +19,10 @@ from pydantic import Field, StringConstraints, model_validator
 from bikefit.data.columns import TARGET, UNITS, read_clean
 from bikefit.data.features import Features
 from bikefit.data.files import atomic_write, sha256, write_json
-from bikefit.data.params import StrictModel, read_section, run_stage
+from bikefit.data.params import StrictModel, read_section
 from bikefit.data.splits import PARTS, Kind, split
 from bikefit.data.transformer import Transformer
-from bikefit.errors import DataError
+from bikefit.errors import DataError, run_command
 
 FOLDER = Path("data/features")
 
@@ -157,4 +158,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    sys.exit(run_command(main))

@@ -3,6 +3,7 @@
 Reads `data/clean/hours.parquet`; writes `reports/raw_data.png`.
 """
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from matplotlib.figure import Figure
 from bikefit.data.columns import WEEKDAYS, read_clean
 from bikefit.data.faults import gaps
 from bikefit.data.files import atomic_write
-from bikefit.data.params import run_stage
+from bikefit.errors import run_command
 
 FIGURE_FILE = Path("reports/raw_data.png")
 
@@ -136,4 +137,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    sys.exit(run_command(main))

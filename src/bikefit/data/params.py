@@ -1,15 +1,13 @@
 """Parameters of the stages: read from `params.yaml`, checked, and explained if wrong."""
 
-import sys
 import typing
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from bikefit.errors import BikefitError, DataError
+from bikefit.errors import DataError
 
 PARAMS = Path("params.yaml")
 
@@ -77,12 +75,3 @@ def _keys(model: Any, location: tuple[Any, ...]) -> list[str]:
         if len(options) == 1:  # X | None
             model = options[0]
     return list(model.model_fields)
-
-
-def run_stage(main: Callable[[], None]) -> None:
-    """Run a stage; print a :class:`BikefitError` or OSError as a message and exit with status 1."""
-    try:
-        main()
-    except (BikefitError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(1) from None

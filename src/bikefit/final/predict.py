@@ -12,7 +12,7 @@ import pandas as pd
 
 from bikefit.data.columns import WEATHER, read_cells
 from bikefit.data.files import atomic_write
-from bikefit.errors import BikefitError
+from bikefit.errors import BikefitError, run_command
 from bikefit.final.rows import OPTIONAL, REQUIRED
 from bikefit.tracking.local_models import find_folder
 
@@ -25,15 +25,7 @@ MODEL = "models:/bikefit@champion"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Predict one row or a table; return 0 if all rows were valid, otherwise 1."""
     options = _parse(arguments)
-    try:
-        if options.at:
-            row = {name: getattr(options, name) for name in (*REQUIRED, *OPTIONAL)}
-            _predict_row(pd.DataFrame([row]), open_model(options.model))
-            return 0
-        return _predict_table(options.input, options.output, open_model(options.model))
-    except (BikefitError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    return run_command(lambda: _predict_row(options) if options.at else _predict_table(options))
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -61,28 +53,29 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def _predict_row(row: pd.DataFrame, model: Model) -> None:
-    answer = model.predict(row).iloc[0]
+def _predict_row(options: argparse.Namespace) -> None:
+    row = pd.DataFrame([{name: getattr(options, name) for name in (*REQUIRED, *OPTIONAL)}])
+    answer = open_model(options.model).predict(row).iloc[0]
     if answer["error"]:
         raise BikefitError(answer["error"])
     print(
-        f"{row['at'][0]}: {answer['expected']:.1f} rentals expected, "
+        f"{options.at}: {answer['expected']:.1f} rentals expected, "
         f"from {answer['low']:.0f} to {answer['high']:.0f} in 9 of 10 such hours"
     )
 
 
-def _predict_table(path: Path, output: Path | None, model: Model) -> int:
-    rows = read_cells(path)
+def _predict_table(options: argparse.Namespace) -> int:
+    model, rows = open_model(options.model), read_cells(options.input)
     ignored = [str(name) for name in rows if name not in (*REQUIRED, *OPTIONAL)]
     if ignored:
         print(f"ignored: column {', '.join(ignored)}", file=sys.stderr)
     answers = model.predict(rows)
     table = pd.concat([rows, answers], axis=1)
     text = table.to_csv(index=False, lineterminator="\n", float_format="%.6g")
-    if output is None:
+    if options.output is None:
         sys.stdout.write(text)
     else:
-        with atomic_write(output) as temporary:
+        with atomic_write(options.output) as temporary:
             temporary.write_text(text, encoding="utf-8")
     errors = answers["error"][answers["error"] != ""]
     for line, error in errors.items():
