@@ -52,7 +52,7 @@ def make_folds(*losses: tuple[float, float]) -> str:
         job = writing.start_job(one, sweep, "v1")
         outcomes = [result(fold + 1.0, val) for fold, val in enumerate(pair)]
         for fold, outcome in enumerate(outcomes):
-            writing.finish_member(writing.start_fold(one, job, "v1", fold), outcome, one)
+            writing.finish_member(writing.start_job(one, job, "v1", fold=fold), outcome, one)
         writing.finish_folds(job, [writing.best_metrics(one) for one in outcomes])
     return sweep
 
@@ -163,8 +163,8 @@ def test_a_sweep_without_a_result_ends_with_its_reason(
     [
         ([], "error: no sweep in sqlite:///"),
         (["0" * 32], f"error: no run {'0' * 32} in sqlite:///"),
-        (["--record", "absent.json"], "error: absent.json not found"),
-        (["--record", "wrong.json"], "error: wrong.json: expected {\"sweep\": run id}, got '[]'"),
+        (["--record", "absent.json"], "error: no sweep in absent.json"),
+        (["--record", "wrong.json"], "error: no sweep in wrong.json"),
     ],
 )
 def test_a_sweep_that_cannot_be_read_is_named(

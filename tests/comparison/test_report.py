@@ -186,7 +186,7 @@ def test_folds_stand_for_a_cross_validated_run(workplace: Path) -> None:
     one, outcome = member(0.3, 0, validation={"name": "kfold", "folds": 2})
     job = writing.start_job(one, sweep, "v1")
     for fold in range(2):
-        writing.finish_member(writing.start_fold(one, job, "v1", fold), outcome, one)
+        writing.finish_member(writing.start_job(one, job, "v1", fold=fold), outcome, one)
     writing.finish_folds(job, [writing.best_metrics(outcome)] * 2)
     predictions = reading.read_predictions(job)
     assert predictions is not None

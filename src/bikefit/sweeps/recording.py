@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-
-import numpy as np
 
 from bikefit.processes import is_running, process_id
 from bikefit.sweeps.jobs import Job
@@ -41,7 +39,8 @@ def start_runs(job: Job, sweep: str | None) -> None:
     finished = {i: r.run for i, r in job.results.items() if isinstance(r, Finished)}
     writing.add_reused_runs(job.run, list(finished.values()))
     job.fold_runs = [
-        finished.get(i) or writing.start_fold(job.settings, job.run, version, i, job.fingerprint(i))
+        finished.get(i)
+        or writing.start_job(job.settings, job.run, version, job.fingerprint(i), fold=i)
         for i in range(job.settings.validation.folds)
     ]
     if job.complete:
@@ -181,23 +180,15 @@ class Recorder:
         for folder, (stamps, members) in self.histories.items():
             for run, metrics in zip(self.active[folder][1].runs, members, strict=True):
                 logged = self.logged.get(run or "", 0)
-                epochs = list(_epochs(metrics, logged))
-                if run is None or not epochs:
+                count = max(map(len, metrics.values()), default=0)
+                if run is None or count <= logged:
                     continue
                 try:
-                    writing.log_epochs(run, logged, epochs, stamps)
+                    writing.log_epochs(run, metrics, logged, stamps)
                 except (TrackingError, OSError) as error:  # they are written with the result
                     log.debug(f"curves are written later: {error}")
                     return
-                self.logged[run] = logged + len(epochs)
-
-
-def _epochs(metrics: Arrays, after: int) -> Iterator[dict[str, float]]:
-    """Yield the finite metrics of each epoch."""
-    count = max(map(len, metrics.values()), default=0)
-    for epoch in range(after, count):
-        values = {name: float(values[epoch]) for name, values in metrics.items()}
-        yield {name: value for name, value in values.items() if np.isfinite(value)}
+                self.logged[run] = count
 
 
 def pending_results() -> list[tuple[CheckpointDir, MemberRuns]]:

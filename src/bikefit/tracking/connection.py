@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from contextvars import ContextVar
 from functools import cache, partial
-from http.client import responses
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
 from filelock import FileLock
 from mlflow import MlflowClient, get_tracking_uri, is_tracking_uri_set
-from mlflow.entities import Metric, RunTag, ViewType
+from mlflow.entities import ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.store.db.utils import _initialize_tables
@@ -32,14 +30,6 @@ log = logging.getLogger(__name__)
 PATIENCE = "BIKEFIT_PATIENCE"  # environment variable: s to retry while the store is unavailable
 GONE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # no such run, or a deleted run
 ARTIFACTS = "mlruns"  # folder of artifacts beside the database
-# MLflow's message if an answer is only an HTTP status, for example of a proxy
-STATUS = re.compile(r"(?:failed with error code|too many) (\d{3})")
-HINTS = {
-    401: "; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
-    403: "; check the user's permissions, and that MLFLOW_SERVER_ALLOWED_HOSTS on the server lists "
-    "the host of this address",
-    404: "; check that an MLflow server runs at this address",
-}
 
 
 class TrackingError(BikefitError):
@@ -61,45 +51,20 @@ class StoreUnavailableError(TrackingError):
 
 @contextmanager
 def convert_errors() -> Iterator[None]:
-    """Convert errors of MLflow, its database and the connection to :class:`TrackingError`.
-
-    Raises:
-        StoreUnavailableError: The store does not answer or cannot work now.
-        TrackingError: The store refuses the request.
-    """
+    """Convert errors of MLflow, its database and the connection to :class:`TrackingError`."""
     try:
         yield
     except (MlflowException, RequestException, sqlite3.Error) as error:
-        status = _http_status(error)
-        message = _message(error, status)
-        if not isinstance(error, MlflowException):
-            kind = TrackingError if status in HINTS else StoreUnavailableError
-            raise kind(message) from error
-        if error.get_http_status_code() >= 500:
-            raise StoreUnavailableError(message) from error
-        # A proxy without a server answers 404 as well, which does not mean that a run is gone.
-        raise TrackingError(message, "" if status else str(error.error_code)) from error
-
-
-def _http_status(error: Exception) -> int | None:
-    """Return the status of an answer that is nothing but an HTTP status."""
-    if _database() is not None:
-        return None
-    response = getattr(error, "response", None)
-    if response is not None:
-        return int(response.status_code)
-    match = STATUS.search(str(error))
-    return int(match[1]) if match else None
-
-
-def _message(error: Exception, status: int | None) -> str:
-    """Return one line about an error of the store."""
-    text = str(error).splitlines()[0] if str(error) else type(error).__name__
-    if status is not None:
-        return f"{address()} answered {status} {responses.get(status, '')}{HINTS.get(status, '')}"
-    if _database() is None and ("failed with" in text or isinstance(error, RequestException)):
-        return f"{address()} does not answer"
-    return f"{address()}: {hide_secrets(text)}"
+        text = str(error)
+        if isinstance(error, MlflowException):
+            status, answered = error.get_http_status_code(), "failed with exception" not in text
+        else:
+            response = getattr(error, "response", None)
+            status, answered = getattr(response, "status_code", 500), response is not None
+        answered = answered or isinstance(error, sqlite3.Error)
+        message = f": {hide_secrets(text.splitlines()[0])}" if answered else " does not answer"
+        kind = StoreUnavailableError if status >= 500 else TrackingError
+        raise kind(f"{address()}{message}", str(getattr(error, "error_code", ""))) from error
 
 
 _retries: ContextVar[bool] = ContextVar("retries", default=True)
@@ -145,19 +110,22 @@ class RetryingProxy:
 
 def client() -> Any:
     """Return MLflow's client of the current store, as a :class:`RetryingProxy`."""
-    return _client(_uri(), Path.cwd())  # a relative address depends on the folder
+    return _open(_uri(), Path.cwd())  # a relative address depends on the folder
 
 
 @cache
-def _client(uri: str, folder: Path) -> Any:
+def _open(uri: str, folder: Path) -> Any:
     """Open a store; create it first if necessary, even if processes start at the same time."""
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it logs tracebacks
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # two lines per run
-    # MLflow itself would retry for 8 minutes without a message.
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    options = {
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # two lines per run
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # MLflow would retry for 8 minutes in silence
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    }
+    for name, value in options.items():
+        os.environ.setdefault(name, value)
     database = _database()
     if database is None:
         return RetryingProxy(MlflowClient(uri))
@@ -173,10 +141,7 @@ def _client(uri: str, folder: Path) -> Any:
 
 
 def _create_database(database: Path) -> None:
-    """Create a database with MLflow's tables, completely or not at all.
-
-    MLflow does not repair an incomplete database.
-    """
+    """Create a database with MLflow's tables atomically; MLflow repairs no incomplete database."""
     with atomic_write(database) as temporary:
         engine = create_engine(f"sqlite:///{temporary}")
         # No other process uses the file yet, so it need not be safe: 2 s instead of 8 s.
@@ -208,37 +173,22 @@ def _database() -> Path | None:
 
 
 def experiment_id(name: str) -> str:
-    """Return the id of an experiment, which is created if it does not exist.
-
-    Raises:
-        TrackingError: The experiment was deleted.
-    """
+    """Return the id of an experiment, which is created if it does not exist."""
     return _experiment_id(name, client())
 
 
 @cache
 def _experiment_id(name: str, store: Any) -> str:
-    experiment = store.get_experiment_by_name(name)
-    if experiment is None:
-        database = _database()
-        folder = database and f"{database.parent.resolve()}/{ARTIFACTS}/{quote(name, safe='')}"
-        try:
-            return str(store.create_experiment(name, folder))
-        except TrackingError:  # another process may have created it
-            experiment = store.get_experiment_by_name(name)
-            if experiment is None:
-                raise
-    if experiment.lifecycle_stage == "deleted":
-        raise TrackingError(
-            f"experiment {name!r} was deleted in MLflow; restore it with "
-            f"`mlflow experiments restore -x {experiment.experiment_id}` or set tracking.experiment"
-        )
-    return str(experiment.experiment_id)
-
-
-def artifact_location(run: str) -> str:
-    """Return the folder or address of a run's artifacts."""
-    return local_path(str(client().get_run(run).info.artifact_uri))
+    if experiment := store.get_experiment_by_name(name):
+        return str(experiment.experiment_id)
+    database = _database()
+    folder = database and f"{database.parent.resolve()}/{ARTIFACTS}/{quote(name, safe='')}"
+    try:
+        return str(store.create_experiment(name, folder))
+    except TrackingError:  # another process may have created it
+        if experiment := store.get_experiment_by_name(name):
+            return str(experiment.experiment_id)
+        raise
 
 
 def local_path(location: str) -> str:
@@ -258,14 +208,14 @@ def local_path(location: str) -> str:
     return str(folder / location)  # an absolute location is returned unchanged
 
 
+def artifact_location(run: str) -> str:
+    """Return the folder or address of a run's artifacts."""
+    return local_path(str(client().get_run(run).info.artifact_uri))
+
+
 def artifacts_of(run: str) -> Any:
     """Return MLflow's repository of a run's artifacts, as a :class:`RetryingProxy`."""
     return RetryingProxy(get_artifact_repository(artifact_location(run)))
-
-
-def log_batch(run: str, metrics: Sequence[Metric], tags: Mapping[str, str]) -> None:
-    """Write any number of metrics and tags to a run."""
-    client().log_batch(run, metrics=metrics, tags=[RunTag(k, v) for k, v in tags.items()])
 
 
 def search(condition: str, order: str = "attributes.start_time DESC") -> Iterator[Any]:

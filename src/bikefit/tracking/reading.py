@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import tempfile
+from ast import literal_eval
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from bikefit.tracking.connection import (
     client,
     search,
 )
-from bikefit.tracking.names import FINGERPRINT, KIND, member_of
+from bikefit.tracking.names import FINGERPRINT, KIND, PROCESS, member_of
 
 
 @dataclass(frozen=True)
@@ -55,13 +56,14 @@ def find_finished(family: str) -> dict[str, Finished]:
     }
 
 
-def latest_sweep() -> str:
-    """Return the id of the sweep that started last.
+def latest_sweep(process: str | None = None) -> str:
+    """Return the id of the sweep that started last, of any process or of this one.
 
     Raises:
         TrackingError: There is no sweep.
     """
-    for run in search(f"tags.`{KIND}` = 'sweep'"):
+    started_by = f" AND tags.`{PROCESS}` = '{process}'" if process else ""
+    for run in search(f"tags.`{KIND}` = 'sweep'{started_by}"):
         return str(run.info.run_id)
     raise TrackingError(f"no sweep in {address()}: run `python -m bikefit.train -m …` first")
 
@@ -92,11 +94,8 @@ def recorded_sweep(path: Path) -> str:
     """
     try:
         return str(json.loads(path.read_text())["sweep"])
-    except FileNotFoundError:
-        raise TrackingError(f"{path} not found: it is written by `dvc repro sweep`") from None
-    except (ValueError, KeyError, TypeError):
-        text = path.read_text()
-        raise TrackingError(f'{path}: expected {{"sweep": run id}}, got {text!r}') from None
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        raise TrackingError(f"no sweep in {path}: it is written by `dvc repro sweep`") from None
 
 
 def read_runs(parent: str) -> pd.DataFrame:
@@ -133,20 +132,16 @@ def parse_parameters(parameters: Mapping[str, str]) -> dict[str, str | float | i
 
 
 def _parse(text: str) -> str | float | int | bool:
-    if text in ("True", "False"):
-        return text == "True"
-    for convert in (int, float):
-        try:
-            return convert(text)
-        except ValueError:
-            continue
-    return text
+    try:
+        value = literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+    return value if isinstance(value, int | float) else text
 
 
 def children(parent: str) -> Iterator[Any]:
     """Yield the runs of a sweep or of a cross-validated job, including runs that it reuses."""
-    condition = f"tags.`{member_of(parent)}` = 'true'"
-    return search(condition, order="attributes.start_time ASC")
+    return search(f"tags.`{member_of(parent)}` = 'true'", order="attributes.start_time ASC")
 
 
 def read_history(run: str, metric: str) -> list[float]:
@@ -166,10 +161,9 @@ def read_config(run: str) -> str:
     Raises:
         TrackingError: The run has no settings.
     """
-    files = _read_files(run, "config.yaml")
-    if not files:
-        raise TrackingError(f"run {run} has no config.yaml")
-    return files[0].decode("utf-8")
+    for content in _read_files(run, "config.yaml"):
+        return content.decode("utf-8")
+    raise TrackingError(f"run {run} has no config.yaml")
 
 
 def read_predictions(run: str) -> pd.DataFrame | None:
@@ -188,17 +182,21 @@ def read_weights(run: str) -> dict[str, np.ndarray] | None:
 
     For a cross-validated job, they are those of the first fold.
     """
-    files = _read_files(run, "weights.safetensors")
-    return dict(load(files[0])) if files else None
+    for content in _read_files(run, "weights.safetensors"):
+        return dict(load(content))
+    return None
 
 
-def _read_files(run: str, name: str) -> list[bytes]:
-    """Return a file of a run, or the files of the folds of a cross-validated job."""
+def _read_files(run: str, name: str) -> Iterator[bytes]:
+    """Yield a file of a run, or the files of the folds of a cross-validated job."""
     content = read_artifact(run, name)
     if content is not None:
-        return [content]
-    files = [read_artifact(child.info.run_id, name) for child in children(run)]
-    return [content for content in files if content is not None]
+        yield content
+        return
+    for child in children(run):
+        content = read_artifact(child.info.run_id, name)
+        if content is not None:
+            yield content
 
 
 def read_artifact(run: str, name: str) -> bytes | None:

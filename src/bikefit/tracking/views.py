@@ -11,13 +11,11 @@ import json
 import logging
 import time
 from collections.abc import Sequence
-from functools import cache
 from typing import Any
 from urllib.parse import urlencode
 
 from bikefit.tracking.connection import TrackingError, client, search, server, without_retries
 from bikefit.tracking.names import CONFIGURATION, KIND, member_of
-from bikefit.tracking.reading import children
 
 log = logging.getLogger(__name__)
 LOCAL = "http://127.0.0.1:5000"  # address of `make ui`
@@ -110,26 +108,13 @@ VIEWS = {
 """States of MLflow's runs page by the name of the view."""
 
 
-@cache
-def prepare_views(experiment: str, sweep: str | None, store: Any) -> None:
-    """Write the views of an experiment, and those of its latest sweep, once per process.
+def write_views(experiment: str, sweep: str | None = None) -> None:
+    """Write the views of an experiment, and those of its latest sweep; a refusal is a warning.
 
     Args:
         experiment: Id of the experiment.
-        sweep: Run id of a sweep that has just started, or None.
-        store: The current :func:`client`.
+        sweep: Run id of a sweep that has just started.
     """
-    _write_views(experiment, sweep)
-
-
-def renew_views(sweep: str) -> None:
-    """Write the views of a sweep in all experiments with runs of it, including reused runs."""
-    for experiment in {str(run.info.experiment_id) for run in children(sweep)}:
-        _write_views(experiment, sweep)
-
-
-def _write_views(experiment: str, sweep: str | None) -> None:
-    """Write views; if the store refuses them, log a warning."""
     tags = _tags("", "", f"tags.`{KIND}` = 'job'")
     if sweep is not None:
         tags |= _tags("-latest", " · latest sweep", f"tags.`{member_of(sweep)}` = 'true'")
@@ -158,31 +143,24 @@ def pages() -> str:
 
 
 def latest_links(pages: str) -> dict[str, str]:
-    """Return :func:`links` of the latest sweep, or of all runs; empty without any run."""
+    """Return the address of each view of the latest sweep, or of all runs; empty without a run."""
     for kind in ("sweep", "job"):
         for run in search(f"tags.`{KIND}` = '{kind}'"):
-            return links(run.info.experiment_id, latest=kind == "sweep", pages=pages)
+            return _links(run.info.experiment_id, "-latest" if kind == "sweep" else "", pages)
     return {}
 
 
 def view_links(sweep: str, pages: str = "") -> dict[str, str]:
-    """Return :func:`links` of the experiment of a sweep."""
-    return links(client().get_run(sweep).info.experiment_id, pages=pages)
+    """Return the address of each view of a sweep by its name, relative if `pages` is empty."""
+    return _links(client().get_run(sweep).info.experiment_id, "-latest", pages)
 
 
-def links(experiment: object, latest: bool = True, pages: str = "") -> dict[str, str]:
-    """Return the address of each view by its name.
-
-    Args:
-        experiment: Id of the experiment.
-        latest: Whether the view shows the latest sweep only.
-        pages: Address of MLflow's pages; without it, the addresses are relative to them.
-    """
+def _links(experiment: str, key_suffix: str, pages: str) -> dict[str, str]:
     base = f"{pages.rstrip('/')}/" if pages else ""
     addresses = {}
     for name, state in VIEWS.items():
         query = {
-            "viewStateShareKey": f"bikefit-{name}{'-latest' if latest else ''}",
+            "viewStateShareKey": f"bikefit-{name}{key_suffix}",
             "compareRunsMode": "CHART" if "compareRunCharts" in state else "TABLE",
             "workflowType": "machine_learning",
         }

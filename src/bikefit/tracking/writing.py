@@ -14,9 +14,10 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 import yaml
-from mlflow.entities import Metric, Param
+from mlflow.entities import Metric, Param, RunTag
 from mlflow.tracking.context.registry import resolve_tags
 from safetensors.numpy import save_file
 
@@ -31,28 +32,15 @@ from bikefit.config import (
 )
 from bikefit.errors import hide_secrets
 from bikefit.processes import is_running, process_id
+from bikefit.tracking import names
 from bikefit.tracking.connection import (
     artifacts_of,
     client,
     experiment_id,
-    log_batch,
     search,
     without_retries,
 )
-from bikefit.tracking.names import (
-    COLOUR,
-    CONFIGURATION,
-    CONFIGURATION_ID,
-    FINGERPRINT,
-    KIND,
-    METHOD,
-    NETWORK,
-    PARENT,
-    PROCESS,
-    VERDICT,
-    member_of,
-)
-from bikefit.tracking.views import COLOURS, prepare_views, renew_views
+from bikefit.tracking.views import COLOURS, write_views
 
 if TYPE_CHECKING:
     from bikefit.training.members import Failure, MemberResult
@@ -62,35 +50,38 @@ TAG_LENGTH = 5000  # characters that MLflow accepts
 
 def start_sweep(experiment: str, name: str, overrides: Sequence[str]) -> str:
     """Start the parent run of a ``-m`` command and return its id."""
-    tags = {KIND: "sweep", "overrides": hide_secrets(" ".join(overrides))}
-    return _create(experiment, name, tags)
+    tags = {names.KIND: "sweep", "overrides": hide_secrets(" ".join(overrides))}
+    run = _create(experiment, name, tags)
+    write_views(experiment_id(experiment), run)
+    return run
 
 
 def start_job(
     settings: Settings,
-    sweep: str | None,
+    parent: str | None,
     data_version: str,
     fingerprint: str = "",
     configuration: str = "",
+    fold: int | None = None,
 ) -> str:
-    """Start the run of a job and return its id.
+    """Start the run of a job, or of one fold of a cross-validated job, and return its id.
 
     Args:
         settings: Settings of the job.
-        sweep: Run id of its sweep; None for a plain run.
+        parent: Run id of the sweep, or of the job of a fold; None for a plain run.
         data_version: Version of its table.
         fingerprint: Hash of everything that determines its result.
         configuration: Label of its configuration.
+        fold: Number of the fold.
     """
-    tags = {KIND: "job", FINGERPRINT: fingerprint, CONFIGURATION: configuration}
-    return _start(settings, sweep, data_version, tags)
-
-
-def start_fold(
-    settings: Settings, job: str, data_version: str, fold: int, fingerprint: str = ""
-) -> str:
-    """Start the run of one fold of a cross-validated job and return its id."""
-    return _start(settings, job, data_version, {KIND: "fold", FINGERPRINT: fingerprint}, fold)
+    tags = {names.FINGERPRINT: fingerprint, names.CONFIGURATION: configuration}
+    tags |= {names.KIND: "job" if fold is None else "fold"}
+    if parent is None:
+        write_views(experiment_id(settings.tracking.experiment))
+    else:
+        tags |= {names.PARENT: parent, names.member_of(parent): "true"}
+    values = parameters(settings) | ({} if fold is None else {"fold": str(fold)})
+    return _start(settings, describe(settings, fold), data_version, tags, values)
 
 
 def start_refit(settings: Settings, sweep: str, data_version: str, configuration: str) -> str:
@@ -98,36 +89,31 @@ def start_refit(settings: Settings, sweep: str, data_version: str, configuration
 
     It has no fingerprint, because it is trained on other rows than its settings say.
     """
-    tags = {KIND: "refit", CONFIGURATION: configuration, "sweep": sweep}
-    run = _start(settings, None, data_version, tags)
-    client().set_tag(run, "mlflow.runName", f"refit · {configuration}")
-    return run
+    tags = {names.KIND: "refit", names.CONFIGURATION: configuration, "sweep": sweep}
+    name = f"refit · {configuration}"
+    return _start(settings, name, data_version, tags, parameters(settings))
 
 
 def _start(
     settings: Settings,
-    parent: str | None,
+    name: str,
     data_version: str,
     tags: Mapping[str, str],
-    fold: int | None = None,
+    values: Mapping[str, str],
 ) -> str:
-    experiment = settings.tracking.experiment
-    prepare_views(experiment_id(experiment), parent if fold is None else None, client())
     identity = {
         "data.version": data_version,
-        CONFIGURATION_ID: configuration_id(settings),
-        METHOD: regularization_kind(settings),
-        NETWORK: network_label(settings.network),
+        names.CONFIGURATION_ID: configuration_id(settings),
+        names.METHOD: regularization_kind(settings),
+        names.NETWORK: network_label(settings.network),
     }
-    membership = {PARENT: parent, member_of(parent): "true"} if parent else {}
-    run = _create(experiment, describe(settings, fold), {**tags, **identity, **membership})
-    values = parameters(settings) | ({} if fold is None else {"fold": str(fold)})
+    run = _create(settings.tracking.experiment, name, {**tags, **identity})
     client().log_batch(run, params=[Param(key, value) for key, value in values.items()])
     return run
 
 
 def _create(experiment: str, name: str, tags: Mapping[str, str]) -> str:
-    tags = _context_tags() | {PROCESS: process_id()} | {k: v for k, v in tags.items() if v}
+    tags = _context_tags() | {names.PROCESS: process_id()} | {k: v for k, v in tags.items() if v}
     run = client().create_run(experiment_id(experiment), run_name=name, tags=tags)
     return str(run.info.run_id)
 
@@ -146,36 +132,31 @@ def parameters(settings: Settings) -> dict[str, str]:
 def add_reused_runs(parent: str, runs: Sequence[str]) -> None:
     """Add finished runs to a sweep or a cross-validated job instead of training them again."""
     for run in runs:
-        client().set_tag(run, member_of(parent), "true")
+        client().set_tag(run, names.member_of(parent), "true")
 
 
 def close_abandoned_runs() -> int:
     """Close runs with status "running" whose process has ended, as killed; return their number."""
-    running = search(f"tags.`{KIND}` != '' AND attributes.status = 'RUNNING'")
-    abandoned = [r for r in running if is_running(r.data.tags.get(PROCESS, "")) is False]
+    running = search(f"tags.`{names.KIND}` != '' AND attributes.status = 'RUNNING'")
+    abandoned = [r for r in running if is_running(r.data.tags.get(names.PROCESS, "")) is False]
     for run in abandoned:
         client().set_terminated(run.info.run_id, "KILLED")
     return len(abandoned)
 
 
 def log_epochs(
-    run: str, after: int, epochs: Sequence[Mapping[str, float]], stamps: Sequence[int]
+    run: str, metrics: Mapping[str, np.ndarray], after: int, stamps: Sequence[int]
 ) -> None:
-    """Write metrics of epochs during the training, without waiting for a store that is away.
+    """Write metrics by epoch during the training, without waiting for a store that is away.
 
     Args:
         run: Id of the run.
+        metrics: Values of all epochs by name.
         after: Number of epochs that MLflow has already.
-        epochs: Metrics by name for each of the following epochs.
-        stamps: Time of each epoch from the first, in ms since 1970.
+        stamps: Time of each epoch, in ms since 1970.
     """
-    metrics = [
-        Metric(name, value, stamps[epoch - 1], epoch)
-        for epoch, values in enumerate(epochs, start=after + 1)
-        for name, value in values.items()
-    ]
     with without_retries():
-        log_batch(run, metrics, {})
+        _log_batch(run, _epoch_metrics(metrics, after, stamps))
 
 
 def finish_member(run: str, result: MemberResult, settings: Settings, logged: int = 0) -> None:
@@ -197,12 +178,7 @@ def finish_member(run: str, result: MemberResult, settings: Settings, logged: in
     if result.failure and not result.metrics:
         fail_run(run, result.failure)
         return
-    metrics = [
-        Metric(name, float(value), result.timestamps[e - 1], e)
-        for name, values in result.metrics.items()
-        for e, value in enumerate(values[logged:].tolist(), start=logged + 1)
-        if math.isfinite(value)
-    ]
+    metrics = _epoch_metrics(result.metrics, logged, result.timestamps)
     if result.failure is None:
         best = best_metrics(result).items()
         last = result.timestamps[-1]
@@ -210,12 +186,29 @@ def finish_member(run: str, result: MemberResult, settings: Settings, logged: in
     tags = {"train_rows": str(result.train_rows), "val_rows": str(result.val_rows)}
     with tempfile.TemporaryDirectory() as folder:
         _write_artifacts(Path(folder), result, settings)
-        log_batch(run, metrics, tags)
+        _log_batch(run, metrics, tags)
         artifacts_of(run).log_artifacts(folder)
     if result.failure is None:
         client().set_terminated(run, "FINISHED")
     else:
         fail_run(run, result.failure)
+
+
+def _epoch_metrics(
+    metrics: Mapping[str, np.ndarray], after: int, stamps: Sequence[int]
+) -> list[Metric]:
+    """Return the finite metrics of the epochs after the first ones; epoch e has step e."""
+    return [
+        Metric(name, value, stamps[epoch - 1], epoch)
+        for name, values in metrics.items()
+        for epoch, value in enumerate(values[after:].tolist(), start=after + 1)
+        if math.isfinite(value)
+    ]
+
+
+def _log_batch(run: str, metrics: Sequence[Metric], tags: Mapping[str, str] | None = None) -> None:
+    pairs = [RunTag(key, value) for key, value in (tags or {}).items()]
+    client().log_batch(run, metrics=metrics, tags=pairs)
 
 
 def fail_run(run: str, failure: Failure) -> None:
@@ -257,46 +250,40 @@ def _write_artifacts(folder: Path, result: MemberResult, settings: Settings) -> 
 def finish_folds(run: str, folds: Sequence[Mapping[str, float]]) -> None:
     """Write mean and standard error over the folds of a job, and close its run.
 
+    Both are over the folds that have the metric; with one such fold there is no standard error.
+    The losses of each fold are written as well (step: fold).
+
     Args:
         run: Id of the job's run.
         folds: Result of :func:`best_metrics` for each fold.
     """
-    log_batch(run, fold_metrics(folds, _start_time(run)), {})
-    client().set_terminated(run, "FINISHED")
-
-
-def fold_metrics(folds: Sequence[Mapping[str, float]], stamp: int) -> list[Metric]:
-    """Return mean and standard error over folds, and the losses of each fold (step: fold).
-
-    Both are over the folds that have the metric; with one such fold there is no standard error.
-    """
-    table = pd.DataFrame(list(folds))
-    summary = pd.concat([table.mean(), table.sem().add_suffix("/standard_error")])
-    return _metrics(dict(summary.dropna()), stamp) + [
+    stamp, table = _start_time(run), pd.DataFrame(list(folds))
+    summary = pd.concat([table.mean(), table.sem().add_suffix("/standard_error")]).dropna()
+    losses = [
         Metric(f"folds/{name}", float(value), stamp, fold)
         for name in ("best/train/loss", "best/val/loss", "best/val/deviance")
         for fold, value in enumerate(table[name])
     ]
+    _log_batch(run, [*_metrics(summary.to_dict(), stamp), *losses])
+    client().set_terminated(run, "FINISHED")
 
 
 def _metrics(values: Mapping[str, float], stamp: int | None = None) -> list[Metric]:
     """Return metrics that are measured once, by default at this moment."""
     stamp = stamp or int(time.time() * 1000)
-    return [Metric(str(name), float(value), stamp, 0) for name, value in values.items()]
+    return [Metric(name, float(value), stamp, 0) for name, value in values.items()]
 
 
 def finish_sweep(run: str, note: str, metrics: Mapping[str, float], status: str) -> None:
-    """Write a sweep's description and the counts of its runs, renew its views and close it."""
-    log_batch(run, _metrics(metrics), {"mlflow.note.content": note})
-    renew_views(run)
+    """Write a sweep's description and the counts of its runs, and close it."""
+    _log_batch(run, _metrics(metrics), {"mlflow.note.content": note})
     client().set_terminated(run, status)
 
 
 def finish_refit(run: str, metrics: Mapping[str, float], note: str, files: Sequence[Path]) -> None:
     """Write test metrics, a description and files to the run of a refit, and close it."""
-    log_batch(run, _metrics(metrics), {"mlflow.note.content": note})
     log_files(run, files)
-    client().set_terminated(run, "FINISHED")
+    finish_sweep(run, note, metrics, "FINISHED")
 
 
 def tag_verdicts(table: pd.DataFrame) -> None:
@@ -307,17 +294,17 @@ def tag_verdicts(table: pd.DataFrame) -> None:
             a reason and no verdict.
     """
     for row in table.to_dict("records"):
-        tags = {tag: row[key][:TAG_LENGTH] for key, tag in VERDICT.items() if row[key]}
+        tags = {tag: row[key][:TAG_LENGTH] for key, tag in names.VERDICT.items() if row[key]}
         if row["verdict"]:
-            tags[COLOUR] = COLOURS[row["verdict"]]
-        log_batch(row["run_id"], [], tags)
+            tags[names.COLOUR] = COLOURS[row["verdict"]]
+        _log_batch(row["run_id"], [], tags)
 
 
 def log_counts(run: str, counts: Mapping[str, int]) -> None:
     """Write the number of runs with each verdict to a sweep: ``verdicts/good_fit`` and so on."""
     metrics = {f"verdicts/{name.replace(' ', '_')}": count for name, count in counts.items()}
     text = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
-    log_batch(run, _metrics(metrics), {"verdicts": text})
+    _log_batch(run, _metrics(metrics), {"verdicts": text})
 
 
 def log_files(run: str, files: Sequence[Path]) -> None:
