@@ -13,6 +13,7 @@ import pandas as pd
 
 from bikefit.comparison.runs import configuration_labels
 from bikefit.config import configuration_id, network_label
+from bikefit.data.table import read_table
 from bikefit.processes import process_id
 from bikefit.sweeps.engines import Engine, local_engine
 from bikefit.sweeps.fingerprints import family
@@ -25,7 +26,6 @@ from bikefit.tracking import reading, writing
 from bikefit.tracking.connection import address
 from bikefit.tracking.reading import Finished
 from bikefit.training.checkpoints import CheckpointDir, MemberRuns
-from bikefit.training.folds import read_pool
 from bikefit.training.members import STOPPED, Failure, MemberResult
 from bikefit.training.worker import StackError, run_stack
 
@@ -187,18 +187,22 @@ def _name_configurations(jobs: Sequence[Job]) -> None:
 
 
 def _check_networks(jobs: Sequence[Job]) -> None:
-    """Build the networks that are lists of layers, so that an error stops before training."""
-    custom = [job for job in jobs if job.settings.network.layers is not None]
-    if not custom:
-        return
-    from bikefit.training.strengths import check_networks
+    """Build each network that is a list of layers, so that an error stops before training."""
+    reasons: dict[str, str | None] = {}
+    for job in jobs:
+        if job.settings.network.layers is None:
+            continue
+        from bikefit.training.strengths import stacking_error
 
-    columns = [read_pool(job.settings.data.path).features.shape[1] for job in custom]
-    reasons = check_networks([job.settings for job in custom], columns)
-    for job, reason in zip(custom, reasons, strict=True):
-        job.alone = reason is not None
-        if reason is not None and len(jobs) > 1:
-            log.info(f"trains alone, because it cannot be stacked: {job.label} ({reason})")
+        columns = len(read_table(job.settings.data.path).feature_names)
+        network = f"{columns} {job.settings.network}"
+        if network not in reasons:
+            reasons[network] = stacking_error(job.settings, columns)
+        job.alone = reasons[network] is not None
+        if job.alone and len(jobs) > 1:
+            log.info(
+                f"trains alone, because it cannot be stacked: {job.label} ({reasons[network]})"
+            )
 
 
 def _find_finished(jobs: dict[str, Job], sweep: str | None) -> set[str]:

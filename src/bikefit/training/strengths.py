@@ -15,38 +15,18 @@ from bikefit.nn.stacking import Mapped, Stack
 from bikefit.training.members import layer_specs
 
 
-def check_networks(settings: Sequence[Settings], features: Sequence[int]) -> list[str | None]:
-    """Build each distinct network once, so that a wrong layer stops a sweep before it trains.
-
-    Args:
-        settings: Settings of each member.
-        features: Number of feature columns of each member's table.
-
-    Returns:
-        Reason why the network of each member cannot share a stack; None if it can.
+def stacking_error(settings: Settings, features: int) -> str | None:
+    """Return why networks of these settings cannot share a stack; None if they can.
 
     Raises:
         ConfigError: A layer cannot be built; the message names the layer and both shapes.
     """
-    reasons: dict[str, str | None] = {}
-    keys = []
-    for member, columns in zip(settings, features, strict=True):
-        specs = layer_specs(member, columns)
-        keys.append(key := f"{columns} {specs}")
-        if key not in reasons:
-            try:
-                network = build(specs, columns)
-            except ValueError as error:
-                raise ConfigError(str(error)) from error
-            reasons[key] = _stacking_error(network, columns)
-    return [reasons[key] for key in keys]
-
-
-def _stacking_error(network: Network, features: int) -> str | None:
+    try:
+        network = build(layer_specs(settings, features), features)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
     stack = Stack([network, network])
     mapped = [name for name, layer in stack.layers.named_modules() if isinstance(layer, Mapped)]
-    if not mapped:
-        return None
     try:
         stack(torch.zeros(2, 4, features)).sum().backward()
     except Exception as error:  # vmap raises errors of many types

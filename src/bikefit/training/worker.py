@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import signal
 import socket
+import threading
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,9 +24,21 @@ class StackError(Exception):
 
 
 def initialize(slot: int) -> None:
-    """Prepare a worker process of this machine: ignore Ctrl-C and use the GPU of its slot."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command handles it
+    """Prepare a worker process of this machine.
+
+    It ignores Ctrl-C, which the command handles, uses the GPU of its slot, and ends with the
+    command.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     devices.slot = slot
+    threading.Thread(target=_exit_with_command, daemon=True).start()
+
+
+def _exit_with_command() -> None:
+    command = multiprocessing.parent_process()
+    assert command is not None
+    command.join()
+    os._exit(1)
 
 
 def run_stack(members: Sequence[Member], table: Path, root: Path, stop: Path) -> list[MemberResult]:
@@ -46,7 +61,13 @@ def run_stack(members: Sequence[Member], table: Path, root: Path, stop: Path) ->
             return saved
         if stop.exists():
             raise Stopped
-        _check_version(table, members[0].version)
+        found, expected = read_table(table).data_version, members[0].version
+        if expected and found != expected:
+            raise DataError(
+                f"machine {socket.gethostname()}: {table} has data version {found}, not "
+                f"{expected}; run `dvc pull` there, or start the command again if the table was "
+                "changed during the sweep"
+            )
         from bikefit.training.fit import fit_stack
 
         results = fit_stack(members, read_pool(table), directory, stop.exists)
@@ -57,13 +78,3 @@ def run_stack(members: Sequence[Member], table: Path, root: Path, stop: Path) ->
     if not any(result.killed for result in results):
         directory.save_result(results)
     return results
-
-
-def _check_version(table: Path, version: str) -> None:
-    """Raise a DataError if this machine's table is not the one of the sweep."""
-    found = read_table(table).data_version
-    if version and found != version:
-        raise DataError(
-            f"machine {socket.gethostname()}: {table} has data version {found}, not {version}; run "
-            "`dvc pull` there, or start the command again if the table was changed during the sweep"
-        )
