@@ -5,13 +5,13 @@ XGBoost and CatBoost need `pip install -c constraints.txt -e ".[bench]"`.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from sklearn.metrics import mean_poisson_deviance
 
 from bikefit.data.columns import TARGET
 from bikefit.data.features import first_day
@@ -30,21 +30,8 @@ COLUMNS = {"plain columns": PLAIN, "same columns": SAME}
 
 Rows = tuple[pd.DataFrame, pd.Series]
 """Columns and rentals."""
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """Fitted trees.
-
-    Args:
-        predict: Function from columns to expected rentals (bikes/hour).
-        trees: Number of trees with the lowest loss on the held-out rows, if there were any.
-        loss: That loss.
-    """
-
-    predict: Callable[[pd.DataFrame], Any]
-    trees: int
-    loss: float = math.nan
+Fitted = tuple[Callable[[pd.DataFrame], np.ndarray], int]
+"""Function from columns to expected rentals (bikes/hour), and the number of trees that it uses."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +39,7 @@ class Library:
     """Boosted trees of a package.
 
     Args:
-        fit: Function of rows, size and number of trees, and of held-out rows or None.
+        fit: Function of rows, size and number of trees, and of rows that stop early or None.
         sizes: Size limits of a tree to choose from: leaves or depth.
     """
 
@@ -60,28 +47,27 @@ class Library:
     sizes: Sequence[int]
 
 
-def light(rows: Rows, size: int, trees: int, held_out: Rows | None) -> Fitted:
-    """Fit LightGBM with trees of at most `size` leaves."""
+def light(rows: Rows, leaves: int, trees: int, held_out: Rows | None) -> Fitted:
+    """Fit LightGBM."""
     import lightgbm
 
-    model = make_model(size, trees)
-    if held_out is None:
-        return Fitted(model.fit(*rows).predict, trees)
-    stopping = lightgbm.early_stopping(PATIENCE, verbose=False)
-    model.fit(*rows, eval_X=held_out[0], eval_y=held_out[1], callbacks=[stopping])
-    loss = min(model.best_score_["valid_0"].values())
-    return Fitted(model.predict, max(1, model.best_iteration_), loss)
+    model, stopping = make_model(leaves, trees), {}
+    if held_out:
+        callbacks = [lightgbm.early_stopping(PATIENCE, verbose=False)]
+        stopping = {"eval_X": held_out[0], "eval_y": held_out[1], "callbacks": callbacks}
+    model.fit(*rows, **stopping)
+    return model.predict, max(1, model.best_iteration_) if held_out else trees
 
 
-def xgboost(rows: Rows, size: int, trees: int, held_out: Rows | None) -> Fitted:
-    """Fit XGBoost with histograms and trees of at most `size` levels."""
+def xgboost(rows: Rows, depth: int, trees: int, held_out: Rows | None) -> Fitted:
+    """Fit XGBoost with histograms."""
     from xgboost import XGBRegressor
 
     model = XGBRegressor(
         objective="count:poisson",
         eval_metric="poisson-nloglik",
         tree_method="hist",
-        max_depth=size,
+        max_depth=depth,
         n_estimators=trees,
         learning_rate=0.04,
         subsample=0.8,
@@ -91,14 +77,12 @@ def xgboost(rows: Rows, size: int, trees: int, held_out: Rows | None) -> Fitted:
         n_jobs=1,
         early_stopping_rounds=PATIENCE if held_out else None,
     )
-    if held_out is None:
-        return Fitted(model.fit(*rows).predict, trees)
-    model.fit(*rows, eval_set=[held_out], verbose=False)
-    return Fitted(model.predict, model.best_iteration + 1, float(model.best_score))
+    model.fit(*rows, eval_set=[held_out] if held_out else None, verbose=False)
+    return model.predict, model.best_iteration + 1 if held_out else trees
 
 
-def catboost(rows: Rows, size: int, trees: int, held_out: Rows | None) -> Fitted:
-    """Fit CatBoost with symmetric trees of `size` levels, the target divided by its mean.
+def catboost(rows: Rows, depth: int, trees: int, held_out: Rows | None) -> Fitted:
+    """Fit CatBoost with symmetric trees, the target divided by its mean.
 
     CatBoost starts at a rate of 1 with Newton steps, which diverge for rates of hundreds.
     """
@@ -107,7 +91,7 @@ def catboost(rows: Rows, size: int, trees: int, held_out: Rows | None) -> Fitted
     unit = rows[1].mean()
     model = CatBoostRegressor(
         loss_function="Poisson",
-        depth=size,
+        depth=depth,
         iterations=trees,
         learning_rate=0.08,
         random_seed=0,
@@ -122,10 +106,7 @@ def catboost(rows: Rows, size: int, trees: int, held_out: Rows | None) -> Fitted
     def predict(columns: pd.DataFrame) -> np.ndarray:
         return unit * np.asarray(model.predict(columns, prediction_type="Exponent"))
 
-    if held_out is None:
-        return Fitted(predict, trees)
-    loss = model.get_best_score()["validation"]["Poisson"]
-    return Fitted(predict, model.get_best_iteration() + 1, float(loss))
+    return predict, model.tree_count_
 
 
 LIBRARIES = {
@@ -160,9 +141,12 @@ def predict(
         return tree_features(hours, start, names), hours[TARGET]
 
     given, held_out = (rows(part, first_day(train)) for part in (train, validation))
-    tuned = {size: library.fit(given, size, MOST_TREES, held_out) for size in library.sizes}
-    size = min(tuned, key=lambda size: tuned[size].loss)
+    tuned: dict[tuple[int, int], Any] = {}
+    for size in library.sizes:
+        model, trees = library.fit(given, size, MOST_TREES, held_out)
+        tuned[size, trees] = mean_poisson_deviance(held_out[1], model(held_out[0]))
+    size, trees = min(tuned, key=lambda one: tuned[one])
     both = pd.concat([train, validation], ignore_index=True)
     start = first_day(both)
-    fitted = library.fit(rows(both, start), size, tuned[size].trees, None)
-    return np.asarray(fitted.predict(tree_features(test, start, names)))
+    model, _ = library.fit(rows(both, start), size, trees, None)
+    return np.asarray(model(tree_features(test, start, names)))
