@@ -1,11 +1,11 @@
-"""Synthetic tables for tests: the published columns and plausible values, no real row."""
+"""Synthetic tables for tests: the columns that are read and plausible values, no real row."""
 
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from bikefit.data.clean import RAW, clean, parse_raw
+from bikefit.data.clean import clean, parse_raw
 from bikefit.data.faults import Clean
 from bikefit.data.params import read_section
 
@@ -34,15 +34,11 @@ def raw_hours(days: int, seed: int = 0, start: str = "2011-01-01") -> pd.DataFra
     mean = 30 * trend * (0.3 + np.where(working, rush, leisure)) * (0.4 + temp)
     casual = draw.poisson(mean * np.where(working, 0.15, 0.35))
     registered = draw.poisson(mean * np.where(working, 0.85, 0.65))
-    table = {
-        "instant": np.arange(1, len(time) + 1),
+    columns = {
         "dteday": day.dt.strftime("%Y-%m-%d"),
         "season": time.dt.month.map(SEASON_OF_MONTH),
-        "yr": time.dt.year - time.dt.year.iloc[0],
-        "mnth": time.dt.month,
         "hr": hour,
         "holiday": holiday,
-        "weekday": weekday,
         "workingday": working,
         "weathersit": draw.choice([1, 2, 3], size=len(time), p=[0.66, 0.26, 0.08]),
         "temp": temp,
@@ -53,7 +49,7 @@ def raw_hours(days: int, seed: int = 0, start: str = "2011-01-01") -> pd.DataFra
         "registered": registered,
         "cnt": casual + registered,
     }
-    return pd.DataFrame(table)[list(RAW)]
+    return pd.DataFrame(columns)
 
 
 def clean_hours(days: int) -> pd.DataFrame:

@@ -31,7 +31,7 @@ from conftest import make_settings
         ("training.batch_size=half", r"training.batch_size = 'half'.*integer"),
         ("validation=kfold validation.folds=1", "at least 2 folds, got folds=1"),
         ("regularization.layers.hiden1.l2=1", r"layers.hiden1.*allowed are input, hidden1"),
-        ("regularization.layers.hidden1.l3=1", r"hidden1.l3: unknown key; allowed: l1, l2"),
+        ("regularization.layers.hidden1.l3=1", r"hidden1: unknown key l3; allowed: l1, l2"),
     ],
 )
 def test_an_error_names_the_key_the_value_and_what_is_allowed(override: str, message: str) -> None:

@@ -177,7 +177,7 @@ LINES = st.integers(0, 24)
 @pytest.mark.slow(seconds=7)
 @cases(400)
 @given(
-    st.lists(st.tuples(LINES, st.integers(0, 16), CELLS), max_size=3),
+    st.lists(st.tuples(LINES, st.integers(0, len(RAW)), CELLS), max_size=3),
     st.lists(LINES, max_size=2),
     st.lists(LINES, max_size=1),
     st.sampled_from(["\n", "\r\n"]),
@@ -208,7 +208,7 @@ def test_raw_tables(
     # Every number of an accepted table is the one that Python reads in its cell.
     names = [name.strip() for name in rows[0]]
     cells = [row for row in rows[1:] if any(map(str.strip, row))]
-    assert sorted(names) == sorted(RAW)
+    assert set(RAW) <= set(names)
     assert len(raw) == len(hours) == len(cells)
     for name in set(RAW) - {"dteday"}:
         column = [float(row[names.index(name)].strip().strip('"')) for row in cells]

@@ -249,7 +249,7 @@ def parse(values: dict[str, Any]) -> Settings:
     try:
         return Settings.model_validate(values)
     except ValidationError as errors:
-        raise ConfigError(explain(errors, Settings)) from None
+        raise ConfigError(explain(errors)) from None
 
 
 def flat(settings: Settings) -> dict[str, str | int | float | bool]:

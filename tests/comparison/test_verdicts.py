@@ -375,7 +375,7 @@ def test_the_defaults_hold_without_a_file_and_are_those_of_conf(tmp_path: Path) 
     ("text", "message"),
     [
         ("close: 2", "close = 2: input should be less than 1"),
-        ("closer: 0.1", "closer: unknown key; allowed: confidence, assumed_noise, clear, close"),
+        ("closer: 0.1", "unknown key closer; allowed: confidence, assumed_noise, clear, close"),
         ("a: [", "is not valid YAML"),
         ("- 1", "input should be a valid dictionary"),
     ],

@@ -6,30 +6,25 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 
 from bikefit.data import clean as stage_clean
 from bikefit.data import look
-from bikefit.data.clean import RAW, clean, decode, parse_raw, read_raw
+from bikefit.data.clean import RAW, clean, parse_raw, read_raw
 from bikefit.data.faults import Clean, gaps, interpolate, is_stuck, quality
-from bikefit.data.params import check
+from bikefit.data.params import read_section
 from bikefit.errors import DataError
 from conftest import ROOT
 from synthetic import raw_hours
 
-PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())["clean"]
-
-
-def params(**change: object) -> Clean:
-    return check("clean", Clean, PARAMS | change)
+PARAMS = read_section("clean", Clean, ROOT / "params.yaml")
 
 
 def parse(raw: pd.DataFrame) -> pd.DataFrame:
     return parse_raw(raw.astype(str).set_axis(raw.index + 2))
 
 
-def cleaned(raw: pd.DataFrame, **change: object) -> pd.DataFrame:
-    return clean(parse(raw), params(**change))
+def cleaned(raw: pd.DataFrame) -> pd.DataFrame:
+    return clean(parse(raw), PARAMS)
 
 
 def damaged(column: str, value: object) -> pd.DataFrame:
@@ -42,7 +37,7 @@ def test_lines_and_values(tmp_path: Path) -> None:
     path = tmp_path / "hour.csv"
     raw_hours(2).to_csv(path, index=False)
     raw = read_raw(path)
-    assert raw.columns.tolist() == list(RAW)
+    assert set(raw) == set(RAW)
     assert (raw.index[0], raw.index[-1]) == (2, 49)
     assert raw["dteday"].iloc[-1] == pd.Timestamp("2011-01-02")
     for name in ("cnt", "temp"):
@@ -50,7 +45,7 @@ def test_lines_and_values(tmp_path: Path) -> None:
     text = path.read_text()
     path.write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").replace(",", " , ").encode())
     pd.testing.assert_frame_equal(read_raw(path), raw)
-    raw_hours(2)[list(RAW[::-1])].to_csv(path, index=False)
+    raw_hours(2)[list(RAW[::-1])].assign(note="x").to_csv(path, index=False)
     pd.testing.assert_frame_equal(read_raw(path), raw)
     lines = text.splitlines()
     path.write_text("\n".join([*lines[:3], "", *lines[3:], "", ""]))
@@ -68,11 +63,9 @@ HEADER = ",".join(RAW)
         ("", "cannot be read as a CSV table"),
         ("\xff", "cannot be read as a CSV table"),
         (HEADER, "no rows below the header"),
-        ("a,b\n1,2\n", "wrong columns (missing: instant, dteday"),
-        (f"{HEADER},extra\n", "unknown: extra"),
-        (f"{HEADER},cnt\n", "unknown: cnt.1"),
-        (f"{HEADER}\n1,2011-01-01,3\n", "line 2, atemp = '': must be a number from 0 to 1"),
-        (f"{HEADER}\n1{',1' * 17}\n", "cannot be read as a CSV table"),
+        ("a,b\n1,2\n", "missing columns dteday, season, hr"),
+        (f"{HEADER}\n2011-01-01,3\n", "line 2, atemp = '': must be a number from 0 to 1"),
+        (f"{HEADER}\n1{',1' * 12}\n", "cannot be read as a CSV table"),
     ],
 )
 def test_other_files_are_refused(tmp_path: Path, content: str | None, message: str) -> None:
@@ -92,20 +85,14 @@ def test_other_files_are_refused(tmp_path: Path, content: str | None, message: s
         ("hum", "", "must be a number from 0 to 1"),
         ("windspeed", "nan", "must be a number from 0 to 1"),
         ("atemp", "inf", "must be a number from 0 to 1"),
-        ("cnt", "3.5", "must be a whole number, 0 or more"),
+        ("cnt", "3.5", "must be a whole number from 0 to 1000000000"),
         ("dteday", "2011-02-30", "must be a date like 2011-01-31"),
         ("season", 5, "must be a whole number from 1 to 4"),
         ("season", 3, "must be the season of its month (1 is winter, from december to march)"),
-        ("mnth", 13, "must be a whole number from 1 to 12"),
-        ("mnth", 2, "must be the month of dteday"),
-        ("yr", 1, "must be the year of dteday, counted from the same year in all rows"),
         ("hr", 24, "must be a whole number from 0 to 23"),
         ("hr", 4, "this hour of this day is in the"),
-        ("weekday", 3, "must be the weekday of dteday (0 is sunday)"),
-        ("workingday", 1, "must be 1 from monday to friday except on holidays, otherwise 0"),
         ("holiday", 2, "must be a whole number from 0 to 1"),
-        ("temp", 1.01, "must be a number from 0 to 1"),
-        ("casual", -1, "must be a whole number, 0 or more"),
+        ("casual", -1, "must be a whole number from 0 to 1000000000"),
         ("cnt", 100_000, "must be casual + registered"),
     ],
 )
@@ -120,22 +107,15 @@ def test_errors_name_line_column_value_and_what_is_allowed(
 def test_many_wrong_rows_are_counted() -> None:
     raw = raw_hours(3)
     raw["cnt"] += 1
-    with pytest.raises(DataError, match="raw table: 72 wrong values") as error:
+    with pytest.raises(DataError, match="raw table: number of wrong values: 72") as error:
         parse(raw)
-    assert str(error.value).count("\n") == 9
-    assert "… and 64 more" in str(error.value)
-
-
-def test_tables_of_other_years() -> None:
-    raw = raw_hours(400, start="2019-12-25")
-    assert sorted(set(cleaned(raw)["year"])) == [2019, 2020, 2021]
-    assert set(cleaned(raw[raw["yr"] == 1])["year"]) == {2020}
+    assert str(error.value).count("\n") == 8
 
 
 def test_decoded_units_and_words() -> None:
     raw = raw_hours(3)
     raw.loc[0, ["temp", "atemp", "hum", "windspeed"]] = [0.24, 0.2879, 0.81, 0.1]
-    hours = decode(parse(raw), calm=0)
+    hours = cleaned(raw)
     first, last = hours.iloc[0], hours.iloc[71]
     assert first["timestamp"] == pd.Timestamp("2011-01-01 00:00")
     assert first["temperature"] == pytest.approx(3.28)  # 0.24 · 47 − 8
@@ -156,10 +136,9 @@ def test_humidity_of_zero_is_interpolated_in_time() -> None:
     raw = raw_hours(2)
     raw.loc[9:14, "hum"] = [0.4, 0, 0, 0, 0, 0.9]
     raw = raw.drop(index=11)  # one of the faulty hours is absent
-    repaired, flagged = cleaned(raw), cleaned(raw, humidity={"action": "flag", "above": 0})
+    repaired = cleaned(raw)
     assert repaired["humidity"].iloc[9:14].to_list() == pytest.approx([40, 50, 70, 80, 90])
-    assert flagged["humidity"].iloc[9:14].to_list() == pytest.approx([40, 0, 0, 0, 90])
-    assert repaired["humidity_suspect"].sum() == flagged["humidity_suspect"].sum() == 3
+    assert repaired["humidity_suspect"].sum() == 3
     with pytest.raises(DataError, match="humidity: every value is faulty"):
         cleaned(raw.assign(hum=0.0))
 
@@ -177,7 +156,7 @@ def test_interpolation_extends_the_ends() -> None:
 def test_stuck_felt_temperature(hours: int, moves: float, expected: int) -> None:
     temperature = [10.0, *np.linspace(12, 12 + moves, hours), 10.0]
     rows = pd.DataFrame({"temperature": temperature, "feels_like": [9.0, *[0.0] * hours, 13.0]})
-    assert is_stuck(rows, params().feels_like).sum() == expected
+    assert is_stuck(rows, PARAMS).sum() == expected
 
 
 def test_repaired_felt_temperature_follows_the_temperature() -> None:
@@ -189,9 +168,6 @@ def test_repaired_felt_temperature_follows_the_temperature() -> None:
     assert repaired.index[repaired["feels_like_suspect"]].to_list() == list(range(24, 48))
     excess = repaired["feels_like"] - repaired["temperature"]
     assert excess.to_list() == pytest.approx([2.0] * 72)
-    flagged = cleaned(raw, feels_like={"action": "flag", "hours": 24, "moves": 2})
-    assert flagged["feels_like"].iloc[30] == pytest.approx(0.2424 * 66 - 16)
-    assert flagged["feels_like_suspect"].sum() == 24
 
 
 def test_gaps() -> None:
@@ -206,7 +182,7 @@ def test_quality_report() -> None:
     raw.loc[40:42, "weathersit"] = 4
     raw.loc[5:6, "windspeed"] = 0.0
     raw.loc[9:10, "hum"] = 0.0
-    report = quality(cleaned(raw.drop(index=[20, 21, 50])), params())
+    report = quality(cleaned(raw.drop(index=[20, 21, 50])), PARAMS)
     assert report["rows"] == 69
     assert report["absent_hours"]["count"] == 3
     assert report["absent_hours"]["longest_gap"] == {"begins": "2011-01-01 20:00:00", "hours": 2}

@@ -115,19 +115,17 @@ def test_standardized_by_training_rows_only() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"cyclic": ["hour"], "harmonics": {"hour": 0}}, "harmonics.hour = 0: must be 1 or more"),
-        ({"cyclic": ["month"], "harmonics": {"hour": 2}}, "of a number in cyclic"),
-        ({"splines": [{"of": "rentals", "first": 0, "last": 9, "every": 1}]}, "would leak it"),
+        ({"cyclic": ["hour"], "harmonics": {"hour": 0}}, "harmonics.hour = 0: .* greater than 0"),
+        ({"cyclic": ["month"], "harmonics": {"hour": 2}}, "of numbers in cyclic"),
         ({"splines": [{"of": "hour", "first": 0, "last": 2, "every": 3}]}, "two knots"),
-        ({"splines": [{"of": "hour", "first": 0, "last": 2, "every": 0}]}, "greater than 0"),
         ({"splines": [{"of": "hour", "first": 0, "last": 4, "every": 2}] * 2}, "more than once"),
-        ({"plain": ["casual"]}, "casual cannot be a feature: casual and registered add up to"),
-        ({"standardized": ["rentals"]}, "rentals cannot be a feature"),
-        ({"interactions": [["hour", "casual"]]}, "casual cannot be a feature"),
-        ({"one_hot": ["houre"]}, "unknown column houre; allowed: season, month, hour, weekday"),
-        ({"cyclic": ["weather"]}, "unknown column weather; allowed: hour, day_of_week, month"),
-        ({"plain": ["occasion"]}, "unknown column occasion; allowed: temperature"),
-        ({"interactions": [["hour"]]}, r"two or more different columns, not \['hour'\]"),
+        ({"plain": ["casual"]}, "plain.0 = 'casual': must be one of temperature, feels_like"),
+        ({"standardized": ["rentals"]}, "standardized.0 = 'rentals': must be one of"),
+        ({"splines": [{"of": "rentals", "first": 0, "last": 9, "every": 1}]}, "must be one of"),
+        ({"interactions": [["hour", "casual"]]}, "must be one of season, month, hour, weekday"),
+        ({"one_hot": ["houre"]}, "one_hot.0 = 'houre': must be one of season, month, hour"),
+        ({"cyclic": ["weather"]}, "must be one of hour, day_of_week, month"),
+        ({"interactions": [["hour"]]}, "at least 2 items"),
         ({"standardized": ["hour"], "plain": ["hour"]}, "named more than once: hour"),
         ({"plain": []}, "a table needs at least one feature"),
     ],
@@ -137,17 +135,12 @@ def test_wrong_features_are_refused(change: dict, message: str) -> None:
         features(**change)
 
 
-def test_wrong_rows_are_refused() -> None:
-    fitted = Transformer.fit(features(one_hot=["weather"], plain=["temperature"]), HOURS)
+def test_unknown_categories_are_refused() -> None:
+    fitted = Transformer.fit(features(one_hot=["weather"]), HOURS)
     rows = HOURS.iloc[:3].astype({"weather": "str"})
-    assert fitted.transform(rows).shape == (3, 5)
-    with pytest.raises(DataError, match="row 0, weather = 'hail': must be one of clear, mist"):
+    assert fitted.transform(rows).shape == (3, 4)
+    with pytest.raises(DataError, match="weather = 'hail': must be one of clear, mist"):
         fitted.transform(rows.assign(weather="hail"))
-    with pytest.raises(DataError, match=r"row 1, feature temperature: .* not finite"):
-        fitted.transform(rows.assign(temperature=[1.0, np.nan, 2.0]))
-    booleans = Transformer.fit(features(one_hot=["holiday"]), HOURS)
-    with pytest.raises(DataError, match="row 0, holiday = 2: must be one of no, yes"):
-        booleans.transform(pd.DataFrame({"holiday": [2, 0]}))
     with pytest.raises(DataError, match="no training row"):
         Transformer.fit(features(plain=["hour"]), HOURS.iloc[:0])
 
@@ -184,26 +177,16 @@ def test_rows_are_independent_of_each_other(monkeypatch: pytest.MonkeyPatch) -> 
     assert (fitted.transform(HOURS.iloc[[50]]) == whole[50]).all()
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"format": "pickle"},
-        {"mean": {}},
-        {"start": "yesterday"},
-        {"feature_names": ["a"]},
-        {"features": {"plain": ["casual"]}},
-        {"categories": {"season": ["wet", "dry"]}},
-    ],
-)
-def test_changed_files_are_refused(tmp_path: Path, change: dict) -> None:
+def test_changed_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "transformer.json"
-    Transformer.fit(EVERYTHING, HOURS).save(path)
-    path.write_text(json.dumps(json.loads(path.read_text()) | change))
-    with pytest.raises(DataError, match=r"transformer\.json"):
-        Transformer.load(path)
-    path.write_text("[")
-    with pytest.raises(DataError, match=r"transformer\.json is not a transformer"):
-        Transformer.load(path)
-    path.unlink()
     with pytest.raises(DataError, match="run `dvc repro featurize`"):
+        Transformer.load(path)
+    Transformer.fit(EVERYTHING, HOURS).save(path)
+    content = json.loads(path.read_text())
+    for change in ({"mean": {}}, {"start": "yesterday"}, {"features": {"plain": ["casual"]}}):
+        path.write_text(json.dumps(content | change))
+        with pytest.raises(DataError, match=r"transformer\.json cannot be read"):
+            Transformer.load(path)
+    path.write_text(json.dumps(content | {"categories": {"season": ["wet", "dry"]}}))
+    with pytest.raises(DataError, match=r"transformer\.json is of another version"):
         Transformer.load(path)

@@ -8,8 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bikefit.data.clean import CLEAN_SCHEMA
-from bikefit.data.columns import LEAKS
+from bikefit.data.clean import CLEAN
 from bikefit.final.rows import InputStatistics, input_statistics, parse_rows
 
 STATISTICS = InputStatistics("2011-01-01", "2012-12-31", calm=0.0, feels_like=(1.0, 1.0, 0.1, -0.5))
@@ -26,7 +25,7 @@ def test_a_row_becomes_a_clean_row() -> None:
     clean, errors = parse({}, {key: f" {value} " for key, value in ROW.items()})
     assert parse({"windspeed": 0})[0]["windspeed_calm"].tolist() == [True]
     assert errors == ["", ""]
-    assert set(clean) == set(CLEAN_SCHEMA.columns) - set(LEAKS)
+    assert set(clean) == set(CLEAN) - {"casual", "registered", "rentals"}
     pd.testing.assert_frame_equal(clean.iloc[[0]], clean.iloc[[1]].set_axis([0]))
     row = clean.iloc[0]
     assert row["timestamp"] == pd.Timestamp("2012-10-05 17:00")

@@ -83,7 +83,7 @@ def read_thresholds(path: Path = THRESHOLDS) -> Thresholds:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ThresholdError(f"{path} is not valid YAML: {error}") from None
     except ValidationError as errors:
-        raise ThresholdError(f"{path}: {explain(errors, Thresholds)}") from None
+        raise ThresholdError(f"{path}: {explain(errors)}") from None
 
 
 @dataclass(frozen=True)

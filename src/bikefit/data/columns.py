@@ -1,4 +1,4 @@
-"""Columns, units and categories of the raw and the clean table, and the making of clean rows.
+"""Columns, units and categories of the clean table, and the making of clean rows.
 
 Source: the data dictionary of the "Bike Sharing" data set (H. Fanaee-T, J. Gama, 2013). If it
 contradicts the numbers, the numbers are right: season code 1 is the season of January, so it is
@@ -34,8 +34,6 @@ UNITS: Final = {
     "humidity": "%",
     "windspeed": "km/h",
     "rentals": "bikes/hour",
-    "casual": "bikes/hour",
-    "registered": "bikes/hour",
 }
 
 FLAGS: Final = ("humidity_suspect", "feels_like_suspect", "windspeed_calm")
@@ -53,8 +51,6 @@ CATEGORIES: Final[dict[str, tuple[str, ...]]] = {
 """Every value that a categorical column can have."""
 
 TARGET: Final = "rentals"
-LEAKS: Final = ("casual", "registered", TARGET)
-"""The target and its two parts, which are known only after the hour."""
 
 
 def read_cells(path: Path) -> pd.DataFrame:

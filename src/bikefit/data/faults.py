@@ -1,6 +1,6 @@
-"""Known faults of weather stations and counters: found by rule, flagged or repaired, counted."""
+"""Known faults of weather stations and counters: flagged, repaired and counted."""
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,52 +10,26 @@ from bikefit.data.columns import SCALES
 from bikefit.data.params import StrictModel
 from bikefit.errors import DataError
 
-Action = Literal["repair", "flag"]
 HOUR = pd.Timedelta(hours=1)
 
 
-class Humidity(StrictModel):
-    """Outdoor air is never perfectly dry: such a value is a dead sensor."""
-
-    action: Action
-    above: float = Field(ge=0, lt=100)  # %
-
-
-class FeelsLike(StrictModel):
-    """A felt temperature that is constant while the temperature varies is stuck."""
-
-    action: Action
-    hours: int = Field(ge=2)  # recorded hours in a row
-    moves: float = Field(gt=0)  # °C between the lowest and highest temperature in them
-
-
-class Windspeed(StrictModel):
-    """The anemometer reports 0 below its limit; such hours are calm, not faulty."""
-
-    calm: float = Field(ge=0)  # km/h; at or below
-
-
-class Weather(StrictModel):
-    """A category with few rows can hardly be learnt."""
-
-    rare: int = Field(ge=0)  # rows; fewer are rare
-
-
 class Clean(StrictModel):
-    """The section `clean` of `params.yaml`."""
+    """The section `clean` of `params.yaml`: the limits of the known faults."""
 
-    humidity: Humidity
-    feels_like: FeelsLike
-    windspeed: Windspeed
-    weather: Weather
+    humidity_above: float = Field(ge=0, lt=100)  # %; at or below, the sensor has failed
+    stuck_hours: int = Field(ge=2)  # recorded hours in a row with the same felt temperature
+    stuck_range: float = Field(gt=0)  # °C between the lowest and highest temperature in them
+    calm: float = Field(ge=0)  # km/h; at or below, the anemometer measures nothing
+    rare: int = Field(ge=0)  # rows; a category of the weather with fewer is rare
 
 
-def is_stuck(hours: pd.DataFrame, rule: FeelsLike) -> pd.Series:
+def is_stuck(hours: pd.DataFrame, params: Clean) -> pd.Series:
     """Return whether a row is in a stretch of equal `feels_like` that breaks the rule, (N,)."""
     stretch = hours["feels_like"].ne(hours["feels_like"].shift()).cumsum()
     temperature = hours["temperature"].groupby(stretch)
     range_ = temperature.transform("max") - temperature.transform("min")
-    return (temperature.transform("size") >= rule.hours) & (range_ >= rule.moves)
+    long = temperature.transform("size") >= params.stuck_hours
+    return long & (range_ >= params.stuck_range)
 
 
 def interpolate(values: pd.Series, wrong: pd.Series, timestamps: pd.Series) -> pd.Series:
@@ -69,21 +43,23 @@ def interpolate(values: pd.Series, wrong: pd.Series, timestamps: pd.Series) -> p
 
 
 def flag_and_repair(hours: pd.DataFrame, params: Clean) -> pd.DataFrame:
-    """Flag the faults of clean rows, and repair them if the rule says so.
+    """Flag and repair the faults of clean rows.
 
     Humidity is interpolated. Of `feels_like`, the difference from `temperature` is interpolated,
     so that the repaired value follows the temperature of the day.
+
+    Raises:
+        DataError: Every value of a column is faulty.
     """
-    humidity, felt, time = hours["humidity"], hours["feels_like"], hours["timestamp"]
-    dry, stuck = humidity <= params.humidity.above, is_stuck(hours, params.feels_like)
-    if params.humidity.action == "repair":
-        humidity = interpolate(humidity, dry, time)
-    if params.feels_like.action == "repair":
-        excess = (felt - hours["temperature"]).rename("feels_like")
-        repaired = hours["temperature"] + interpolate(excess, stuck, time)
-        felt = felt.where(~stuck, repaired.clip(*SCALES["feels_like"][1:]))
+    temperature, felt, time = hours["temperature"], hours["feels_like"], hours["timestamp"]
+    dry, stuck = hours["humidity"] <= params.humidity_above, is_stuck(hours, params)
+    excess = interpolate((felt - temperature).rename("feels_like"), stuck, time)
+    repaired = (temperature + excess).clip(*SCALES["feels_like"][1:])
     return hours.assign(
-        humidity=humidity, feels_like=felt, humidity_suspect=dry, feels_like_suspect=stuck
+        humidity=interpolate(hours["humidity"], dry, time),
+        feels_like=felt.where(~stuck, repaired),
+        humidity_suspect=dry,
+        feels_like_suspect=stuck,
     )
 
 
@@ -98,31 +74,27 @@ def gaps(timestamps: pd.Series) -> pd.DataFrame:
 
 def quality(hours: pd.DataFrame, params: Clean) -> dict[str, Any]:
     """Count the known faults of the clean table, with the rule and the action for each."""
-    done = {"repair": "repaired and flagged", "flag": "flagged, left as it was"}
-    felt, rare = params.feels_like, params.weather.rare
     by_weather = hours["weather"].value_counts().sort_index()
-    is_rare = hours["weather"].isin(by_weather.index[by_weather < rare])
     faults = {
         "humidity": _fault(
-            f"humidity at or below {params.humidity.above:g} % does not occur outdoors",
-            hours["humidity_suspect"],
-            done[params.humidity.action],
+            f"humidity at or below {params.humidity_above:g} % does not occur outdoors",
+            hours["humidity_suspect"].sum(),
+            "repaired and flagged",
         ),
         "feels_like": _fault(
-            f"felt temperature stuck for {felt.hours} recorded hours or more while the "
-            f"temperature varies by {felt.moves:g} °C or more",
-            hours["feels_like_suspect"],
-            done[felt.action],
+            f"felt temperature stuck for {params.stuck_hours} recorded hours or more while the "
+            f"temperature varies by {params.stuck_range:g} °C or more",
+            hours["feels_like_suspect"].sum(),
+            "repaired and flagged",
         ),
         "windspeed": _fault(
-            f"wind at or below {params.windspeed.calm:g} km/h is below what the anemometer "
-            "measures",
-            hours["windspeed_calm"],
-            done["flag"],
+            f"wind at or below {params.calm:g} km/h is below what the anemometer measures",
+            hours["windspeed_calm"].sum(),
+            "flagged, left as it was",
         ),
         "weather": _fault(
-            f"a weather category with fewer than {rare} rows is rare",
-            is_rare,
+            f"a weather category with fewer than {params.rare} rows is rare",
+            by_weather[by_weather < params.rare].sum(),
             "counted, left as it was",
         ),
     }
@@ -136,8 +108,8 @@ def quality(hours: pd.DataFrame, params: Clean) -> dict[str, Any]:
     }
 
 
-def _fault(rule: str, faulty: pd.Series, done: str) -> dict[str, Any]:
-    count = int(faulty.sum())
+def _fault(rule: str, total: float, done: str) -> dict[str, Any]:
+    count = int(total)
     rows = "1 row" if count == 1 else f"{count:,} rows"
     sentence = f"{rule[0].upper()}{rule[1:]}: {rows}{', ' + done if count else ''}."
     return {"count": count, "done": done, "rule": rule, "sentence": sentence}
@@ -147,12 +119,11 @@ def _absent(timestamps: pd.Series) -> dict[str, Any]:
     absent = gaps(timestamps)
     if absent.empty:
         return {"count": 0, "gaps": 0, "longest_gap": None, "sentence": "No hour is absent."}
-    longest = absent.iloc[int(absent["hours"].argmax())]
-    begins, length = str(longest["begins"]), int(longest["hours"])
+    begins, length = absent.iloc[int(absent["hours"].argmax())]
     count = int(absent["hours"].sum())
     sentence = (
         f"{count:,} hours between the first and the last are absent, in {len(absent)} gaps; the "
         f"longest begins at {begins} and lasts {length} hours. None was made up."
     )
-    gap = {"begins": begins, "hours": length}
+    gap = {"begins": str(begins), "hours": int(length)}
     return {"count": count, "gaps": len(absent), "longest_gap": gap, "sentence": sentence}

@@ -6,15 +6,15 @@ interactions, splines.
 
 import itertools
 from collections.abc import Callable, Collection
-from typing import Final
+from typing import Annotated, Final
 
 import numpy as np
 import pandas as pd
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, Field, PositiveInt, model_validator
 
 from bikefit.data import columns
 from bikefit.data.calendar import OCCASIONS, commuting, occasion
-from bikefit.data.columns import BOOLEANS, LEAKS, NO_YES
+from bikefit.data.columns import BOOLEANS, NO_YES
 from bikefit.data.params import StrictModel
 from bikefit.errors import DataError
 
@@ -69,35 +69,31 @@ def codes(name: str, hours: pd.DataFrame) -> np.ndarray:
     """Return the position of each row's category in :data:`CATEGORIES`, (N,) int64.
 
     Raises:
-        DataError: A category is not declared; names row, column and value.
+        DataError: A category is not declared.
     """
-    values = column(name, hours, np.datetime64("NaT"))
-    declared = CATEGORIES[name]
-    if declared == NO_YES:
-        positions = values.map({False: 0, True: 1}).fillna(-1).to_numpy("int64")
-    else:
-        positions = pd.Index(declared, dtype="str").get_indexer(pd.Index(values.astype("str")))
-    wrong = np.flatnonzero(positions < 0)
-    if len(wrong):
-        row, value = int(wrong[0]), values.iloc[wrong[:1]].tolist()[0]
-        raise DataError(f"row {row}, {name} = {value!r}: must be one of {', '.join(declared)}")
+    values, declared = column(name, hours, np.datetime64("NaT")), CATEGORIES[name]
+    words = values.map({False: "no", True: "yes"}) if declared == NO_YES else values.astype("str")
+    positions = pd.Index(declared, dtype="str").get_indexer(pd.Index(words))
+    if (positions < 0).any():
+        wrong = values[positions < 0].iloc[0]
+        raise DataError(f"{name} = {wrong!r}: must be one of {', '.join(declared)}")
     return positions
 
 
-Names = tuple[str, ...]
+def _one_of(allowed: Collection[str]) -> AfterValidator:
+    def check(name: str) -> str:
+        if name not in allowed:
+            raise ValueError(f"must be one of {', '.join(allowed)}")
+        return name
+
+    return AfterValidator(check)
 
 
-def _check_names(names: Names, allowed: Collection[str]) -> None:
-    """Raise ValueError for unknown columns, and for columns that would leak the target."""
-    leaks = [name for name in names if name in LEAKS]
-    if leaks:
-        raise ValueError(
-            f"{' and '.join(leaks)} cannot be a feature: casual and registered add up to the "
-            "target rentals, so they would leak it"
-        )
-    unknown = [name for name in names if name not in allowed]
-    if unknown:
-        raise ValueError(f"unknown column {', '.join(unknown)}; allowed: {', '.join(allowed)}")
+# rentals, and casual and registered, which add up to it, are no columns for features
+Category = Annotated[str, _one_of(CATEGORIES)]
+Cyclic = Annotated[str, _one_of(PERIODS)]
+Number = Annotated[str, _one_of(NUMBERS)]
+Product = Annotated[tuple[Category, ...], Field(min_length=2)]
 
 
 class Spline(StrictModel):
@@ -106,14 +102,13 @@ class Spline(StrictModel):
     Their weighted sum is a spline of degree 1. Beyond the outer knots it is constant.
     """
 
-    of: str  # the number
+    of: Number
     first: float  # outermost knots, in the number's unit
     last: float
     every: float = Field(gt=0)  # distance of the knots
 
     @model_validator(mode="after")
     def _valid(self) -> "Spline":
-        _check_names((self.of,), NUMBERS)
         if not self.last >= self.first + self.every:
             raise ValueError("last must be at least first + every: a spline needs two knots")
         return self
@@ -133,40 +128,19 @@ class Spline(StrictModel):
 class Features(StrictModel):
     """The features of a table by kind."""
 
-    one_hot: Names = ()
+    one_hot: tuple[Category, ...] = ()
     drop_first: bool = False  # leave out the first category of each one-hot column
-    cyclic: Names = ()
-    harmonics: dict[str, int] = Field(default_factory=dict)  # of a cyclic number; 1 if not named
-    standardized: Names = ()
-    plain: Names = ()
-    interactions: tuple[Names, ...] = ()  # products of one-hot columns, always with all categories
+    cyclic: tuple[Cyclic, ...] = ()
+    harmonics: dict[Cyclic, PositiveInt] = Field(default_factory=dict)  # 1 if not named
+    standardized: tuple[Number, ...] = ()
+    plain: tuple[Number, ...] = ()
+    interactions: tuple[Product, ...] = ()  # of one-hot columns, always with all categories
     splines: tuple[Spline, ...] = ()
-
-    @field_validator("one_hot", "cyclic", "standardized", "plain")
-    @classmethod
-    def _allowed(cls, names: Names, info: ValidationInfo) -> Names:
-        allowed: dict[str | None, Collection[str]] = {"one_hot": CATEGORIES, "cyclic": PERIODS}
-        _check_names(names, allowed.get(info.field_name, NUMBERS))
-        return names
-
-    @field_validator("interactions")
-    @classmethod
-    def _products(cls, products: tuple[Names, ...]) -> tuple[Names, ...]:
-        for names in products:
-            _check_names(names, CATEGORIES)
-            if len(names) < 2 or len(set(names)) < len(names):
-                raise ValueError(
-                    f"an interaction needs two or more different columns, not {list(names)}"
-                )
-        return products
 
     @model_validator(mode="after")
     def _valid(self) -> "Features":
-        for name, count in self.harmonics.items():
-            if name not in self.cyclic or count < 1:
-                raise ValueError(
-                    f"harmonics.{name} = {count}: must be 1 or more, of a number in cyclic"
-                )
+        if not set(self.harmonics) <= set(self.cyclic):
+            raise ValueError("harmonics must be of numbers in cyclic")
         names = self.names
         repeated = sorted({name for name in names if names.count(name) > 1})
         if repeated:
@@ -179,19 +153,23 @@ class Features(StrictModel):
     def names(self) -> list[str]:
         """Return the names of all features in order, like `hour=8` or `hour=8,working_day=yes`."""
         first = 1 if self.drop_first else 0
-        names = [f"{name}={word}" for name in self.one_hot for word in CATEGORIES[name][first:]]
+        names = [word for name in self.one_hot for word in _words([name])[first:]]
         names += [
             f"{name}_{part}{'' if harmonic == 1 else harmonic}"
             for name, harmonic in self.waves
             for part in ("sin", "cos")
         ]
         names += [*self.standardized, *self.plain]
-        for product in self.interactions:
-            words = ([f"{name}={word}" for word in CATEGORIES[name]] for name in product)
-            names += [",".join(pair) for pair in itertools.product(*words)]
+        names += [word for product in self.interactions for word in _words(product)]
         return names + [name for spline in self.splines for name in spline.names]
 
     @property
     def waves(self) -> list[tuple[str, int]]:
         """Return each cyclic number with each of its harmonics, in periods per cycle."""
         return [(n, k) for n in self.cyclic for k in range(1, self.harmonics.get(n, 1) + 1)]
+
+
+def _words(names: Collection[str]) -> list[str]:
+    """Return the combinations of the categories of columns."""
+    categories = [[f"{name}={word}" for word in CATEGORIES[name]] for name in names]
+    return [",".join(combination) for combination in itertools.product(*categories)]

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints
 
 from bikefit.data.columns import TARGET, UNITS, read_clean
 from bikefit.data.features import Features
@@ -35,11 +35,9 @@ class Split(StrictModel):
     validation: float = Field(ge=0, lt=1)
     test: float = Field(ge=0, lt=1)
 
-    @model_validator(mode="after")
-    def _leaves_training_rows(self) -> "Split":
-        if self.validation + self.test >= 1:
-            raise ValueError("validation and test together must stay below 1")
-        return self
+    def parts(self, hours: pd.DataFrame) -> np.ndarray:
+        """Return `train`, `validation` or `test` for each row, (N,); see :func:`split`."""
+        return split(hours["timestamp"].to_numpy(), **self.model_dump())
 
 
 class TableParams(Features):
@@ -59,42 +57,47 @@ class Featurize(StrictModel):
     tables: dict[Name, TableParams] = Field(min_length=1)
 
 
-def _columns(hours: pd.DataFrame, names: Sequence[str], matrix: np.ndarray) -> pa.Table:
-    """Return `timestamp`, `rentals` and the features (N, D) of rows as columns."""
-    columns = {
-        "timestamp": pa.array(hours["timestamp"].to_numpy("datetime64[us]")),
-        TARGET: pa.array(hours[TARGET].to_numpy("int64")),
-    }
-    columns |= {name: pa.array(matrix[:, at].copy()) for at, name in enumerate(names)}
-    return pa.table(columns)
-
-
 def write_table(
     folder: Path,
-    parts: dict[str, pa.Table],
+    hours: pd.DataFrame,
+    names: Sequence[str],
+    matrix: np.ndarray,
     standardized: Sequence[str],
     cut: Split,
     transformer: Transformer | None = None,
-) -> None:
-    """Write the folder of a table atomically; the table has the name of the folder."""
-    target = parts["train"][TARGET].to_numpy().astype(np.float64)
+) -> dict[str, int]:
+    """Write the folder of a table atomically, and return the number of rows of each part.
+
+    The table has the name of the folder. `hours` has `timestamp` and `rentals` (bikes/hour),
+    `matrix` the features of its rows, (N, D) float32.
+    """
+    labels = cut.parts(hours)
+    rows = {part: int((labels == part).sum()) for part in PARTS}
     with atomic_write(folder) as temporary:
         temporary.mkdir()
-        for part, content in parts.items():
-            pq.write_table(content, temporary / f"{part}.parquet", compression="zstd")
+        for part in PARTS:
+            mask = labels == part
+            content = {
+                "timestamp": hours["timestamp"].to_numpy("datetime64[us]")[mask],
+                TARGET: hours[TARGET].to_numpy("int64")[mask],
+                **{name: matrix[mask, column] for column, name in enumerate(names)},
+            }
+            pq.write_table(pa.table(content), temporary / f"{part}.parquet", compression="zstd")
         if transformer is not None:
             transformer.save(temporary / "transformer.json")
+        target = hours[TARGET].to_numpy(np.float64)[labels == "train"]
         statistics = {"mean": float(target.mean()), "std": float(target.std())}
         about = {
             "name": folder.name,
-            "rows": {part: parts[part].num_rows for part in PARTS},
-            "feature_names": parts["train"].column_names[2:],
+            "rows": rows,
+            "feature_names": list(names),
             "standardized": list(standardized),
             "target": {"name": TARGET, "unit": UNITS[TARGET], **statistics},
             "split": cut.model_dump(),
             "data_version": data_version(temporary),
         }
         write_json(temporary / "table.json", about)
+    return rows
 
 
 def data_version(folder: Path) -> str:
@@ -113,12 +116,9 @@ def write_own_table(
 ) -> None:
     """Write a table of any numbers, for sweeps; `refit` and `predict` cannot compute its columns.
 
-    Args:
-        folder: Folder of the table, which has its name. `dvc repro` deletes `data/features`.
-        hours: Rows with `timestamp`, `rentals` (bikes/hour) and the columns.
-        columns: Columns that become features.
-        standardized: Columns that get mean 0 and standard deviation 1 on the training rows.
-        cut: How the rows are split.
+    `hours` has `timestamp`, `rentals` (bikes/hour) and the columns that become features. Those in
+    `standardized` get mean 0 and standard deviation 1 on the training rows. `dvc repro` deletes
+    tables in `data/features`.
 
     Raises:
         DataError: A column is not a finite number in some row.
@@ -127,13 +127,10 @@ def write_own_table(
     wrong = [name for name in columns if not np.isfinite(numbers[name]).all()]
     if wrong:
         raise DataError(f"column {', '.join(wrong)}: must be a finite number in every row")
-    labels = split(hours["timestamp"].to_numpy(), **cut.model_dump())
-    training = numbers.loc[labels == "train", list(standardized)]
+    training = numbers.loc[cut.parts(hours) == "train", list(standardized)]
     deviation = training.std(ddof=0).replace(0, 1)
     numbers[list(standardized)] = (numbers[list(standardized)] - training.mean()) / deviation
-    matrix = numbers.to_numpy("float32")
-    parts = {p: _columns(hours[labels == p], columns, matrix[labels == p]) for p in PARTS}
-    write_table(folder, parts, standardized, cut)
+    write_table(folder, hours, columns, numbers.to_numpy("float32"), standardized, cut)
 
 
 def main() -> None:
@@ -141,20 +138,14 @@ def main() -> None:
     params = read_section("featurize", Featurize)
     every = read_clean()
     for name, table in params.tables.items():
-        if table.rows is not None and table.rows > len(every):
-            key = f"featurize.tables.{name}.rows"
-            raise DataError(f"{key} = {table.rows}: the clean table has only {len(every)} rows")
         hours, cut = every.iloc[: table.rows], table.split or params.split
-        labels = split(hours["timestamp"].to_numpy(), **cut.model_dump())
         features = Features(**table.model_dump(include=set(Features.model_fields)))
-        transformer = Transformer.fit(features, hours[labels == "train"])
-        parts = {}
-        for part in PARTS:
-            rows = hours[labels == part]
-            parts[part] = _columns(rows, features.names, transformer.transform(rows))
-        write_table(FOLDER / name, parts, features.standardized, cut, transformer)
-        sizes = ", ".join(f"{part} {content.num_rows:,}" for part, content in parts.items())
-        print(f"featurize: {FOLDER / name}: {len(features.names)} features; rows: {sizes}")
+        transformer = Transformer.fit(features, hours[cut.parts(hours) == "train"])
+        names, matrix = features.names, transformer.transform(hours)
+        about = (names, matrix, features.standardized, cut, transformer)
+        rows = write_table(FOLDER / name, hours, *about)
+        sizes = ", ".join(f"{part} {count:,}" for part, count in rows.items())
+        print(f"featurize: {FOLDER / name}: {len(names)} features; rows: {sizes}")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,10 @@
 """Parameters of the stages: read from `params.yaml`, checked, and explained if wrong."""
 
-import typing
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from bikefit.errors import DataError
 
@@ -15,7 +14,16 @@ PARAMS = Path("params.yaml")
 class StrictModel(BaseModel):
     """Base class of settings: immutable, and unknown keys are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_unknown_key(cls, values: Any) -> Any:
+        allowed = list(cls.model_fields)
+        unknown = [str(key) for key in values if key not in allowed] if type(values) is dict else []
+        if unknown:
+            raise ValueError(f"unknown key {', '.join(unknown)}; allowed: {', '.join(allowed)}")
+        return values
 
 
 M = TypeVar("M", bound=StrictModel)
@@ -44,34 +52,19 @@ def check(name: str, model: type[M], value: Any) -> M:
     try:
         return model.model_validate(value)
     except ValidationError as errors:
-        raise DataError(explain(errors, model, name)) from None
+        raise DataError(explain(errors, name)) from None
 
 
-def explain(errors: ValidationError, model: type[StrictModel], name: str = "") -> str:
+def explain(errors: ValidationError, name: str = "") -> str:
     """Return one line per wrong key: the key (after `name`), its value and what is allowed."""
-    return "\n".join(dict.fromkeys(_line(name, model, error) for error in errors.errors()))
-
-
-def _line(name: str, model: type[StrictModel], error: Any) -> str:
-    key = ".".join([*([name] if name else []), *(str(part) for part in error["loc"])])
-    if error["type"] == "extra_forbidden":
-        return f"{key}: unknown key; allowed: {', '.join(_keys(model, error['loc'][:-1]))}"
-    if error["type"] == "missing":
-        return f"{key}: missing"
-    message = error["msg"].removeprefix("Value error, ")
-    if error["type"] == "value_error" and isinstance(error["input"], dict):
-        return f"{key}: {message}" if key else message
-    return f"{key} = {error['input']!r}: {message[0].lower()}{message[1:]}"
-
-
-def _keys(model: Any, location: tuple[Any, ...]) -> list[str]:
-    """Return the keys that are allowed in the part of `model` at `location`."""
-    for part in location:
-        if isinstance(model, type) and issubclass(model, BaseModel):
-            model = model.model_fields[part].annotation
-        else:  # dict[str, X], list[X] or tuple[X, ...]: continue with X
-            model = [a for a in typing.get_args(model) if a is not Ellipsis][-1]
-        options = [a for a in typing.get_args(model) if a is not type(None)]
-        if len(options) == 1:  # X | None
-            model = options[0]
-    return list(model.model_fields)
+    lines = []
+    for error in errors.errors():
+        key = ".".join([*([name] if name else []), *(str(part) for part in error["loc"])])
+        message = error["msg"].removeprefix("Value error, ")
+        if error["type"] == "missing":
+            lines.append(f"{key}: missing")
+        elif error["type"] == "value_error" and isinstance(error["input"], dict):
+            lines.append(f"{key}: {message}" if key else message)
+        else:
+            lines.append(f"{key} = {error['input']!r}: {message[0].lower()}{message[1:]}")
+    return "\n".join(dict.fromkeys(lines))

@@ -36,10 +36,8 @@ def split(
             continue
         size = round(fraction * len(labels))
         if not 0 < size < len(rest):
-            raise DataError(
-                f"split.{part} = {fraction}: would be {size} of {len(labels)} {_unit(kind)}, and "
-                f"{len(rest) - size} would be left for the other parts"
-            )
+            limit = f"between 0 and {len(rest)}, the days or rows that are left"
+            raise DataError(f"split.{part} = {fraction}: would be {size}, must be {limit}")
         rest, held_out = train_test_split(
             rest, test_size=size, shuffle=shuffle, random_state=seed if shuffle else None
         )
@@ -62,8 +60,7 @@ def folds(
     units = _units(timestamps, kind)
     count, shuffle = units.max() + 1, kind != "chronological"
     if not 2 <= n_folds <= count:
-        limit = f"{count}, the number of {_unit(kind)}"
-        raise DataError(f"folds = {n_folds}: must be from 2 to {limit}")
+        raise DataError(f"folds = {n_folds}: must be from 2 to {count}, the number of days or rows")
     splitter = KFold(n_folds, shuffle=shuffle, random_state=seed if shuffle else None)
     held_out = [np.isin(units, fold) for _, fold in splitter.split(np.arange(count))]
     return [(np.flatnonzero(~rows), np.flatnonzero(rows)) for rows in held_out]
@@ -86,7 +83,3 @@ def _units(timestamps: np.ndarray, kind: Kind) -> np.ndarray:
     if kind == "days":
         return np.unique(timestamps.astype("datetime64[D]"), return_inverse=True)[1]
     return np.argsort(np.argsort(timestamps, kind="stable"))
-
-
-def _unit(kind: Kind) -> str:
-    return "days" if kind == "days" else "rows"

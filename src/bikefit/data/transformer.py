@@ -54,17 +54,12 @@ class Transformer:
         """Return the features of clean rows, (N, D) float32 in the order of `features.names`.
 
         Raises:
-            DataError: A category is not declared or a number is not finite.
+            DataError: A category is not declared.
         """
-        names = self.features.names
-        matrix = np.empty((len(hours), len(names)), dtype=np.float32)
+        matrix = np.empty((len(hours), len(self.features.names)), dtype=np.float32)
         for begin in range(0, len(hours), BLOCK):
             blocks = self._blocks(hours.iloc[begin : begin + BLOCK])
             matrix[begin : begin + BLOCK] = np.concatenate(blocks, axis=1)
-        wrong = np.argwhere(~np.isfinite(matrix))
-        if len(wrong):
-            row, column = wrong[0]
-            raise DataError(f"row {row}, feature {names[column]}: its number is not finite")
         return matrix
 
     def _blocks(self, hours: pd.DataFrame) -> list[np.ndarray]:
@@ -76,14 +71,14 @@ class Transformer:
             return np.stack(columns, axis=1) if columns else np.empty((len(hours), 0))
 
         first = 1 if features.drop_first else 0
-        words = [_one_hot(codes(n, hours), len(CATEGORIES[n]))[:, first:] for n in features.one_hot]
+        words = [_one_hot([name], hours)[:, first:] for name in features.one_hot]
         waves = [
             2 * np.pi * number(name, hours, self.start) / PERIODS[name] * harmonic
             for name, harmonic in features.waves
         ]
         cyclic = [wave(angle)[:, None] for angle in waves for wave in (np.sin, np.cos)]
         standardized = (numbers(features.standardized) - self.mean) / self.scale
-        products = [_product(names, hours) for names in features.interactions]
+        products = [_one_hot(names, hours) for names in features.interactions]
         hats = [_hats(number(spline.of, hours, self.start), spline) for spline in features.splines]
         return [*words, *cyclic, standardized, numbers(features.plain), *products, *hats]
 
@@ -96,20 +91,18 @@ class Transformer:
         """Read a transformer that :meth:`save` wrote.
 
         Raises:
-            DataError: The file is missing or damaged, or has other categories or feature names.
+            DataError: The file is missing or damaged, or of another version of bikefit.
         """
         try:
-            content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            text = path.read_text(encoding="utf-8")
+            content: dict[str, Any] = json.loads(text)
             features = check("features", Features, content["features"])
             mean = tuple(content["mean"][name] for name in features.standardized)
             scale = tuple(content["scale"][name] for name in features.standardized)
             transformer = cls(features, np.datetime64(content["start"], "D"), mean, scale)
-            same = json.loads(to_json(transformer._content())) == content
-        except FileNotFoundError:
-            raise DataError(f"{path} not found: run `dvc repro featurize`") from None
-        except (KeyError, TypeError, ValueError, DataError) as error:
-            raise DataError(f"{path} is not a transformer of bikefit: {error}") from None
-        if not same:
+        except (OSError, KeyError, TypeError, ValueError, DataError) as error:
+            raise DataError(f"{path} cannot be read: run `dvc repro featurize` ({error})") from None
+        if to_json(transformer._content()) != text:
             raise DataError(f"{path} is of another version of bikefit: run `dvc repro featurize`")
         return transformer
 
@@ -128,16 +121,11 @@ class Transformer:
         }
 
 
-def _one_hot(positions: np.ndarray, size: int) -> np.ndarray:
-    """Return 1 at each row's position: (N,) → (N, size)."""
-    return positions[:, None] == np.arange(size)
-
-
-def _product(names: Sequence[str], hours: pd.DataFrame) -> np.ndarray:
-    """Return one column per combination of categories."""
+def _one_hot(names: Sequence[str], hours: pd.DataFrame) -> np.ndarray:
+    """Return one column per combination of the categories of columns, (N, C)."""
     positions = [codes(name, hours) for name in names]
     sizes = [len(CATEGORIES[name]) for name in names]
-    return _one_hot(np.ravel_multi_index(positions, sizes), int(np.prod(sizes)))
+    return np.ravel_multi_index(positions, sizes)[:, None] == np.arange(np.prod(sizes))
 
 
 def _hats(values: np.ndarray, spline: Spline) -> np.ndarray:
