@@ -19,8 +19,7 @@ class Rows(torch.nn.Module):
     """The rows of a stack as tensors on its device, with masks for the rows of each fold.
 
     Members share the features. The column statistics of a fold are applied as an affine map:
-    standardizing standardized columns again with the fold's mean and standard deviation equals
-    fitting both on the fold's raw values.
+    standardizing standardized columns again equals standardizing the raw values in the fold.
 
     Args:
         pool: Source of the rows.
@@ -37,32 +36,34 @@ class Rows(torch.nn.Module):
         self.positions = np.full(len(pool.target), -1)  # of the pool's rows among those used
         self.positions[used] = np.arange(len(used))
         self.train_rows = [torch.from_numpy(self.positions[fold.train]) for fold in self.folds]
-        masks = torch.zeros(2, len(self.folds), len(used))
+        masks = np.zeros((2, len(self.folds), len(used)), np.float32)
         shift, scale = np.zeros((2, len(self.folds), features.shape[1]), np.float32)
         scale += 1
         columns = np.array(pool.standardized, dtype=np.intp)
-        means, deviations = [], []
+        mean, deviation = np.empty((2, len(self.folds), 1), np.float32)
         for i, fold in enumerate(self.folds):
-            masks[0, i, self.positions[fold.train]] = 1.0
-            masks[1, i, self.positions[fold.validation]] = 1.0
+            masks[0, i, self.positions[fold.train]] = 1
+            masks[1, i, self.positions[fold.validation]] = 1
             if fold.refit and len(columns):
                 values = pool.features[np.ix_(fold.train, columns)].astype(np.float64)
-                deviation = values.std(axis=0)
                 shift[i, columns] = values.mean(axis=0)
-                scale[i, columns] = np.where(deviation > 0, deviation, 1.0)
+                scale[i, columns] = np.where(values.std(axis=0) > 0, values.std(axis=0), 1)
             target = pool.target[fold.train].astype(np.float64)
-            means.append([target.mean()])
-            deviations.append([target.std() or 1.0])
-        fold_of = torch.tensor([self.folds.index(fold) for fold in folds])
-        self.register_buffer("features", torch.from_numpy(features))
-        self.register_buffer("target", torch.from_numpy(pool.target[used]))
-        self.register_buffer("masks", masks)
-        self.register_buffer("fold_of", fold_of)
-        self.register_buffer("counts", masks.sum(-1, dtype=torch.float64)[:, fold_of])
-        self.register_buffer("shift", torch.from_numpy(shift))
-        self.register_buffer("scale", torch.from_numpy(scale))
-        self.register_buffer("target_mean", torch.tensor(means, dtype=torch.float32)[fold_of])
-        self.register_buffer("target_std", torch.tensor(deviations, dtype=torch.float32)[fold_of])
+            mean[i], deviation[i] = target.mean(), target.std() or 1.0
+        fold_of = np.array([self.folds.index(fold) for fold in folds])
+        buffers = {
+            "features": features,
+            "target": pool.target[used],
+            "masks": masks,
+            "fold_of": fold_of,
+            "counts": masks.sum(-1, dtype=np.float64)[:, fold_of],
+            "shift": shift,
+            "scale": scale,
+            "target_mean": mean[fold_of],
+            "target_std": deviation[fold_of],
+        }
+        for name, values in buffers.items():
+            self.register_buffer(name, torch.from_numpy(values))
 
     features: Tensor  # (N, D)
     target: Tensor  # (N,)
@@ -102,9 +103,8 @@ class Rows(torch.nn.Module):
 class Batches:
     """Row numbers ``(S, B)`` of each training step, for each distinct seed and fold of a stack.
 
-    Rows are shuffled in each epoch. A last batch with fewer rows is omitted, so that every step of
-    every member has the same shape. With fewer rows than ``batch_size``, all of them form one
-    batch.
+    Rows are shuffled in each epoch. A last batch with fewer rows is omitted. With fewer rows than
+    ``batch_size``, all of them form one batch.
 
     Args:
         streams: Seed and training rows of each of the S streams. The numbers of rows must give the

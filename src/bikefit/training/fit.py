@@ -24,10 +24,7 @@ from bikefit.training.module import StackModule
 
 PROBE_LR = 0.1  # of the learning rate, in a probe: at the full rate, noise hides the decrease
 IGNORED_WARNINGS = (
-    # The rows are in memory.
-    ".*does not have many workers.*",
-    ".*Consider setting `persistent_workers=True`.*",
-    ".*isinstance\\(treespec, LeafSpec\\).*",
+    r".*isinstance\(treespec, LeafSpec\).*",
     # A machine that has Slurm need not train under it.
     "The `srun` command is available on your system",
 )
@@ -39,7 +36,7 @@ def fit_stack(
     directory: CheckpointDir | None = None,
     stopping: Callable[[], bool] = lambda: False,
 ) -> list[MemberResult]:
-    """Train members that share a stack key, side by side.
+    """Train members side by side and return their results.
 
     Args:
         members: M members with equal :func:`~bikefit.training.members.stack_key`.
@@ -47,9 +44,6 @@ def fit_stack(
         directory: Folder for checkpoints, from which training resumes; None for no checkpoints.
         stopping: Called after each step; if it returns True, training stops, and the members
             have the results of the epochs done.
-
-    Returns:
-        Results of the members in their order.
 
     Raises:
         Stopped: Training was stopped before the end of the first epoch.
@@ -140,8 +134,7 @@ def run_probe(
         module.stack.load(selection.state)
         before = losses(module, "val") if early.any() else None
         module.train()  # evaluation has set another mode
-        stop = StopCheck(stopping)
-        run_trainer(module, [stop], max_epochs=epochs, limit_val_batches=0)
+        run_trainer(module, [StopCheck(stopping)], max_epochs=epochs, limit_val_batches=0)
         if before is not None:
             decrease = (1 - losses(module, "val") / before).clamp_min(0.0)
             result["unfinished/val"] = decrease.masked_fill(~early, torch.nan)
@@ -157,20 +150,18 @@ def run_probe(
 def _results(
     module: StackModule, selection: Selection, final: dict[str, torch.Tensor]
 ) -> list[MemberResult]:
-    history = {name: values.cpu().numpy() for name, values in module.metrics().items()}  # (M, E)
-    values = {name: value.cpu().numpy() for name, value in final.items()}  # (M,)
-    state = {name: value.cpu().numpy() for name, value in selection.state.items()}  # (M, ...)
-    specs = layer_specs(module.settings[0], module.rows.features.shape[1])
+    rows, pool = module.rows, module.rows.pool
+    history, values, state = map(_to_numpy, (module.metrics(), final, selection.state))
+    specs = layer_specs(module.settings[0], rows.features.shape[1])
     predicted = predictions(module).cpu().numpy()
-    pool, positions = module.rows.pool, module.rows.positions
     results = []
-    for m, fold_index in enumerate(module.rows.fold_of.tolist()):
-        fold = module.rows.folds[fold_index]
+    for m, last in enumerate(selection.last):
+        fold = rows.folds[rows.fold_of[m]]
         by_time = np.argsort(pool.timestamps[fold.validation], kind="stable")
         held_out = fold.validation[by_time]
         result = MemberResult(
             metrics={
-                name: metric[m, : selection.last[m]]
+                name: metric[m, :last]
                 for name, metric in history.items()
                 # A penalty of a layer that only other members penalize is NaN.
                 if not (name.startswith("train/penalty/") and np.isnan(metric[m]).all())
@@ -182,13 +173,17 @@ def _results(
             predictions={
                 "timestamp": pool.timestamps[held_out].astype("M8[us]"),
                 "rentals": pool.target[held_out],
-                "predicted": predicted[m, positions[held_out]],
+                "predicted": predicted[m, rows.positions[held_out]],
             },
             layers=[{"name": s.name, "_target_": s.target, **s.args} for s in specs],
             parameters=sum(p[0].numel() for p in module.stack.parameters()),
             train_rows=len(fold.train),
             val_rows=len(fold.validation),
-            timestamps=selection.timestamps[: selection.last[m]],
+            timestamps=selection.timestamps[:last],
         )
         results.append(result)
     return results
+
+
+def _to_numpy(values: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
+    return {name: value.cpu().numpy() for name, value in values.items()}

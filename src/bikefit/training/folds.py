@@ -1,8 +1,4 @@
-"""The rows that members may read, and the folds that divide them.
-
-A pool holds the training and validation rows of a table. A fold states which of them a member
-trains on and which it is validated on. Test rows are never read here.
-"""
+"""The rows that members may read, and the folds that divide them. Test rows are never read."""
 
 from __future__ import annotations
 
@@ -19,13 +15,10 @@ from bikefit.data.table import read_table
 
 @dataclass(frozen=True, eq=False)
 class Fold:
-    """Positions in the pool of the rows to train on and to validate on.
+    """Positions in the pool of training and validation rows.
 
-    Args:
-        train: Positions of the training rows.
-        validation: Positions of the validation rows.
-        refit: Whether the columns are standardized again with the statistics of these training
-            rows, because they are not all training rows of the table.
+    With ``refit``, columns are standardized again with the statistics of these training rows,
+    because they are not all training rows of the table.
     """
 
     train: np.ndarray
@@ -43,8 +36,7 @@ class Pool:
         timestamps: ``(N,)`` datetime64.
         train_rows: Number of training rows.
         standardized: Positions of the standardized columns.
-        split_kind: Kind of the table's split, which is also that of folds.
-        split_seed: Seed of the table's split.
+        split_kind, split_seed: Split of the table, and so of folds.
         name: Name of the table, for messages.
     """
 
@@ -65,28 +57,26 @@ class Pool:
             ConfigError: A fold has fewer than 2 training rows or no validation row.
         """
         fraction, validation = key = settings.data.fraction, settings.validation
-        if key in self._folds:
-            return self._folds[key]
-        if validation.name == "holdout":
-            rows = np.arange(len(self.target))
-            pairs = [(rows[: self.train_rows], rows[self.train_rows :])]
-        else:
-            pairs = folds(self.timestamps, self.split_kind, validation.folds, self.split_seed)
-        result = []
-        for rows, held_out in pairs:
-            train = rows
+        if key not in self._folds:
+            every = np.arange(len(self.target))
+            pairs = [(every[: self.train_rows], every[self.train_rows :])]
+            if validation.name == "kfold":
+                pairs = folds(self.timestamps, self.split_kind, validation.folds, self.split_seed)
             if fraction < 1:
-                times = self.timestamps[rows]
-                train = rows[subset(times, self.split_kind, fraction, self.split_seed)]
-            if len(train) < 2 or not len(held_out):
-                raise ConfigError(
-                    f"table {self.name}: {len(train)} training and {len(held_out)} validation rows "
-                    f"(data.fraction={fraction}, validation={validation.name}); at least 2 and 1 "
-                    "are needed"
-                )
-            result.append(Fold(train, held_out, refit=fraction < 1 or len(pairs) > 1))
-        self._folds[key] = result
-        return result
+                pairs = [(self._subset(train, fraction), held_out) for train, held_out in pairs]
+            for train, held_out in pairs:
+                if len(train) < 2 or not len(held_out):
+                    raise ConfigError(
+                        f"table {self.name}: {len(train)} training and {len(held_out)} validation "
+                        f"rows (data.fraction={fraction}, validation={validation.name}); at least "
+                        "2 and 1 are needed"
+                    )
+            refit = fraction < 1 or len(pairs) > 1
+            self._folds[key] = [Fold(train, held_out, refit) for train, held_out in pairs]
+        return self._folds[key]
+
+    def _subset(self, rows: np.ndarray, fraction: float) -> np.ndarray:
+        return rows[subset(self.timestamps[rows], self.split_kind, fraction, self.split_seed)]
 
 
 def read_pool(path: Path) -> Pool:

@@ -53,12 +53,7 @@ def make_network(settings: Settings, features: int) -> Network:
 
 
 def penalties(settings: Sequence[Settings], parameters: Mapping[str, Tensor]) -> list[LpPenalty]:
-    """Return the penalties of a stack, in the order of their p.
-
-    Args:
-        settings: Settings of each of the M members.
-        parameters: Parameters ``(M, ...)`` by name.
-    """
+    """Return the penalties of M members with parameters ``(M, ...)`` by name, sorted by p."""
     members = [member.regularization for member in settings]
     norms = {(1.0, "l1"), (2.0, "l2"), *((member.p_norm, "lp") for member in members)}
     result = []
@@ -91,9 +86,8 @@ def strengths(
         settings: Settings of each of the M members.
         parameters: Parameters ``(M, ...)`` by name.
         key: Key of the strength in ``regularization``.
-        applies: Whether the strength applies to each member, length M; None for all.
+        applies: Whether the strength applies to each member; None for all.
     """
-    members = [member.regularization for member in settings]
     result = {}
     for name, parameter in sorted(parameters.items()):
         block = name.split(".", 1)[0]
@@ -101,7 +95,11 @@ def strengths(
         is_weight = parameter.dim() > 2
         values = [
             r.of(block, key) if applied and (is_weight or r.on == "all") else 0.0
-            for r, applied in zip(members, applies or [True] * len(members), strict=True)
+            for r, applied in zip(
+                (member.regularization for member in settings),
+                applies or [True] * len(settings),
+                strict=True,
+            )
         ]
         if any(values):
             result[name] = values
