@@ -109,7 +109,7 @@ def _record(problem: Problem, member: Settings, result: MemberResult) -> dict[st
         DAYS.format("loss"): tuple(by_row / len(by_row)),
     }
     if result.failure:
-        row |= {"status": "FAILED", "tags.failure": result.failure.reason}
+        row |= {"status": "FAILED", "tags.failure": result.failure}
     return row
 
 

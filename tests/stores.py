@@ -13,7 +13,6 @@ import pytest
 
 from bikefit.config import Settings, parse
 from bikefit.tracking import writing
-from bikefit.training.members import Failure
 
 EPOCHS = 3
 
@@ -44,7 +43,7 @@ def settings(dropout: float = 0.0, seed: int = 0, hidden: int = 8, **more: Any) 
     return parse(values | more)
 
 
-def result(train: float, val: float, failure: str | None = None, **more: Any) -> Any:
+def result(train: float, val: float, failure: str = "", **more: Any) -> Any:
     """Result of a member whose losses fall to `train` and `val` in the last epoch.
 
     `predictions` are times, rentals and predicted rentals.
@@ -56,7 +55,7 @@ def result(train: float, val: float, failure: str | None = None, **more: Any) ->
     values: dict[str, Any] = {"metrics": metrics, "selected": EPOCHS, "state": {}, "final": {}}
     values |= {"train_rows": 90, "val_rows": 30, "layers": [], "parameters": 3}
     values["timestamps"] = [1000, 2000, 3000]
-    values["failure"] = Failure(failure) if failure else None
+    values |= {"failure": failure, "killed": False}
     columns = zip(("timestamp", "rentals", "predicted"), more.pop("predictions", ()), strict=False)
     return SimpleNamespace(**(values | more), predictions=dict(columns))
 

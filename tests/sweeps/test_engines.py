@@ -104,11 +104,11 @@ def test_the_stop_file_stops_a_stack_and_no_folder_is_made(workplace: Path) -> N
     settings = make_settings("network.hidden=[4]", "training.epochs=2", "training.batch_size=64")
     stop = workplace / "stop"
     (result,) = run_stack([Member(settings)], settings.data.path, workplace / "none", stop)
-    assert result.failure is None
+    assert not result.failure
     assert len(result.timestamps) == 2
     stop.touch()
     (stopped,) = run_stack([Member(settings)], settings.data.path, workplace / "none", stop)
-    assert stopped == MemberResult(failure=STOPPED)
+    assert stopped == MemberResult(failure=STOPPED, killed=True)
     assert not (workplace / "none").exists()
 
 

@@ -14,13 +14,13 @@ from pytest_httpserver import HTTPServer
 from bikefit.config import configuration_id
 from bikefit.tracking import connection, reading, writing
 from bikefit.tracking.connection import StoreUnavailableError, TrackingError
-from bikefit.training.members import Failure, MemberResult
+from bikefit.training.members import MemberResult
 from conftest import make_settings
 
 FOLDS = ("validation=kfold", "validation.folds=2")
 
 
-def result(scale: float = 1.0, failure: str | None = None) -> MemberResult:
+def result(scale: float = 1.0, failure: str = "") -> MemberResult:
     metrics = {
         "train/loss": np.array([4.0, 2.0, 1.0]) * scale,
         "val/loss": np.array([5.0, 3.0, 3.5]) * scale,
@@ -29,7 +29,7 @@ def result(scale: float = 1.0, failure: str | None = None) -> MemberResult:
     state = {"output.linear.weight": np.ones((1, 3), dtype=np.float32)}
     values = {"train_rows": 10, "val_rows": 5, "layers": [], "parameters": 3, "final": {}}
     values |= {"metrics": metrics, "selected": 2, "state": state}
-    values["failure"] = Failure(failure) if failure else None
+    values["failure"] = failure
     values["timestamps"] = [1_700_000_000_000, 1_700_000_001_000, 1_700_000_002_000]
     values["predictions"] = {
         "timestamp": np.array(["2012-01-01T08"], "M8[us]"),

@@ -25,7 +25,7 @@ from bikefit.training.checkpoints import (
     MemberRuns,
     checkpoint_dirs,
 )
-from bikefit.training.members import Failure, Member, MemberResult
+from bikefit.training.members import Member, MemberResult
 from conftest import make_settings, train_stack
 
 SMALL = ["network.hidden=[8,6]", "training.epochs=6", "training.batch_size=32", "data=lecture"]
@@ -238,7 +238,7 @@ def test_results_are_read_as_they_were_written(workplace: Path) -> None:
     members = stack("batch_norm")
     directory = CheckpointDir(workplace / "checkpoints", members)
     results = train_stack(members)
-    failed = MemberResult(failure=Failure("no memory"))
+    failed = MemberResult(failure="no memory")
     directory.save_result(results)
     assert not directory.has_result  # the folder is not on this machine
     directory.create()

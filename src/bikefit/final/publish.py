@@ -17,7 +17,6 @@ from bikefit.final.model import Model
 from bikefit.final.rows import OPTIONAL, REQUIRED
 from bikefit.final.scores import day_sums, lead
 from bikefit.tracking import reading, registry, writing
-from bikefit.training.members import Failure
 
 REPORT = "test.json"
 TEST_PREDICTIONS = "test_predictions.parquet"
@@ -49,7 +48,7 @@ def publish(plan: RefitPlan, model: Model, test: TestResult, name: str, promote:
         if better or promote:
             registry.promote(name, number)
     except BaseException as error:
-        writing.fail_run(run, Failure(repr(error)))
+        writing.fail_run(run, repr(error))
         raise
     return f"{reason} It was promoted on request." if promote and not better else reason
 

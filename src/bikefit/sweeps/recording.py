@@ -22,7 +22,7 @@ from bikefit.tracking.connection import (
 from bikefit.tracking.names import PROCESS
 from bikefit.tracking.reading import Finished
 from bikefit.training.checkpoints import CheckpointDir, MemberRuns, checkpoint_dirs
-from bikefit.training.members import Arrays, Failure, MemberResult
+from bikefit.training.members import Arrays, MemberResult
 
 log = logging.getLogger(__name__)
 CHECKPOINTS = Path("checkpoints")  # in the current folder
@@ -110,7 +110,7 @@ def finish_cross_validated(run: str) -> None:
     elif all(fold.info.status != "RUNNING" for fold in failed):
         worst = min(failed, key=lambda fold: str(fold.info.status == "KILLED"))
         reason = worst.data.tags.get("failure", "a fold has no result")
-        writing.fail_run(run, Failure(reason, killed=worst.info.status == "KILLED"))
+        writing.fail_run(run, reason, killed=worst.info.status == "KILLED")
 
 
 class Recorder:

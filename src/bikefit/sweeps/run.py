@@ -26,7 +26,7 @@ from bikefit.tracking import reading, writing
 from bikefit.tracking.connection import address
 from bikefit.tracking.reading import Finished
 from bikefit.training.checkpoints import CheckpointDir, MemberRuns
-from bikefit.training.members import STOPPED, Failure, MemberResult
+from bikefit.training.members import STOPPED, MemberResult
 from bikefit.training.worker import StackError, run_stack
 
 log = logging.getLogger(__name__)
@@ -112,7 +112,7 @@ class StackLoop:
             return [(stack, results)]
         except (CancelledError, Exception) as error:
             if self.interrupt.requested:
-                return [(stack, [MemberResult(failure=STOPPED)] * count)]
+                return [(stack, [MemberResult(failure=STOPPED, killed=True)] * count)]
             last = (str(error) or repr(error)).splitlines()[-1]
             reason = str(error) if isinstance(error, StackError) else LOST.format(error=last)
         stack.attempts -= 1
@@ -128,7 +128,7 @@ class StackLoop:
                 alone.assign_runs(self.sweep)
                 self._submit(alone)
             return []
-        failed = [MemberResult(failure=Failure(reason))]
+        failed = [MemberResult(failure=reason)]
         stack.directory.save_result(failed)
         return [(stack, failed)]
 
@@ -302,26 +302,24 @@ def _collect(
     for job in dict.fromkeys(task.job for task in stack.tasks if task.job):
         if job.complete:
             bar.finish(job)
-            if failure := _failure(job):
-                word = "stopped" if failure.killed else "FAILED"
-                log.error(f"{word} {job.label}: {failure.reason.splitlines()[-1]}")
+            if failed := _failed_member(job):
+                word = "stopped" if failed.killed else "FAILED"
+                log.error(f"{word} {job.label}: {failed.failure.splitlines()[-1]}")
 
 
 def _outcome(job: Job) -> float | MemberError:
     """Return the validation loss of a job, or why it has none."""
-    if failure := _failure(job):
-        return MemberError(failure.reason)
+    if failed := _failed_member(job):
+        return MemberError(failed.failure)
     if not job.results:
         return MemberError("stopped before it began")
     return fmean(_val_loss(result) for result in job.results.values())
 
 
-def _failure(job: Job) -> Failure | None:
-    """Return the failure of a member; one that was stopped counts only if no other failed."""
-    failures = [
-        result.failure for result in job.results.values() if isinstance(result, MemberResult)
-    ]
-    return min(filter(None, failures), key=lambda failure: failure.killed, default=None)
+def _failed_member(job: Job) -> MemberResult | None:
+    """Return a member that has failed; one that was stopped counts only if no other failed."""
+    members = [r for r in job.results.values() if isinstance(r, MemberResult) and r.failure]
+    return min(members, key=lambda result: result.killed, default=None)
 
 
 def _val_loss(result: MemberResult | Finished) -> float:

@@ -43,7 +43,7 @@ from bikefit.tracking.connection import (
 from bikefit.tracking.views import COLOURS, write_views
 
 if TYPE_CHECKING:
-    from bikefit.training.members import Failure, MemberResult
+    from bikefit.training.members import MemberResult
 
 TAG_LENGTH = 5000  # characters that MLflow accepts
 
@@ -176,10 +176,10 @@ def finish_member(run: str, result: MemberResult, settings: Settings, logged: in
         StoreUnavailableError: MLflow cannot be reached; call again later.
     """
     if result.failure and not result.metrics:
-        fail_run(run, result.failure)
+        fail_run(run, result.failure, result.killed)
         return
     metrics = _epoch_metrics(result.metrics, logged, result.timestamps)
-    if result.failure is None:
+    if not result.failure:
         best = best_metrics(result).items()
         last = result.timestamps[-1]
         metrics += [Metric(name, value, last, result.selected) for name, value in best]
@@ -188,10 +188,10 @@ def finish_member(run: str, result: MemberResult, settings: Settings, logged: in
         _write_artifacts(Path(folder), result, settings)
         _log_batch(run, metrics, tags)
         artifacts_of(run).log_artifacts(folder)
-    if result.failure is None:
+    if not result.failure:
         client().set_terminated(run, "FINISHED")
     else:
-        fail_run(run, result.failure)
+        fail_run(run, result.failure, result.killed)
 
 
 def _epoch_metrics(
@@ -211,10 +211,10 @@ def _log_batch(run: str, metrics: Sequence[Metric], tags: Mapping[str, str] | No
     client().log_batch(run, metrics=metrics, tags=pairs)
 
 
-def fail_run(run: str, failure: Failure) -> None:
+def fail_run(run: str, reason: str, killed: bool = False) -> None:
     """Close a run that has no result, with the reason as a tag."""
-    client().set_tag(run, "failure", failure.reason[-TAG_LENGTH:])
-    client().set_terminated(run, "KILLED" if failure.killed else "FAILED")
+    client().set_tag(run, "failure", reason[-TAG_LENGTH:])
+    client().set_terminated(run, "KILLED" if killed else "FAILED")
 
 
 def _start_time(run: str) -> int:
@@ -241,9 +241,9 @@ def _write_artifacts(folder: Path, result: MemberResult, settings: Settings) -> 
     (folder / "config.yaml").write_text(config)
     layers = yaml.safe_dump({"layers": result.layers}, sort_keys=False)
     (folder / "network.yaml").write_text(f"# {result.parameters} parameters\n{layers}")
-    if settings.tracking.weights and result.failure is None:
+    if settings.tracking.weights and not result.failure:
         save_file(result.state, folder / "weights.safetensors")
-    if settings.tracking.predictions and result.failure is None:
+    if settings.tracking.predictions and not result.failure:
         pd.DataFrame(result.predictions).to_parquet(folder / "predictions.parquet", index=False)
 
 

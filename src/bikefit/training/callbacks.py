@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from bikefit.training.checkpoints import LAST, TIMESTAMPS, CheckpointDir, with_prefix
-from bikefit.training.members import Failure, Stopped
+from bikefit.training.members import Stopped
 from bikefit.training.module import StackModule
 
 INTERVAL = "BIKEFIT_CHECKPOINT"  # environment variable: s between two checkpoints of a stack
@@ -37,7 +37,8 @@ class Selection(pl.Callback):
         self.best = [float("inf")] * len(self.patience)
         self.selected = [0] * len(self.patience)
         self.last = [0] * len(self.patience)
-        self.failure: list[Failure | None] = [None] * len(self.patience)
+        self.failure = [""] * len(self.patience)
+        self.killed = [False] * len(self.patience)
         self.done = [False] * len(self.patience)
         self.state: dict[str, Tensor] = {}
         self.timestamps: list[int] = []
@@ -66,7 +67,7 @@ class Selection(pl.Callback):
         self.last[member] = epoch
         for name, value in (("training", train), ("validation", val)):
             if not math.isfinite(value):
-                self.failure[member] = Failure(f"{name} loss became {value} in epoch {epoch}")
+                self.failure[member] = f"{name} loss became {value} in epoch {epoch}"
                 self.done[member] = True
                 return False
         patience = self.patience[member]
@@ -92,8 +93,8 @@ class Selection(pl.Callback):
         """Record that the members still in training were stopped from outside."""
         for member, done in enumerate(self.done):
             if not done:
-                reason = f"stopped after {self.last[member]} epochs"
-                self.failure[member] = Failure(reason, killed=True)
+                self.failure[member] = f"stopped after {self.last[member]} epochs"
+                self.killed[member] = True
 
 
 class Checkpoints(pl.Callback):

@@ -29,7 +29,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from bikefit.data.files import atomic_write, delete_temporary_files, remove_folder
-from bikefit.training.members import Arrays, Failure, Member, MemberResult
+from bikefit.training.members import Arrays, Member, MemberResult
 
 log = logging.getLogger(__name__)
 STACK, RUNS = "stack.json", "runs.json"
@@ -131,7 +131,7 @@ class CheckpointDir:
             for field in ("metrics", "state", "predictions"):
                 arrays |= {f"{m}/{field}/{k}": v for k, v in values.pop(field).items()}
             members.append(values)
-        self._write(RESULT, _encode(arrays, {"members": json.dumps(members, default=vars)}))
+        self._write(RESULT, _encode(arrays, {"members": json.dumps(members)}))
 
     def load_result(self) -> list[MemberResult] | None:
         """Return the results of all members; None if there are none or they are damaged."""
@@ -221,5 +221,4 @@ def _decode_member(values: dict[str, Any], arrays: Arrays) -> MemberResult:
     }
     if predictions := fields["predictions"]:
         predictions["timestamp"] = predictions["timestamp"].view("M8[us]")
-    failure = values.pop("failure")
-    return MemberResult(**fields, **values, failure=Failure(**failure) if failure else None)
+    return MemberResult(**fields, **values)

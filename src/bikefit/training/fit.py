@@ -121,7 +121,7 @@ def run_probe(
     """
     epochs = module.settings[0].training.probe_epochs
     device = module.rows.features.device
-    failed = torch.tensor([failure is not None for failure in selection.failure], device=device)
+    failed = torch.tensor([failure != "" for failure in selection.failure], device=device)
     early = torch.tensor(selection.done, device=device) & ~failed
     full = ~early & ~failed
     if not epochs or failed.all():
@@ -169,6 +169,7 @@ def _results(
             final={name: float(v[m]) for name, v in values.items() if not np.isnan(v[m])},
             selected=selection.selected[m],
             failure=selection.failure[m],
+            killed=selection.killed[m],
             state={name: np.asarray(value[m]) for name, value in state.items()},
             predictions={
                 "timestamp": pool.timestamps[held_out].astype("M8[us]"),

@@ -39,20 +39,7 @@ class Stopped(Exception):  # noqa: N818  (a request, not an error)
     """Training was asked to stop."""
 
 
-@dataclass(frozen=True)
-class Failure:
-    """Reason why a member has no result.
-
-    Args:
-        reason: Message or traceback; its last line is a summary.
-        killed: Whether training was stopped from outside.
-    """
-
-    reason: str
-    killed: bool = False
-
-
-STOPPED = Failure("stopped before the end of the first epoch", killed=True)
+STOPPED = "stopped before the end of the first epoch"
 
 
 @dataclass(frozen=True)
@@ -65,7 +52,9 @@ class MemberResult:
             model averaging).
         selected: Number of the epoch whose parameters are used, from 1: the best with early
             stopping, otherwise the last.
-        failure: Reason why the member failed or was stopped; None if it did not.
+        failure: Reason why the member failed or was stopped, its last line a summary; empty if it
+            has finished.
+        killed: Whether training was stopped from outside.
         state: Parameters and buffers of the selected epoch by name.
         predictions: ``timestamp``, ``rentals`` and ``predicted`` (bikes/hour) of the validation
             rows, in the order of time, ``(V,)`` each.
@@ -78,7 +67,8 @@ class MemberResult:
     metrics: Arrays = field(default_factory=dict)
     final: dict[str, float] = field(default_factory=dict)
     selected: int = 0
-    failure: Failure | None = None
+    failure: str = ""
+    killed: bool = False
     state: Arrays = field(default_factory=dict)
     predictions: Arrays = field(default_factory=dict)
     layers: list[dict[str, Any]] = field(default_factory=list)
@@ -86,11 +76,6 @@ class MemberResult:
     train_rows: int = 0
     val_rows: int = 0
     timestamps: list[int] = field(default_factory=list)
-
-    @property
-    def killed(self) -> bool:
-        """Whether training was stopped from outside."""
-        return self.failure is not None and self.failure.killed
 
 
 def layer_specs(settings: Settings, features: int) -> list[LayerSpec]:

@@ -72,7 +72,7 @@ def run_stack(members: Sequence[Member], table: Path, root: Path, stop: Path) ->
 
         results = fit_stack(members, read_pool(table), directory, stop.exists)
     except Stopped:
-        return [MemberResult(failure=STOPPED) for _ in members]
+        return [MemberResult(failure=STOPPED, killed=True) for _ in members]
     except Exception:
         raise StackError(traceback.format_exc().strip()) from None
     if not any(result.killed for result in results):
