@@ -37,14 +37,14 @@ from bikefit.comparison.ranking import rank
 from bikefit.comparison.runs import run_table
 from bikefit.config import parse
 from bikefit.tracking.reading import latest_sweep, read_config, read_runs
-runs = read_runs(latest_sweep())
+runs = run_table(read_runs(latest_sweep()))
 best = rank(runs).iloc[0]
-winners = run_table(runs).query("configuration_id == @best.configuration_id")
+winners = runs.query("configuration_id == @best.configuration_id")
 settings = parse(yaml.safe_load(read_config(winners["run_id"].iloc[0])))
 seeds = map(int, sys.argv[1].split(","))
 results = fit([settings.model_copy(update={"seed": seed}) for seed in seeds])
 losses = [float(one.metrics["val/loss"][one.selected - 1]) for one in results]
-print(json.dumps([int(runs["best/val/loss"].count()), float(best["val_loss"]), losses]))
+print(json.dumps([int(runs["val_loss"].count()), float(best["val_loss"]), losses]))
 """
 
 

@@ -20,7 +20,6 @@ from benchmarks.common import table
 from benchmarks.problems import Problem
 
 from bikefit.comparison import paths as paths_of
-from bikefit.comparison.losses import DAYS
 from bikefit.comparison.runs import run_table
 from bikefit.comparison.verdicts import (
     Thresholds,
@@ -106,7 +105,7 @@ def _record(problem: Problem, member: Settings, result: MemberResult) -> dict[st
         **{f"best/{name}": values[result.selected - 1] for name, values in history.items()},
         **result.final,
         # Rows are independent, as days are in the real data.
-        DAYS.format("loss"): tuple(by_row / len(by_row)),
+        "days/best/val/loss": tuple(by_row / len(by_row)),
     }
     if result.failure:
         row |= {"status": "FAILED", "tags.failure": result.failure}
@@ -218,7 +217,7 @@ def _exhausted_sides(runs: pd.DataFrame) -> list[set[int]]:
     """
     loss = expected_losses(runs)
     better: dict[str, dict[int, bool]] = {name: {} for name in loss.index}
-    for path in paths_of.find_paths(runs):
+    for path in paths_of.find_paths(run_table(runs)):
         for name in path.configurations:
             for side, others in path.alternatives(name).items():
                 helps = bool(loss[others].min() < loss[name])
@@ -262,7 +261,7 @@ def judged(runs: pd.DataFrame, thresholds: Thresholds | None = None) -> pd.DataF
     judgements = []
     for _, group in runs.groupby("problem"):
         own = group.reset_index(drop=True).dropna(axis=1, how="all")
-        given = verdicts(own, thresholds)[["verdict", "reason"]]
+        given = verdicts(run_table(own), thresholds)[["verdict", "reason"]]
         truths = [key for key in own if key.startswith("truth.")]
         columns = own[["problem", "loss", "method", "network.hidden", *truths]]
         judgements.append(pd.concat([columns, given, right_verdicts(own)], axis=1))
@@ -286,10 +285,13 @@ def directions(runs: pd.DataFrame, thresholds: Thresholds | None = None) -> pd.D
     for problem, group in runs.groupby("problem"):
         own = group.reset_index(drop=True).dropna(axis=1, how="all")
         loss = expected_losses(own)
-        given = configuration_verdicts(own, thresholds).set_index("configuration_id")["verdict"]
-        paths = [path for path in paths_of.find_paths(own) if path.direction]
+        run_rows = run_table(own)
+        given = configuration_verdicts(run_rows, thresholds).set_index("configuration_id")[
+            "verdict"
+        ]
+        paths = [path for path in paths_of.find_paths(run_rows) if path.direction]
         better = [_better_sides(path, loss) for path in paths]
-        for path, evidence in zip(paths, along(own, paths, thresholds), strict=True):
+        for path, evidence in zip(paths, along(run_rows, paths, thresholds), strict=True):
             lowest = loss[list(path.configurations)].idxmin()
             for name in path.configurations:
                 if loss[name] < WORSE * loss[lowest]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import yaml
+
+from bikefit.comparison.runs import run_table
 
 SETTINGS: dict[str, Any] = yaml.safe_load("""
   {data.name: full, data.fraction: 1.0, loss: poisson, optimizer.name: adam, optimizer.lr: 0.001,
@@ -16,6 +19,11 @@ SETTINGS: dict[str, Any] = yaml.safe_load("""
    regularization.p_norm: 1.5, regularization.on: all, regularization.weight_decay: 0.0,
    regularization.dropout: 0.0, regularization.batch_norm: none}
 """)
+
+
+def make_table(rows: Sequence[dict[str, Any]] | pd.DataFrame) -> pd.DataFrame:
+    """Return the run table of rows of `read_runs`."""
+    return run_table(pd.DataFrame(rows))
 
 
 def make_run(
@@ -69,7 +77,7 @@ NETWORKS: dict[str, list[float]] = yaml.safe_load("""
 
 
 def make_sweep() -> pd.DataFrame:
-    """Return 26 configurations with three seeds each, as in a full comparison."""
+    """Return a run table of 26 configurations with three seeds each, as in a full comparison."""
     random = np.random.default_rng(0)
     configurations = [(method, "[256,256]", losses) for method, losses in METHODS.items()]
     configurations += [("none", hidden, losses) for hidden, losses in NETWORKS.items()]
@@ -80,4 +88,4 @@ def make_sweep() -> pd.DataFrame:
             rows.append(
                 make_run(method, hidden, seed, train * (1 + noise[0]), val * (1 + noise[1]))
             )
-    return pd.DataFrame(rows)
+    return make_table(rows)

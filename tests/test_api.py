@@ -44,7 +44,7 @@ def test_a_function_is_not_hidden_by_the_command_of_the_same_name(name: str, imp
 def test_a_sweep_comes_back_compared(workplace: Path) -> None:
     found = bikefit.sweep([*SMALL, "regularization.dropout=0,0.1,0.3", "seed=0,1"])
     assert found.sweep == reading.latest_sweep()
-    assert found.runs["dropout"].tolist() == [0, 0, 0.1, 0.1, 0.3, 0.3]
+    assert found.runs["regularization.dropout"].tolist() == [0, 0, 0.1, 0.1, 0.3, 0.3]
     assert found.runs["val_loss"].notna().all()
     assert found.ranking["seeds"].tolist() == [2, 2, 2]
     assert found.ranking["val_loss"].is_monotonic_increasing

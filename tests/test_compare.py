@@ -14,13 +14,9 @@ import pytest
 from mlflow.artifacts import list_artifacts
 
 from bikefit.comparison.compare import main
-from bikefit.comparison.losses import losses_by_fold_and_day
-from bikefit.comparison.ranking import rank
 from bikefit.comparison.result import assign_run_verdict, compare
-from bikefit.comparison.tables import fold_table, ranking_note
-from bikefit.comparison.verdicts import with_verdicts
+from bikefit.comparison.tables import fold_table
 from bikefit.tracking import reading, writing
-from bikefit.tracking.connection import TrackingError
 from stores import add, result, settings
 
 Losses = Sequence[tuple[float, float, float]]
@@ -118,26 +114,15 @@ def test_cross_validated_runs_are_ranked_with_their_folds(workplace: Path) -> No
 
 @pytest.mark.slow
 def test_a_cross_validated_sweep_has_a_table_of_its_folds(workplace: Path) -> None:
-    runs = losses_by_fold_and_day(reading.read_runs(make_folds((4.0, 6.0), (6.0, 8.0))))
-    assert runs["folds/best/val/loss"].tolist() == [(4.0, 6.0), (6.0, 8.0)]
-    assert losses_by_fold_and_day(runs) is runs
+    runs = compare(make_folds((4.0, 6.0), (6.0, 8.0))).runs
+    assert runs["fold_losses"].tolist() == [(4.0, 6.0), (6.0, 8.0)]
     # held-out deviances are twice the losses: 8 and 12 for seed 0, 12 and 16 for seed 1
     assert fold_table(runs).splitlines() == [
         "| configuration | table | seeds | mean | fold 1 | fold 2 | on training rows |",
         "|:--|:--|--:|--:|--:|--:|--:|",
         "| none · mlp 8 | full | 2 | **12.00** ± 2.83 | 10.00 | 14.00 | 3.00 |",
     ]
-    with pytest.raises(TrackingError, match="no finished run with validation=kfold"):
-        fold_table(reading.read_runs(make_sweep(((0.0, 2.0, 6.0),))))
-
-
-@pytest.mark.slow
-def test_two_sweeps_are_compared(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    first, second = make_sweep(), make_sweep(((0.0, 2.0, 3.0), (0.3, 3.0, 2.0)))
-    assert main([first, second]) == 0
-    out = capsys.readouterr().out
-    assert out.count("has the lowest validation loss") == 2
-    assert "The winner of the second sweep has the lower validation loss" in out
+    assert fold_table(compare(make_sweep(((0.0, 2.0, 6.0),))).runs) == ""
 
 
 @pytest.mark.slow
@@ -175,22 +160,6 @@ def test_a_sweep_that_cannot_be_read_is_named(
     assert message in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["a", "b", "c"], "at most two sweeps"),
-        (["a", "--record", "b"], "either --record or sweeps"),
-        (["a", "b", "--reports", "c"], "--reports takes one sweep"),
-    ],
-)
-def test_arguments_that_exclude_each_other(
-    capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
-) -> None:
-    with pytest.raises(SystemExit, match="2"):
-        main(arguments)
-    assert message in capsys.readouterr().err
-
-
 @pytest.mark.process
 def test_help_loads_nothing_heavy() -> None:
     code = (
@@ -210,8 +179,7 @@ def test_a_document_gets_the_table_between_its_markers(
     sweep = make_sweep()
     readme = Path("README.md")
     readme.write_text("before\n<!-- comparison -->\nold\n<!-- end of comparison -->\nafter\n")
-    runs = reading.read_runs(sweep)
-    note = ranking_note(with_verdicts(rank(runs), runs))
+    note = compare(sweep).note()
     for _ in range(2):
         assert main([sweep, "--document", str(readme)]) == 0
         assert readme.read_text() == (

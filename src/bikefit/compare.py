@@ -1,4 +1,4 @@
-"""Rank the configurations of a sweep: `python -m bikefit.compare [sweep] [other sweep]`."""
+"""Rank the configurations of a sweep: `python -m bikefit.compare [sweep]`."""
 
 import sys
 

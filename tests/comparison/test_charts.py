@@ -12,12 +12,11 @@ from matplotlib.figure import Figure
 
 from bikefit.comparison.charts import KIND_COLOURS, kind_colour, ranking_chart, save
 from bikefit.comparison.ranking import rank
-from bikefit.comparison.runs import run_table
-from made_runs import make_run, make_sweep
+from made_runs import make_run, make_sweep, make_table
 
 
 def draw(runs: pd.DataFrame) -> Figure:
-    return ranking_chart(run_table(runs), rank(runs))
+    return ranking_chart(runs, rank(runs))
 
 
 def panels(figure: Figure) -> dict[str, Axes]:
@@ -63,7 +62,7 @@ def test_a_sweep_is_drawn_with_a_row_and_a_point_for_each_configuration() -> Non
 def test_the_axes_are_logarithmic_only_for_a_wide_range() -> None:
     wide = panels(draw(make_sweep()))
     assert [wide["rows"].get_xscale(), wide["plane"].get_yscale()] == ["log", "log"]
-    narrow = panels(draw(pd.DataFrame([make_run(val=7.0), make_run("l2 λ=1", val=8.0)])))
+    narrow = panels(draw(make_table([make_run(val=7.0), make_run("l2 λ=1", val=8.0)])))
     assert [narrow["rows"].get_xscale(), narrow["plane"].get_yscale()] == ["linear", "linear"]
 
 
@@ -73,7 +72,7 @@ def test_combinations_share_a_colour() -> None:
 
 
 def test_failed_runs_are_counted_not_drawn() -> None:
-    figure = draw(pd.DataFrame([make_run(), make_run("l1 λ=9", failure="x")]))
+    figure = draw(make_table([make_run(), make_run("l1 λ=9", failure="x")]))
     assert figure.get_suptitle().endswith("(failed runs, not shown: 1)")
     assert len(points(panels(figure)["plane"])) == 1
 
@@ -81,7 +80,7 @@ def test_failed_runs_are_counted_not_drawn() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("losses", [(5.0, 7.0), (8.0, 7.0)], ids=["overfitted", "val below train"])
 def test_a_single_run_is_drawn(losses: tuple[float, float]) -> None:
-    plane = panels(draw(pd.DataFrame([make_run(train=losses[0], val=losses[1])])))["plane"]
+    plane = panels(draw(make_table([make_run(train=losses[0], val=losses[1])])))["plane"]
     assert points(plane) == [losses]
     low, high = plane.get_ylim()
     assert low < 7.0 < high
@@ -89,14 +88,14 @@ def test_a_single_run_is_drawn(losses: tuple[float, float]) -> None:
 
 @pytest.mark.slow
 def test_of_very_many_the_best_have_a_row() -> None:
-    figure = draw(pd.DataFrame([make_run(f"l2 λ={i}", val=7 + i / 100) for i in range(1, 71)]))
+    figure = draw(make_table([make_run(f"l2 λ={i}", val=7 + i / 100) for i in range(1, 71)]))
     assert len(panels(figure)["rows"].get_yticklabels()) == 60
     assert panels(figure)["rows"].get_title(loc="left").endswith("the best 60 of 70")
     assert len(points(panels(figure)["plane"])) == 70
 
 
 def test_nothing_finished_is_said() -> None:
-    figure = draw(pd.DataFrame([make_run(failure="x")]))
+    figure = draw(make_table([make_run(failure="x")]))
     assert [text.get_text() for text in figure.texts] == ["No run finished (of 1)."]
     assert figure.axes == []
 

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from bikefit.comparison.losses import losses_by_fold_and_day
+from bikefit.comparison.runs import run_table
 from bikefit.sweeps.jobs import Job
 from bikefit.sweeps.run import train
 from bikefit.tracking import reading, writing
@@ -19,7 +20,7 @@ def trained(*configs: list[str]) -> pd.DataFrame:
     sweep = writing.start_sweep("full", "sweep of a test", [])
     jobs = [Job(make_settings(*SMALL, *one), str(i)) for i, one in enumerate(configs)]
     train(jobs, sweep, engine=INLINE)
-    return reading.read_runs(sweep)
+    return losses_by_fold_and_day(run_table(reading.read_runs(sweep)))
 
 
 @pytest.mark.slow
@@ -28,10 +29,10 @@ def test_days_add_up_to_the_loss_and_are_those_of_the_predictions(
     workplace: Path, loss: str
 ) -> None:
     other = [f"loss={loss}", "tracking.predictions=false", "seed=1"]
-    runs = losses_by_fold_and_day(trained([f"loss={loss}"], other))
-    days, none = runs["days/best/val/loss"]
+    runs = trained([f"loss={loss}"], other)
+    days, none = runs["days"]
     assert none == ()
-    assert sum(days) == pytest.approx(runs["best/val/loss"][0], rel=1e-4)
+    assert sum(days) == pytest.approx(runs["val_loss"][0], rel=1e-4)
     predictions = reading.read_predictions(runs["run_id"][0])
     assert predictions is not None
     assert len(days) == predictions["timestamp"].dt.date.nunique() > 1
@@ -39,15 +40,12 @@ def test_days_add_up_to_the_loss_and_are_those_of_the_predictions(
         squares = (predictions["predicted"] - predictions["rentals"]).astype(float) ** 2
         by_day = squares.groupby(predictions["timestamp"].dt.date).sum()
         assert list(days) == pytest.approx(list(by_day / by_day.sum() * sum(days)), rel=1e-4)
-    assert losses_by_fold_and_day(runs) is runs
 
 
 def test_cross_validated_runs_have_folds_and_no_days(workplace: Path) -> None:
-    runs = losses_by_fold_and_day(
-        trained(["validation=kfold", "validation.folds=2", "data=lecture"])
-    )
-    assert runs["days/best/val/loss"].tolist() == [()]
-    (folds,) = runs["folds/best/val/loss"]
+    runs = trained(["validation=kfold", "validation.folds=2", "data=lecture"])
+    assert runs["days"].tolist() == [()]
+    (folds,) = runs["fold_losses"]
     assert len(folds) == 2
-    assert sum(folds) / 2 == pytest.approx(runs["best/val/loss"][0], rel=1e-5)
-    assert losses_by_fold_and_day(pd.DataFrame()).empty
+    assert sum(folds) / 2 == pytest.approx(runs["val_loss"][0], rel=1e-5)
+    assert losses_by_fold_and_day(run_table(pd.DataFrame())).empty

@@ -27,9 +27,9 @@ def sample(loss: float, variance: float = 0.0, df: float = KNOWN, **more: Any) -
 
 def made(losses: dict[str, Sequence[float]], **more: Any) -> pd.DataFrame:
     """Runs of configurations, a loss a seed."""
-    unknown = {"days": (), "folds": (), "fold_error": math.nan, "rows": math.nan}
+    unknown = {"days": (), "fold_losses": (), "val_loss_se": math.nan, "val_rows": math.nan}
     rows = [
-        {"configuration_id": name, "seed": seed, "loss": loss} | unknown | more
+        {"configuration_id": name, "seed": seed, "val_loss": loss} | unknown | more
         for name, values in losses.items()
         for seed, loss in enumerate(values)
     ]
@@ -171,7 +171,7 @@ def test_two_configurations_pool_their_relative_scatter_by_hand() -> None:
 
 
 def test_runs_are_facts() -> None:
-    _, facts = estimate_losses(made({"a": [9.0, 11.0]}, days=(4.0, 5.0), rows=48.0))
+    _, facts = estimate_losses(made({"a": [9.0, 11.0]}, days=(4.0, 5.0), val_rows=48.0))
     assert [(f.variance, f.df, f.rows) for f in facts] == [(0.0, KNOWN, 48.0)] * 2
     assert facts[1].days.tolist() == [4.0, 5.0]
 

@@ -21,7 +21,7 @@ from bikefit.comparison.path_charts import (
 )
 from bikefit.comparison.ranking import rank
 from bikefit.comparison.verdicts import with_verdicts
-from made_runs import make_run
+from made_runs import make_run, make_table
 
 # λ: mean train and validation loss; the best is in the middle.
 LAMBDA = {0.0: (1.0, 6.0), 1e-3: (2.0, 5.0), 1e-2: (3.0, 4.0), 1e-1: (4.5, 5.0), 1.0: (8.0, 8.5)}
@@ -62,7 +62,7 @@ def rgb(shade: str) -> tuple[float, ...]:
 
 
 def only(runs: pd.DataFrame) -> Series:
-    (series,) = find_series(runs)
+    (series,) = find_series(make_table(runs))
     return series
 
 
@@ -131,10 +131,11 @@ def test_where_a_path_tells_nothing_it_shows_the_verdict() -> None:
     path.loc[uncertain, "best/val/loss"] = [3.4, 3.6, 3.76]
     best = along("regularization.l2", {0.1: (2.5, 3.0)}).assign(method="l2 λ=0.1")
     runs = pd.concat([path, best], ignore_index=True)
-    given = with_verdicts(rank(runs), runs).set_index("configuration")["verdict"]
+    table = make_table(runs)
+    given = with_verdicts(rank(table), table).set_index("configuration")["verdict"]
     assert given.filter(like="p=0.3").tolist() == ["overfitting"]
     assert "overfitting" not in given.filter(like="p=0.5").tolist()
-    regions = [only(table).table["region"].tolist() for table in (runs, path)]
+    regions = [only(part).table["region"].tolist() for part in (runs, path)]
     assert regions[0] == ["overfitting", "overfitting", "", "", "underfitting"]
     assert regions[1] == ["overfitting", "", "", "", "underfitting"]
 
@@ -153,7 +154,7 @@ def test_a_grid_has_two_series_of_a_setting_for_the_best_settings_of_the_others(
     for p, shift in ((0.0, 1.0), (0.2, 0.0), (0.4, 2.0)):
         part = along("regularization.l2", {k: (a, b + shift) for k, (a, b) in LAMBDA.items()})
         parts.append(part.assign(**{"regularization.dropout": p, "method": f"dropout p={p}"}))
-    found = find_series(pd.concat(parts, ignore_index=True))
+    found = find_series(make_table(pd.concat(parts, ignore_index=True)))
     assert [series.path.key for series in found].count("regularization.l2") == 2
     best = next(s for s in found if s.path.key == "regularization.l2")
     assert best.path.fixed == "dropout 0.2"
@@ -163,8 +164,9 @@ def test_a_grid_has_two_series_of_a_setting_for_the_best_settings_of_the_others(
 def test_two_values_make_no_series() -> None:
     runs = along("regularization.l2", {0.0: (1, 2), 0.1: (1, 2)})
     failed = make_run(failure="x", run_id="failed", **{"regularization.l2": 1.0})
-    assert find_series(pd.concat([runs, pd.DataFrame([failed])], ignore_index=True)) == []
-    assert find_series(pd.DataFrame()) == []
+    runs = pd.concat([runs, pd.DataFrame([failed])], ignore_index=True)
+    assert find_series(make_table(runs)) == []
+    assert find_series(make_table([])) == []
 
 
 @pytest.mark.parametrize(
@@ -207,7 +209,7 @@ def test_a_path_is_found_under_the_names_of_the_whole_sweep() -> None:
     epochs = {10: (1.0, 6.7), 80: (1.0, 6.3), 160: (1.0, 6.6)}
     longer = along("training.epochs", epochs, 2).assign(**{"network.hidden": "[8,8]"})
     runs = pd.concat([along("network.hidden", widths, 2), longer], ignore_index=True)
-    found = {one.path.last: one.table for one in find_series(runs)}
+    found = {one.path.last: one.table for one in find_series(make_table(runs))}
     assert found["width"]["val_loss"].tolist() == pytest.approx([7.005, 6.005, 6.505])
     assert found["epochs"]["value"].tolist() == [10, 40, 80, 160]
     assert found["epochs"]["val_loss"].tolist() == pytest.approx([6.705, 6.005, 6.305, 6.605])
@@ -227,7 +229,7 @@ def test_the_overview_shows_the_longest_path_of_a_setting() -> None:
     long = along("training.epochs", losses).assign(**{"network.hidden": "[8,8]"})
     runs = pd.concat([short, long], ignore_index=True)
     runs["run_id"] = runs.index.astype(str)
-    figure = overview_chart(find_series(runs))
+    figure = overview_chart(find_series(make_table(runs)))
     (drawn,) = [axes for axes in figure.axes if axes.get_visible()]
     assert lines(figure)["validation"][0] == [5, 10, 20, 80]
     assert drawn.get_title(loc="left") == "epochs"

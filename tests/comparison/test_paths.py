@@ -8,8 +8,7 @@ import pytest
 
 from bikefit.comparison.noise import KNOWN, LossEstimate
 from bikefit.comparison.paths import SettingPath, find_evidence, find_paths, path_settings
-from bikefit.comparison.runs import configuration_labels
-from made_runs import make_run
+from made_runs import make_run, make_table
 
 MLP = "none · mlp "
 
@@ -17,8 +16,8 @@ MLP = "none · mlp "
 def networks(losses: dict[str, float], seeds: int = 1) -> pd.DataFrame:
     """Return runs by hidden layers and validation loss, with their labels as ids."""
     runs = [make_run(hidden=h, val=v, seed=s) for h, v in losses.items() for s in range(seeds)]
-    table = pd.DataFrame(runs)
-    return table.assign(**{"tags.configuration.id": configuration_labels(table)})
+    table = make_table(runs)
+    return table.assign(configuration_id=table["configuration"])
 
 
 def known(loss: float, variance: float = 0.0) -> LossEstimate:
@@ -52,9 +51,7 @@ def test_strengths_and_what_is_fixed() -> None:
     ]
     losses = (5.0, 4.5, 5.1, 4.6)
     found = find_paths(
-        pd.DataFrame(
-            [make_run(str(one), val=v, **one) for one, v in zip(grid, losses, strict=True)]
-        )
+        make_table([make_run(str(one), val=v, **one) for one, v in zip(grid, losses, strict=True)])
     )
     assert [(path.label, path.fixed) for path in found] == [
         ("l2 λ", "dropout 0.5"),
@@ -68,23 +65,23 @@ def test_strengths_and_what_is_fixed() -> None:
 def test_a_key_of_one_layer_is_named_with_it() -> None:
     key = "regularization.layers.hidden1.dropout"
     rows = [make_run(f"hidden1 dropout p={p}", **{key: p}) for p in (0.1, 0.3)]
-    (path,) = find_paths(pd.DataFrame(rows))
+    (path,) = find_paths(make_table(rows))
     assert (path.key, path.last, path.label) == (key, "dropout", "hidden1 dropout p")
     assert path.direction == -1
 
 
 def test_failed_runs_and_settings_that_change_together_make_no_path() -> None:
     rows = [make_run(**{"regularization.l2": x, "optimizer.lr": x}) for x in (0.1, 0.2)]
-    assert find_paths(pd.DataFrame(rows)) == []
+    assert find_paths(make_table(rows)) == []
     failed = make_run("l2 λ=1", failure="x", **{"regularization.l2": 1.0})
-    assert find_paths(pd.DataFrame([make_run(), failed])) == []
-    assert find_paths(pd.DataFrame()) == []
+    assert find_paths(make_table([make_run(), failed])) == []
+    assert find_paths(make_table([])) == []
 
 
 def test_truths_are_no_numbers_and_a_linear_network_has_no_width() -> None:
     linear = make_run(hidden="[]", **{"regularization.proximal": True})
     mlp = make_run(hidden="[8,8]", **{"regularization.proximal": False})
-    frame = path_settings(pd.DataFrame([linear, mlp]))
+    frame = path_settings(make_table([linear, mlp]))
     assert frame["regularization.proximal"].tolist() == ["True", "False"]
     assert frame["network.depth"].tolist() == [0, 2]
     assert frame["network.width"].isna().tolist() == [True, False]

@@ -13,7 +13,7 @@ from bikefit.comparison.ranking import (
     typical_rows,
     winner,
 )
-from bikefit.comparison.runs import loss_unit, run_table
+from bikefit.comparison.runs import loss_unit
 from bikefit.comparison.sentences import (
     choice_sentence,
     failure_sentence,
@@ -21,10 +21,9 @@ from bikefit.comparison.sentences import (
     number,
     rows_sentence,
     winner_sentence,
-    winners_sentence,
 )
 from bikefit.comparison.tables import ranking_note
-from made_runs import make_run, make_sweep
+from made_runs import make_run, make_sweep, make_table
 
 
 def seeds(losses: dict[str, list[float]], **more: Any) -> list[dict[str, Any]]:
@@ -35,7 +34,7 @@ def seeds(losses: dict[str, list[float]], **more: Any) -> list[dict[str, Any]]:
 
 
 def ranked(*runs: dict[str, Any]) -> pd.DataFrame:
-    return rank(pd.DataFrame(runs))
+    return rank(make_table(runs))
 
 
 # None leads by -1, -0.5 and -1.
@@ -44,25 +43,25 @@ TWO_METHODS = {"none": [7.0, 8.0, 9.0], "l2 λ=0.1": [6.0, 7.5, 8.0]}
 
 def test_a_run_has_a_row_with_settings_and_losses() -> None:
     run = make_run("l2 λ=0.1", "[64,32]", seed=3, train=4.0, val=6.5, **{"regularization.l2": 0.1})
-    row = run_table(pd.DataFrame([run])).iloc[0]
+    row = make_table([run]).iloc[0]
     expected: dict[str, Any] = {"run_id": "l2 λ=0.1-[64,32]-3", "table": "full", "seed": 3}
     expected |= {"configuration": "l2 λ=0.1 · mlp 64×32", "network": "mlp 64×32"}
-    expected |= {"regularization": "l2 λ=0.1", "kind": "l2", "l2": 0.1}
+    expected |= {"regularization": "l2 λ=0.1", "kind": "l2", "regularization.l2": 0.1}
     expected |= {"train_loss": 4.0, "val_loss": 6.5, "gap": 2.5, "best_epoch": 40.0}
     expected |= {"val_rmse": 65.0, "val_deviance": 13.0}
     assert row[list(expected)].to_dict() == expected
 
 
 def test_a_failed_run_keeps_its_row_without_losses() -> None:
-    found = run_table(pd.DataFrame([make_run(), make_run(seed=1, failure="loss is not finite")]))
+    found = make_table([make_run(), make_run(seed=1, failure="loss is not finite")])
     assert found["status"].tolist() == ["FINISHED", "FAILED"]
     assert math.isnan(found["val_loss"][1])
     assert found["failure"][1] == "loss is not finite"
 
 
 def test_another_swept_setting_tells_configurations_apart() -> None:
-    runs = pd.DataFrame([make_run(val=6 + r, **{"optimizer.lr": r}) for r in (0.01, 0.001)])
-    table = run_table(runs)
+    runs = make_table([make_run(val=6 + r, **{"optimizer.lr": r}) for r in (0.01, 0.001)])
+    table = runs
     assert table["optimizer.lr"].tolist() == [0.01, 0.001]
     names = [f"none · mlp 256×256 · optimizer.lr={rate}" for rate in (0.01, 0.001)]
     assert table["configuration"].tolist() == names
@@ -70,7 +69,7 @@ def test_another_swept_setting_tells_configurations_apart() -> None:
 
 
 def test_a_setting_that_follows_the_network_is_no_part_of_the_name() -> None:
-    table = run_table(pd.DataFrame([make_run(hidden="[]"), make_run()]))
+    table = make_table([make_run(hidden="[]"), make_run()])
     assert table["configuration"].tolist() == ["none · linear", "none · mlp 256×256"]
     assert table["network"].tolist() == ["linear", "mlp 256×256"]
     assert table["network.activation"].tolist() == ["identity", "gelu"]
@@ -168,7 +167,7 @@ def test_cross_validation_takes_its_noise_from_the_folds() -> None:
     # with one seed each, the variance between seeds is unknown
     assert math.isnan(ranking["difference_se"][1])
     assert "over 4 folds" in winner_sentence(ranking)
-    assert run_table(pd.DataFrame(runs))["val_loss_se"].tolist() == [0.3, 0.4]
+    assert make_table(runs)["val_loss_se"].tolist() == [0.3, 0.4]
 
 
 def test_leads_of_cross_validation_are_paired_by_fold() -> None:
@@ -213,7 +212,7 @@ def test_the_note_names_the_winner_the_noise_and_the_table() -> None:
     noise = "95 % confidence; noise of seeds and validation days): 1, namely none · mlp 256×256."
     assert noise in note
     assert "| ≈2 | none · mlp 256×256 | 3 | 4.000 | 8.000 ± 1.000 | 4.000 | 80.0 |" in note
-    strict = rank(pd.DataFrame(runs), confidence=0.999)
+    strict = rank(make_table(runs), confidence=0.999)
     assert "(99.9 % confidence" in noise_sentence(strict)
 
 
@@ -241,22 +240,6 @@ def test_numbers_have_the_digits_of_the_size_that_is_given(
     assert number(value, like) == text
 
 
-def test_winners_of_two_sweeps_are_compared() -> None:
-    first, second = ranked(*seeds({"none": [7, 7.1]})), ranked(*seeds({"l2 λ=0.1": [6, 6.1]}))
-    sentence = winners_sentence(first, second)
-    assert "The winner of the second sweep has the lower validation loss" in sentence
-    assert "l2 λ=0.1 · mlp 256×256 (6.050 ± 0.071) against none" in sentence
-    assert sentence.endswith("the difference is significant.")
-    assert winners_sentence(first, first).endswith("the difference is not significant.")
-    lecture = ranked(make_run(**{"data.name": "lecture"}))
-    assert "full and lecture are different tables" in winners_sentence(first, lecture)
-    assert "has no result" in winners_sentence(first, ranked())
-    mse = ranked(make_run(val=0.1, loss="mse", **{"best/val/deviance": 13.0}))
-    by_deviance = winners_sentence(first, mse)
-    assert "second sweep has the lower validation deviance" in by_deviance
-    assert by_deviance.endswith("of unknown significance.")
-
-
 def test_the_one_standard_error_rule_chooses_the_least_flexible_close_one() -> None:
     runs = [
         make_run(method, seed=seed, train=train, val=val + shift)
@@ -281,7 +264,7 @@ def test_typical_rows_contain_the_network_of_the_winner_with_nothing_else_change
     """Not a shorter training of it, though that is the better one without regularization."""
     runs = seeds({"l2 λ=0.1": [3.0], "none": [4.6], "l1 λ=1": [4.0]})
     runs += [make_run(val=v, **{"training.epochs": e}) for e, v in ((8, 3.3), (60, 5.8))]
-    ranking = rank(pd.DataFrame(runs).assign(run_id=list("abcde"))).assign(verdict="undecided")
+    ranking = rank(make_table(runs).assign(run_id=list("abcde"))).assign(verdict="undecided")
     methods = ("l2 λ=0.1", "none", "l1 λ=1", "none")
     typical = [f"{method} · mlp 256×256" for method in methods]
     typical[1] += " · training.epochs=8"
@@ -290,7 +273,7 @@ def test_typical_rows_contain_the_network_of_the_winner_with_nothing_else_change
 
 def test_highlighted_runs_are_the_winner_and_those_that_underfit_and_overfit_most() -> None:
     def names(ranking: pd.DataFrame) -> dict[str, str]:
-        found = highlighted_runs(run_table(sweep), ranking)
+        found = highlighted_runs(sweep, ranking)
         return {role: run["configuration"] for role, run in found.items()}
 
     sweep = make_sweep()

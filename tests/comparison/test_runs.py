@@ -1,32 +1,30 @@
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 
 from bikefit.comparison.ranking import rank
-from bikefit.comparison.runs import configuration_ids, configuration_labels
-from made_runs import make_run
+from made_runs import make_run, make_table
 
 
 def test_labels_leave_out_the_values_that_most_runs_have() -> None:
     epochs = [(0, 30), (1, 30), (2, 30), (0, 60), (1, 8)]
-    runs = pd.DataFrame([make_run(seed=s, **{"training.epochs": e}) for s, e in epochs])
-    assert configuration_labels(runs).tolist() == [
+    runs = [make_run(seed=s, **{"training.epochs": e}) for s, e in epochs]
+    assert make_table(runs)["configuration"].tolist() == [
         *["none · mlp 256×256"] * 3,
         "none · mlp 256×256 · training.epochs=60",
         "none · mlp 256×256 · training.epochs=8",
     ]
-    assert configuration_labels(runs.iloc[[0, 3]]).tolist() == [
+    assert make_table([runs[0], runs[3]])["configuration"].tolist() == [
         "none · mlp 256×256 · training.epochs=30",
         "none · mlp 256×256 · training.epochs=60",
     ]
 
 
 def test_labels_leave_out_a_fraction_of_all_rows_even_if_most_runs_have_another() -> None:
-    runs = pd.DataFrame(
+    runs = make_table(
         [make_run(seed=s, **{"data.fraction": f}) for s, f in [(0, 0.1), (1, 0.1), (0, 1.0)]]
     )
-    assert configuration_labels(runs).tolist() == [
+    assert runs["configuration"].tolist() == [
         *["none · mlp 256×256 · data.fraction=0.1"] * 2,
         "none · mlp 256×256",
     ]
@@ -38,7 +36,7 @@ def test_configurations_that_differ_in_an_extra_layer_stay_apart() -> None:
     plain = {"tags.configuration.id": "a", "best/val/loss": 6.0}
     dropout = layer | {"tags.configuration.id": "b"}
     rows = [make_run(**plain), *(make_run(seed=s, run_id=str(s), **dropout) for s in (0, 1))]
-    ranking = rank(pd.DataFrame(rows))
+    ranking = rank(make_table(rows))
     assert ranking["configuration_id"].tolist() == ["a", "b"]
     assert ranking["configuration"].tolist() == [
         "none · mlp 256×256 · no network.layers.hidden1.drop.p",
@@ -50,7 +48,7 @@ def test_configurations_with_equal_settings_are_labelled_with_their_ids() -> Non
     rows = [
         make_run(seed=seed, **{"tags.configuration.id": id_}) for id_ in "ab" for seed in (0, 1)
     ]
-    ranking = rank(pd.DataFrame(rows))
+    ranking = rank(make_table(rows))
     assert ranking["seeds"].tolist() == [2, 2]
     assert ranking["configuration"].tolist() == [
         "none · mlp 256×256 · configuration a",
@@ -59,7 +57,7 @@ def test_configurations_with_equal_settings_are_labelled_with_their_ids() -> Non
 
 
 def test_runs_without_tags_are_told_apart_by_their_settings() -> None:
-    runs = pd.DataFrame(
+    runs = make_table(
         {
             "method": "l2",
             "regularization.l2": [0.1, 0.2, 0.1],
@@ -67,5 +65,5 @@ def test_runs_without_tags_are_told_apart_by_their_settings() -> None:
             "seed": [0, 0, 1],
         }
     )
-    first, other, second_seed = configuration_ids(runs)
+    first, other, second_seed = runs["configuration_id"]
     assert first == second_seed != other

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from bikefit.comparison.ranking import rank
 from bikefit.comparison.tables import print_ranking
-from made_runs import make_run, make_sweep
+from made_runs import make_run, make_sweep, make_table
 
 
 def printed(ranking: pd.DataFrame, width: int = 80, top: int = 25, colour: bool = False) -> str:
@@ -61,17 +61,17 @@ def test_a_pipe_gets_plain_text(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_brackets_are_no_markup() -> None:
     runs = [make_run(seed=s, **{"optimizer.name": f"[red]{s}"}) for s in range(2)]
-    assert "optimizer.name=[red]1" in printed(rank(pd.DataFrame(runs)), width=150)
+    assert "optimizer.name=[red]1" in printed(rank(make_table(runs)), width=150)
 
 
 def test_nothing_finished() -> None:
-    text = printed(rank(pd.DataFrame([make_run(failure="x")])))
+    text = printed(rank(make_table([make_run(failure="x")])))
     assert text.startswith("No run finished (of 1).")
     assert "configuration" not in text
-    assert printed(rank(pd.DataFrame())) == "The sweep has no runs.\n"
+    assert printed(rank(make_table([]))) == "The sweep has no runs.\n"
 
 
 def test_one_seed_has_no_spread() -> None:
-    text = printed(rank(pd.DataFrame([make_run(), make_run("l2 λ=1", val=9.0)])))
+    text = printed(rank(make_table([make_run(), make_run("l2 λ=1", val=9.0)])))
     assert "±" not in text
     assert "9.000" in text

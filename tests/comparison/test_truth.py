@@ -26,7 +26,7 @@ def contradictions(table: pd.DataFrame) -> list[str]:
     on_widths = done[(done["regularization"] == "none") & width.notna()]
     widest = done[done["network"] == "mlp 64"]
     found = []
-    for path, flexibility in ((on_widths, width), (widest, -done["l2"])):
+    for path, flexibility in ((on_widths, width), (widest, -done["regularization.l2"])):
         place = flexibility.groupby(done["configuration"]).first()
         losses = path.groupby("configuration")["val_loss"]
         mean, error = losses.mean(), losses.std() / losses.count() ** 0.5
@@ -64,7 +64,14 @@ def test_a_contradiction_is_found() -> None:
         for width, loss in ((4, 9.0), (16, 6.0), (64, 4.0))
         for seed in range(3)
     ]
-    names = ["configuration", "regularization", "network", "l2", "val_loss", "verdict"]
+    names = [
+        "configuration",
+        "regularization",
+        "network",
+        "regularization.l2",
+        "val_loss",
+        "verdict",
+    ]
     made = pd.DataFrame(rows, columns=names)
     assert contradictions(made) == []
     for wrong in ("overfitting", "good fit"):

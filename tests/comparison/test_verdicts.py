@@ -33,7 +33,7 @@ from bikefit.comparison.verdicts import (
     with_verdicts,
 )
 from conftest import ROOT
-from made_runs import make_run
+from made_runs import make_run, make_table
 
 Runs = list[dict[str, Any]]
 CONSTANT = {"constant/train/loss": 60.0, "constant/val/loss": 62.0, "tags.val_rows": 3475}
@@ -66,7 +66,7 @@ PICTURE = ["underfitting"] * 3 + ["overfitting"] * 3 + ["good fit"] * 3
 
 def judge(runs: Runs, start: str, **thresholds: float) -> str:
     """Return "verdict: reason; next step" of the configuration whose name starts so."""
-    frame = pd.DataFrame(runs)
+    frame = make_table(runs)
     table = with_verdicts(rank(frame), frame, Thresholds(**thresholds))
     (row,) = table[table["configuration"].str.startswith(start)].to_dict("records")
     return f"{row['verdict']}: {row['reason']}; {row['next']}"
@@ -88,7 +88,7 @@ def test_the_picture_of_the_lecture() -> None:
 
 
 def test_each_run_has_a_verdict_in_the_order_of_the_runs() -> None:
-    runs = pd.DataFrame(LECTURE)
+    runs = make_table(LECTURE)
     table = verdicts(runs)
     assert table["run_id"].tolist() == runs["run_id"].tolist()
     assert table["verdict"].tolist() == PICTURE
@@ -235,7 +235,7 @@ def test_noise_between_seeds_leaves_it_undecided() -> None:
         f"noise of {independent_limit():.2f}; more seeds would decide (seed=0,1,2,3,4)"
     )
     # the noise between seeds is no part of the verdict on one run
-    assert verdicts(pd.DataFrame(runs))["verdict"].tolist()[-1] == "overfitting"
+    assert verdicts(make_table(runs))["verdict"].tolist()[-1] == "overfitting"
 
 
 def test_few_validation_rows_leave_it_undecided() -> None:
@@ -291,11 +291,11 @@ def test_memorized_rows_tell_no_noise() -> None:
 
 def test_a_single_run() -> None:
     one = make_run(train=9.0, val=17.9, **CONSTANT)
-    (found,) = verdicts(pd.DataFrame([one])).to_dict("records")
+    (found,) = verdicts(make_table([one])).to_dict("records")
     assert found["verdict"] == "undecided"
     assert found["reason"].startswith("validation loss 17.90 has no other configuration beside it")
     rising = one | {"lowest/val/loss": 14.0, "lowest/epoch": 9.0}
-    assert verdicts(pd.DataFrame([rising]))["verdict"].tolist() == ["overfitting"]
+    assert verdicts(make_table([rising]))["verdict"].tolist() == ["overfitting"]
 
 
 def test_failed_runs_have_a_reason_and_no_verdict() -> None:
@@ -303,7 +303,7 @@ def test_failed_runs_have_a_reason_and_no_verdict() -> None:
     running = make_run("l1 λ=8", failure="x") | {"tags.failure": None, "status": "RUNNING"}
     runs = [*LECTURE[1:], make_run("l1 λ=9", failure=reason), running]
     runs.append(make_run(hidden="[]", seed=0, failure="x"))
-    table = verdicts(pd.DataFrame(runs))
+    table = verdicts(make_table(runs))
     assert table[["verdict", "next"]].isna().sum().tolist() == [3, 3]
     assert table["reason"].tolist()[-3:] == [reason, "without a result (status RUNNING)", "x"]
     assert judge(runs, "l1 λ=9") == f"None: {reason}; None"
@@ -313,11 +313,11 @@ def test_failed_runs_have_a_reason_and_no_verdict() -> None:
 
 
 def test_only_failures() -> None:
-    runs = pd.DataFrame([make_run(failure="x")])
+    runs = make_table([make_run(failure="x")])
     assert verdicts(runs)["verdict"].tolist() == [None]
     assert configuration_verdicts(runs)["reason"].tolist() == ["x"]
     assert verdict_sentence(with_verdicts(rank(runs), runs)) == ""
-    assert with_verdicts(rank(pd.DataFrame()), pd.DataFrame()).empty
+    assert with_verdicts(rank(make_table([])), make_table([])).empty
 
 
 def test_the_noise_of_folds_decides_for_cross_validated_runs() -> None:
@@ -332,7 +332,7 @@ def test_the_noise_of_folds_decides_for_cross_validated_runs() -> None:
     runs = [make_run(m, train=train, val=val, **folds) for m, (train, val) in losses.items()]
     expected = ["overfitting", "good fit", "undecided", "underfitting"]
     assert [judge(runs, method).split(":")[0] for method in losses] == expected
-    assert verdicts(pd.DataFrame(runs))["verdict"].tolist() == expected
+    assert verdicts(make_table(runs))["verdict"].tolist() == expected
 
 
 def test_different_losses_are_judged_by_deviance() -> None:
@@ -349,16 +349,16 @@ def test_tables_are_judged_apart() -> None:
     for one in other:
         for key in ("best/train/loss", "best/val/loss"):
             one[key] *= 0.01
-    assert verdicts(pd.DataFrame(LECTURE + other))["verdict"].tolist() == PICTURE * 2
+    assert verdicts(make_table(LECTURE + other))["verdict"].tolist() == PICTURE * 2
 
 
 def test_the_rule_holds_without_constants_and_lowest_losses() -> None:
-    bare = pd.DataFrame(LECTURE).drop(columns=list(CONSTANT))
+    bare = make_table(pd.DataFrame(LECTURE).drop(columns=list(CONSTANT)))
     assert verdicts(bare)["verdict"].tolist() == PICTURE
 
 
 def test_the_note_counts_verdicts_and_shows_them() -> None:
-    runs = pd.DataFrame(LECTURE)
+    runs = make_table(LECTURE)
     note = ranking_note(with_verdicts(rank(runs), runs))
     assert "Verdicts on configurations: 1 good fit, 1 overfitting, 1 underfitting." in note
     assert "On the best: good fit, because validation loss 17.90 is the best" in note

@@ -18,7 +18,7 @@ import pytest
 import browsers
 import commands
 from bikefit.comparison.compare import main
-from bikefit.comparison.result import assign_verdicts
+from bikefit.comparison.result import compare
 from bikefit.tracking import connection, reading, writing
 from bikefit.tracking import views as prepared
 from bikefit.tracking.names import PARENT
@@ -115,7 +115,7 @@ def sweep(site: str, request: pytest.FixtureRequest) -> str:
         latest = writing.start_sweep(name, "the latest", [])
         for dropout, val in ((0.5, 7.0), (0.0, 6.0), (0.3, 5.0)):
             add(latest, settings_in(name, 4, dropout=dropout), result(2.0, val))
-        assign_verdicts(latest, reading.read_runs(latest))
+        compare(latest)
         writing.finish_sweep(latest, "it is over", {}, "FINISHED")
     return latest
 

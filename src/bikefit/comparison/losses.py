@@ -8,52 +8,46 @@ from multiprocessing.pool import ThreadPool
 import numpy as np
 import pandas as pd
 
-from bikefit.comparison.runs import ranking_metric, run_table
+from bikefit.comparison.runs import ranking_metric
 from bikefit.tracking import connection, reading
 
-FOLDS, DAYS = "folds/best/val/{}", "days/best/val/{}"
 READERS = 8  # files that are read concurrently
 SMALLEST = 1.0  # bikes/hour; lower bound of predictions for the deviance
 
 
-def losses_by_fold_and_day(runs: pd.DataFrame) -> pd.DataFrame:
-    """Add the validation losses of each run by fold or by day, so that they can be paired.
+def losses_by_fold_and_day(table: pd.DataFrame) -> pd.DataFrame:
+    """Read the validation losses of each run by fold or by day, so that they can be paired.
 
     Args:
-        runs: as returned by :func:`bikefit.tracking.reading.read_runs`.
+        table: of :func:`bikefit.comparison.runs.run_table`.
 
     Returns:
-        `runs` with ``folds/best/val/loss`` (the loss of each fold) and ``days/best/val/loss`` (the
-        contribution of each day to the loss, in the order of the days) as tuples, or with
-        ``…/deviance`` if kinds of loss differ. A tuple of days is empty if a run is
-        cross-validated, has no result or no saved predictions. Columns that `runs` has already are
-        not read again.
+        The table with ``fold_losses`` (the loss of each fold) and ``days`` (the contribution of
+        each day to the loss, in the order of the days) as tuples. ``days`` is empty if a run is
+        cross-validated, has no result or no saved predictions.
     """
-    if runs.empty:
-        return runs
-    table = run_table(runs)
-    metric = ranking_metric(table)
-    folds, days = FOLDS.format(metric), DAYS.format(metric)
-    if (table["folds"] > 1).any() and not (
-        folds in runs and runs[folds].map(lambda value: isinstance(value, tuple)).any()
-    ):
-        values = [tuple(reading.read_steps(run, folds).values()) for run in runs["run_id"]]
-        runs = runs.assign(**{folds: pd.Series(values, index=runs.index, dtype=object)})
-    if days not in runs:
-        kind = "deviance" if metric == "deviance" else table["loss"]
-        inputs = pd.DataFrame(
-            {"run": table["run_id"], "kind": kind, "mean": table[f"val_{metric}"]}
-        )
-        inputs.loc[table["folds"] > 1, "mean"] = np.nan
-        connection.client()  # opened before several threads need it
-        with ThreadPool(READERS) as pool:
-            values = pool.starmap(_losses_by_day, inputs.itertuples(index=False))
-        runs = runs.assign(**{days: pd.Series(values, index=runs.index, dtype=object)})
-    return runs
+    if table.empty:
+        return table
+    crossed = table["folds"] > 1
+    metric = f"folds/best/val/{ranking_metric(table)}"
+    folds = [
+        tuple(reading.read_steps(run, metric).values()) if has_folds else ()
+        for run, has_folds in zip(table["run_id"], crossed, strict=True)
+    ]
+    kind = table["loss"] if ranking_metric(table) == "loss" else "deviance"
+    inputs = table[["run_id", "val_loss"]].assign(kind=kind)
+    inputs["val_loss"] = inputs["val_loss"].mask(crossed)
+    connection.client()  # opened before several threads need it
+    with ThreadPool(READERS) as pool:
+        days = pool.starmap(_losses_by_day, inputs.itertuples(index=False))
+    index = table.index
+    return table.assign(
+        fold_losses=pd.Series(folds, index, dtype=object), days=pd.Series(days, index, dtype=object)
+    )
 
 
 @lru_cache(maxsize=10_000)
-def _losses_by_day(run: str, kind: str, mean: float) -> tuple[float, ...]:
+def _losses_by_day(run: str, mean: float, kind: str) -> tuple[float, ...]:
     """Return the contribution of each day to the mean loss of a run; `kind` is that of the loss."""
     predictions = reading.read_predictions(run) if mean > 0 else None
     if predictions is None:

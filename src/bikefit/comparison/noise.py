@@ -117,15 +117,15 @@ def estimate_losses(
 
     Args:
         runs: one row a run that has a loss, all validated on the same rows: ``configuration_id``,
-            ``seed``, ``loss``, and as far as they are known ``days`` and ``folds`` (arrays),
-            ``fold_error`` and ``rows``.
+            ``seed``, ``val_loss``, ``days``, ``fold_losses``, ``val_loss_se`` and ``val_rows``, see
+            :func:`bikefit.comparison.runs.run_table`.
         assumed: scatter between seeds as a share of the loss, where no configuration has two.
 
     Returns:
         Estimates by id of the configuration, and of the runs in their order.
     """
     names = runs["configuration_id"]
-    by_seed = runs.groupby(["configuration_id", "seed"], dropna=False)["loss"].mean()
+    by_seed = runs.groupby(["configuration_id", "seed"], dropna=False)["val_loss"].mean()
     scatter = _scatter(by_seed, assumed)
     found: dict[str, LossEstimate] = {}
     for name, group in runs.groupby(names, sort=False):
@@ -134,11 +134,12 @@ def estimate_losses(
         loss = float(of_seeds.mean())
         found[str(name)] = LossEstimate(
             loss, variance * loss**2 / len(of_seeds), df, _mean(group["days"]),
-            _mean(group["folds"]), float(group["fold_error"].mean()), float(group["rows"].mean()),
+            _mean(group["fold_losses"]), float(group["val_loss_se"].mean()),
+            float(group["val_rows"].mean()),
         )  # fmt: skip
     facts = [
-        LossEstimate(row["loss"], 0.0, KNOWN, _mean([row["days"]]), _mean([row["folds"]]),
-               row["fold_error"], row["rows"])
+        LossEstimate(row["val_loss"], 0.0, KNOWN, _mean([row["days"]]), _mean([row["fold_losses"]]),
+               row["val_loss_se"], row["val_rows"])
         for row in runs.to_dict("records")
     ]  # fmt: skip
     return found, facts

@@ -30,7 +30,7 @@ from bikefit.comparison.charts import (
 from bikefit.comparison.paths import SettingPath, find_paths
 from bikefit.comparison.ranking import rank
 from bikefit.comparison.run_charts import weight_matrices
-from bikefit.comparison.runs import FRACTION, column, configuration_ids, loss_unit, ranking_metric
+from bikefit.comparison.runs import FRACTION, loss_unit, ranking_metric
 from bikefit.comparison.sentences import number, with_spread
 from bikefit.comparison.verdicts import Thresholds, along
 
@@ -47,7 +47,7 @@ class Series:
     """A path with the losses of its configurations.
 
     ``table`` is the ranking of the configurations in the order of ``value``, the value of the
-    setting. It has ``rows``, the number of training rows, ``run_id``, a run of one seed, and the
+    setting. It has ``run_id``, a run of one seed, and the
     columns of :func:`bikefit.comparison.verdicts.along`.
     """
 
@@ -69,7 +69,7 @@ def find_series(runs: pd.DataFrame, thresholds: Thresholds | None = None) -> lis
     """Return the losses along every setting, at most two paths per setting.
 
     Args:
-        runs: as returned by :func:`bikefit.tracking.reading.read_runs`.
+        runs: of :func:`bikefit.comparison.runs.run_table`.
         thresholds: Thresholds of the verdicts; the defaults if None.
     """
     chosen: list[SettingPath] = []
@@ -80,18 +80,16 @@ def find_series(runs: pd.DataFrame, thresholds: Thresholds | None = None) -> lis
             chosen.append(path)
     if not chosen:
         return []
-    ids = configuration_ids(runs)
     ranking = rank(runs).drop(columns=["difference_se", "within_noise"])
     ranking = ranking.set_index("configuration_id", drop=False).rename_axis(None)
-    rows = pd.to_numeric(column(runs, "tags.train_rows")).groupby(ids).mean()
     series = []
     for path, evidence in zip(chosen, along(runs, chosen, thresholds), strict=True):
         # Runs of one seed, if there is a seed that all configurations have.
-        by_seed = runs.groupby([ids, "seed"])["run_id"].first().unstack()
+        by_seed = runs.groupby(["configuration_id", "seed"])["run_id"].first().unstack()
         by_seed = by_seed.loc[list(path.configurations)]
         shared = by_seed[by_seed.count().idxmax()].fillna(by_seed.bfill(axis=1).iloc[:, 0])
         table = ranking.loc[list(path.configurations)].join(evidence)
-        table = table.assign(value=path.values, rows=rows, run_id=shared)
+        table = table.assign(value=path.values, run_id=shared)
         series.append(Series(path, table.reset_index(drop=True)))
     return series
 
@@ -196,8 +194,8 @@ def _set_value_axis(axes: Axes, series: Series) -> np.ndarray:
 
     On a logarithmic axis 0 is one step of the grid, at least a factor of 3, before the rest.
     """
-    by_rows = series.about_data and bool(series.table["rows"].notna().all())
-    x = series.table["rows" if by_rows else "value"].to_numpy(dtype=float)
+    by_rows = series.about_data and bool(series.table["train_rows"].notna().all())
+    x = series.table["train_rows" if by_rows else "value"].to_numpy(dtype=float)
     axes.set_xlabel("training rows" if by_rows else series.path.axis_label)
     if series.path.direction < 0:
         axes.invert_xaxis()
@@ -257,8 +255,8 @@ def more_data(series: Series) -> str:
     table, losses = series.table, series.losses
     before, last = table.iloc[-2], table.iloc[-1]
     low = losses.iloc[-1]
-    start, end = (f"{row['rows']:,.0f}" for row in (before, last))
-    if table["rows"].isna().any():
+    start, end = (f"{row['train_rows']:,.0f}" for row in (before, last))
+    if table["train_rows"].isna().any():
         start, end = (f"{row['value']:.0%} of the" for row in (before, last))
     fall = float(losses.iloc[-2] - low)
     moved = (

@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from bikefit.comparison.noise import CONFIDENCE, Difference, LossEstimate, difference
-from bikefit.comparison.runs import FRACTION, column, ranking_metric, run_table, setting_columns
+from bikefit.comparison.runs import FRACTION, settings_of
 from bikefit.config import STRENGTHS
 
 # By the last part of a setting's key: its name, its unit, and whether more of it makes a network
@@ -136,18 +136,15 @@ def find_evidence(
     return evidence
 
 
-def find_paths(runs: pd.DataFrame) -> list[SettingPath]:
+def find_paths(table: pd.DataFrame) -> list[SettingPath]:
     """Return the paths of a sweep, for every setting first those with the lowest validation loss.
 
     Widths and depths are read from networks whose layers are equally wide.
 
     Args:
-        runs: as returned by :func:`bikefit.tracking.reading.read_runs`.
+        table: of :func:`bikefit.comparison.runs.run_table`.
     """
-    if runs.empty or "loss" not in runs:
-        return []
-    table, frame = run_table(runs), path_settings(runs)
-    loss, ids = table[f"val_{ranking_metric(table)}"], table["configuration_id"]
+    frame, loss, ids = path_settings(table), table["val_loss"], table["configuration_id"]
     paths: list[SettingPath] = []
     for key in frame.select_dtypes("number"):
         others = [other for other in frame if other != key]
@@ -168,13 +165,15 @@ def find_paths(runs: pd.DataFrame) -> list[SettingPath]:
     return paths
 
 
-def path_settings(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return the settings of runs, with width and depth instead of the list of widths.
+def path_settings(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the settings of a run table, with width and depth instead of the list of widths.
 
     True and False are text, because only numbers make a path.
     """
-    frame = runs[setting_columns(runs)].drop(columns="network.hidden", errors="ignore")
-    hidden = column(runs, "network.hidden").astype(object).fillna("").astype(str).str.strip("[]")
+    frame = settings_of(table)
+    hidden = frame.get("network.hidden", pd.Series("", index=frame.index, dtype=object))
+    frame = frame.drop(columns="network.hidden", errors="ignore")
+    hidden = hidden.astype(object).fillna("").astype(str).str.strip("[]")
     widths = hidden.str.split(",")
     even = widths.map(lambda width: len(set(width)) == 1)
     frame["network.width"] = pd.to_numeric(widths.str[0].where(even), errors="coerce")

@@ -109,7 +109,7 @@ def write_reports(comparison: Comparison, folder: Path, address: str | None = No
     names = {f"train_{metric}": "train", f"val_{metric}": "validation"}
     losses = comparison.ranking[["configuration", *names]].rename(columns=names).dropna()
     for name, table in (
-        ("comparison.csv", comparison.runs),
+        ("comparison.csv", comparison.runs.drop(columns=["days", "fold_losses"])),
         ("plots/losses.csv", losses),
         ("plots/learning_curves.csv", comparison.learning_curves),
     ):
@@ -156,10 +156,9 @@ def render_report(comparison: Comparison, address: str | None = None) -> str:
     """
     address = address or views.pages()
     ranking, metric = comparison.ranking, ranking_metric(comparison.ranking)
-    pages = f"{address.rstrip('/')}/#/experiments/" + comparison.tracked["experiment_id"] + "/runs/"
-    links = (pages + comparison.tracked["run_id"]).set_axis(comparison.tracked["run_id"])
     table = comparison.ranked_runs
-    table["link"] = table["run_id"].map(links)
+    pages = f"{address.rstrip('/')}/#/experiments/" + table["experiment_id"] + "/runs/"
+    table["link"] = pages + table["run_id"]
     best, by = ranking.iloc[0], f"val_{metric}"
     numbers = {
         f"validation {metric} ± standard deviation over {repetitions(best)}": with_spread(
@@ -252,7 +251,7 @@ def _learning_section(table: pd.DataFrame, highlighted: dict[str, pd.Series]) ->
     grey = [curve for curve in grey if curve.validation]
     if not curves:
         return ReportSection("Learning curves", ["No run has a loss for each epoch."])
-    unit = loss_unit(table.assign(loss=table["loss"].iloc[0]))
+    unit = loss_unit(table)
     text = f"Validation loss of {len(grey)} other configurations in grey."
     pictures = [Picture(learning_chart([*curves.values(), *grey], unit), text)]
     if len(curves) > 1 or grey:

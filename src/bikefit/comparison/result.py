@@ -29,36 +29,28 @@ class Comparison:
     Args:
         sweep: Run id of the sweep.
         name: Name of the sweep.
-        tracked: Runs as returned by :func:`bikefit.comparison.losses.losses_by_fold_and_day`.
+        runs: One row per run, see :func:`bikefit.comparison.runs.run_table`, with ``verdict``,
+            ``reason`` and ``next``.
         ranking: One row per configuration, best first, see :func:`bikefit.comparison.ranking.rank`,
             with ``verdict``, ``reason`` and ``next``.
-        run_verdicts: Verdict on each run, see :func:`bikefit.comparison.verdicts.verdicts`.
     """
 
     sweep: str
     name: str
-    tracked: pd.DataFrame
+    runs: pd.DataFrame
     ranking: pd.DataFrame
-    run_verdicts: pd.DataFrame
-
-    @cached_property
-    def runs(self) -> pd.DataFrame:
-        """One row per run with its verdict, see :func:`bikefit.comparison.runs.run_table`."""
-        verdict_columns = self.run_verdicts[["verdict", "reason"]]
-        return pd.concat([run_table(self.tracked), verdict_columns], axis=1)
 
     @cached_property
     def series(self) -> list[Series]:
         """The losses along every setting that varies alone, at most two paths per setting."""
         from bikefit.comparison.path_charts import find_series
 
-        return find_series(self.tracked, thresholds=read_thresholds())
+        return find_series(self.runs, thresholds=read_thresholds())
 
     @property
     def ranked_runs(self) -> pd.DataFrame:
         """The rows of ``runs`` that are ranked: those on the largest fraction of the data."""
-        ranked = self.runs["configuration_id"].isin(self.ranking["configuration_id"])
-        return self.runs[ranked].reset_index(drop=True)
+        return full_data_runs(self.runs)
 
     @cached_property
     def learning_curves(self) -> pd.DataFrame:
@@ -93,7 +85,9 @@ class Comparison:
 
 
 def compare(sweep: str | None = None) -> Comparison:
-    """Compare the configurations of a sweep and tag its runs with their verdicts.
+    """Rank and judge the configurations of a sweep.
+
+    Verdicts are written to its runs as tags, and their counts to the sweep.
 
     Args:
         sweep: Run id of the sweep; the latest sweep if None.
@@ -103,38 +97,21 @@ def compare(sweep: str | None = None) -> Comparison:
         ThresholdError: The file of thresholds is invalid.
     """
     sweep = sweep or reading.latest_sweep()
-    name = reading.sweep_name(sweep)
-    runs = losses_by_fold_and_day(reading.read_runs(sweep))
-    return Comparison(sweep, name, runs, *assign_verdicts(sweep, runs))
-
-
-def assign_verdicts(sweep: str, runs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Rank a sweep, judge it, and write verdicts to its runs and their counts to the sweep.
-
-    Args:
-        sweep: Run id of the sweep.
-        runs: as returned by :func:`bikefit.tracking.reading.read_runs`.
-
-    Returns:
-        The ranking with the columns ``verdict``, ``reason`` and ``next``, and the verdicts on
-        single runs, see :func:`bikefit.comparison.verdicts.verdicts`.
-
-    Raises:
-        ThresholdError: The file of thresholds is invalid.
-    """
-    thresholds = read_thresholds()
-    runs = losses_by_fold_and_day(runs)
-    ranking = rank(full_data_runs(runs), thresholds.confidence)
-    ranking = with_verdicts(ranking, runs, thresholds)
-    table = verdicts(runs, thresholds)
+    name, thresholds = reading.sweep_name(sweep), read_thresholds()
+    runs = reading.read_runs(sweep)
+    table = losses_by_fold_and_day(run_table(runs))
+    ranking = rank(full_data_runs(table), thresholds.confidence)
+    ranking = with_verdicts(ranking, table, thresholds)
+    given = verdicts(table, thresholds)
     if len(runs):
         # Writing a tag takes 5 ms, so only runs with another verdict are tagged.
-        tags = [f"tags.{tag}" for tag in VERDICT.values()]
-        old = runs.reindex(columns=tags).reset_index(drop=True).astype(object).fillna("")
-        new = table[list(VERDICT)].astype(object).fillna("").set_axis(tags, axis=1)
-        writing.tag_verdicts(table[(old != new).any(axis=1)])
-        writing.log_counts(sweep, count_verdicts(table))
-    return ranking, table
+        tags = list(VERDICT.values())
+        old = runs.reindex(columns=[f"tags.{tag}" for tag in tags]).set_axis(tags, axis=1)
+        new = given[list(VERDICT)].set_axis(tags, axis=1)
+        changed = new.astype(object).fillna("") != old.astype(object).fillna("")
+        writing.tag_verdicts(given[changed.any(axis=1)])
+        writing.log_counts(sweep, count_verdicts(given))
+    return Comparison(sweep, name, table.join(given[["verdict", "reason", "next"]]), ranking)
 
 
 def assign_run_verdict(run: str) -> str:
@@ -146,7 +123,7 @@ def assign_run_verdict(run: str) -> str:
     if PARENT in tags and VERDICT["verdict"] in tags:
         verdict: dict[Any, Any] = {name: tags.get(tag) for name, tag in VERDICT.items()}
     else:
-        table = verdicts(reading.read_run(run), read_thresholds())
+        table = verdicts(run_table(reading.read_run(run)), read_thresholds())
         writing.tag_verdicts(table)
         verdict = table.iloc[0].to_dict()
     return f"{verdict['verdict']}: {verdict['reason']}. Next: {verdict['next']}"

@@ -124,31 +124,3 @@ def choice_sentence(ranking: pd.DataFrame) -> str:
         f"The one-standard-error rule chooses {chosen['configuration']}, with "
         f"{number(chosen[by], best[by])}: the least flexible within {error} of the best."
     )
-
-
-def winners_sentence(first: pd.DataFrame, second: pd.DataFrame) -> str:
-    """Compare the winners of two sweeps.
-
-    Different kinds of loss are compared by the Poisson deviance; seeds are not paired.
-    """
-    one, two = winner(first), winner(second)
-    if one is None or two is None:
-        return "The two sweeps cannot be compared: one of them has no result."
-    if one["table"] != two["table"]:
-        tables = f"{one['table']} and {two['table']}"
-        return f"The two sweeps cannot be compared: {tables} are different tables."
-    metrics = {ranking_metric(pd.DataFrame([one, two])), *map(ranking_metric, (first, second))}
-    metric = "deviance" if len(metrics) > 1 else metrics.pop()
-    by = f"val_{metric}"
-    texts = [f"{row['configuration']} ({with_spread(row, by, one[by])})" for row in (one, two)]
-    lead = one[by] - two[by]
-    if lead > 0:
-        texts.reverse()
-    limit = 2 * math.hypot(one[f"{by}_se"], two[f"{by}_se"])
-    significance = "significant" if abs(lead) > limit else "not significant"
-    if math.isnan(limit):
-        significance = "of unknown significance"
-    return (
-        f"The winner of the {'second' if lead > 0 else 'first'} sweep has the lower validation "
-        f"{metric}: {texts[0]} against {texts[1]}; the difference is {significance}."
-    )

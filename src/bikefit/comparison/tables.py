@@ -9,12 +9,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bikefit.comparison.losses import FOLDS
 from bikefit.comparison.ranking import typical_rows, winner
-from bikefit.comparison.runs import loss_unit, ranking_metric, run_table
+from bikefit.comparison.runs import loss_unit, ranking_metric
 from bikefit.comparison.sentences import number, summary, with_spread
 from bikefit.tracking import reading
-from bikefit.tracking.connection import TrackingError
 
 LEFT = {"configuration", "verdict", "table"}  # columns of text, aligned at the left
 NEAR = "≈"  # before the rank of a configuration that is not significantly worse than the best
@@ -112,29 +110,24 @@ def ranking_note(ranking: pd.DataFrame, more: str = "") -> str:
     return "\n\n".join(paragraph for paragraph in paragraphs if paragraph)
 
 
-def fold_table(runs: pd.DataFrame) -> str:
+def fold_table(table: pd.DataFrame) -> str:
     """Return the held-out deviances of a cross-validated sweep (bikes/hour) as a Markdown table.
 
     The mean is over folds and seeds, ± the standard deviation over seeds; each fold is a mean
-    over seeds. Configurations are in the order of `runs`.
+    over seeds. Configurations are in the order of the runs. Without a cross-validated run that
+    finished, the text is empty.
 
     Args:
-        runs: as returned by :func:`bikefit.tracking.reading.read_runs`.
-
-    Raises:
-        TrackingError: The sweep was not cross-validated, or no job finished.
+        table: of :func:`bikefit.comparison.runs.run_table`.
     """
-    table = run_table(runs)
-    table = table[(table["status"] == "FINISHED") & (table["folds"] > 1)]
-    if table.empty:
-        raise TrackingError("no finished run with validation=kfold in this sweep")
+    table = table[table["val_loss"].notna() & (table["folds"] > 1)]
     rows = []
     for _, jobs in table.groupby("configuration_id", sort=False):
-        steps = [reading.read_steps(run, FOLDS.format("deviance")) for run in jobs["run_id"]]
+        steps = [reading.read_steps(run, "folds/best/val/deviance") for run in jobs["run_id"]]
         folds = pd.DataFrame(steps)
         spread = f" ± {folds.mean(axis=1).std():.2f}" if len(jobs) > 1 else ""
         row = {"configuration": jobs["configuration"].iloc[0], "table": jobs["table"].iloc[0]}
         row |= {"seeds": str(len(jobs)), "mean": f"**{folds.mean(axis=1).mean():.2f}**{spread}"}
         row |= {f"fold {fold + 1}": f"{mean:.2f}" for fold, mean in enumerate(folds.mean())}
         rows.append(row | {"on training rows": f"{jobs['train_deviance'].mean():.2f}"})
-    return markdown(pd.DataFrame(rows))
+    return markdown(pd.DataFrame(rows)) if rows else ""

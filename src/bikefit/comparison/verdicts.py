@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import pandas as pd
 import yaml
 from pydantic import Field, ValidationError
@@ -25,7 +24,7 @@ from bikefit.comparison.noise import (
     estimate_losses,
 )
 from bikefit.comparison.paths import Evidence, SettingPath, find_evidence, find_paths
-from bikefit.comparison.runs import column, noise_inputs, ranking_metric, run_table
+from bikefit.comparison.runs import FRACTION
 from bikefit.comparison.sentences import number
 from bikefit.config import ConfigError
 from bikefit.data.params import StrictModel, explain
@@ -181,21 +180,21 @@ def _level(train: float, val: float) -> float:
     return (train + val) / 2
 
 
-def verdicts(runs: pd.DataFrame, thresholds: Thresholds | None = None) -> pd.DataFrame:
+def verdicts(table: pd.DataFrame, thresholds: Thresholds | None = None) -> pd.DataFrame:
     """Give every run of a sweep its verdict.
 
     Args:
-        runs: as :func:`bikefit.tracking.reading.read_runs` gives them.
+        table: of :func:`bikefit.comparison.runs.run_table`.
         thresholds: the defaults if None.
 
     Returns:
-        In the order of `runs`: ``run_id``, ``configuration``, ``verdict`` (None for a run without
+        In the order of `table`: ``run_id``, ``configuration``, ``verdict`` (None for a run without
         a result), ``reason`` and ``next``.
     """
     t = thresholds or Thresholds()
-    seen = _observe(runs)
+    seen = _observe(table)
     found = [Verdict(None, "", None)] * len(seen)
-    for group in _groups(seen, runs, t):
+    for group in _groups(seen, table, t):
         for place, case in group.runs.items():
             found[place] = judge(case, group.sweep, t)
     for place in seen.index[seen["val"].isna()]:
@@ -204,7 +203,7 @@ def verdicts(runs: pd.DataFrame, thresholds: Thresholds | None = None) -> pd.Dat
 
 
 def configuration_verdicts(
-    runs: pd.DataFrame, thresholds: Thresholds | None = None
+    table: pd.DataFrame, thresholds: Thresholds | None = None
 ) -> pd.DataFrame:
     """Give every configuration of a sweep a verdict, from its runs together.
 
@@ -212,9 +211,9 @@ def configuration_verdicts(
         One row per configuration: ``configuration_id``, ``verdict``, ``reason``, ``next``.
     """
     t = thresholds or Thresholds()
-    seen = _observe(runs)
+    seen = _observe(table)
     found: dict[str, Verdict] = {}
-    for group in _groups(seen, runs, t):
+    for group in _groups(seen, table, t):
         found |= {name: judge(case, group.sweep, t) for name, case in group.configurations.items()}
     for row in seen[seen["val"].isna()].to_dict("records"):
         found.setdefault(row["configuration_id"], Verdict(None, _why_missing(row), None))
@@ -222,7 +221,7 @@ def configuration_verdicts(
 
 
 def along(
-    runs: pd.DataFrame, paths: Sequence[SettingPath], thresholds: Thresholds | None = None
+    table: pd.DataFrame, paths: Sequence[SettingPath], thresholds: Thresholds | None = None
 ) -> list[pd.DataFrame]:
     """Return what each path shows about its configurations, by the evidence of verdicts.
 
@@ -236,7 +235,7 @@ def along(
         not significant, and NA for the lowest.
     """
     t = thresholds or Thresholds()
-    groups = list(_groups(_observe(runs), runs, t))
+    groups = list(_groups(_observe(table), table, t))
     return [_along(path, groups, t) for path in paths]
 
 
@@ -278,12 +277,12 @@ def _region(case: Measurements, path: SettingPath, sweep: GroupSummary, t: Thres
 
 
 def with_verdicts(
-    ranking: pd.DataFrame, runs: pd.DataFrame, thresholds: Thresholds | None = None
+    ranking: pd.DataFrame, table: pd.DataFrame, thresholds: Thresholds | None = None
 ) -> pd.DataFrame:
-    """Add ``verdict``, ``reason`` and ``next`` of each configuration to a ranking of the runs."""
+    """Add ``verdict``, ``reason`` and ``next`` of each configuration to a ranking."""
     if ranking.empty:
         return ranking.assign(verdict=None, reason=None, next=None)
-    given = configuration_verdicts(runs, thresholds)
+    given = configuration_verdicts(table, thresholds)
     return ranking.merge(given, on="configuration_id", how="left", validate="one_to_one")
 
 
@@ -303,40 +302,19 @@ def _why_missing(row: Any) -> str:
     return failure if isinstance(failure, str) else f"without a result (status {row['status']})"
 
 
-def _observe(runs: pd.DataFrame) -> pd.DataFrame:
-    """What verdicts rest on, one row a run; losses in the measure that ranks the sweep."""
-    table = run_table(runs).reset_index(drop=True)
-    name, runs = ranking_metric(table), runs.reset_index(drop=True)
-
-    def floats(key: str) -> pd.Series:
-        return column(runs, key).astype(float)
-
-    # Half a deviance is the Poisson loss; of the squared error there is none for single epochs.
-    scale = 1.0 if name == "loss" else table["loss"].map({"poisson": 2.0})
-    kept = ["run_id", "configuration", "configuration_id", "network", "status", "failure", "seed"]
-    seen = table[kept].join(noise_inputs(runs, table))
-    seen["group"] = _row_groups(runs)
-    seen["place"] = np.arange(len(runs))
-    seen["train"], seen["val"] = table[f"train_{name}"], table[f"val_{name}"]
-    seen["lowest"] = floats("lowest/val/loss") * scale
-    seen["unfinished"], seen["unfinished_val"] = floats("unfinished"), floats("unfinished/val")
-    seen["epochs"], seen["selected"] = floats("training.epochs"), floats("best/epoch")
+def _observe(table: pd.DataFrame) -> pd.DataFrame:
+    """What verdicts rest on, one row a run."""
+    rows = [*("table", "validation_rows", "folds"), *table.columns.intersection([FRACTION])]
+    seen = table.reset_index(drop=True)
+    seen["group"] = seen.groupby(rows, dropna=False).ngroup()
+    seen["place"] = seen.index
     for part in ("train", "val"):
-        constant = floats(f"constant/{part}/loss") * scale
-        seen[f"constant_{part}"] = constant.fillna(
-            constant.groupby(seen["group"]).transform("mean")
-        )
-    return seen
-
-
-def _row_groups(runs: pd.DataFrame) -> pd.Series:
-    """Say which runs had the same rows to learn from and to be validated on."""
-    names = ("data.name", "data.fraction", "validation.name", "validation.folds")
-    keys = [key for key in names if key in runs]
-    text = pd.Series("", index=runs.index)
-    for key in keys:
-        text += runs[key].astype(str) + " "
-    return text
+        constant = seen[f"constant_{part}"]
+        means = constant.groupby(seen["group"]).transform("mean")
+        seen[f"constant_{part}"] = constant.fillna(means)
+    seen["epochs"] = seen.get("training.epochs", math.nan)
+    names = {"train_loss": "train", "val_loss": "val", "best_epoch": "selected"}
+    return seen.rename(columns=names)
 
 
 @dataclass(frozen=True)
@@ -354,12 +332,12 @@ MEASURED = (
 )  # fmt: skip
 
 
-def _groups(seen: pd.DataFrame, runs: pd.DataFrame, t: Thresholds) -> Iterator[ComparableRuns]:
+def _groups(seen: pd.DataFrame, table: pd.DataFrame, t: Thresholds) -> Iterator[ComparableRuns]:
     """Give each group of comparable runs with what its paths say of every one."""
-    paths = find_paths(runs.reset_index(drop=True))
+    paths = find_paths(table.reset_index(drop=True))
     lowest = seen.dropna(subset=["val"]).sort_values("val")["group"].head(1).tolist()
     for rows_of, members in seen.dropna(subset=["train", "val"]).groupby("group", sort=False):
-        known, facts = estimate_losses(members.assign(loss=members["val"]), t.assumed_noise)
+        known, facts = estimate_losses(members.rename(columns={"val": "val_loss"}), t.assumed_noise)
         by_name = members.groupby("configuration_id", sort=False)
         means = by_name[list(MEASURED)].mean()
         best = means.sort_values("val").iloc[0]

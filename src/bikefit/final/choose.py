@@ -15,7 +15,7 @@ import pandas as pd
 import yaml
 
 from bikefit.comparison.ranking import least_flexible, rank, winner
-from bikefit.comparison.runs import full_data_runs, run_table, setting_columns
+from bikefit.comparison.runs import full_data_runs, run_table, settings_of
 from bikefit.comparison.sentences import choice_sentence, winner_sentence
 from bikefit.config import Settings, Validation, parse
 from bikefit.data.columns import TARGET
@@ -94,8 +94,8 @@ def choose(
     Raises:
         TrackingError: No run finished, or the runs lack predictions (see :func:`read_held_out`).
     """
-    runs = reading.read_runs(sweep)
-    ranking = rank(full_data_runs(runs)) if len(runs) else pd.DataFrame()
+    runs = run_table(reading.read_runs(sweep))
+    ranking = rank(full_data_runs(runs))
     best = winner(ranking)
     if best is None:
         raise TrackingError(f"sweep {sweep} has no winner, because no run finished")
@@ -108,9 +108,8 @@ def choose(
     free = free[free["configuration_id"] != best["configuration_id"]].dropna(subset=["train_loss"])
     if free.empty:
         return plan, None
-    keys = [key for key in setting_columns(runs) if not key.startswith("regularization.")]
-    ids = run_table(runs)["configuration_id"].to_numpy()
-    settings = runs[keys].astype(str).groupby(ids).first()
+    settings = settings_of(runs).astype(str).groupby(runs["configuration_id"]).first()
+    settings = settings.loc[:, ~settings.columns.str.startswith("regularization.")]
     differences = (settings != settings.loc[best["configuration_id"]]).sum(axis=1)
     nearest = free.assign(
         other_network=free["network"] != best["network"],
@@ -140,8 +139,7 @@ def _plan_seeds(
 
 
 def _finished(runs: pd.DataFrame) -> pd.DataFrame:
-    table = run_table(runs)
-    return table[table["val_loss"].notna()].reset_index(drop=True)
+    return runs[runs["val_loss"].notna()].reset_index(drop=True)
 
 
 def _refit_settings(runs: pd.DataFrame) -> Settings:
@@ -197,7 +195,7 @@ def select_ensemble(plan: RefitPlan, steps: int) -> RefitPlan:
         TrackingError: The sweep has a single run or runs of several tables, or the runs lack
             predictions.
     """
-    runs = _finished(full_data_runs(reading.read_runs(plan.sweep)))
+    runs = _finished(full_data_runs(run_table(reading.read_runs(plan.sweep))))
     if len(runs) < 2:
         raise TrackingError(f"sweep {plan.sweep} has a single run: refit without --ensemble")
     if runs["table"].nunique() > 1:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from bikefit.comparison.result import assign_run_verdict, assign_verdicts
+from bikefit.comparison.result import assign_run_verdict, compare
 from bikefit.comparison.tables import print_ranking, ranking_note
 from bikefit.comparison.verdicts import read_thresholds
 from bikefit.config import ConfigError, Settings, describe
@@ -18,7 +18,7 @@ from bikefit.sweeps.engines import connect
 from bikefit.sweeps.jobs import Job
 from bikefit.sweeps.recording import CHECKPOINTS, record_pending_results
 from bikefit.sweeps.run import train
-from bikefit.tracking import reading, views, writing
+from bikefit.tracking import views, writing
 from bikefit.tracking.connection import TrackingError
 from bikefit.training.devices import gpus
 
@@ -151,7 +151,7 @@ class OpenSweep:
         counts = {"runs": float(self.jobs), "runs.failed": float(len(self.failures))}
         if left := record_pending_results():
             raise _pending_error(left)
-        ranking, _ = assign_verdicts(self.run, reading.read_runs(self.run))
+        ranking = compare(self.run).ranking
         print_ranking(ranking)
         links = [f"[{name}]({link})" for name, link in views.view_links(self.run).items()]
         note = f"{ranking_note(ranking)}\n\nViews: {', '.join(links)}"

@@ -11,7 +11,7 @@ from statistics import fmean
 
 import pandas as pd
 
-from bikefit.comparison.runs import configuration_labels
+from bikefit.comparison.runs import run_table
 from bikefit.config import configuration_id, network_label
 from bikefit.data.table import read_table
 from bikefit.processes import process_id
@@ -182,7 +182,7 @@ def _name_configurations(jobs: Sequence[Job]) -> None:
         for job in jobs
     ]
     if runs:
-        for job, label in zip(jobs, configuration_labels(pd.DataFrame(runs)), strict=True):
+        for job, label in zip(jobs, run_table(pd.DataFrame(runs))["configuration"], strict=True):
             job.configuration = label
 
 
