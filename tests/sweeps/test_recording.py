@@ -136,24 +136,22 @@ def test_results_are_kept_while_the_store_is_unavailable(
 def test_results_are_left_to_their_command_while_it_runs(
     workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: list[int] = []
-    process = process_id()
+    first, seen, process = job(), [], process_id()
 
     def refuse(*_: Any) -> None:
+        monkeypatch.setattr(recording, "process_id", lambda: "of another command")
         seen.append(len(pending_results()))
         raise StoreUnavailableError("the store does not answer")
 
-    monkeypatch.setattr(recording, "process_id", lambda: "as another command")
-    first = job()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(writing, "finish_member", refuse)
         train([first], None, engine=INLINE)
-    assert seen == [0]
-    ((directory, runs),) = pending_results()  # training has ended, though the process goes on
-    directory.assign_runs(replace(runs, process=process))
-    assert not pending_results()
-    directory.assign_runs(replace(runs, process=f"{process.rpartition('.')[0]}.1000000000"))
-    assert record_pending_results() == 0  # its command was killed
+    (stack,) = pending_results()  # training has ended, though the process goes on
+    stack.directory.assign_runs(replace(stack.runs, process=process))
+    assert [*seen, len(pending_results())] == [0, 0]
+    killed = f"{process.rpartition('.')[0]}.1000000000"
+    stack.directory.assign_runs(replace(stack.runs, process=killed))
+    assert record_pending_results() == 0
     assert_complete(first.run, 6)
 
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from bikefit.config import ConfigError
-from bikefit.sweeps.jobs import Job, Task
+from bikefit.sweeps.jobs import Job
 from bikefit.sweeps.stacks import count_slots, make_stacks, plan_stacks
 from bikefit.training.checkpoints import LAST, TIMESTAMPS, CheckpointDir
+from bikefit.training.members import Member
 from conftest import make_settings
 
 QUICK = ["network.hidden=[4]", "training.epochs=2", "training.batch_size=64"]
@@ -23,25 +23,24 @@ def job(*overrides: str) -> Job:
     return Job(make_settings(*quick, *overrides), " ".join(overrides))
 
 
-def tasks(*jobs: Job) -> list[Task]:
-    return [Task(member, one, i) for one in jobs for i, member in enumerate(one.members)]
+def members_of(*jobs: Job) -> list[Member]:
+    return [member for job in jobs for member in job.members]
 
 
 def test_members_of_a_shape_share_stacks(workplace: Path) -> None:
     wide = [job("network.hidden=[8]", f"seed={s}") for s in (0, 1)]
     narrow = [job(f"regularization.l2={v}") for v in (0, 0.1, 1)]
-    stacks = make_stacks(tasks(*wide, *narrow), processes=1, stack_size=8)
-    # the costliest first
-    assert [[task.job for task in stack] for stack in stacks] == [wide, narrow]
+    stacks = make_stacks(members_of(*wide, *narrow), processes=1, stack_size=8)
+    assert stacks == [members_of(*wide), members_of(*narrow)]
 
 
 def test_large_groups_are_divided_by_size_and_among_processes(workplace: Path) -> None:
     many = [job(f"seed={s}", f"regularization.l2={v}") for v in range(4) for s in range(2)]
-    sizes = [len(s) for s in make_stacks(tasks(*many), processes=1, stack_size=3)]
+    sizes = [len(s) for s in make_stacks(members_of(*many), processes=1, stack_size=3)]
     assert sorted(sizes) == [2, 3, 3]
-    halves = make_stacks(tasks(*many), processes=2, stack_size=100)
+    halves = make_stacks(members_of(*many), processes=2, stack_size=100)
     # members with one seed stay together: they share rows and noise
-    assert [{t.member.settings.seed for t in stack} for stack in halves] == [{0}, {1}]
+    assert [{member.settings.seed for member in stack} for stack in halves] == [{0}, {1}]
 
 
 @pytest.mark.parametrize("wide", [["network.hidden=[64]"], ["network=custom"]])
@@ -50,15 +49,15 @@ def test_a_group_that_costs_more_than_its_share_is_divided(
 ) -> None:
     jobs = [job("network.hidden=[2]"), *(job(*wide, f"seed={seed}") for seed in range(6))]
     jobs.append(job("network.hidden=[3]"))
-    assert [len(s) for s in make_stacks(tasks(*jobs), processes=2)] == [3, 3, 1, 1]
-    assert [len(s) for s in make_stacks(tasks(*jobs), processes=1)] == [6, 1, 1]
+    assert sorted(len(s) for s in make_stacks(members_of(*jobs), processes=2)) == [1, 1, 3, 3]
+    assert sorted(len(s) for s in make_stacks(members_of(*jobs), processes=1)) == [1, 1, 6]
 
 
 @pytest.mark.slow
 def test_small_networks_train_in_larger_stacks(workplace: Path) -> None:
     def sizes(*overrides: str) -> list[int]:
         jobs = [job(*overrides, f"regularization.l2={v}") for v in range(48)]
-        return [len(s) for s in make_stacks(tasks(*jobs), processes=1)]
+        return [len(s) for s in make_stacks(members_of(*jobs), processes=1)]
 
     # 4 bytes x 256 rows x 128 units = 128 KiB, of which 4 MiB hold 32
     assert sizes("network.hidden=[128,64]", "training.batch_size=256") == [24, 24]
@@ -69,9 +68,9 @@ def test_small_networks_train_in_larger_stacks(workplace: Path) -> None:
 def test_a_gpu_takes_hundreds_of_members(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one = make_settings("network.hidden=[4096]", "trainer.accelerator=gpu")
     jobs = [Job(one.model_copy(update={"seed": seed}), str(seed)) for seed in range(600)]
-    assert [len(s) for s in make_stacks(tasks(*jobs), processes=1)] == [300, 300]
-    assert [len(s) for s in make_stacks(tasks(*jobs[:400]), processes=1)] == [400]
-    assert [len(s) for s in make_stacks(tasks(*jobs[:400]), processes=2)] == [200, 200]
+    assert [len(s) for s in make_stacks(members_of(*jobs), processes=1)] == [300, 300]
+    assert [len(s) for s in make_stacks(members_of(*jobs[:400]), processes=1)] == [400]
+    assert [len(s) for s in make_stacks(members_of(*jobs[:400]), processes=2)] == [200, 200]
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     assert count_slots(jobs, None) == 2
     assert count_slots(jobs, 5) == 5
@@ -81,34 +80,32 @@ def test_a_gpu_takes_hundreds_of_members(workplace: Path, monkeypatch: pytest.Mo
 
 
 @pytest.fixture
-def members(workplace: Path) -> dict[str, Task]:
-    """Members a to e."""
-    (task,) = tasks(job())
-    return {name: replace(task, member=replace(task.member, fingerprint=name)) for name in "abcde"}
+def jobs(workplace: Path) -> dict[str, Job]:
+    """Jobs whose members have the fingerprints a to e."""
+    jobs = {name: job() for name in "abcde"}
+    for name, one in jobs.items():
+        one.members[0] = replace(one.members[0], fingerprint=name)
+    return jobs
 
 
-def directory(root: Path, members: dict[str, Task], names: str, epoch: int) -> None:
+def directory(root: Path, jobs: dict[str, Job], names: str, epoch: int) -> None:
     """Make the folder of a stack, with a checkpoint."""
-    made = CheckpointDir(root, [members[name].member for name in names])
+    made = CheckpointDir(root, [jobs[name].members[0] for name in names])
     made.create()
     made.save({LAST: np.full(len(names), epoch), TIMESTAMPS: np.arange(epoch)})
-
-
-def names(stacks: list[list[Task]]) -> list[str]:
-    return ["".join(task.member.fingerprint for task in stack) for stack in stacks]
 
 
 @pytest.mark.parametrize(
     ("pending", "finished", "expected"),
     [
-        ("abcde", "", ["ca", "bd", "e"]),  # as they were
-        ("abde", "c", ["ca", "bd", "e"]),  # c is trained again for the bits of a
-        ("abde", "", ["bd", "ae"]),  # c is not asked for: a starts again
+        ("abcde", "", ["bd", "ca", "e"]),  # as they were
+        ("abde", "c", ["bd", "ca", "e"]),  # c is trained again for the bits of a
+        ("abde", "", ["ae", "bd"]),  # c is not asked for: a starts again
         ("e", "ab", ["e"]),
     ],
 )
 def test_stacks_with_a_folder_stay_as_they_were(
-    members: dict[str, Task],
+    jobs: dict[str, Job],
     pending: str,
     finished: str,
     expected: list[str],
@@ -117,28 +114,21 @@ def test_stacks_with_a_folder_stay_as_they_were(
 ) -> None:
     caplog.set_level("INFO")
     root = workplace / "checkpoints"
-    directory(root, members, "ca", epoch=3)
-    directory(root, members, "bd", epoch=2)
-    stacks = plan_stacks([members[name] for name in pending], 1, 2, root, set(finished))
-    assert sorted(names(stacks)) == sorted(expected)
-    jobs = {task.member.fingerprint: task.job for stack in stacks for task in stack}
-    assert all((jobs[name] is None) == (name not in pending) for name in jobs)
+    directory(root, jobs, "ca", epoch=3)
+    directory(root, jobs, "bd", epoch=2)
+    stacks = plan_stacks([jobs[name] for name in pending], 1, 2, root, set(finished))
+    assert sorted("".join(stack.fingerprints) for stack in stacks) == expected
     if len(expected) == 3:
         count = len(set("abcd") & set(pending))
         assert f"{count} members resume from checkpoints, after 2 to 3 epochs" in caplog.text
 
 
 def test_a_folder_whose_members_are_finished_is_removed(
-    members: dict[str, Task], workplace: Path
+    jobs: dict[str, Job], workplace: Path
 ) -> None:
     root = workplace / "checkpoints"
-    directory(root, members, "ca", epoch=3)
-    plan_stacks([members["b"]], 1, None, root, {"c"})
+    directory(root, jobs, "ca", epoch=3)
+    plan_stacks([jobs["b"]], 1, None, root, {"c"})
     assert len(list(root.iterdir())) == 1
-    plan_stacks([members["b"]], 1, None, root, {"a", "c"})
+    plan_stacks([jobs["b"]], 1, None, root, {"a", "c"})
     assert not list(root.iterdir())
-
-
-def test_members_of_a_job_are_its_folds(workplace: Path) -> None:
-    folds: Any = job("validation=kfold", "validation.folds=3")
-    assert [member.fold for member in folds.members] == [0, 1, 2]

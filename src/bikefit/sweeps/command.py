@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from bikefit.comparison.result import assign_run_verdict, compare
 from bikefit.comparison.tables import print_ranking, ranking_note
@@ -18,13 +18,11 @@ from bikefit.sweeps.engines import connect
 from bikefit.sweeps.jobs import Job
 from bikefit.sweeps.recording import CHECKPOINTS, record_pending_results
 from bikefit.sweeps.run import train
+from bikefit.sweeps.stacks import count_slots
 from bikefit.tracking import views, writing
 from bikefit.tracking.connection import TrackingError
-from bikefit.training.devices import gpus
 
 log = logging.getLogger(__name__)
-
-Status = Literal["FINISHED", "FAILED", "KILLED"]
 
 
 class FailedJobsError(BikefitError):
@@ -50,8 +48,7 @@ def run_single(settings: Settings, command: Sequence[str]) -> float:
     if isinstance(result, Exception):
         raise result
     log.info(f"{job.label}: validation loss {result:.4g} (run {job.run})")
-    if left:
-        raise _pending_error(left)
+    _check_recorded(left)
     log.info(assign_run_verdict(job.run))
     return result
 
@@ -85,9 +82,9 @@ class OpenSweep:
         self.record: str | None = None
         self.jobs = 0
         self.failures: list[str] = []
+        self.started = time.perf_counter()
 
     def __enter__(self) -> OpenSweep:
-        self.started = time.perf_counter()
         return self
 
     def train(self, settings: Sequence[Settings], labels: Sequence[str]) -> list[float | Exception]:
@@ -100,19 +97,18 @@ class OpenSweep:
         Returns:
             The validation loss of each job, or the error of a job that failed.
         """
-        for one in settings:
-            check_allowed(one, self.command)
+        for job_settings in settings:
+            check_allowed(job_settings, self.command)
+        jobs = [Job(s, label) for s, label in zip(settings, labels, strict=True)]
         with connect(**self.engine, processes=self.processes) as engine:
             if engine is None:
-                for accelerator in {one.trainer.accelerator for one in settings}:
-                    gpus(accelerator)  # raises an error if there is no GPU
+                count_slots(jobs, self.processes)  # raises an error if there is no GPU
             if not self.run:
                 read_thresholds()  # an error in the file must appear before the training
                 tracking = settings[0].tracking
                 name = f"sweep {time.strftime('%Y-%m-%d %H:%M')} · {' '.join(self.command)}"
                 self.run = writing.start_sweep(tracking.experiment, name[:250], self.command)
                 self.record = tracking.record
-            jobs = [Job(s, label) for s, label in zip(settings, labels, strict=True)]
             self.jobs += len(jobs)
             results = train(jobs, self.run, self.processes, self.stack_size, engine)
         for job, result in zip(jobs, results, strict=True):
@@ -131,30 +127,26 @@ class OpenSweep:
         """
         if not self.run:
             return
-        status: Status = "KILLED" if isinstance(error, KeyboardInterrupt) else "FINISHED"
-        if self.failures or (error and status != "KILLED"):
-            status = "FAILED"
+        stopped = isinstance(error, KeyboardInterrupt)
+        failed = bool(self.failures or error) and not stopped
         try:
-            self._conclude(status)
+            self._finish("FAILED" if failed else "KILLED" if stopped else "FINISHED")
         except (BikefitError, OSError) as failure:
             if error is None:
                 raise
             log.error(str(failure))
-        if error is not None:
-            return
-        if self.record:
+        if error is None and self.record:
             write_json(Path(self.record), {"sweep": self.run, "runs": self.jobs})
-        if self.failures:
+        if error is None and self.failures:
             raise FailedJobsError(f"{len(self.failures)} of {self.jobs} jobs failed")
 
-    def _conclude(self, status: Status) -> None:
-        counts = {"runs": float(self.jobs), "runs.failed": float(len(self.failures))}
-        if left := record_pending_results():
-            raise _pending_error(left)
+    def _finish(self, status: str) -> None:
+        _check_recorded(record_pending_results())
         ranking = compare(self.run).ranking
         print_ranking(ranking)
         links = [f"[{name}]({link})" for name, link in views.view_links(self.run).items()]
         note = f"{ranking_note(ranking)}\n\nViews: {', '.join(links)}"
+        counts = {"runs": float(self.jobs), "runs.failed": float(len(self.failures))}
         writing.finish_sweep(self.run, note, counts, status)
         seconds = time.perf_counter() - self.started
         log.info(f"{self.jobs} runs in {seconds:.1f} s under sweep {self.run}; see `make ui`")
@@ -181,8 +173,10 @@ def check_allowed(settings: Settings, command: Sequence[str]) -> None:
         )
 
 
-def _pending_error(count: int) -> TrackingError:
-    return TrackingError(
-        f"{count} results are kept in {CHECKPOINTS}/: `python -m bikefit.send` records them when "
-        "MLflow is available again"
-    )
+def _check_recorded(left: int) -> None:
+    """Raise an error if results are left that MLflow has not taken."""
+    if left:
+        raise TrackingError(
+            f"{left} results are kept in {CHECKPOINTS}/: `python -m bikefit.send` records them "
+            "when MLflow is available again"
+        )

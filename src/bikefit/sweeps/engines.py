@@ -18,18 +18,12 @@ from bikefit.config import ConfigError
 from bikefit.sweeps import forkserver
 from bikefit.training.worker import initialize
 
-TIMEOUT = 10.0  # s for an address to answer
 Options = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Engine:
-    """A place to train stacks.
-
-    Args:
-        executor: Runs one call per stack.
-        slots: Number of stacks that train at the same time.
-    """
+    """An executor, and the number of stacks that it trains at the same time."""
 
     executor: Executor
     slots: int
@@ -40,16 +34,13 @@ class WorkerProcesses(ThreadPoolExecutor):
 
     Each thread waits for a process of its own, so a process that is killed costs one call, which
     raises BrokenProcessPool. The next call in its slot starts another process.
-
-    Args:
-        slots: Number of processes.
     """
 
     def __init__(self, slots: int) -> None:
         super().__init__(slots)
         forkserver.start()
+        self.pools = [_single_process(slot) for slot in range(slots)]
         self.free: SimpleQueue[int] = SimpleQueue()
-        self.pools: dict[int, ProcessPoolExecutor] = {}
         for slot in range(slots):
             self.free.put(slot)
 
@@ -60,12 +51,10 @@ class WorkerProcesses(ThreadPoolExecutor):
     def _call(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         slot = self.free.get()
         try:
-            if slot not in self.pools:
-                context = get_context("forkserver")
-                self.pools[slot] = ProcessPoolExecutor(1, context, initialize, (slot,))
             return self.pools[slot].submit(fn, *args, **kwargs).result()
         except BrokenProcessPool:
-            self.pools.pop(slot).shutdown()
+            self.pools[slot].shutdown()
+            self.pools[slot] = _single_process(slot)
             raise
         finally:
             self.free.put(slot)
@@ -73,8 +62,12 @@ class WorkerProcesses(ThreadPoolExecutor):
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Wait for running calls and end the processes."""
         super().shutdown(wait, cancel_futures=cancel_futures)
-        for pool in self.pools.values():
+        for pool in self.pools:
             pool.shutdown(wait)
+
+
+def _single_process(slot: int) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(1, get_context("forkserver"), initialize, (slot,))
 
 
 @contextmanager
@@ -121,7 +114,6 @@ def connect(
 
 @contextmanager
 def _dask(address: Any, options: Options, processes: int | None) -> Iterator[Engine]:
-    """Yield an engine on a Dask cluster, given its address or as an object."""
     from distributed import Client
 
     if address is None:
@@ -158,17 +150,16 @@ def _slurm(address: str | None, options: Options, processes: int | None) -> Iter
 
 
 class RayExecutor(Executor):
-    """An executor that runs each call as a task of Ray."""
+    """An executor that runs each call as a task of Ray with these options."""
 
     def __init__(self, options: Options) -> None:
-        self.options = {"num_cpus": 1, "max_retries": 0} | dict(options)
+        self.options = options
 
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Call a function in the cluster."""
         import ray
 
-        future: Future[Any] = ray.remote(**self.options)(fn).remote(*args, **kwargs).future()
-        return future
+        return ray.remote(**self.options)(fn).remote(*args, **kwargs).future()
 
 
 @contextmanager
@@ -178,7 +169,7 @@ def _ray(address: str | None, options: Options, processes: int | None) -> Iterat
     host, _, port = (address or "").rpartition("://")[2].rpartition(":")
     try:
         if address:  # Ray itself would try for minutes
-            socket.create_connection((host, int(port)), TIMEOUT).close()
+            socket.create_connection((host, int(port)), timeout=10).close()
         ray.init(address or "auto", log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, ValueError, RuntimeError) as error:
         raise ConfigError(
@@ -186,9 +177,9 @@ def _ray(address: str | None, options: Options, processes: int | None) -> Iterat
             "prints, such as host:6379"
         ) from None
     try:
-        executor = RayExecutor(options)
-        cores = ray.cluster_resources().get("CPU", 1) / executor.options["num_cpus"]
-        yield Engine(executor, processes or max(1, int(cores)))
+        options = {"num_cpus": 1, "max_retries": 0} | dict(options)
+        cores = ray.cluster_resources().get("CPU", 1) / options["num_cpus"]
+        yield Engine(RayExecutor(options), processes or max(1, int(cores)))
     finally:
         ray.shutdown()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from statistics import fmean
 
 from bikefit.config import Settings
 from bikefit.data.table import read_table
@@ -19,15 +20,15 @@ class MemberError(BikefitError):
 
 @dataclass(eq=False)
 class Job:
-    """One configuration with one seed.
+    """One configuration with one seed; its members are one network, or one per fold.
 
     Args:
         settings: Checked settings.
         label: Text that distinguishes the job from the others, for messages.
         configuration: Name of the configuration, shared by jobs that differ only in their seed.
         run: Id of its MLflow run, once it has one.
-        fold_runs: Ids of the runs of its folds; empty without cross-validation.
-        results: Results of its members by number, as far as they are known.
+        runs: Ids of the runs of its members by fingerprint, once they have one.
+        results: Results by fingerprint of the member, or of the whole job if it is reused.
         alone: Whether its network cannot be stacked.
     """
 
@@ -35,8 +36,8 @@ class Job:
     label: str
     configuration: str = ""
     run: str = ""
-    fold_runs: list[str] = field(default_factory=list)
-    results: dict[int, MemberResult | Finished] = field(default_factory=dict)
+    runs: dict[str, str] = field(default_factory=dict)
+    results: dict[str, MemberResult | Finished] = field(default_factory=dict)
     alone: bool = False
 
     @cached_property
@@ -44,42 +45,44 @@ class Job:
         """Version of its table."""
         return read_table(self.settings.data.path).data_version
 
-    @property
-    def cross_validated(self) -> bool:
-        """Whether it has one member per fold."""
-        return self.settings.validation.name != "holdout"
+    @cached_property
+    def fingerprint(self) -> str:
+        """Fingerprint of the whole job; without cross-validation also that of its member."""
+        return fingerprint(self.settings, self.data_version)
 
     @cached_property
     def members(self) -> list[Member]:
-        """Its members: one, or one per fold."""
-        folds = range(self.settings.validation.folds) if self.cross_validated else [None]
-        version = self.data_version
-        return [Member(self.settings, fold, self.fingerprint(fold), version) for fold in folds]
+        """All its members, in the order of their folds."""
+        settings, version = self.settings, self.data_version
+        if settings.validation.name == "holdout":
+            return [Member(settings, None, self.fingerprint, version)]
+        return [
+            Member(settings, fold, fingerprint(settings, version, fold), version)
+            for fold in range(settings.validation.folds)
+        ]
 
     @property
-    def complete(self) -> bool:
-        """Whether all members have a result or a failure."""
-        return len(self.results) == len(self.members)
+    def pending(self) -> list[Member]:
+        """Members without a result or a failure."""
+        return [member for member in self.members if member.fingerprint not in self.results]
 
-    def fingerprint(self, fold: int | None = None) -> str:
-        """Return the fingerprint of the job, or of one of its folds."""
-        return fingerprint(self.settings, self.data_version, fold)
+    @property
+    def failed_member(self) -> MemberResult | None:
+        """A member that has failed; one that was stopped only if no other has failed."""
+        results = self.results.values()
+        failed = [r for r in results if isinstance(r, MemberResult) and r.failure]
+        return min(failed, key=lambda result: result.killed, default=None)
 
-    def member_run(self, index: int) -> str | None:
-        """Return the id of a member's run, once it has one."""
-        return self.fold_runs[index] if self.fold_runs else self.run or None
+    def outcome(self) -> float | MemberError:
+        """Return the validation loss, mean over folds, or the reason why there is none."""
+        if self.failed_member:
+            return MemberError(self.failed_member.failure)
+        if not self.results:
+            return MemberError("stopped before it began")
+        return fmean(_val_loss(result) for result in self.results.values())
 
 
-@dataclass(frozen=True)
-class Task:
-    """A member to train.
-
-    Args:
-        member: The member.
-        job: Its job; None if its result is known and only its stack needs it.
-        index: Its number in the job.
-    """
-
-    member: Member
-    job: Job | None = None
-    index: int = 0
+def _val_loss(result: MemberResult | Finished) -> float:
+    if isinstance(result, Finished):
+        return result.metrics["best/val/loss"]
+    return float(result.metrics["val/loss"][result.selected - 1])

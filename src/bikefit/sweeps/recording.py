@@ -4,25 +4,19 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from functools import partial
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from bikefit.processes import is_running, process_id
 from bikefit.sweeps.jobs import Job
 from bikefit.tracking import reading, writing
-from bikefit.tracking.connection import (
-    GONE,
-    TrackingError,
-    address,
-    client,
-    without_retries,
-)
+from bikefit.tracking.connection import GONE, TrackingError, address, client, without_retries
 from bikefit.tracking.names import PROCESS
 from bikefit.tracking.reading import Finished
 from bikefit.training.checkpoints import CheckpointDir, MemberRuns, checkpoint_dirs
-from bikefit.training.members import Arrays, MemberResult
+from bikefit.training.members import MemberResult
 
 log = logging.getLogger(__name__)
 CHECKPOINTS = Path("checkpoints")  # in the current folder
@@ -30,51 +24,95 @@ INTERVAL = 10.0  # s, at least, between two writes of curves, and until a store 
 SHARE = 0.02  # largest fraction of the time that writing curves takes
 
 
+@dataclass(eq=False)
+class Stack:
+    """Members that train together, and their runs.
+
+    Args:
+        directory: Its folder, which knows the members.
+        runs: Runs of the members.
+        attempts: How often it may still be trained.
+        logged: Number of epochs that MLflow has.
+        results: Results of the members, once they are trained.
+    """
+
+    directory: CheckpointDir
+    runs: MemberRuns = field(default_factory=lambda: MemberRuns("", None, [], []))
+    attempts: int = 2
+    logged: int = 0
+    results: Sequence[MemberResult] = ()
+
+    @property
+    def epochs(self) -> int:
+        """Number of epochs of all members in the checkpoint."""
+        return self.directory.epoch() * len(self.directory.members)
+
+    def assign_runs(self, jobs: Mapping[str, Job], sweep: str | None) -> None:
+        """Write the ids of the runs of its members to its folder.
+
+        Args:
+            jobs: Jobs by fingerprint of their members; other members have no run.
+            sweep: Run of the sweep, if any.
+        """
+        runs: list[str | None] = []
+        parents: list[str | None] = []
+        for fingerprint in self.directory.fingerprints:
+            job = jobs.get(fingerprint)
+            run = job.runs.get(fingerprint) if job else None
+            runs.append(run)
+            parents.append(job.run if job and run != job.run else None)
+        self.runs = MemberRuns(address(), sweep, runs, parents, process_id())
+        self.directory.assign_runs(self.runs)
+
+    def divide(self) -> list[Stack]:
+        """Return a stack for each member, to be trained once."""
+        root, runs = self.directory.folder.parent, self.runs
+        return [
+            Stack(
+                CheckpointDir(root, [member]),
+                replace(runs, runs=[runs.runs[m]], jobs=[runs.jobs[m]]),
+                attempts=1,
+                logged=self.logged,
+            )
+            for m, member in enumerate(self.directory.members)
+        ]
+
+
 def start_runs(job: Job, sweep: str | None) -> None:
     """Start the runs of a job and of its folds; finished folds are reused."""
-    version = job.data_version
-    job.run = writing.start_job(job.settings, sweep, version, job.fingerprint(), job.configuration)
-    if not job.cross_validated:
-        return
-    finished = {i: r.run for i, r in job.results.items() if isinstance(r, Finished)}
-    writing.add_reused_runs(job.run, list(finished.values()))
-    job.fold_runs = [
-        finished.get(i)
-        or writing.start_job(job.settings, job.run, version, job.fingerprint(i), fold=i)
-        for i in range(job.settings.validation.folds)
-    ]
-    if job.complete:
+    settings, version = job.settings, job.data_version
+    job.run = writing.start_job(settings, sweep, version, job.fingerprint, job.configuration)
+    reused = {f: result.run for f, result in job.results.items() if isinstance(result, Finished)}
+    writing.add_reused_runs(job.run, list(reused.values()))
+    for member in job.members:
+        fingerprint, fold = member.fingerprint, member.fold
+        if fold is None:
+            job.runs[fingerprint] = job.run
+        else:
+            job.runs[fingerprint] = reused.get(fingerprint) or writing.start_job(
+                settings, job.run, version, fingerprint, fold=fold
+            )
+    if not job.pending:
         finish_cross_validated(job.run)
 
 
-def record_stack(
-    directory: CheckpointDir,
-    runs: MemberRuns,
-    results: Sequence[MemberResult],
-    logged: Mapping[str, int],
-) -> None:
+def record_stack(stack: Stack) -> None:
     """Write the results of a stack to MLflow and remove its folder.
 
     Calling it again with the same result changes nothing. The folder stays if members were stopped
     or if MLflow does not know one of the runs.
 
-    Args:
-        directory: Folder of the stack.
-        runs: Runs of the members.
-        results: Results of the members.
-        logged: Number of epochs that MLflow has, by run.
-
     Raises:
         TrackingError: The store does not take the results now; nothing is lost.
     """
-    actions: dict[str, Callable[[], None]] = {}
-    for member, run, result in zip(directory.members, runs.runs, results, strict=True):
-        if run is not None:
-            count = logged.get(run, 0)
-            actions[run] = partial(writing.finish_member, run, result, member.settings, count)
-    for job in filter(None, runs.jobs):
-        actions[job] = partial(finish_cross_validated, job)
-    unknown = [run for run, action in actions.items() if not _succeeds(action)]
+    directory, runs = stack.directory, stack.runs
+    unknown = [
+        run
+        for member, run, result in zip(directory.members, runs.runs, stack.results, strict=True)
+        if run and not _succeeds(writing.finish_member, run, result, member.settings, stack.logged)
+    ]
+    jobs = dict.fromkeys(filter(None, runs.jobs))
+    unknown += [job for job in jobs if not _succeeds(finish_cross_validated, job)]
     if unknown:
         directory.forget_runs()
         log.error(
@@ -82,14 +120,14 @@ def record_stack(
             f"deleted; the results stay in {directory.folder} until the same configurations are "
             "trained again; delete the folder if they are not needed"
         )
-    elif not any(result.killed for result in results):
+    elif not any(result.killed for result in stack.results):
         directory.remove()
 
 
-def _succeeds(action: Callable[[], None]) -> bool:
+def _succeeds(action: Callable[..., None], run: str, *arguments: Any) -> bool:
     """Do something with a run; return False if the store does not know the run."""
     try:
-        action()
+        action(run, *arguments)
     except TrackingError as error:
         if error.code not in GONE:
             raise
@@ -99,8 +137,6 @@ def _succeeds(action: Callable[[], None]) -> bool:
 
 def finish_cross_validated(run: str) -> None:
     """Close the run of a cross-validated job once the runs of all its folds are closed."""
-    if client().get_run(run).info.status == "FINISHED":
-        return
     folds = sorted(reading.children(run), key=lambda fold: int(fold.data.params["fold"]))
     failed = [fold for fold in folds if fold.info.status != "FINISHED"]
     if not failed:
@@ -121,89 +157,63 @@ class Recorder:
     """
 
     def __init__(self) -> None:
-        self.active: dict[Path, tuple[CheckpointDir, MemberRuns]] = {}
-        self.histories: dict[Path, tuple[list[int], list[Arrays]]] = {}
-        self.read: dict[Path, float] = {}  # time of the checkpoint that was read last
-        self.logged: dict[str, int] = {}  # number of epochs that MLflow has, by run
-        self.waiting: list[tuple[CheckpointDir, MemberRuns, Sequence[MemberResult]]] = []
+        self.waiting: list[Stack] = []  # stacks with results that MLflow does not have
         self.next_curves = time.monotonic() + INTERVAL
         self.next_results = 0.0
 
-    def follow(self, directory: CheckpointDir, runs: MemberRuns) -> None:
-        """Write the curves of a stack while it trains."""
-        self.active[directory.folder] = directory, runs
-
-    def add(
-        self, directory: CheckpointDir, runs: MemberRuns, results: Sequence[MemberResult]
-    ) -> None:
-        """Record the results of a stack, at the next update."""
-        self.active.pop(directory.folder, None)
-        self.histories.pop(directory.folder, None)
-        self.waiting.append((directory, runs, results))
-
-    def update(self) -> None:
-        """Read new checkpoints, and write what is due."""
-        for folder, (directory, _) in self.active.items():
-            changed = directory.changed()
-            if changed != self.read.get(folder, 0.0):
-                self.read[folder] = changed
-                self.histories[folder] = directory.histories()
+    def update(self, training: Iterable[Stack]) -> None:
+        """Write what is due: results, and the curves of stacks in training."""
         if time.monotonic() >= self.next_results:
             self._write_results()
         start = time.monotonic()
         if start >= max(self.next_curves, self.next_results):
-            self._write_curves()
+            try:
+                for stack in training:
+                    _write_curves(stack)
+            except (TrackingError, OSError) as error:  # they are written with the result
+                log.debug(f"curves are written later: {error}")
             end = time.monotonic()
             self.next_curves = end + max(INTERVAL, (end - start) / SHARE)
 
     def release(self) -> None:
         """Let other commands record the results that the store has not taken."""
-        for directory, runs, _ in self.waiting:
-            directory.assign_runs(replace(runs, process=""))
-
-    @property
-    def member_epochs(self) -> int:
-        """Number of epochs of all members that are in training."""
-        return sum(len(stamps) * len(members) for stamps, members in self.histories.values())
+        for stack in self.waiting:
+            stack.directory.assign_runs(replace(stack.runs, process=""))
 
     def _write_results(self) -> None:
         try:
             while self.waiting:
                 with without_retries():
-                    record_stack(*self.waiting[0], self.logged)
+                    record_stack(self.waiting[0])
                 del self.waiting[0]
         except (TrackingError, OSError) as error:
             log.warning(f"{error}: results are kept in {CHECKPOINTS}/ and recorded later")
             self.next_results = time.monotonic() + INTERVAL
 
-    def _write_curves(self) -> None:
-        for folder, (stamps, members) in self.histories.items():
-            for run, metrics in zip(self.active[folder][1].runs, members, strict=True):
-                logged = self.logged.get(run or "", 0)
-                count = max(map(len, metrics.values()), default=0)
-                if run is None or count <= logged:
-                    continue
-                try:
-                    writing.log_epochs(run, metrics, logged, stamps)
-                except (TrackingError, OSError) as error:  # they are written with the result
-                    log.debug(f"curves are written later: {error}")
-                    return
-                self.logged[run] = count
+
+def _write_curves(stack: Stack) -> None:
+    stamps, members = stack.directory.histories()
+    for run, metrics in zip(stack.runs.runs, members, strict=True):
+        if run and len(stamps) > stack.logged:
+            writing.log_epochs(run, metrics, stack.logged, stamps)
+    stack.logged = max(stack.logged, len(stamps))
 
 
-def pending_results() -> list[tuple[CheckpointDir, MemberRuns]]:
+def pending_results() -> list[Stack]:
     """List the stacks whose results this store does not have yet.
 
     Those of another command that is running are left out: it records them itself.
     """
-    directories = [d for d in checkpoint_dirs(CHECKPOINTS.absolute()) if d.has_result]
-    runs = [(directory, directory.runs()) for directory in directories]
-    return [(directory, r) for directory, r in runs if r and _is_ours(r)]
-
-
-def _is_ours(runs: MemberRuns) -> bool:
-    mine = runs.process == process_id()
-    return runs.store == address() and (mine or not is_running(runs.process))
+    stacks = []
+    for directory in checkpoint_dirs(CHECKPOINTS.absolute()):
+        runs = directory.runs()
+        if not runs or runs.store != address():
+            continue
+        if runs.process != process_id() and is_running(runs.process):
+            continue
+        if results := directory.load_result():
+            stacks.append(Stack(directory, runs, results=results))
+    return stacks
 
 
 def record_pending_results() -> int:
@@ -215,15 +225,13 @@ def record_pending_results() -> int:
     if not pending:
         return 0
     try:
-        client().search_experiments(max_results=1)  # waits for a store that is unavailable
-        for directory, runs in pending:
-            if results := directory.load_result():
-                record_stack(directory, runs, results, {})
-        for sweep in {runs.sweep for _, runs in pending if runs.sweep}:
-            _succeeds(partial(_close_sweep, sweep))
+        for stack in pending:
+            record_stack(stack)
+        for sweep in {stack.runs.sweep for stack in pending if stack.runs.sweep}:
+            _succeeds(_close_sweep, sweep)
     except (TrackingError, OSError) as error:
         log.warning(str(error))
-    return sum(len(runs.runs) for _, runs in pending_results())
+    return sum(len(stack.runs.runs) for stack in pending_results())
 
 
 def _close_sweep(sweep: str) -> None:

@@ -3,62 +3,41 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from contextlib import nullcontext
-from pathlib import Path
-from statistics import fmean
+from typing import Any
 
 import pandas as pd
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
 
 from bikefit.comparison.runs import run_table
 from bikefit.config import configuration_id, network_label
 from bikefit.data.table import read_table
-from bikefit.processes import process_id
 from bikefit.sweeps.engines import Engine, local_engine
 from bikefit.sweeps.fingerprints import family
 from bikefit.sweeps.interrupt import Interrupt
-from bikefit.sweeps.jobs import Job, MemberError, Task
-from bikefit.sweeps.progress import ProgressBar
-from bikefit.sweeps.recording import CHECKPOINTS, Recorder, record_pending_results, start_runs
-from bikefit.sweeps.stacks import count_slots, log_plan, plan_stacks
+from bikefit.sweeps.jobs import Job
+from bikefit.sweeps.recording import (
+    CHECKPOINTS,
+    Recorder,
+    Stack,
+    record_pending_results,
+    start_runs,
+)
+from bikefit.sweeps.stacks import count_slots, plan_stacks
 from bikefit.tracking import reading, writing
-from bikefit.tracking.connection import address
 from bikefit.tracking.reading import Finished
-from bikefit.training.checkpoints import CheckpointDir, MemberRuns
 from bikefit.training.members import STOPPED, MemberResult
 from bikefit.training.worker import StackError, run_stack
 
 log = logging.getLogger(__name__)
 POLL = 0.5  # s between two looks at checkpoints
-ATTEMPTS = 2  # to train a whole stack
 LOST = (
     "its worker was lost: {error}; a smaller network, training.batch_size or table needs less "
     "memory; a script that starts sweeps must do so below `if __name__ == '__main__':`"
 )
-
-
-class Stack:
-    """Members that train together.
-
-    Args:
-        root: Folder of all checkpoints.
-        tasks: The members.
-        attempts: How often to train it whole.
-    """
-
-    def __init__(self, root: Path, tasks: Sequence[Task], attempts: int = ATTEMPTS) -> None:
-        self.tasks, self.attempts = list(tasks), attempts
-        self.directory = CheckpointDir(root, [task.member for task in tasks])
-        self.directory.create()
-        self.runs = MemberRuns("", None, [], [])
-
-    def assign_runs(self, sweep: str | None) -> None:
-        """Write the ids of the runs of its members to its folder."""
-        runs = [task.job.member_run(task.index) if task.job else None for task in self.tasks]
-        jobs = [task.job.run if task.job and task.job.fold_runs else None for task in self.tasks]
-        self.runs = MemberRuns(address(), sweep, runs, jobs, process_id())
-        self.directory.assign_runs(self.runs)
 
 
 class StackLoop:
@@ -70,67 +49,64 @@ class StackLoop:
     Args:
         engine: Where to train.
         interrupt: Asks for the end.
-        sweep: Run of the sweep, if any.
         stacks: Stacks to train.
     """
 
-    def __init__(
-        self, engine: Engine, interrupt: Interrupt, sweep: str | None, stacks: Sequence[Stack]
-    ) -> None:
-        self.engine, self.interrupt, self.sweep = engine, interrupt, sweep
-        self.futures: dict[Future[list[MemberResult]], Stack] = {}
+    def __init__(self, engine: Engine, interrupt: Interrupt, stacks: Sequence[Stack]) -> None:
+        self.engine, self.interrupt = engine, interrupt
+        self.training: dict[Future[list[MemberResult]], Stack] = {}
         for stack in stacks:
             self._submit(stack)
 
     def _submit(self, stack: Stack) -> None:
+        stack.directory.create()
         members = stack.directory.members
         table = members[0].settings.data.path.absolute()
         root, stop = stack.directory.folder.parent, self.interrupt.stop
-        future = self.engine.executor.submit(run_stack, members, table, root, stop)
-        self.futures[future] = stack
+        self.training[self.engine.executor.submit(run_stack, members, table, root, stop)] = stack
 
-    def results(self) -> Iterator[list[tuple[Stack, list[MemberResult]]]]:
-        """Yield stacks with their results as they finish, and an empty list now and then."""
-        while self.futures:
+    def results(self) -> Iterator[list[Stack]]:
+        """Yield stacks that have their results, and an empty list now and then."""
+        while self.training:
             if self.interrupt.requested:
                 self.cancel()
-            done, _ = wait(self.futures, POLL, FIRST_COMPLETED)
-            yield [pair for future in done for pair in self._result(future)]
+            done, _ = wait(self.training, POLL, FIRST_COMPLETED)
+            yield [stack for future in done for stack in self._finish(future)]
 
     def cancel(self) -> None:
         """Cancel stacks that have not begun, and on other machines those in training."""
-        for future in self.futures:
+        for future in self.training:
             future.cancel()
 
-    def _result(self, future: Future[list[MemberResult]]) -> list[tuple[Stack, list[MemberResult]]]:
-        stack = self.futures.pop(future)
-        count = len(stack.tasks)
+    def _finish(self, future: Future[list[MemberResult]]) -> list[Stack]:
+        stack = self.training.pop(future)
+        directory, count = stack.directory, len(stack.directory.members)
         try:
-            results = future.result()
-            if not stack.directory.has_result and not any(result.killed for result in results):
-                stack.directory.save_result(results)  # trained where the folder does not exist
-            return [(stack, results)]
+            stack.results = future.result()
+            if not directory.has_result and not any(r.killed for r in stack.results):
+                directory.save_result(stack.results)  # trained where the folder does not exist
+            return [stack]
         except (CancelledError, Exception) as error:
             if self.interrupt.requested:
-                return [(stack, [MemberResult(failure=STOPPED, killed=True)] * count)]
+                stack.results = [MemberResult(failure=STOPPED, killed=True)] * count
+                return [stack]
             last = (str(error) or repr(error)).splitlines()[-1]
             reason = str(error) if isinstance(error, StackError) else LOST.format(error=last)
         stack.attempts -= 1
         if stack.attempts > 0:
             log.warning(f"a stack of {count} is trained again: {last}")
             self._submit(stack)
-            return []
-        if count > 1:
+        elif count > 1:
             log.warning(f"the {count} members of a stack are trained alone: {last}")
-            stack.directory.remove()
-            for task in stack.tasks:
-                alone = Stack(stack.directory.folder.parent, [task], attempts=1)
-                alone.assign_runs(self.sweep)
-                self._submit(alone)
-            return []
-        failed = [MemberResult(failure=reason)]
-        stack.directory.save_result(failed)
-        return [(stack, failed)]
+            directory.remove()
+            for single in stack.divide():
+                self._submit(single)
+                single.directory.assign_runs(single.runs)
+        else:
+            stack.results = [MemberResult(failure=reason)]
+            directory.save_result(stack.results)
+            return [stack]
+        return []
 
 
 def train(
@@ -161,14 +137,14 @@ def train(
     _name_configurations(jobs)
     unique: dict[str, Job] = {}
     for job in jobs:
-        unique.setdefault(job.fingerprint(), job)
+        unique.setdefault(job.fingerprint, job)
     finished = _find_finished(unique, sweep)
     fresh = [job for job in unique.values() if not job.run]
     if fresh:
         _train_jobs(fresh, sweep, finished, processes, stack_size, engine)
     for job in jobs:
-        job.run = unique[job.fingerprint()].run
-    return [_outcome(unique[job.fingerprint()]) for job in jobs]
+        job.run = unique[job.fingerprint].run
+    return [unique[job.fingerprint].outcome() for job in jobs]
 
 
 def _name_configurations(jobs: Sequence[Job]) -> None:
@@ -225,18 +201,18 @@ def _find_finished(jobs: dict[str, Job], sweep: str | None) -> set[str]:
             continue
         if run := finished.get(fingerprint):
             job.run = run.run
-            job.results = {0: run}
-            reused.append(run)
-        elif job.cross_validated:
-            folds = {i: finished.get(m.fingerprint) for i, m in enumerate(job.members)}
-            job.results |= {i: fold for i, fold in folds.items() if fold}
+            job.results = {fingerprint: run}
+            reused.append(run.run)
+        else:
+            folds = {member.fingerprint for member in job.members} & finished.keys()
+            job.results = {fold: finished[fold] for fold in folds}
     if reused:
         log.info(
             f"{len(reused)} of {len(jobs)} runs are finished already and not trained again "
             "(rerun=true trains them)"
         )
         if sweep is not None:
-            writing.add_reused_runs(sweep, [run.run for run in reused])
+            writing.add_reused_runs(sweep, reused)
     return set(finished)
 
 
@@ -250,36 +226,38 @@ def _train_jobs(
 ) -> None:
     """Train the members of jobs that have no result yet, and record them."""
     slots = engine.slots if engine else count_slots(jobs, processes)
-    tasks = [
-        Task(member, job, i)
-        for job in jobs
-        for i, member in enumerate(job.members)
-        if i not in job.results
-    ]
     root = CHECKPOINTS.absolute()
-    planned = plan_stacks(tasks, slots, stack_size, root, finished)
-    log_plan(planned, slots)
-    epochs = sum(task.member.settings.training.epochs for stack in planned for task in stack)
-    recorder = Recorder()
+    stacks = [Stack(d) for d in plan_stacks(jobs, slots, stack_size, root, finished)]
+    members = {member.fingerprint: job for job in jobs for member in job.pending}
+    if len(members) > 1:
+        sizes = ", ".join(str(len(stack.directory.members)) for stack in stacks)
+        where = f"{min(slots, len(stacks))} processes"
+        log.info(f"{len(members)} members in {len(stacks)} stacks (of {sizes}) on {where}")
+    recorder, complete = Recorder(), 0
     with (
         Interrupt(root) as interrupt,
         nullcontext(engine) if engine else local_engine(slots) as chosen,
-        ProgressBar(len(jobs), epochs, jobs[0].settings.trainer.progress) as bar,
+        logging_redirect_tqdm(),
+        _progress_bar(jobs) as bar,
     ):
-        stacks = [Stack(root, stack) for stack in planned]
-        loop = StackLoop(chosen, interrupt, sweep, stacks)
+        loop = StackLoop(chosen, interrupt, stacks)
         try:
             for job in jobs:
                 if not interrupt.requested:
                     start_runs(job, sweep)
             for stack in stacks:
-                stack.assign_runs(sweep)
-                recorder.follow(stack.directory, stack.runs)
+                stack.assign_runs(members, sweep)
             for done in loop.results():
-                for stack, results in done:
-                    _collect(stack, results, recorder, bar)
-                recorder.update()
-                bar.update(recorder)
+                for stack in done:
+                    recorder.waiting.append(stack)
+                    complete += _collect(stack, members)
+                    if bar.disable and len(jobs) > 1:
+                        log.info(f"{complete}/{len(jobs)} runs done")
+                recorder.update(loop.training.values())
+                trained = sum(len(job.results) * job.settings.training.epochs for job in jobs)
+                trained += sum(stack.epochs for stack in loop.training.values())
+                bar.n = min(trained, bar.total)
+                bar.set_description_str(f"{complete}/{len(jobs)} runs")
         except BaseException:
             interrupt.request()
             loop.cancel()
@@ -290,39 +268,33 @@ def _train_jobs(
         raise KeyboardInterrupt
 
 
-def _collect(
-    stack: Stack, results: Sequence[MemberResult], recorder: Recorder, bar: ProgressBar
-) -> None:
-    """Give jobs the results of a stack, and record them."""
-    recorder.add(stack.directory, stack.runs, results)
-    for task, result in zip(stack.tasks, results, strict=True):
-        bar.epochs_done += task.member.settings.training.epochs
-        if task.job:
-            task.job.results[task.index] = result
-    for job in dict.fromkeys(task.job for task in stack.tasks if task.job):
-        if job.complete:
-            bar.finish(job)
-            if failed := _failed_member(job):
-                word = "stopped" if failed.killed else "FAILED"
-                log.error(f"{word} {job.label}: {failed.failure.splitlines()[-1]}")
+def _progress_bar(jobs: Sequence[Job]) -> Any:
+    """Return a bar that counts the epochs of all members, and is shown in a terminal alone."""
+    return tqdm(
+        total=sum(len(job.members) * job.settings.training.epochs for job in jobs),
+        disable=None if jobs[0].settings.trainer.progress else True,
+        desc=f"0/{len(jobs)} runs",
+        leave=False,
+        smoothing=0.05,
+        bar_format="{desc} {bar} {percentage:3.0f} % · {elapsed} gone, {remaining} to go",
+    )
 
 
-def _outcome(job: Job) -> float | MemberError:
-    """Return the validation loss of a job, or why it has none."""
-    if failed := _failed_member(job):
-        return MemberError(failed.failure)
-    if not job.results:
-        return MemberError("stopped before it began")
-    return fmean(_val_loss(result) for result in job.results.values())
+def _collect(stack: Stack, jobs: Mapping[str, Job]) -> int:
+    """Give jobs the results of a stack; return how many of them are complete now.
 
-
-def _failed_member(job: Job) -> MemberResult | None:
-    """Return a member that has failed; one that was stopped counts only if no other failed."""
-    members = [r for r in job.results.values() if isinstance(r, MemberResult) and r.failure]
-    return min(members, key=lambda result: result.killed, default=None)
-
-
-def _val_loss(result: MemberResult | Finished) -> float:
-    if isinstance(result, Finished):
-        return result.metrics["best/val/loss"]
-    return float(result.metrics["val/loss"][result.selected - 1])
+    Args:
+        stack: A stack with its results.
+        jobs: Jobs by fingerprint of their members.
+    """
+    changed = {}
+    for fingerprint, result in zip(stack.directory.fingerprints, stack.results, strict=True):
+        if job := jobs.get(fingerprint):
+            job.results[fingerprint] = result
+            changed[job] = not job.pending
+    complete = [job for job, done in changed.items() if done]
+    for job in complete:
+        if member := job.failed_member:
+            word = "stopped" if member.killed else "FAILED"
+            log.error(f"{word} {job.label}: {member.failure.splitlines()[-1]}")
+    return len(complete)

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import joblib
 import numpy as np
 
 from bikefit.config import Settings
-from bikefit.sweeps.jobs import Job, Task
+from bikefit.sweeps.jobs import Job
 from bikefit.training.checkpoints import CheckpointDir, checkpoint_dirs
 from bikefit.training.devices import gpus
 from bikefit.training.folds import read_pool
-from bikefit.training.members import stack_key
+from bikefit.training.members import Member, stack_key
 
 log = logging.getLogger(__name__)
 
@@ -31,35 +29,34 @@ ON_GPU = 512  # not measured on a GPU
 
 
 def plan_stacks(
-    tasks: Sequence[Task],
+    jobs: Sequence[Job],
     processes: int,
     stack_size: int | None,
     root: Path,
     finished: Collection[str],
-) -> list[list[Task]]:
-    """Return the stacks to train, the costliest first.
+) -> list[CheckpointDir]:
+    """Return the stacks that train the pending members of jobs, the costliest first.
 
     A stack with a folder is trained with the same members again, so that it resumes from its
-    checkpoint, if all its members are to be trained or are finished. All other members are divided
-    into new stacks.
+    checkpoint, if all its members are pending or finished. All other members are divided into new
+    stacks.
 
     Args:
-        tasks: Members to train.
+        jobs: Jobs with pending members.
         processes: Number of stacks that train at the same time.
         stack_size: Largest number of members in a new stack; None for a suitable one.
         root: Folder of all checkpoints.
         finished: Fingerprints of finished members.
     """
-    pending = {task.member.fingerprint: task for task in tasks}
+    pending = {member.fingerprint: member for job in jobs for member in job.pending}
+    alone = {member.fingerprint for job in jobs if job.alone for member in job.members}
     stacks, epochs = [], []
     for directory in sorted(checkpoint_dirs(root), key=CheckpointDir.epoch, reverse=True):
-        known = pending.keys() & set(directory.fingerprints)
-        if known and all(f in known or f in finished for f in directory.fingerprints):
-            stacks.append([
-                pending.pop(member.fingerprint, Task(member))
-                for member in directory.members
-            ])  # fmt: skip
-            epochs += [directory.epoch()] * len(known)
+        resumed = pending.keys() & set(directory.fingerprints)
+        if resumed and all(f in resumed or f in finished for f in directory.fingerprints):
+            members = [pending.pop(m.fingerprint, m) for m in directory.members]
+            stacks.append(members)
+            epochs += [directory.epoch()] * len(resumed)
         elif not directory.has_result and set(directory.fingerprints) <= set(finished):
             directory.remove()  # its members were trained in other stacks
     if any(epochs):
@@ -67,59 +64,41 @@ def plan_stacks(
             f"{len(epochs)} members resume from checkpoints, "
             f"after {min(epochs)} to {max(epochs)} epochs"
         )
-    stacks += make_stacks(list(pending.values()), processes, stack_size)
-    return sorted(stacks, key=_cost, reverse=True)
+    stacks += make_stacks(pending.values(), processes, stack_size, alone)
+    return [CheckpointDir(root, stack) for stack in sorted(stacks, key=_cost, reverse=True)]
 
 
 def make_stacks(
-    tasks: Sequence[Task], processes: int, stack_size: int | None = None
-) -> list[list[Task]]:
+    members: Iterable[Member],
+    processes: int,
+    stack_size: int | None = None,
+    alone: Collection[str] = (),
+) -> list[list[Member]]:
     """Group members that can share a stack, and divide groups that are too large.
 
     Members with the same seed and fold stay together as far as possible, because they share rows
-    and noise.
+    and noise. Members whose fingerprints are in ``alone`` share no stack.
     """
-    groups: dict[str, list[Task]] = {}
-    for task in tasks:
-        alone = task.member.fingerprint if task.job and task.job.alone else ""
-        groups.setdefault(_key(task) + alone, []).append(task)
+    groups: dict[str, list[Member]] = {}
+    for member in members:
+        key = stack_key(member, read_pool(member.settings.data.path))
+        key += member.fingerprint if member.fingerprint in alone else ""
+        groups.setdefault(key, []).append(member)
     stacks = []
     total = sum(map(_cost, groups.values()))
     for group in groups.values():
-        group.sort(key=lambda task: (task.member.settings.seed, task.member.fold or 0))
-        size = stack_size or _members_per_stack(group[0].member.settings)
+        group.sort(key=lambda member: (member.settings.seed, member.fold or 0))
+        size = stack_size or _members_per_stack(group[0].settings)
         shares = -(-_cost(group) * processes // total)
         count = min(len(group), max(shares, -(-len(group) // size)))
         stacks += [list(part) for part in np.array_split(np.array(group, dtype=object), count)]
-    return sorted(stacks, key=_cost, reverse=True)  # then processes end at about the same time
+    return stacks
 
 
 def count_slots(jobs: Sequence[Job], processes: int | None) -> int:
     """Return how many stacks train at the same time here: one per GPU, or else one per core."""
     counts = [gpus(a) for a in {job.settings.trainer.accelerator for job in jobs}]
     return processes or min(counts, default=0) or joblib.cpu_count()
-
-
-def log_plan(stacks: Sequence[Sequence[Task]], slots: int) -> None:
-    """Log the sizes of the stacks, and why members train alone."""
-    members = sum(map(len, stacks))
-    if members > 1:
-        sizes = ", ".join(str(len(stack)) for stack in stacks)
-        where = f"{min(slots, len(stacks))} processes"
-        log.info(f"{members} members in {len(stacks)} stacks (of {sizes}) on {where}")
-    keys = [json.loads(_key(stack[0])) for stack in stacks]
-    for stack, key in zip(stacks, keys, strict=True):
-        others = [other for other in keys if other != key]
-        if len(stack) == 1 and stack[0].job and len(others) == len(stacks) - 1 and others:
-            difference = _difference(key, others)
-            log.info(
-                f"trains alone: {stack[0].job.label} differs from the most similar stack in "
-                f"{difference}"
-            )
-
-
-def _key(task: Task) -> str:
-    return stack_key(task.member, read_pool(task.member.settings.data.path))
 
 
 def _members_per_stack(settings: Settings) -> int:
@@ -130,13 +109,7 @@ def _members_per_stack(settings: Settings) -> int:
     return min(MOST, max(FEWEST, ACTIVATIONS // activations))
 
 
-def _cost(stack: Sequence[Task]) -> int:
-    settings = stack[0].member.settings
+def _cost(stack: Sequence[Member]) -> int:
+    settings = stack[0].settings
     products = sum(a * b for a, b in pairwise((64, *settings.network.widths)))
     return products * settings.training.epochs * len(stack)
-
-
-def _difference(key: dict[str, Any], others: Sequence[dict[str, Any]]) -> str:
-    """Return the names in which a key differs from the most similar other one."""
-    differing = [tuple(name for name in key if key[name] != other[name]) for other in others]
-    return " and ".join(sorted(differing, key=len)[0])

@@ -82,12 +82,6 @@ class CheckpointDir:
         """Whether the results of all members are in the folder."""
         return (self.folder / RESULT).exists()
 
-    def changed(self) -> float:
-        """Return the time of the last checkpoint, 0 without a checkpoint."""
-        with suppress(OSError):
-            return (self.folder / CHECKPOINT).stat().st_mtime
-        return 0.0
-
     def create(self) -> None:
         """Create the folder; log a warning if the disk does not allow it."""
         self._write(STACK, MEMBERS.dump_json(self.members, by_alias=True))
