@@ -33,7 +33,7 @@ def measure(options: argparse.Namespace) -> dict[str, str]:
 
 def train(members: int) -> tuple[float, float, float]:
     """Return seconds before and after the epochs, seconds of an epoch, and peak memory in MB."""
-    _, one, three = (seconds(members, epochs) for epochs in (1, 1, 3))  # the first loads kernels
+    _, one, three = (seconds(members, epochs) for epochs in (1, 1, 3))  # the first warms up
     epoch = (three - one) / 2
     return one - epoch, epoch, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
 

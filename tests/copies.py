@@ -6,8 +6,8 @@ import shutil
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-# What Python and numba have compiled is copied too: compiling it again takes ten seconds. What
-# another process is just writing there has a name with more parts.
+# What Python has compiled is copied too. What another process is just writing there has a name with
+# more parts.
 _UNWANTED = shutil.ignore_patterns(
     "*.egg-info", "tmp", "cache", "config.local", "*.pyc.*", "*.tmp.*"
 )

@@ -14,7 +14,6 @@ import pytest
     [
         ("bikefit.data.table", "pandas sklearn torch matplotlib pandera pydantic"),
         ("bikefit.final.model", "pytorch_lightning hydra pandera dvc mlflow"),
-        ("bikefit.train, bikefit.nn.fused, bikefit.training.module", "numba"),
     ],
 )
 def test_an_import_loads_no_heavy_package(modules: str, heavy: str) -> None:

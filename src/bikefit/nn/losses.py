@@ -55,12 +55,6 @@ class Loss:
             return (output - (target - self.mean) / self.std) ** 2
         return half_deviance(target, self.mean * output.exp(), log_rate=self.mean.log() + output)
 
-    def slope(self, output: Tensor, target: Tensor) -> Tensor:
-        """Return the derivative of the loss of each row with respect to the output."""
-        if self.name == "mse":
-            return 2.0 * (output - (target - self.mean) / self.std)
-        return self.mean * output.exp() - target
-
     def members(self, part: slice) -> Loss:
         """Return the loss of a part of the members of a stack."""
         return Loss(self.name, self.mean[part], self.std[part])

@@ -46,7 +46,7 @@ class Noise:
     They represent the uniform numbers (k + 2¹⁵) / 2¹⁶ in [0, 1), so p is exact to 1 / 65,536.
 
     Args:
-        bits: Integers of each of S distinct seeds, ``(S, D, B)``, the order of the fused passes.
+        bits: Integers of each of S distinct seeds, ``(S, D, B)``.
         position: Position of each member's seed, ``(M,)``.
     """
 

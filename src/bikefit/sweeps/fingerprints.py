@@ -14,7 +14,7 @@ from bikefit.config import NOT_DETERMINING, Settings
 
 # Code that determines results, in src/bikefit: networks, training, folds, reading of tables.
 CODE = ("nn", "training", "data/splits.py", "data/table.py")
-PACKAGES = ("torch", "pytorch-lightning", "numpy", "numba")
+PACKAGES = ("torch", "pytorch-lightning", "numpy")
 
 
 def fingerprint(settings: Settings, data_version: str, fold: int | None = None) -> str:

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from bikefit.config import Settings
-from bikefit.nn.fused import Fused, fuse
 from bikefit.nn.losses import Loss
 from bikefit.nn.penalties import PROXIMAL, LpPenalty
 from bikefit.nn.randomness import DropoutNoise, Noise
@@ -56,8 +55,7 @@ class StackModule(pl.LightningModule):
         self.lr = [member.optimizer.lr for member in settings]
         pairs = list(zip(self.seeds, rows.fold_of.tolist(), strict=True))
         distinct = list(dict.fromkeys(pairs))
-        self.stream_of = [distinct.index(pair) for pair in pairs]
-        self.register_buffer("streams", torch.tensor(self.stream_of))
+        self.register_buffer("streams", torch.tensor([distinct.index(pair) for pair in pairs]))
         self.register_buffer("stream_fold", torch.tensor([fold for _, fold in distinct]))
         streams = [(seed, rows.train_rows[fold]) for seed, fold in distinct]
         self.batches = Batches(streams, settings[0].training.batch_size)
@@ -92,7 +90,6 @@ class StackModule(pl.LightningModule):
         self.penalties = penalties(self.settings, self.parameters_by_name)
         self.proximal = proximal_strengths(self.settings, self.parameters_by_name)
         self.noise = self.make_noise("dropout")
-        self.fused = fuse(self.stack)
 
     def make_noise(self, purpose: str) -> DropoutNoise:
         """Return new generators of the noise of all layers in which a member drops units."""
@@ -106,13 +103,10 @@ class StackModule(pl.LightningModule):
         features = self.rows.standardized(features, self.stream_fold)
         target = self.rows.target[rows]
         noise = self.noise.draw(rows.shape[1])
-        if self.fused is None:
-            shared = len(rows) == 1
-            output = self.stack(features[0] if shared else features[self.streams], noise)
-            objective = self.loss.rows(output, target if shared else target[self.streams])
-            self.manual_backward(objective.mean(dim=1).sum())
-        else:
-            self._fused_gradients(self.fused, features, target, noise)
+        shared = len(rows) == 1
+        output = self.stack(features[0] if shared else features[self.streams], noise)
+        objective = self.loss.rows(output, target if shared else target[self.streams])
+        self.manual_backward(objective.mean(dim=1).sum())
         for penalty in self.penalties:
             penalty.add_gradient(self.parameters_by_name)
         self.optimizer.take_gradients()
@@ -120,17 +114,6 @@ class StackModule(pl.LightningModule):
         self._proximal_steps()
         if self.schedule is not None:
             self.schedule.step()
-
-    @torch.no_grad()
-    def _fused_gradients(
-        self, fused: Fused, features: Tensor, target: Tensor, noise: Mapping[str, Noise]
-    ) -> None:
-        """Set the gradients of the data loss, a part of the members at a time."""
-        loss = self.loss
-        for part in fused.parts(target.shape[1]):
-            output = fused.forward(features, self.stream_of, noise, part)
-            slope = loss.members(part).slope(output, target[self.streams[part]])
-            fused.backward(slope.div_(target.shape[1]))
 
     @torch.no_grad()
     def _proximal_steps(self) -> None:
@@ -154,10 +137,6 @@ class StackModule(pl.LightningModule):
         With noise, units are dropped as in training: the outputs are those of one thinned network
         of each member.
         """
-        if self.fused is not None:
-            of = self.rows
-            seen = (of.shift[of.fold_of], of.scale[of.fold_of]) if of.refit else None
-            return self.fused.evaluate(of.features[rows], seen, PIECE, noise)
         if noise:
             return self.stack.subnetworks(self.rows.member_features(rows), noise)
         self.stack.eval()

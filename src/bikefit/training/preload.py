@@ -6,8 +6,6 @@ import gc
 gc.disable()  # collecting would take a fifth of the import time
 
 import bikefit.training.fit  # noqa: F401
-from bikefit.nn import kernels
 
-kernels.prepare()
 gc.freeze()  # workers share the pages of imported objects, which collecting would copy
 gc.enable()
