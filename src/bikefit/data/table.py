@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bikefit.errors import DataError
@@ -15,7 +16,7 @@ PartName = Literal["train", "validation", "test"]
 
 @dataclass(frozen=True)
 class Part:
-    """Rows of one part of a split, in time order."""
+    """Rows of a split, each part in time order."""
 
     features: np.ndarray  # (N, D) float32
     target: np.ndarray  # (N,) float32, bikes/hour
@@ -38,26 +39,23 @@ class Table:
     split_seed: int
     data_version: str
 
-    def read(self, part: PartName, into: np.ndarray | None = None) -> Part:
-        """Read one part; no file of another part is opened.
-
-        `into` receives the features, (N, D) float32; by default they get a new array.
+    def read(self, *parts: PartName) -> Part:
+        """Read parts, one after the other; no file of another part is opened.
 
         Raises:
-            DataError: The file cannot be read or differs from `table.json`.
+            DataError: A file cannot be read.
         """
-        path = self.path / f"{part}.parquet"
         try:
-            with pq.ParquetFile(path) as file:
-                if into is None:
-                    into = np.empty((self.rows[part], len(self.feature_names)), dtype=np.float32)
-                for position, name in enumerate(self.feature_names):  # one column in memory
-                    into[:, position] = file.read([name])[name].to_numpy()
-                others = file.read(["timestamp", "rentals"])
+            files = (self.path / f"{part}.parquet" for part in parts)
+            content = pa.concat_tables(pq.ParquetFile(file).read() for file in files)
+            features = np.empty((len(content), len(self.feature_names)), dtype=np.float32)
+            for position, name in enumerate(self.feature_names):
+                features[:, position] = content[name].to_numpy()
         except (OSError, KeyError, ValueError) as error:
-            raise DataError(f"{path} cannot be read: run `dvc repro featurize` ({error})") from None
-        target = others["rentals"].to_numpy().astype(np.float32)
-        return Part(into, target, others["timestamp"].to_numpy())
+            reason = f"run `dvc repro featurize` ({error})"
+            raise DataError(f"{self.path} cannot be read: {reason}") from None
+        target = content["rentals"].to_numpy().astype(np.float32)
+        return Part(features, target, content["timestamp"].to_numpy())
 
 
 def read_table(path: Path) -> Table:

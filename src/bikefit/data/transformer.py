@@ -19,8 +19,6 @@ from bikefit.data.params import check
 from bikefit.errors import DataError
 
 FORMAT = "bikefit transformer 1"
-BLOCK = 20_000
-"""Rows transformed at a time: bounds the memory of intermediate results in double precision."""
 
 
 @dataclass(frozen=True)
@@ -34,13 +32,7 @@ class Transformer:
 
     @classmethod
     def fit(cls, features: Features, training: pd.DataFrame) -> "Transformer":
-        """Fit features on clean rows; the scale of a constant column is 1.
-
-        Raises:
-            DataError: There is no training row.
-        """
-        if training.empty:
-            raise DataError("no training row to fit the features on")
+        """Fit features on clean rows; the scale of a constant column is 1."""
         start = first_day(training)
         if not features.standardized:
             return cls(features, start, (), ())
@@ -56,14 +48,6 @@ class Transformer:
         Raises:
             DataError: A category is not declared.
         """
-        matrix = np.empty((len(hours), len(self.features.names)), dtype=np.float32)
-        for begin in range(0, len(hours), BLOCK):
-            blocks = self._blocks(hours.iloc[begin : begin + BLOCK])
-            matrix[begin : begin + BLOCK] = np.concatenate(blocks, axis=1)
-        return matrix
-
-    def _blocks(self, hours: pd.DataFrame) -> list[np.ndarray]:
-        """Return the features in the order of `features.names`, (N, C) each."""
         features = self.features
 
         def numbers(names: Sequence[str]) -> np.ndarray:
@@ -80,7 +64,8 @@ class Transformer:
         standardized = (numbers(features.standardized) - self.mean) / self.scale
         products = [_one_hot(names, hours) for names in features.interactions]
         hats = [_hats(number(spline.of, hours, self.start), spline) for spline in features.splines]
-        return [*words, *cyclic, standardized, numbers(features.plain), *products, *hats]
+        blocks = [*words, *cyclic, standardized, numbers(features.plain), *products, *hats]
+        return np.concatenate([block.astype(np.float32) for block in blocks], axis=1)
 
     def save(self, path: Path) -> None:
         """Write the transformer as JSON."""

@@ -87,14 +87,12 @@ def read_pool(path: Path) -> Pool:
 @lru_cache(maxsize=4)
 def _pool(path: Path, version: str) -> Pool:
     table = read_table(path)
-    count, held_out = table.rows["train"], table.rows["validation"]
-    features = np.empty((count + held_out, len(table.feature_names)), dtype=np.float32)
-    parts = table.read("train", features[:count]), table.read("validation", features[count:])
+    rows = table.read("train", "validation")
     return Pool(
-        features,
-        np.concatenate([part.target for part in parts]),
-        np.concatenate([part.timestamps for part in parts]),
-        count,
+        rows.features,
+        rows.target,
+        rows.timestamps,
+        table.rows["train"],
         table.standardized,
         table.split_kind,
         table.split_seed,
