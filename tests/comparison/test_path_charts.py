@@ -2,14 +2,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from bikefit.comparison.charts import ROLES, svg
+from bikefit.comparison.charts import ROLES
 from bikefit.comparison.path_charts import (
     Series,
     find_series,
@@ -17,7 +16,6 @@ from bikefit.comparison.path_charts import (
     overview_chart,
     path_chart,
     path_sentence,
-    weights_chart,
 )
 from bikefit.comparison.ranking import rank
 from bikefit.comparison.verdicts import with_verdicts
@@ -195,14 +193,6 @@ def test_more_data_with_one_seed_is_unknown() -> None:
     assert more_data(only(runs)).startswith("Unknown: from 50% of the to 100% of the rows")
 
 
-@pytest.mark.slow
-def test_an_svg_is_the_same_for_the_same_runs() -> None:
-    series = only(along("regularization.l2", LAMBDA))
-    one, other = (svg(path_chart(series)) for _ in range(2))
-    assert one == other
-    assert "<text" in one
-
-
 def test_a_path_is_found_under_the_names_of_the_whole_sweep() -> None:
     """Without the runs of other epochs, "none" at 40 would have no epochs in its name."""
     widths = {f"[{w},{w}]": (1.0, val) for w, val in ((4, 7.0), (8, 6.0), (16, 6.5))}
@@ -233,13 +223,3 @@ def test_the_overview_shows_the_longest_path_of_a_setting() -> None:
     (drawn,) = [axes for axes in figure.axes if axes.get_visible()]
     assert lines(figure)["validation"][0] == [5, 10, 20, 80]
     assert drawn.get_title(loc="left") == "epochs"
-
-
-def test_weights_shrink_along_a_strength() -> None:
-    losses = {0.0: (1.0, 2.0), 0.1: (1.0, 2.0), 1.0: (1.0, 2.0)}
-    series = only(along("regularization.l2", losses))
-    networks = [{"a.linear.weight": np.array([[-2.0, 1.0, 2.0]]) * s} for s in (1, 0.5, 0.1)]
-    axes = weights_chart(series, networks).axes[0]
-    assert axes.get_xscale() == "log"
-    assert list(axes.lines[0].get_ydata()) == pytest.approx([-2, -1, -0.2])
-    assert "from 1.7 to 0.17" in axes.get_title(loc="left").replace("\n", " ")

@@ -11,8 +11,6 @@ from bikefit.comparison.run_charts import (
     group_errors,
     learning_chart,
     predictions_chart,
-    weight_distribution_chart,
-    weight_matrices,
     with_conditions,
 )
 
@@ -27,8 +25,7 @@ def test_learning_curves_mark_the_selected_epoch() -> None:
     assert ([1, 2, 3, 4], [5, 4, 3, 3.5]) in drawn
     assert ([3], [3]) in drawn
     assert ([1, 2, 3], [9, 8, 7]) in drawn
-    title = axes.get_title(loc="left").replace("\n", " ")
-    assert title == "Winner: selected epoch 3 of 4, gap at the end 2.500"
+    assert axes.get_title(loc="left") == "Learning curves of 2 runs"
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("epoch", "loss (bikes/hour)")
     assert axes.get_yscale() == "log"
 
@@ -51,7 +48,7 @@ def test_errors_by_hour(tmp_path: Path) -> None:
     assert (table["rmse"][17], table["mean"][17], table["rmse"][3]) == (30, -30, 0)
     figure = errors_chart("hour", runs)
     assert figure.axes[0].lines[1].get_ydata()[17] == 10
-    assert figure.axes[0].get_title(loc="left") == "Largest error of the winner: at hour 17"
+    assert figure.axes[0].get_title(loc="left") == "Errors by hour"
     assert figure.axes[0].get_ylabel() == "error (bikes/hour)"
 
 
@@ -73,14 +70,3 @@ def test_predicted_against_true_has_every_row() -> None:
     (points,) = figure.axes[0].collections
     assert len(np.asarray(points.get_offsets())) == 24 * 14
     assert figure.axes[0].get_title(loc="left") == "Winner: RMSE 1.0 bikes/hour"
-
-
-def test_weights_by_layer_leave_out_biases() -> None:
-    matrices = {"output.linear.weight": np.ones((1, 3)), "hidden1.linear.weight": np.ones((3, 2))}
-    vectors = {"hidden1.linear.bias": np.ones(3), "hidden1.norm.weight": np.ones(3)}
-    assert list(weight_matrices(matrices | vectors)) == ["hidden1", "output"]
-    figure = weight_distribution_chart(
-        "hidden1", {"winner": np.zeros((3, 2)), "overfitting": np.ones(6)}
-    )
-    title = figure.axes[0].get_title(loc="left").replace("\n", " ")
-    assert title.endswith("those of the winner run")

@@ -1,4 +1,4 @@
-"""Figures of a ranking, and the style, scales and files of all figures.
+"""The plane of all configurations, and the style, scales and files of all figures.
 
 Figures are drawn without a window, and the same runs give the same bytes.
 """
@@ -21,10 +21,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-from bikefit.comparison.ranking import winner
 from bikefit.comparison.runs import loss_unit, ranking_metric
-from bikefit.comparison.sentences import winner_sentence, with_spread
-from bikefit.data.look import FAINT, STYLE
+from bikefit.data.look import STYLE
 
 # Okabe-Ito palette, distinguishable for colour-blind readers.
 ROLES = {"winner": "#009E73", "underfitting": "#0072B2", "overfitting": "#D55E00"}
@@ -42,7 +40,7 @@ KIND_COLOURS = {
 GREY = "#8A9096"
 INK = "#222222"
 MARKERS = "osD^vPX*<>ph"
-ROWS = 60  # configurations in the left panel; more would be too small to read
+NUMBERED = 60  # configurations with a number
 
 
 @contextmanager
@@ -89,120 +87,53 @@ def scale_axes(axes: Axes, values: Any, names: str) -> None:
             axis.set_minor_formatter(NullFormatter())
 
 
-def plane_chart(table: pd.DataFrame, ranking: pd.DataFrame) -> Figure:
-    """Draw validation against train loss of every configuration, readable on a phone.
-
-    Args:
-        table: of :func:`bikefit.comparison.runs.run_table`.
-        ranking: of :func:`bikefit.comparison.ranking.rank`.
-    """
-    shown = _styled(ranking)
-    with new_figure(4.9, 6.0) as figure:
-        axes = figure.subplots()
-        _add_legend(figure, shown, columns=3)
-        _draw_plane(axes, table, shown)
-    return figure
-
-
-def ranking_chart(table: pd.DataFrame, ranking: pd.DataFrame) -> Figure:
-    """Draw train and validation loss of every configuration, with the spread over seeds.
-
-    Left, best first, both losses and the gap between them; right, validation against train loss.
-    Underfitting is high in both, overfitting far above the diagonal. For the arguments see
-    :func:`plane_chart`.
-    """
-    shown = _styled(ranking)
-    with new_figure(12.5, max(8.0, 0.26 * min(len(shown), ROWS) + 2.2)) as figure:
-        best = winner(ranking)
-        if best is None:
-            figure.text(0.5, 0.5, winner_sentence(ranking), ha="center", size=14)
-            return figure
-        panels = figure.subplot_mosaic([["rows", "plane"]], width_ratios=[1, 1.1])
-        _add_legend(figure, shown, columns=8)
-        _draw_rows(panels["rows"], shown.head(ROWS), len(shown))
-        metric, failed = ranking_metric(ranking), ranking["failed"].sum()
-        text = with_spread(best, f"val_{metric}", best[f"val_{metric}"])
-        title = f"Best: {best['configuration']}: validation {metric} {text}"
-        title += f", RMSE {best['val_rmse']:.1f} bikes/hour"
-        title += f" (failed runs, not shown: {failed})" if failed else ""
-        figure.suptitle(title, x=0.012, ha="left", size=13, weight="bold")
-        _draw_plane(panels["plane"], table, shown)
-    return figure
-
-
 def kind_colour(kind: str) -> str:
     """Return the colour of a kind of regularization; combinations share one colour."""
     return KIND_COLOURS.get(kind, KIND_COLOURS["combined"])
 
 
-def _styled(ranking: pd.DataFrame) -> pd.DataFrame:
-    """Return the configurations with a result, with a colour by method, a marker by network."""
-    shown = ranking.dropna(subset=[f"val_{ranking_metric(ranking)}"])
+def plane_chart(table: pd.DataFrame, ranking: pd.DataFrame) -> Figure:
+    """Draw validation against train loss: a point per configuration, a faint one per run.
+
+    Underfitting is high in both, at the left; overfitting is far above the diagonal, at the right.
+    Bars are ± a standard deviation, numbers are ranks, colours methods and markers networks.
+
+    Args:
+        table: of :func:`bikefit.comparison.runs.run_table`.
+        ranking: of :func:`bikefit.comparison.ranking.rank`.
+    """
+    shown, runs = ranking.dropna(subset=["val_loss"]), table.dropna(subset=["val_loss"])
     networks = shown["network"].value_counts().index
     markers = dict(zip(networks, cycle(MARKERS), strict=False))
-    colours = shown["kind"].map(kind_colour)
-    return shown.assign(colour=colours, marker=shown["network"].map(markers))
-
-
-def _add_legend(figure: Figure, shown: pd.DataFrame, columns: int) -> None:
-    kinds = shown["kind"].where(shown["kind"].isin(list(KIND_COLOURS)), "combined").unique()
-    networks = shown.drop_duplicates("network").head(len(MARKERS))
-    handles = [Line2D([], [], color=kind_colour(kind), linewidth=5, label=kind) for kind in kinds]
-    handles += [
-        Line2D([], [], color=KIND_COLOURS["none"], linestyle="", marker=marker, label=network)
-        for network, marker in zip(networks["network"], networks["marker"], strict=True)
-    ]
-    figure.legend(handles=handles, loc="outside lower left", ncols=columns)
-
-
-def _draw_rows(axes: Axes, shown: pd.DataFrame, total: int) -> None:
-    """Draw one row per configuration: train loss hollow, validation loss filled."""
-    metric = ranking_metric(shown)
-    train, val = f"train_{metric}", f"val_{metric}"
-    y = pd.Series(range(len(shown)), shown.index)
-    axes.axvline(shown[val].iloc[0], color=GREY, linewidth=0.9, linestyle="--", zorder=1)
-    axes.axhspan(-0.5, 0.5, color=FAINT, zorder=0)
-    axes.hlines(y, shown[train], shown[val], colors=list(shown["colour"]), alpha=0.35, linewidth=3)
-    for (colour, marker), group in shown.groupby(["colour", "marker"], sort=False):
-        look: dict[str, Any] = {"color": colour, "fmt": marker, "capsize": 2.5, "zorder": 3}
-        for name, fill in ((train, "white"), (val, colour)):
-            spread = group[f"{name}_std"].fillna(0)
-            axes.errorbar(group[name], y[group.index], xerr=spread, markerfacecolor=fill, **look)
-    scale_axes(axes, shown[[train, val]], "x")
-    labels = [f"{name}   {i}" for i, name in enumerate(shown["configuration"], start=1)]
-    axes.set_yticks(y, labels, color=INK)
-    bold = shown["within_noise"].fillna(False).astype(bool) | (shown.index == 0)
-    for label, is_bold in zip(axes.get_yticklabels(), bold, strict=True):
-        label.set_fontweight("bold" if is_bold else "normal")
-    axes.set_ylim(max(len(shown), 8) - 0.4, -0.6)
-    axes.tick_params(axis="y", length=0)
-    axes.grid(visible=False, axis="y")
-    axes.set_xlabel(f"{metric} ({loss_unit(shown)})")
-    which = f"the best {len(shown)} of {total}" if total > len(shown) else "best first"
-    axes.set_title(f"○ train and ● validation {metric}, {which}")
-
-
-def _draw_plane(axes: Axes, table: pd.DataFrame, shown: pd.DataFrame) -> None:
-    """Draw validation against train loss: one point per configuration, a faint one per run."""
-    metric = ranking_metric(shown)
-    x, y = f"train_{metric}", f"val_{metric}"
-    runs = table.dropna(subset=[y])
-    axes.scatter(runs[x], runs[y], s=9, c=runs["kind"].map(kind_colour), alpha=0.3, linewidth=0)
-    for (colour, marker), group in shown.groupby(["colour", "marker"], sort=False):
-        spread = group[[f"{x}_std", f"{y}_std"]].fillna(0).to_numpy().T
-        look: dict[str, Any] = {"color": colour, "fmt": marker, "markeredgecolor": "white"}
-        axes.errorbar(group[x], group[y], spread[1], spread[0], zorder=3, **look)
-    scale_axes(axes, shown[[x, y]], "xy")
-    bottom, top = axes.get_ylim()
-    axes.set_xlim(right=max(axes.get_xlim()[1], bottom + 0.15 * (top - bottom)))
-    axes.axline((bottom, bottom), (top, top), color=GREY, linewidth=1)  # no gap
-    corner: dict[str, Any] = {"color": GREY, "size": 11, "style": "italic", "va": "top"}
-    axes.text(0.02, 0.98, "overfitting", transform=axes.transAxes, **corner)
-    axes.text(0.86, 0.98, "underfitting", transform=axes.transAxes, ha="right", **corner)
-    axes.set_xlabel(f"train {metric} ({loss_unit(shown)})")
-    axes.set_ylabel(f"validation {metric} ({loss_unit(shown)})")
-    axes.set_title("Good fits lie low and near the diagonal")
-    _number_points(axes, shown[[x, y]].to_numpy())
+    with new_figure(4.9, 6.0) as figure:
+        axes = figure.subplots()
+        colours = runs["kind"].map(kind_colour)
+        axes.scatter(runs["train_loss"], runs["val_loss"], s=9, c=colours, alpha=0.3, linewidth=0)
+        for (kind, network), group in shown.groupby(["kind", "network"], sort=False):
+            spread = group[["train_loss_std", "val_loss_std"]].fillna(0).to_numpy().T
+            look: dict[str, Any] = {"color": kind_colour(str(kind)), "fmt": markers[network]}
+            look |= {"markeredgecolor": "white", "zorder": 3}
+            axes.errorbar(group["train_loss"], group["val_loss"], spread[1], spread[0], **look)
+        scale_axes(axes, shown[["train_loss", "val_loss"]], "xy")
+        bottom, top = axes.get_ylim()
+        low, high = axes.get_xlim()
+        axes.set_xlim(max(high, bottom + 0.15 * (top - bottom)), low)  # flexibility to the right
+        axes.axline((bottom, bottom), (top, top), color=GREY, linewidth=1)  # no gap
+        corner: dict[str, Any] = {"color": GREY, "size": 11, "style": "italic", "va": "top"}
+        axes.text(0.14, 0.98, "underfitting", transform=axes.transAxes, **corner)
+        axes.text(0.98, 0.98, "overfitting", transform=axes.transAxes, ha="right", **corner)
+        label = f"{ranking_metric(ranking)} ({loss_unit(ranking)})"
+        axes.set(xlabel=f"train {label}", ylabel=f"validation {label}")
+        axes.set_title("Good fits lie low and near the diagonal")
+        kinds = shown["kind"].where(shown["kind"].isin(list(KIND_COLOURS)), "combined").unique()
+        handles = [Line2D([], [], color=kind_colour(k), linewidth=5, label=k) for k in kinds]
+        handles += [
+            Line2D([], [], color=INK, linestyle="", marker=marker, label=network)
+            for network, marker in list(markers.items())[: len(MARKERS)]
+        ]
+        figure.legend(handles=handles, loc="outside lower left", ncols=3)
+        _number_points(axes, shown[["train_loss", "val_loss"]].to_numpy())
+    return figure
 
 
 def _number_points(axes: Axes, points: np.ndarray) -> None:
@@ -213,7 +144,7 @@ def _number_points(axes: Axes, points: np.ndarray) -> None:
     pixels = axes.transData.transform(points)
     occupied = list(pixels)
     text: dict[str, Any] = {"textcoords": "offset points", "ha": "center", "va": "center"}
-    for rank, (point, pixel) in enumerate(zip(points[:ROWS], pixels, strict=False), start=1):
+    for rank, (point, pixel) in enumerate(zip(points[:NUMBERED], pixels, strict=False), start=1):
         for angle in np.radians([45, 135, -45, -135, 90, 0, 180, -90]):
             offset = 9 * np.array([np.cos(angle), np.sin(angle)])
             spot = pixel + offset * figure.dpi / 72

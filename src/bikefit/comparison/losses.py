@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from multiprocessing.pool import ThreadPool
+from statistics import fmean
 
 import numpy as np
 import pandas as pd
@@ -65,43 +66,10 @@ def _half_deviance(true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     return np.asarray(true * logarithm - true + rate)
 
 
-def learning_curves(table: pd.DataFrame, ranking: pd.DataFrame) -> pd.DataFrame:
-    """Return the losses by epoch of three configurations that show the recipe's step 6.
-
-    Args:
-        table: of :func:`bikefit.comparison.runs.run_table`.
-        ranking: of :func:`bikefit.comparison.ranking.rank`.
-
-    Returns:
-        One row per epoch that all seeds reached, with means over seeds: columns ``winner train``
-        and ``winner validation``; the same of ``unregularized``, the configuration without
-        regularization that has the lowest train loss; and of ``most underfitting``, the one with
-        the highest train loss. Columns of configurations that do not exist are absent.
-    """
-    finished = ranking.dropna(subset=["train_loss"]).set_index("configuration_id")
-    if finished.empty:
-        return pd.DataFrame({"epoch": []})
-    plain = finished.loc[finished["kind"] == "none", "train_loss"]
-    chosen = {"winner": finished.index[0]}
-    if len(plain):
-        chosen["unregularized"] = plain.idxmin()
-    chosen["most underfitting"] = finished["train_loss"].idxmax()
-    columns: dict[str, pd.Series] = {}
-    for role, configuration in chosen.items():
-        runs = table[table["configuration_id"] == configuration].dropna(subset=["train_loss"])
-        for part, word in (("train", "train"), ("val", "validation")):
-            histories = [history(run, f"{part}/loss") for run in runs["run_id"]]
-            columns[f"{role} {word}"] = pd.DataFrame(histories).T.mean(axis=1, skipna=False)
-    curves = pd.DataFrame(columns).dropna(how="all")
-    return curves.rename_axis("epoch").rename(lambda epoch: epoch + 1).reset_index()
-
-
 def history(run: str, metric: str) -> list[float]:
     """Return a metric of a run by epoch; for a cross-validated run, the mean over its folds."""
     values = reading.read_history(run, metric)
     if values:
         return values
-    folds = [
-        reading.read_history(fold, metric) for fold in reading.read_runs(run).get("run_id", [])
-    ]
-    return [sum(values) / len(values) for values in zip(*folds, strict=False)]
+    folds = [reading.read_history(fold.info.run_id, metric) for fold in reading.children(run)]
+    return [fmean(losses) for losses in zip(*folds, strict=False)]

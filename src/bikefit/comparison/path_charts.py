@@ -7,7 +7,7 @@ only the train loss (overfitting), and the best value lies between.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -29,7 +29,6 @@ from bikefit.comparison.charts import (
 )
 from bikefit.comparison.paths import SettingPath, find_paths
 from bikefit.comparison.ranking import rank
-from bikefit.comparison.run_charts import weight_matrices
 from bikefit.comparison.runs import FRACTION, loss_unit, ranking_metric
 from bikefit.comparison.sentences import number, with_spread
 from bikefit.comparison.verdicts import Thresholds, along
@@ -38,7 +37,6 @@ LINEAR = {"dropout", "depth", "p_norm", "fraction"}  # settings whose axis is ne
 FEWEST = 3  # values of a setting that make a curve
 EACH = 2  # curves of a setting: those that reach the lowest validation loss
 MOST = 6  # curves in the overview
-TRACED = 40  # single weights that are drawn along a strength
 MORE_DATA = "Would more data help?"
 
 
@@ -47,17 +45,11 @@ class Series:
     """A path with the losses of its configurations.
 
     ``table`` is the ranking of the configurations in the order of ``value``, the value of the
-    setting. It has ``run_id``, a run of one seed, and the
-    columns of :func:`bikefit.comparison.verdicts.along`.
+    setting, with the columns of :func:`bikefit.comparison.verdicts.along`.
     """
 
     path: SettingPath
     table: pd.DataFrame
-
-    @property
-    def losses(self) -> pd.Series:
-        """Mean validation loss (or deviance, if kinds of loss differ) of each value."""
-        return self.table[f"val_{ranking_metric(self.table)}"]
 
     @property
     def about_data(self) -> bool:
@@ -78,20 +70,14 @@ def find_series(runs: pd.DataFrame, thresholds: Thresholds | None = None) -> lis
         same = sum(other.key == path.key for other in chosen)
         if len(path.values) >= fewest and same < EACH:
             chosen.append(path)
-    if not chosen:
-        return []
-    ranking = rank(runs).drop(columns=["difference_se", "within_noise"])
-    ranking = ranking.set_index("configuration_id", drop=False).rename_axis(None)
-    series = []
-    for path, evidence in zip(chosen, along(runs, chosen, thresholds), strict=True):
-        # Runs of one seed, if there is a seed that all configurations have.
-        by_seed = runs.groupby(["configuration_id", "seed"])["run_id"].first().unstack()
-        by_seed = by_seed.loc[list(path.configurations)]
-        shared = by_seed[by_seed.count().idxmax()].fillna(by_seed.bfill(axis=1).iloc[:, 0])
-        table = ranking.loc[list(path.configurations)].join(evidence)
-        table = table.assign(value=path.values, run_id=shared)
-        series.append(Series(path, table.reset_index(drop=True)))
-    return series
+    ranking = rank(runs).set_index("configuration_id")
+    ranking = ranking.drop(columns=["difference", "difference_se", "within_noise"])
+    return [
+        Series(
+            path, ranking.loc[list(path.configurations)].join(evidence).assign(value=path.values)
+        )
+        for path, evidence in zip(chosen, along(runs, chosen, thresholds), strict=True)
+    ]
 
 
 def path_chart(series: Series) -> Figure:
@@ -100,16 +86,15 @@ def path_chart(series: Series) -> Figure:
     The band is ± a standard deviation over seeds or folds. Regions are those of
     :func:`bikefit.comparison.verdicts.along`.
     """
-    lowest = series.table["value"].iloc[int(series.losses.argmin())]
-    title = (
-        f"{series.path.label}: validation {ranking_metric(series.table)} is lowest at {lowest:g}"
-    )
+    table = series.table.set_index("value")
+    title = f"{series.path.label}: validation {ranking_metric(table)} is lowest at "
+    title += f"{table['val_loss'].idxmin():g}"
     if series.about_data:
         title = f"{MORE_DATA} {more_data(series).split(':')[0]}"
     with new_figure() as figure:
         axes = figure.subplots()
         _draw_losses(axes, series)
-        axes.set_ylabel(f"loss ({loss_unit(series.table)})")
+        axes.set_ylabel(f"loss ({loss_unit(table)})")
         add_title_and_legend(figure, title)
     return figure
 
@@ -119,14 +104,10 @@ def overview_chart(series: Sequence[Series]) -> Figure:
 
     The longest path of each setting is shown, and no setting without a direction.
     """
-    longest = {
-        one.path.key: one
-        for one in sorted(series, key=lambda one: len(one.table))
-        if one.path.direction
-    }
-    order = {one.path.key: i for i, one in enumerate(series)}
-    shown = sorted(longest.values(), key=lambda one: (-one.path.direction, order[one.path.key]))
-    shown = shown[:MOST]
+    directed = [one for one in series if one.path.direction]
+    longest = {one.path.key: one for one in sorted(directed, key=lambda one: len(one.table))}
+    shown = [one for one in directed if one is longest[one.path.key]]
+    shown = sorted(shown, key=lambda one: -one.path.direction)[:MOST]
     columns = min(3, max(1, len(shown)))
     rows = max(1, math.ceil(len(shown) / columns))
     with new_figure(3.3 * columns, 2.9 * rows + 0.4) as figure:
@@ -150,41 +131,16 @@ def overview_chart(series: Sequence[Series]) -> Figure:
     return figure
 
 
-def weights_chart(series: Series, networks: Sequence[Mapping[str, np.ndarray]]) -> Figure:
-    """Draw how weights change along a setting: quantiles of all, and a sample one by one.
-
-    Args:
-        series: Series with as many rows as there are networks.
-        networks: Weights by name, one network per value, of equal shapes and from one seed.
-    """
-    matrices = [weight_matrices(network).values() for network in networks]
-    weights = np.stack([np.concatenate([m.ravel() for m in network]) for network in matrices])
-    sample = np.linspace(0, weights.shape[1] - 1, TRACED).astype(int)
-    with new_figure() as figure:
-        axes = figure.subplots()
-        x = _set_value_axis(axes, series)
-        for low, high, label in ((0.05, 0.95, "90 % of all weights"), (0.25, 0.75, "50 %")):
-            bounds = np.quantile(weights, [low, high], axis=1)
-            axes.fill_between(x, *bounds, color="#0072B2", alpha=0.18, linewidth=0, label=label)
-        axes.plot(x, weights[:, sample], color=GREY, alpha=0.5, linewidth=0.7)
-        axes.plot([], [], color=GREY, linewidth=0.7, label=f"{TRACED} single weights")
-        axes.set_ylabel("weight")
-        first, *_, last = weights.std(axis=1)
-        title = f"Along {series.path.label}, the weights' standard deviation goes from "
-        add_title_and_legend(figure, f"{title}{first:.2g} to {last:.2g}")
-    return figure
-
-
 def _draw_losses(axes: Axes, series: Series) -> None:
-    metric, table = ranking_metric(series.table), series.table
-    train, val = f"train_{metric}", f"val_{metric}"
-    x = _set_value_axis(axes, series)
-    for name, label, look in ((train, "train", "o--"), (val, "validation", "o-")):
-        shade = GREY if name == train else INK
-        mean, spread = table[name], table[f"{name}_std"].fillna(0)
+    table, x = series.table, _set_value_axis(axes, series)
+    for part, label, look, shade in (
+        ("train", "train", "o--", GREY),
+        ("val", "validation", "o-", INK),
+    ):
+        mean, spread = table[f"{part}_loss"], table[f"{part}_loss_std"].fillna(0)
         axes.plot(x, mean, look, color=shade, label=label, linewidth=1.6, markersize=4, zorder=3)
         axes.fill_between(x, mean - spread, mean + spread, color=shade, alpha=0.2, zorder=2)
-    scale_axes(axes, table[[train, val]], "y")
+    scale_axes(axes, table[["train_loss", "val_loss"]], "y")
     if not series.about_data:
         _draw_regions(axes, series, x)
 
@@ -216,13 +172,14 @@ def _set_value_axis(axes: Axes, series: Series) -> np.ndarray:
 
 def _draw_regions(axes: Axes, series: Series, x: np.ndarray) -> None:
     """Draw a line at the lowest validation loss, and shade underfitting and overfitting."""
-    lowest = x[int(series.losses.argmin())]
+    lowest = x[int(series.table["val_loss"].argmin())]
     axes.axvline(lowest, color=ROLES["winner"], linewidth=1, linestyle=":", zorder=1)
     limits = axes.get_xlim()
     logarithmic = axes.get_xscale() == "log"
     middle = np.sqrt(x[1:] * x[:-1]) if logarithmic else (x[1:] + x[:-1]) / 2
     borders = [min(limits), *middle, max(limits)]
-    for region, group in groupby(range(len(x)), key=lambda i: series.table["region"][i]):
+    regions = list(series.table["region"])
+    for region, group in groupby(range(len(x)), key=lambda i: regions[i]):
         if region:
             start, *_, end = [borders[i + step] for i in group for step in (0, 1)]
             axes.axvspan(start, end, color=ROLES[region], alpha=0.1, linewidth=0, zorder=0)
@@ -235,15 +192,15 @@ def _draw_regions(axes: Axes, series: Series, x: np.ndarray) -> None:
 
 def path_sentence(series: Series) -> str:
     """Return the lowest validation loss of a path, equally good values, and whether to go on."""
-    table, losses = series.table, series.losses
-    best = int(losses.argmin())
-    row, value = table.iloc[best], table["value"].iloc[best]
-    parts = [f"Lowest: {with_spread(row, str(losses.name), losses.min())} at {value:g}"]
+    table, values = series.table, list(series.table["value"])
+    position = int(table["val_loss"].argmin())
+    row, best = table.iloc[position], values[position]
+    parts = [f"Lowest: {with_spread(row, 'val_loss', row['val_loss'])} at {best:g}"]
     near = table.loc[table["within_noise"].fillna(False).astype(bool), "value"]
     if len(near):
         parts.append(f"not significantly worse: {', '.join(f'{value:g}' for value in near)}")
-    if best in (0, len(table) - 1) and value != 0:
-        extreme = "smallest" if best == 0 else "largest"
+    if best in (values[0], values[-1]) and best != 0:
+        extreme = "smallest" if best == values[0] else "largest"
         parts.append(f"this is the {extreme} value tried: try further values")
     if series.path.fixed:
         parts.append(f"with {series.path.fixed}")
@@ -252,13 +209,12 @@ def path_sentence(series: Series) -> str:
 
 def more_data(series: Series) -> str:
     """Answer the recipe's step 8 from the last step of a path of numbers of training rows."""
-    table, losses = series.table, series.losses
+    table, losses = series.table, series.table["val_loss"]
     before, last = table.iloc[-2], table.iloc[-1]
-    low = losses.iloc[-1]
     start, end = (f"{row['train_rows']:,.0f}" for row in (before, last))
     if table["train_rows"].isna().any():
         start, end = (f"{row['value']:.0%} of the" for row in (before, last))
-    fall = float(losses.iloc[-2] - low)
+    low, fall = float(last["val_loss"]), float(before["val_loss"] - last["val_loss"])
     moved = (
         f"from {start} to {end} rows the validation {ranking_metric(table)} "
         f"{'fell' if fall >= 0 else 'rose'} by {number(abs(fall), low)}"

@@ -1,4 +1,4 @@
-"""The files of a comparison, above all the report: HTML that opens offline, also on a phone.
+"""The report of a sweep as a single file: HTML that opens offline, also on a phone.
 
 All text from runs is escaped; pictures are images inside the file.
 """
@@ -19,27 +19,16 @@ from matplotlib.figure import Figure
 
 from bikefit.comparison.charts import plane_chart, save, svg
 from bikefit.comparison.losses import history
-from bikefit.comparison.path_charts import (
-    MORE_DATA,
-    Series,
-    more_data,
-    path_chart,
-    path_sentence,
-    weights_chart,
-)
+from bikefit.comparison.path_charts import MORE_DATA, Series, more_data, path_chart, path_sentence
 from bikefit.comparison.ranking import highlighted_runs, winner
 from bikefit.comparison.result import Comparison
 from bikefit.comparison.run_charts import (
-    ERROR_COLUMNS,
-    FEWEST,
-    HOURS,
+    CONDITIONS,
     LearningCurve,
     errors_chart,
     group_errors,
     learning_chart,
     predictions_chart,
-    weight_distribution_chart,
-    weight_matrices,
     with_conditions,
 )
 from bikefit.comparison.runs import loss_unit, ranking_metric
@@ -52,9 +41,7 @@ from bikefit.tracking.connection import TrackingError
 from bikefit.tracking.views import COLOURS
 
 TOP = 12  # configurations in the table before it is folded
-LAYERS = 6  # layers with a chart of their weights
 GREY_CURVES = 40  # learning curves behind the coloured ones
-NETWORKS = 12  # networks that are read for the weights along a path
 BAND = "The band is ± a standard deviation over seeds or folds."
 METRICS_OF_BEST = ["val_loss", "val_rmse"]
 METRICS_OF_WINNER = ["train_loss", "val_loss", "val_loss_std", "val_loss_se", "gap"]
@@ -71,9 +58,8 @@ class Picture:
 
     @property
     def alt(self) -> str:
-        """The titles and the caption, for readers who cannot see the picture."""
-        titles = (axes.get_title(loc="left").replace("\n", " ") for axes in self.figure.axes)
-        return ". ".join([*(title for title in titles if title), self.caption])
+        """The title and the caption, for readers who cannot see the picture."""
+        return f"{self.figure.axes[0].get_title(loc='left')}. {self.caption}".replace("\n", " ")
 
     @property
     def data(self) -> str:
@@ -91,7 +77,7 @@ class ReportSection:
 
 
 def write_reports(comparison: Comparison, folder: Path, address: str | None = None) -> None:
-    """Write tables, pictures and the report, and attach them to the sweep's run.
+    """Write table, metrics, pictures and the report, and attach them to the sweep's run.
 
     Args:
         comparison: Comparison of a sweep.
@@ -105,16 +91,9 @@ def write_reports(comparison: Comparison, folder: Path, address: str | None = No
         reasons = "; ".join(comparison.runs["failure"].dropna().astype(str).head(3))
         reasons = reasons or "none is recorded"
         raise TrackingError(f"sweep {comparison.sweep}: no run has a result; reasons: {reasons}")
-    metric = ranking_metric(comparison.ranking)
-    names = {f"train_{metric}": "train", f"val_{metric}": "validation"}
-    losses = comparison.ranking[["configuration", *names]].rename(columns=names).dropna()
-    for name, table in (
-        ("comparison.csv", comparison.runs.drop(columns=["days", "fold_losses"])),
-        ("plots/losses.csv", losses),
-        ("plots/learning_curves.csv", comparison.learning_curves),
-    ):
-        with atomic_write(folder / name) as temporary:
-            table.to_csv(temporary, index=False, lineterminator="\n")
+    table = comparison.runs.drop(columns=["days", "fold_losses"]).dropna(axis=1, how="all")
+    with atomic_write(folder / "comparison.csv") as temporary:
+        table.to_csv(temporary, index=False, lineterminator="\n")
     write_json(folder / "metrics.json", _metrics(comparison.ranking))
     for name, figure in (
         ("comparison.png", comparison.train_against_validation()),
@@ -131,7 +110,7 @@ def write_reports(comparison: Comparison, folder: Path, address: str | None = No
 def _metrics(ranking: pd.DataFrame) -> dict[str, Any]:
     """Return the numbers for `dvc metrics show`: the winner, and the best of each kind."""
     best = ranking.iloc[0]
-    by_kind = ranking.dropna(subset=[f"val_{ranking_metric(ranking)}"]).drop_duplicates("kind")
+    by_kind = ranking.dropna(subset=["val_loss"]).drop_duplicates("kind")
     return {
         "runs": int(ranking["runs"].sum()),
         "failed": int(ranking["failed"].sum()),
@@ -155,17 +134,15 @@ def render_report(comparison: Comparison, address: str | None = None) -> str:
         address: Address of MLflow's pages, for the links; the one in use if None.
     """
     address = address or views.pages()
-    ranking, metric = comparison.ranking, ranking_metric(comparison.ranking)
-    table = comparison.ranked_runs
+    ranking, table = comparison.ranking, comparison.ranked_runs
     pages = f"{address.rstrip('/')}/#/experiments/" + table["experiment_id"] + "/runs/"
     table["link"] = pages + table["run_id"]
-    best, by = ranking.iloc[0], f"val_{metric}"
+    best, metric = ranking.iloc[0], ranking_metric(ranking)
+    spread = with_spread(best, "val_loss", best["val_loss"])
     numbers = {
-        f"validation {metric} ± standard deviation over {repetitions(best)}": with_spread(
-            best, by, best[by]
-        ),
+        f"validation {metric} ± standard deviation over {repetitions(best)}": spread,
         "RMSE, bikes/hour": number(best["val_rmse"], 100),
-        f"gap to the train {metric}": number(best["gap"], best[by]),
+        f"gap to the train {metric}": number(best["gap"], best["val_loss"]),
         "configurations": str(len(ranking)),
         "runs": str(ranking["runs"].sum()),
     }
@@ -175,7 +152,7 @@ def render_report(comparison: Comparison, address: str | None = None) -> str:
     for row, configuration in zip(rows, ranking["configuration_id"], strict=True):
         row["runs"] = seeds[configuration].to_dict("records")
     texts = table[["run_id", "link", "name", "verdict", "reason"]].astype(object)
-    losses = [number(loss, table[by].min()) for loss in table[by]]
+    losses = [number(loss, table["val_loss"].min()) for loss in table["val_loss"]]
     environment = Environment(
         loader=PackageLoader("bikefit.comparison"),
         autoescape=True,
@@ -211,22 +188,28 @@ def _sections(comparison: Comparison, table: pd.DataFrame) -> Iterator[ReportSec
     text = "Bars: ± a standard deviation; faint points: single runs."
     plane = Picture(plane_chart(table, comparison.ranking), text)
     yield ReportSection("All configurations", [sentence], [plane])
-    paths = [series for series in comparison.series if not series.about_data]
+    yield from _path_sections(comparison.series)
+    highlighted = highlighted_runs(table, comparison.ranking)
+    yield _learning_section(table, highlighted)
+    yield _error_section(highlighted)
+
+
+def _path_sections(every: list[Series]) -> Iterator[ReportSection]:
+    paths = [series for series in every if not series.about_data]
     sentence = (
         "Step 6 of the recipe. Each curve changes only one setting, and flexibility grows to the "
         f"right. {BAND} Shaded by the rule of the verdicts: more flexibility (underfitting) or "
         "less (overfitting) clearly lowers the validation loss, on the curve or, if the curve is "
         "not conclusive, compared with the best of the sweep."
     )
-    if not paths:
-        sentence = (
-            "No setting has three values with all others equal, so there is no curve of "
-            "flexibility. Sweep a setting, for example "
-            "regularization.l2=0,1e-4,1e-3,1e-2,1e-1 seed=0,1,2."
-        )
+    hint = (
+        "No setting has three values with all others equal, so there is no curve of flexibility. "
+        "Sweep a setting, for example regularization.l2=0,1e-4,1e-3,1e-2,1e-1 seed=0,1,2."
+    )
     pictures = [Picture(path_chart(series), path_sentence(series)) for series in paths]
-    yield ReportSection("From underfitting to overfitting", [sentence], pictures)
-    data = [series for series in comparison.series if series.about_data]
+    title = "From underfitting to overfitting"
+    yield ReportSection(title, [sentence if paths else hint], pictures)
+    data = [series for series in every if series.about_data]
     answers = [
         f"With {series.path.fixed}. " * bool(series.path.fixed) + more_data(series)
         for series in data
@@ -234,41 +217,25 @@ def _sections(comparison: Comparison, table: pd.DataFrame) -> Iterator[ReportSec
     hint = "This sweep does not show it: use data.fraction=0.1,0.2,0.4,0.7,1 seed=0,1,2."
     pictures = [Picture(path_chart(series), series.path.fixed or BAND) for series in data]
     yield ReportSection(MORE_DATA, answers or [hint], pictures)
-    highlighted = highlighted_runs(table, comparison.ranking)
-    yield _learning_section(table, highlighted)
-    yield _error_section(highlighted)
-    yield _weight_section(comparison.series, highlighted)
 
 
 def _learning_section(table: pd.DataFrame, highlighted: dict[str, pd.Series]) -> ReportSection:
-    by = f"val_{ranking_metric(table)}"
-    shown = {run["configuration_id"] for run in highlighted.values()}
-    others = table.sort_values(by).dropna(subset=[by]).drop_duplicates("configuration_id")
-    others = _spread(others[~others["configuration_id"].isin(shown)], GREY_CURVES)
-    curves = {role: _learning_curve(run, role) for role, run in highlighted.items()}
-    curves = {role: curve for role, curve in curves.items() if curve.validation}
-    grey = [_learning_curve(run, None) for _, run in others.iterrows()]
-    grey = [curve for curve in grey if curve.validation]
+    shown = [run["configuration_id"] for run in highlighted.values()]
+    others = table.dropna(subset=["val_loss"]).sort_values("val_loss")
+    others = others[~others["configuration_id"].isin(shown)].drop_duplicates("configuration_id")
+    rows = np.linspace(0, len(others) - 1, min(len(others), GREY_CURVES)).astype(int)
+    curves = [_learning_curve(run, role) for role, run in highlighted.items()]
+    curves += [_learning_curve(run, None) for _, run in others.iloc[rows].iterrows()]
+    curves = [curve for curve in curves if curve.validation]
     if not curves:
         return ReportSection("Learning curves", ["No run has a loss for each epoch."])
-    unit = loss_unit(table)
-    text = f"Validation loss of {len(grey)} other configurations in grey."
-    pictures = [Picture(learning_chart([*curves.values(), *grey], unit), text)]
-    if len(curves) > 1 or grey:
-        pictures += [
-            Picture(learning_chart([curve], unit), curve.label, highlighted[role])
-            for role, curve in curves.items()
-        ]
     sentence = (
         "Falling train loss with rising validation loss is overfitting. If both still fall at the "
         "last epoch, more epochs help."
     )
-    return ReportSection("Learning curves", [sentence], pictures)
-
-
-def _spread(table: pd.DataFrame, most: int) -> pd.DataFrame:
-    """Return at most `most` evenly spread rows of a table, with both ends."""
-    return table.iloc[np.unique(np.linspace(0, len(table) - 1, min(len(table), most)).astype(int))]
+    text = "Validation loss of other configurations in grey."
+    picture = Picture(learning_chart(curves, loss_unit(table)), text)
+    return ReportSection("Learning curves", [sentence], [picture])
 
 
 def _learning_curve(run: pd.Series, role: str | None) -> LearningCurve:
@@ -285,39 +252,12 @@ def _error_section(highlighted: dict[str, pd.Series]) -> ReportSection:
     if not tables:
         reason = "These runs have no saved predictions (tracking.predictions=true saves them)."
         return ReportSection(title, [reason])
-    pictures, missing = [], []
+    pictures = []
     for role, table in tables.items():
         text = f"{highlighted[role]['configuration']}, {len(table):,} validation rows"
         pictures.append(Picture(predictions_chart(table, role), text, highlighted[role]))
-    for column in ERROR_COLUMNS:
-        if all(len(group_errors(table, column)) for table in tables.values()):
+    for column in CONDITIONS:
+        if all(column in table and len(group_errors(table, column)) for table in tables.values()):
             text = "Solid: RMSE; dashed: mean of predicted minus true, below zero is too low."
             pictures.append(Picture(errors_chart(column, tables), text))
-        else:
-            missing.append(column.replace("_", " "))
-    sentence = (
-        f"Errors by {' and '.join(missing)} are not shown: {HOURS} does not exist, or no group has "
-        f"{FEWEST} validation rows."
-    )
-    return ReportSection(title, [sentence] if missing else [], pictures)
-
-
-def _weight_section(paths: list[Series], highlighted: dict[str, pd.Series]) -> ReportSection:
-    read = {role: reading.read_weights(run["run_id"]) for role, run in highlighted.items()}
-    by_role = {role: weight_matrices(w) for role, w in read.items() if w is not None}
-    if not by_role:
-        reason = "These runs have no saved weights (tracking.weights=true saves them)."
-        return ReportSection("Weights", [reason])
-    pictures = []
-    for series in (series for series in paths if series.path.direction < 0):
-        part = Series(series.path, _spread(series.table, NETWORKS))
-        networks = [w for run in part.table["run_id"] if (w := reading.read_weights(run))]
-        if len(networks) == len(part.table):
-            text = "Networks of one seed, so that single weights can be followed."
-            pictures.append(Picture(weights_chart(part, networks), text))
-    layers = dict.fromkeys(layer for matrices in by_role.values() for layer in matrices)
-    for layer in list(layers)[:LAYERS]:
-        weights = {role: m[layer] for role, m in by_role.items() if layer in m}
-        text = f"Weights of {layer}, without biases; the outermost bars include all beyond them."
-        pictures.append(Picture(weight_distribution_chart(layer, weights), text))
-    return ReportSection("Weights", [], pictures)
+    return ReportSection(title, [], pictures)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from bikefit.comparison.losses import learning_curves, losses_by_fold_and_day
-from bikefit.comparison.ranking import rank, winner
+from bikefit.comparison.losses import history, losses_by_fold_and_day
+from bikefit.comparison.ranking import highlighted_runs, rank, winner
 from bikefit.comparison.runs import full_data_runs, run_table
 from bikefit.comparison.tables import ranking_note
 from bikefit.comparison.verdicts import count_verdicts, read_thresholds, verdicts, with_verdicts
@@ -54,14 +54,23 @@ class Comparison:
 
     @cached_property
     def learning_curves(self) -> pd.DataFrame:
-        """Losses by epoch, see :func:`bikefit.comparison.losses.learning_curves`."""
-        return learning_curves(self.runs, self.ranking)
+        """Losses by epoch of the runs of :func:`bikefit.comparison.ranking.highlighted_runs`.
+
+        Columns are ``epoch``, ``winner train``, ``winner validation`` and so on.
+        """
+        runs = highlighted_runs(self.ranked_runs, self.ranking)
+        curves = {
+            f"{role} {part}": pd.Series(history(run["run_id"], metric))
+            for role, run in runs.items()
+            for part, metric in (("train", "train/loss"), ("validation", "val/loss"))
+        }
+        return pd.DataFrame(curves).rename(lambda row: row + 1).rename_axis("epoch").reset_index()
 
     def train_against_validation(self) -> Figure:
-        """Draw train and validation loss of every configuration."""
-        from bikefit.comparison.charts import ranking_chart
+        """Draw validation against train loss of every configuration."""
+        from bikefit.comparison.charts import plane_chart
 
-        return ranking_chart(self.ranked_runs, self.ranking)
+        return plane_chart(self.ranked_runs, self.ranking)
 
     def curves(self) -> Figure:
         """Draw the losses along every strength and width that the sweep varies."""

@@ -39,8 +39,7 @@ def winner_sentence(ranking: pd.DataFrame) -> str:
     if best is None:
         count = int(ranking["runs"].sum())
         return f"No run finished (of {count})." if count else "The sweep has no runs."
-    by = f"val_{ranking_metric(ranking)}"
-    text = with_spread(best, by, best[by])
+    text = with_spread(best, "val_loss", best["val_loss"])
     detail = f"; ± standard deviation over {repetitions(best)}" if "±" in text else "; one seed"
     return (
         f"{best['configuration']} has the lowest validation {ranking_metric(ranking)}: "
@@ -66,7 +65,7 @@ def noise_sentence(ranking: pd.DataFrame) -> str:
         names = ", ".join(close["configuration"].head(3)) + (", …" if len(close) > 3 else "")
         return f"Not significantly worse ({noise}): {len(close)}, namely {names}."
     second = others.iloc[0]
-    behind = number(second["difference"], best[f"val_{ranking_metric(ranking)}"])
+    behind = number(second["difference"], best["val_loss"])
     return (
         f"All others are significantly worse ({noise}); the next, "
         f"{second['configuration']}, by {behind}."
@@ -75,7 +74,7 @@ def noise_sentence(ranking: pd.DataFrame) -> str:
 
 def rows_sentence(ranking: pd.DataFrame) -> str:
     """Say that parts of the ranking are not comparable; empty if all rows are."""
-    finished = ranking.dropna(subset=[f"val_{ranking_metric(ranking)}"])
+    finished = ranking.dropna(subset=["val_loss"])
     if finished["validation_rows"].nunique() < 2:
         return ""
     groups = finished.groupby("validation_rows", sort=False)["table"].unique()
