@@ -7,9 +7,12 @@ cannot tell.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+import pytest
+import pytorch_lightning as pl
 import torch
 from pytorch_lightning.accelerators import CPUAccelerator
 from pytorch_lightning.strategies import SingleDeviceStrategy
@@ -112,6 +115,16 @@ class _Accelerator(CPUAccelerator):
         """Take any device."""
 
 
-def strategy() -> SingleDeviceStrategy:
-    """Make what lets Lightning train there."""
-    return SingleDeviceStrategy(DEVICE, accelerator=_Accelerator())
+@contextmanager
+def training() -> Iterator[None]:
+    """Let stacks train on the device instead of the CPU."""
+    real = pl.Trainer
+
+    def trainer(accelerator: str, devices: int, **others: Any) -> pl.Trainer:
+        assert (accelerator, devices) == ("cpu", 1)
+        strategy = SingleDeviceStrategy(DEVICE, accelerator=_Accelerator())
+        return real(strategy=strategy, **others)
+
+    with pytest.MonkeyPatch.context() as patch, Pretended():
+        patch.setattr(pl, "Trainer", trainer)
+        yield

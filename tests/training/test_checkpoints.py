@@ -5,14 +5,11 @@ from __future__ import annotations
 import errno
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
-import pytorch_lightning as pl
 
 import pretended
 from bikefit.training import callbacks, checkpoints
@@ -31,12 +28,10 @@ from conftest import make_settings, train_stack
 SMALL = ["network.hidden=[8,6]", "training.epochs=6", "training.batch_size=32", "data=lecture"]
 STACKS = {
     "adam": [["regularization.l2=0.1"], ["optimizer.lr=0.01"], ["seed=1"]],
-    "adamw": [["optimizer=adamw", f"regularization.weight_decay={v}"] for v in (0.0, 0.5)],
     "momentum": [
         ["optimizer=sgd", "optimizer.momentum=0.9", "optimizer.lr=1e-5", f"seed={s}"]
         for s in (0, 1)
     ],
-    "one_cycle": [["optimizer.schedule=one_cycle", f"seed={s}"] for s in (0, 1)],
     "proximal": [
         ["regularization.proximal=true", f"regularization.l1={v}", "optimizer.schedule=one_cycle"]
         for v in (0.0, 0.3)
@@ -96,19 +91,10 @@ def interrupt(members: Sequence[Member], directory: CheckpointDir, epoch: int) -
         train_stack(members, directory, stopping)
 
 
-def assert_same(one: MemberResult, other: MemberResult) -> None:
-    """The same bits, and nothing missing or twice."""
-    assert one.metrics.keys() == other.metrics.keys()
-    for name, values in one.metrics.items():
-        assert np.array_equal(values, other.metrics[name], equal_nan=True), name
-    for name, value in one.state.items():
-        assert np.array_equal(value, other.state[name], equal_nan=True), name
-    assert (one.selected, one.failure) == (other.selected, other.failure)
-    assert list(one.final) == list(other.final)
-    values = [list(result.final.values()) for result in (one, other)]
-    assert np.array_equal(*values, equal_nan=True)
-    predicted = [result.predictions["predicted"] for result in (one, other)]
-    assert np.array_equal(*predicted, equal_nan=True)
+def assert_same(results: Sequence[MemberResult], others: Sequence[MemberResult]) -> None:
+    """Assert that results have the same bits."""
+    same = [[replace(one, timestamps=[]) for one in stack] for stack in (results, others)]
+    np.testing.assert_equal(*([vars(one) for one in stack] for stack in same))
 
 
 @pytest.mark.slow
@@ -118,28 +104,27 @@ def test_resuming_gives_the_same_bits(root: Path, name: str) -> None:
     undisturbed = train_stack(members)
     directory = CheckpointDir(root, members)
     interrupt(members, directory, 1)
-    interrupt(members, directory, 3)
-    first, _ = directory.histories()
-    resumed = train_stack(members, directory)
-    for one, other in zip(resumed, undisturbed, strict=True):
-        assert_same(one, other)
-    last, _ = directory.histories()
-    assert last[:3] == first
-    # the last epoch is a checkpoint as well, from which the result follows
-    assert len(last) == max(len(r.metrics["val/loss"]) for r in resumed)
-    for one, other in zip(train_stack(members, directory), undisturbed, strict=True):
-        assert_same(one, other)
-
-
-def test_a_member_that_stopped_early_keeps_its_state(root: Path) -> None:
-    members = stack("early_stopping")
-    undisturbed = train_stack(members)
     epochs = [len(result.metrics["val/loss"]) for result in undisturbed]
-    assert min(epochs) < max(epochs)
+    # early stopping: some members have stopped, others have not
+    interrupt(members, directory, min(epochs) if min(epochs) < max(epochs) else 3)
+    first, _ = directory.histories()
+    for _ in range(2):  # the last epoch is a checkpoint as well, from which the result follows
+        assert_same(train_stack(members, directory), undisturbed)
+        last, _ = directory.histories()
+        assert last[: len(first)] == first
+        assert len(last) == max(epochs)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["dropout", "folds"])
+def test_training_on_another_device_resumes_too(root: Path, name: str) -> None:
+    members = stack(name)
     directory = CheckpointDir(root, members)
-    interrupt(members, directory, min(epochs))
-    for one, other in zip(train_stack(members, directory), undisturbed, strict=True):
-        assert_same(one, other)
+    with pretended.training():
+        undisturbed = train_stack(members)
+        interrupt(members, directory, 2)
+        resumed = train_stack(members, directory)
+    assert_same(resumed, undisturbed)
 
 
 def test_histories_are_those_of_the_result(root: Path) -> None:
@@ -198,8 +183,7 @@ def test_a_full_disk_does_not_stop_training(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(checkpoints, "atomic_write", full)
-    for one, other in zip(train_stack(members, directory), undisturbed, strict=True):
-        assert_same(one, other)
+    assert_same(train_stack(members, directory), undisturbed)
     assert "could not be written, training continues: [Errno 28] No space left" in caplog.text
 
 
@@ -245,13 +229,7 @@ def test_results_are_read_as_they_were_written(workplace: Path) -> None:
     directory.save_result([results[0], failed])
     loaded = directory.load_result()
     assert loaded is not None
-    assert loaded[1] == failed
-    assert_same(loaded[0], results[0])
-    assert loaded[0].layers == results[0].layers
-    assert loaded[0].timestamps == results[0].timestamps
-    for name, values in results[0].predictions.items():
-        assert np.array_equal(loaded[0].predictions[name], values)
-        assert loaded[0].predictions[name].dtype == values.dtype
+    np.testing.assert_equal([vars(one) for one in loaded], [vars(results[0]), vars(failed)])
 
 
 def test_runs_are_assigned_and_forgotten(workplace: Path) -> None:
@@ -292,32 +270,3 @@ def test_stacks_are_listed_with_their_members(
     (whole.folder / STACK).write_text("[")
     whole.create()
     assert [one.folder for one in checkpoint_dirs(root)] == [whole.folder]
-
-
-def test_a_checkpoint_holds_no_code(root: Path) -> None:
-    members = stack("dropout")
-    directory = CheckpointDir(root, members)
-    interrupt(members, directory, 1)
-    state = directory.load()
-    assert state is not None
-    assert state["stack/hidden1.linear.weight"].dtype == np.float32
-
-
-def elsewhere(trainer: Any, **given: Any) -> pl.Trainer:
-    """Make a trainer for the pretended device instead of the CPU."""
-    others = {key: value for key, value in given.items() if key not in ("accelerator", "devices")}
-    return trainer(strategy=pretended.strategy(), **others)  # type: ignore[no-any-return]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["dropout", "early_stopping", "folds", "one_cycle", "proximal"])
-def test_another_device_goes_on_too(root: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    members = stack(name)
-    directory = CheckpointDir(root, members)
-    monkeypatch.setattr(pl, "Trainer", partial(elsewhere, pl.Trainer))
-    with pretended.Pretended():
-        undisturbed = train_stack(members)
-        interrupt(members, directory, 2)
-        resumed = train_stack(members, directory)
-    for one, other in zip(resumed, undisturbed, strict=True):
-        assert_same(one, other)

@@ -11,12 +11,9 @@ import torch
 
 from bikefit.config import ConfigError
 from bikefit.data.featurize import Split, write_own_table
-from bikefit.data.table import read_table
-from bikefit.training import folds as folds_module
 from bikefit.training.data import Batches, Rows
 from bikefit.training.folds import read_pool
-from bikefit.training.members import Member
-from conftest import make_settings, train_stack
+from conftest import make_settings
 
 pytestmark = pytest.mark.usefixtures("workplace")
 FULL = Path("data/features/full")
@@ -49,19 +46,6 @@ def test_the_order_of_rows_depends_on_the_seed_only() -> None:
     assert not torch.equal(order(3), order(4))
 
 
-def test_the_pool_does_not_read_test_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    opened: list[str] = []
-    table = read_table(FULL)
-    real = type(table).read
-    monkeypatch.setattr(
-        type(table), "read", lambda s, *given: opened.extend(given) or real(s, *given)
-    )
-    folds_module._pool.cache_clear()
-    pool = read_pool(FULL)
-    assert opened == ["train", "validation"]
-    assert len(pool.target) == table.rows["train"] + table.rows["validation"]
-
-
 HOURS = pd.DataFrame({"rentals": np.arange(480) % 50 + 1, "x": np.arange(480.0)})
 HOURS["timestamp"] = pd.date_range("2011-01-01", periods=480, freq="h")
 
@@ -72,29 +56,14 @@ def write(root: Path, hours: pd.DataFrame) -> None:
     write_own_table(root / "own", hours, ["x"], [], cut)
 
 
-def test_a_table_that_changed_is_read_again(tmp_path: Path) -> None:
-    settings = make_settings("data.name=own", f"data.root={tmp_path}")
+def test_a_table_that_changed_is_read_again_without_its_test_rows(tmp_path: Path) -> None:
     write(tmp_path, HOURS)
-    assert len(read_pool(settings.data.path).target) == 384
+    assert len(read_pool(tmp_path / "own").target) == 384
     write(tmp_path, HOURS.assign(x=-HOURS["x"]).iloc[:240])
-    pool = read_pool(settings.data.path)
+    (tmp_path / "own/test.parquet").unlink()
+    pool = read_pool(tmp_path / "own")
     assert (len(pool.target), pool.train_rows) == (192, 144)
     assert pool.features.max() == 0
-
-
-def test_a_table_that_changes_while_a_stack_trains_changes_no_result(tmp_path: Path) -> None:
-    write(tmp_path, HOURS)
-    table = ("data.name=own", f"data.root={tmp_path}")
-    member = Member(make_settings(*table, "network.hidden=[4]", "training.epochs=2"))
-    (before,) = train_stack([member])
-
-    def change() -> bool:
-        write(tmp_path, HOURS.iloc[:240])
-        return False
-
-    (after,) = train_stack([member], stopping=change)
-    assert (after.predictions["timestamp"] == before.predictions["timestamp"]).all()
-    assert (after.predictions["predicted"] == before.predictions["predicted"]).all()
 
 
 def test_folds_cover_the_pool_once() -> None:

@@ -15,33 +15,33 @@ from bikefit.training.devices import gpus, trainer_device
 from conftest import ROOT
 
 
-@pytest.fixture
-def count(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
-    """Machine with the number of GPUs of the test's parameter."""
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: request.param)
+@pytest.mark.parametrize(
+    ("accelerator", "count", "slot", "expected"),
+    [
+        ("cpu", 4, 0, []),
+        ("auto", 0, 0, []),
+        ("auto", 1, 0, [0]),
+        ("gpu", 2, 0, [0]),
+        ("gpu", 2, 1, [1]),
+        ("gpu", 2, 2, [0]),
+    ],
+)
+def test_each_worker_of_a_machine_has_its_own_gpu(
+    accelerator: str, count: int, slot: int, expected: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    monkeypatch.setattr(devices, "slot", slot)
+    assert gpus(accelerator) == (count if expected else 0)
+    gpu = {"accelerator": "cuda", "devices": expected}
+    assert trainer_device(accelerator) == (
+        gpu if expected else {"accelerator": "cpu", "devices": 1}
+    )
 
 
-@pytest.mark.parametrize("count", [0], indirect=True)
-def test_without_a_gpu_training_is_on_the_cpu(count: None) -> None:
-    assert (gpus("cpu"), gpus("auto")) == (0, 0)
-    assert trainer_device("auto") == {"accelerator": "cpu", "devices": 1}
-    message = "torch .* finds no GPU here; use trainer.accelerator=auto"
-    with pytest.raises(ConfigError, match=message):
+def test_a_gpu_that_is_missing_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(ConfigError, match="no GPU here; use trainer"):
         trainer_device("gpu")
-
-
-@pytest.mark.parametrize("count", [1, 4], indirect=True)
-def test_a_single_process_takes_the_first_gpu(count: None) -> None:
-    assert trainer_device("cpu") == {"accelerator": "cpu", "devices": 1}
-    for accelerator in ("auto", "gpu"):
-        assert trainer_device(accelerator) == {"accelerator": "cuda", "devices": [0]}
-
-
-@pytest.mark.parametrize("count", [2], indirect=True)
-def test_each_slot_has_its_own_gpu(count: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    for slot, gpu in enumerate([0, 1, 0]):
-        monkeypatch.setattr(devices, "slot", slot)
-        assert trainer_device("gpu")["devices"] == [gpu]
 
 
 @pytest.mark.process

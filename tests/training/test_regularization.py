@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 
-from bikefit.nn.networks import build
-from bikefit.nn.specs import mlp
-from bikefit.nn.stacking import Stack
 from bikefit.training.members import Member, MemberResult
 from conftest import make_settings, train_stack
 
@@ -81,21 +77,6 @@ def test_on_weights_leaves_biases_and_batch_norm_alone() -> None:
     assert np.abs(weights.state["hidden1.linear.weight"]).max() < 1e-2
     assert np.abs(weights.state[scale]).min() > 0.9
     assert np.abs(everything.state[scale]).max() < 0.1
-
-
-def test_both_scalings_of_dropout_are_the_same_network_in_different_units() -> None:
-    """The output is linear in the dropped units, so the scaling is a change of units."""
-    inverted = Stack([build(mlp(4, [5]), 4)])
-    lecture = Stack([build(mlp(4, [5], dropout_scaling="lecture"), 4)])
-    state = inverted.state()
-    for stack, factor in ((inverted, 1.0), (lecture, 1 / 0.75)):
-        stack.load(state | {"output.linear.weight": state["output.linear.weight"] * factor})
-        stack.stacked_buffers()["hidden1.dropout.p"].fill_(0.25)
-    x, noise = torch.randn(7, 4), {"hidden1.dropout": torch.rand(7, 5)}
-    torch.testing.assert_close(inverted(x, noise), lecture(x, noise))
-    inverted.eval()
-    lecture.eval()
-    torch.testing.assert_close(inverted(x), lecture(x))
 
 
 @pytest.mark.slow
