@@ -114,7 +114,9 @@ class CheckpointDir:
 
     def epoch(self) -> int:
         """Return the number of finished epochs in the checkpoint, 0 without a checkpoint."""
-        return len(self.histories()[0])
+        with _damage_ignored(self.folder / CHECKPOINT) as file:
+            return len(_read(file, TIMESTAMPS)[0][TIMESTAMPS])
+        return 0
 
     def save_result(self, results: Sequence[MemberResult]) -> None:
         """Write the results of all members; if that fails, log a warning."""

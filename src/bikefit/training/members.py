@@ -5,7 +5,6 @@ A member is one network with the strengths, seed and fold of its own settings.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -89,20 +88,20 @@ def layer_specs(settings: Settings, features: int) -> list[LayerSpec]:
 
 
 def stack_key(member: Member, pool: Pool) -> str:
-    """Return what members of a stack must have in common, as JSON; ``pool`` holds their rows."""
+    """Return a text that is equal for members that can share a stack; ``pool`` has their rows."""
     settings = member.settings
     rows = len(pool.folds(settings)[member.fold or 0].train)
     batch_size = min(settings.training.batch_size, rows)
-    shared = {
-        "table": str(settings.data.path),
-        "layers": [str(spec) for spec in layer_specs(settings, pool.features.shape[1])],
-        "loss": settings.loss,
-        "optimizer": settings.optimizer.model_dump(exclude={"lr"}),
-        "averaged": settings.regularization.averaged,
-        "epochs": settings.training.epochs,
-        "probe": settings.training.probe_epochs,
-        "batch": batch_size,
-        "steps": rows // batch_size,
-        "accelerator": settings.trainer.accelerator,
-    }
-    return json.dumps(shared, sort_keys=True)
+    shared = (
+        settings.data.path,
+        layer_specs(settings, pool.features.shape[1]),
+        settings.loss,
+        settings.optimizer.model_dump(exclude={"lr"}),
+        settings.regularization.averaged,
+        settings.training.epochs,
+        settings.training.probe_epochs,
+        batch_size,
+        rows // batch_size,
+        settings.trainer.accelerator,
+    )
+    return str(shared)
