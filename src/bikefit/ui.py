@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -13,7 +12,7 @@ import webbrowser
 from collections.abc import Sequence
 from urllib.request import urlopen
 
-from bikefit.errors import BikefitError, run_command
+from bikefit.errors import run_command
 
 HOST = "127.0.0.1"
 PATIENCE = 120.0  # s to wait for MLflow, which takes half a minute with a new database
@@ -38,29 +37,16 @@ def _show(options: argparse.Namespace) -> int:
 
     server = connection.server()
     pages = server or f"http://{HOST}:{options.port}"
-    if server is None and _is_taken(options.port):
-        raise BikefitError(
-            f"another program, perhaps `make ui`, answers on {pages}: use another port with "
-            "`python -m bikefit.ui --port …`"
-        )
     links = views.latest_links(pages)
     if not links:
         print("no runs yet: run `python -m bikefit.train -m …` first; MLflow's pages are on")
         links = {"MLflow": pages}
     for name, link in links.items():
         print(f"{name}: {link}", flush=True)
-    first = next(iter(links.values()))
-    opens = not options.no_browser and _has_screen()
-    if server is not None:
-        return int(opens and not webbrowser.open(first))
-    if opens:
-        threading.Thread(target=_open, args=(pages, first), daemon=True).start()
-    return _serve(options.port)
-
-
-def _is_taken(port: int) -> bool:
-    with socket.socket() as client:
-        return client.connect_ex((HOST, port)) == 0
+    if not options.no_browser and _has_screen():
+        first = next(iter(links.values()))
+        threading.Thread(target=_open, args=(pages, first), daemon=server is None).start()
+    return 0 if server else _serve(options.port)
 
 
 def _serve(port: int) -> int:
