@@ -24,7 +24,7 @@ import bikefit.train  # noqa: F401  (registers what the config needs)
 from bikefit.config import Settings, parse
 from bikefit.data import clean, featurize
 from bikefit.tracking import connection, writing
-from hydra_plugins.stack_launcher._composing import Composer
+from hydra_plugins.stack_launcher._core import Composer
 from synthetic import raw_hours
 
 if TYPE_CHECKING:

@@ -23,9 +23,27 @@ def sweep(overrides: Sequence[str]) -> Comparison:
         DataError: The table is missing.
         TrackingError: MLflow has not taken all results; `python -m bikefit.send` sends them.
     """
-    from bikefit.train import sweep as train
+    import hydra
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.errors import CompactHydraException
 
-    return compare(train(overrides))
+    from bikefit.errors import BikefitError
+    from bikefit.processes import process_id
+    from bikefit.sweeps.command import FailedJobsError
+    from bikefit.tracking.reading import latest_sweep
+    from bikefit.train import CONF, train
+
+    with hydra.initialize_config_dir(str(CONF), job_name="train", version_base="1.3"):
+        app = GlobalHydra.instance().hydra
+        assert app is not None
+        try:
+            app.multirun("train", train, [*overrides, "hydra.mode=MULTIRUN"])
+        except CompactHydraException as error:
+            if not isinstance(error.__cause__, BikefitError | OSError):
+                raise
+            if not isinstance(error.__cause__, FailedJobsError):
+                raise error.__cause__ from None
+    return compare(latest_sweep(process_id()))
 
 
 def compare(sweep: str | None = None) -> Comparison:

@@ -12,7 +12,7 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 import bikefit.train  # noqa: F401  (registers what the config needs)
-from hydra_plugins.stack_launcher._composing import Composer
+from hydra_plugins.stack_launcher._core import Composer
 
 CONF = Path(__file__).parents[2] / "conf"
 

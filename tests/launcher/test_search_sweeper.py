@@ -12,11 +12,10 @@ from typing import Any
 
 import pytest
 from hydra.core.utils import JobReturn, JobStatus
-from hydra.errors import CompactHydraException
 from omegaconf import OmegaConf
 
-from hydra_plugins.stack_launcher import _search
-from hydra_plugins.stack_launcher.search_sweeper import SearchSweeper
+from bikefit.config import ConfigError
+from hydra_plugins.stack_launcher import _search, sweepers
 
 Job = dict[str, float]
 CONFIG: dict[str, Any] = {"x": 0.5, "width": 8, "epochs": 9, "n": 0}
@@ -51,7 +50,7 @@ def search(
     *arguments: str, value: Callable[[Job], float] = loss, **settings: Any
 ) -> tuple[list[list[Job]], list[dict[str, str]]]:
     """Search in the current folder; return the batches of jobs and the table of trials."""
-    sweeper = SearchSweeper(**(SETTINGS | settings))
+    sweeper = sweepers.SearchSweeper(**(SETTINGS | settings))
     launcher = Batches(value)
     sweeper.launcher = launcher  # type: ignore[assignment]
     sweeper.config = OmegaConf.create({**CONFIG, "hydra": {"sweep": {"dir": "sweeps"}}})
@@ -123,7 +122,7 @@ def test_failed_trials_are_listed_and_the_search_continues() -> None:
 
 
 def test_the_command_fails_if_all_trials_fail() -> None:
-    with pytest.raises(CompactHydraException, match="all 18 trials failed"):
+    with pytest.raises(ConfigError, match="all 18 trials failed"):
         search(value=lambda job: math.nan)
 
 
@@ -207,5 +206,5 @@ def test_it_comes_closer_than_random_search() -> None:
     ],
 )
 def test_a_wrong_setting_is_named(settings: dict[str, Any], message: str) -> None:
-    with pytest.raises(CompactHydraException, match=message):
+    with pytest.raises(ConfigError, match=message):
         search(**settings)

@@ -1,23 +1,26 @@
-"""The work of the stack launcher: compose every job, train them together, keep their order."""
+"""The work of the stack launcher: compose the config of every job, train jobs together."""
 
 from __future__ import annotations
 
-import gc
+import copy
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hydra._internal.config_loader_impl import get_overrides_dirname
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, OverrideType
 from hydra.core.utils import JobReturn, JobStatus, configure_log, run_job, setup_globals
 from hydra.errors import CompactHydraException
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, open_dict
-
-from hydra_plugins.stack_launcher._composing import Composer
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 if TYPE_CHECKING:
-    from bikefit.config import Settings
+    from bikefit.sweeps.command import OpenSweep
 
 
 @contextmanager
@@ -31,15 +34,56 @@ def compact_errors() -> Iterator[None]:
         raise CompactHydraException(str(error)) from error
 
 
-@contextmanager
-def fast_imports() -> Iterator[None]:
-    """Import modules without garbage collection (0.7 s), and never collect what they define."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        gc.enable()
+class Composer:
+    """Compose the config of each job of a sweep.
+
+    Hydra reads about twenty files for each composition, which takes a tenth of a second. Jobs that
+    choose the same files and set the same keys differ only in the values of these keys, so the
+    config of the first such job is copied for the others.
+
+    Args:
+        loader: Hydra's config loader.
+        master: Config of the sweep.
+    """
+
+    def __init__(self, loader: ConfigLoader, master: DictConfig) -> None:
+        self.loader, self.master = loader, master
+        self.parser = OverridesParser.create(config_loader=loader)
+        self.composed: dict[tuple[str, ...], DictConfig] = {}
+        self.options = cache(loader.get_group_options)
+
+    def compose(self, overrides: Sequence[str]) -> DictConfig:
+        """Return the same config as ``load_sweep_config``."""
+        parsed = self.parser.parse_overrides(list(overrides))
+        values = [override for override in parsed if self._sets_a_value(override)]
+        files = tuple(f"{o.key_or_group}=" if o in values else str(o.input_line) for o in parsed)
+        if files not in self.composed:
+            self.composed[files] = self.loader.load_sweep_config(self.master, list(overrides))
+        config = copy.deepcopy(self.composed[files])
+        for override in values:
+            OmegaConf.update(config, override.key_or_group, override.value(), merge=True)
+        task = [override for override in parsed if not override.is_hydra_override()]
+        with open_dict(config.hydra):
+            config.hydra.overrides.task = [override.input_line for override in task]
+            config.hydra.job.override_dirname = get_overrides_dirname(
+                overrides=task, **config.hydra.job.config.override_dirname
+            )
+        OmegaConf.copy_cache(from_config=self.master, to_config=config)
+        return config
+
+    def _sets_a_value(self, override: Override) -> bool:
+        """Return whether an override only replaces the value of a key.
+
+        Choices of files, added and removed keys, Hydra's own keys and mappings, which are merged,
+        change more.
+        """
+        return (
+            override.type == OverrideType.CHANGE
+            and override.package is None
+            and not override.is_hydra_override()
+            and not isinstance(override.value(), dict)
+            and not self.options(override.key_or_group)
+        )
 
 
 def run_jobs(
@@ -52,7 +96,9 @@ def run_jobs(
     """Run the task of each job; Hydra's ``run_job`` makes directories, configs and job returns."""
     setup_globals()
     configure_log(config.hydra.hydra_logging, config.hydra.verbose)
-    Path(str(config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
+    folder = Path(str(config.hydra.sweep.dir))
+    folder.mkdir(parents=True, exist_ok=True)
+    OmegaConf.save(config, folder / "multirun.yaml")
     composer = Composer(context.config_loader, config)
     jobs = []
     for number, overrides in enumerate(job_overrides, start=initial_job_idx):
@@ -65,26 +111,23 @@ def run_jobs(
     return jobs
 
 
-def train_jobs(
-    jobs: Sequence[JobReturn],
-    train: Callable[[Sequence[Settings], Sequence[str]], Sequence[float | Exception]],
-) -> None:
-    """Train jobs together if their tasks returned settings, which losses then replace.
-
-    The loss of a failed job is NaN, since Hydra would stop at an exception and not train later
-    batches.
-    """
+def have_settings(jobs: Sequence[JobReturn]) -> bool:
+    """Return whether the tasks of all jobs returned settings of bikefit."""
     from bikefit.config import Settings
 
-    results = [job.return_value for job in jobs if job.status == JobStatus.COMPLETED]
-    if len(results) == len(jobs) and all(isinstance(result, Settings) for result in results):
-        losses = train(results, _labels(jobs))
-        for job, loss in zip(jobs, losses, strict=True):
-            job.return_value = math.nan if isinstance(loss, Exception) else loss
+    completed = all(job.status == JobStatus.COMPLETED for job in jobs)
+    return completed and all(isinstance(job.return_value, Settings) for job in jobs)
 
 
-def _labels(jobs: Sequence[JobReturn]) -> list[str]:
-    """Return the label of each job: its overrides that not all jobs have."""
+def train_jobs(jobs: Sequence[JobReturn], sweep: OpenSweep) -> None:
+    """Train jobs together and replace their settings by losses.
+
+    The loss of a failed job is NaN, since Hydra would stop at an exception and not train later
+    batches. The label of a job are its overrides that not all jobs have.
+    """
     chosen = [list(job.overrides or []) for job in jobs]
     common = set(chosen[0]).intersection(*chosen) if len(chosen) > 1 else set()
-    return [" ".join(o for o in overrides if o not in common) for overrides in chosen]
+    labels = [" ".join(o for o in overrides if o not in common) for overrides in chosen]
+    losses = sweep.train([job.return_value for job in jobs], labels)
+    for job, loss in zip(jobs, losses, strict=True):
+        job.return_value = math.nan if isinstance(loss, Exception) else loss

@@ -18,7 +18,6 @@ from typing import Any
 
 import optuna
 import pandas as pd
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override
 from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
@@ -50,8 +49,7 @@ class Search:
         launcher: Trains batches of jobs.
         settings: Settings of the sweeper.
         config: Config of the sweep.
-        arguments: Overrides on the command line, which replace the same keys of the space.
-        parser: Hydra's parser of overrides.
+        overrides: The space, and overrides on the command line, which replace its keys.
 
     Raises:
         ConfigError: A setting of the sweeper is wrong.
@@ -62,16 +60,13 @@ class Search:
         launcher: Launcher,
         settings: SearchSweeperConf,
         config: DictConfig,
-        arguments: Sequence[str],
-        parser: OverridesParser,
+        overrides: Sequence[Override],
     ) -> None:
         _check(settings)
         self.launcher, self.settings = launcher, settings
-        self.fixed, self.searched = read_space(settings.space, arguments, parser)
+        self.fixed, self.searched = read_space(overrides)
         self.steps = rungs(config, settings)
         self.folder = Path(str(config.hydra.sweep.dir))
-        self.folder.mkdir(parents=True, exist_ok=True)
-        OmegaConf.save(config, self.folder / "multirun.yaml")
         self.study = optuna.create_study()
         self.start = time.monotonic()
         self.seconds_per_unit = 0.0  # a unit is a job with 1 of the resource
@@ -87,6 +82,7 @@ class Search:
             self._train()
         finally:
             trials = self._trial_table()
+            self.folder.mkdir(parents=True, exist_ok=True)
             trials.to_csv(self.folder / "trials.csv", index=False)
             counts = [f"{count} {state}" for state, count in trials["state"].value_counts().items()]
             log.info(f"{len(trials)} trials: {', '.join(counts)}")
@@ -145,11 +141,9 @@ class Search:
 
     def _launch(self, batch: Sequence[Trial], step: int) -> None:
         """Train the trials on one rung and report their losses."""
-        resource = [f"{self.settings.resource}={step}"] if self.settings.resource else []
-        jobs = [
-            [*self.fixed, *(f"{k}={v}" for k, v in as_text(trial.params).items()), *resource]
-            for trial in batch
-        ]
+        resource = {self.settings.resource: step} if self.settings.resource else {}
+        values = [as_text(trial.params) | resource for trial in batch]
+        jobs = [[*self.fixed, *(f"{k}={v}" for k, v in one.items())] for one in values]
         start = time.monotonic()
         returns = self.launcher.launch(jobs, sum(map(len, self.returns)))
         self.seconds_per_unit = (time.monotonic() - start) / (len(batch) * step)
@@ -215,27 +209,24 @@ def rungs(config: DictConfig, settings: SearchSweeperConf) -> list[int]:
     return sorted({max(1, round(full / settings.reduction**i)) for i in range(settings.rungs)})
 
 
-def read_space(
-    space: Mapping[str, object], arguments: Sequence[str], parser: OverridesParser
-) -> tuple[list[str], dict[str, BaseDistribution]]:
+def read_space(overrides: Sequence[Override]) -> tuple[list[str], dict[str, BaseDistribution]]:
     """Return the overrides of every trial, and the distribution of each searched key.
 
-    ``1,2`` and ``range(1,5)`` are choices, ``interval(0,1)`` is a range of real numbers,
-    ``int(interval(1,9))`` a range of integers, ``tag(log,interval(1e-5,1))`` a logarithmic range.
+    The last override of a key counts. ``1,2`` and ``range(1,5)`` are choices, ``interval(0,1)`` is
+    a range of real numbers, ``int(interval(1,9))`` a range of integers,
+    ``tag(log,interval(1e-5,1))`` a logarithmic range.
 
     Raises:
         ConfigError: There is nothing to search, or a range is impossible.
     """
-    written = [f"{key}={value}" for key, value in space.items()]
-    parsed = parser.parse_overrides([*written, *arguments])
-    overrides = {override.key_or_group: override for override in parsed}.values()
-    searched = {o.get_key_element(): _distribution(o) for o in overrides if o.is_sweep_override()}
+    last = {override.key_or_group: override for override in overrides}.values()
+    searched = {o.get_key_element(): _distribution(o) for o in last if o.is_sweep_override()}
     if not searched:
         raise ConfigError(
             "nothing to search: hydra.sweeper.space or the command line must give a key several "
             "values, e.g. 'optimizer.lr=tag(log,interval(1e-4,1e-2))'"
         )
-    return [str(o.input_line) for o in overrides if not o.is_sweep_override()], searched
+    return [str(o.input_line) for o in last if not o.is_sweep_override()], searched
 
 
 def _distribution(override: Override) -> BaseDistribution:

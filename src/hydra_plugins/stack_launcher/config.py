@@ -27,7 +27,7 @@ class StackLauncherConf:
 class GridsSweeperConf:
     """hydra/sweeper=grids."""
 
-    _target_: str = "hydra_plugins.stack_launcher.grids_sweeper.GridsSweeper"
+    _target_: str = "hydra_plugins.stack_launcher.sweepers.GridsSweeper"
     # number of jobs that the launcher gets at once; null: all
     max_batch_size: int | None = None
     # sweeps that every grid is crossed with, e.g. {seed: "0,1,2"}
@@ -40,7 +40,7 @@ class GridsSweeperConf:
 class SearchSweeperConf:
     """hydra/sweeper=search."""
 
-    _target_: str = "hydra_plugins.stack_launcher.search_sweeper.SearchSweeper"
+    _target_: str = "hydra_plugins.stack_launcher.sweepers.SearchSweeper"
     # searched keys, e.g. {optimizer.lr: "tag(log, interval(1e-4, 1e-2))", optimizer: "adam,sgd"}
     space: dict[str, Any] = field(default_factory=dict)
     # searched keys that all members of a stack have in common

@@ -11,10 +11,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-import hydra_plugins.stack_launcher.config  # noqa: F401  (registers the settings)
-
 if TYPE_CHECKING:
-    from bikefit.config import Settings
     from bikefit.sweeps.command import OpenSweep
 
 
@@ -40,7 +37,7 @@ class StackLauncher(Launcher):
         self.engine = {"backend": backend, "address": address, "options": dict(options or {})}
         self.processes, self.stack_size = processes, stack_size
         self.sweep: OpenSweep | None = None
-        self.open: ExitStack | None = None
+        self.context: ExitStack | None = None  # closes the sweep
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
@@ -53,12 +50,9 @@ class StackLauncher(Launcher):
         """Train all batches within the context as one sweep, and conclude the sweep at its end."""
         from hydra_plugins.stack_launcher._core import compact_errors
 
-        self.sweep = None
-        try:
-            with compact_errors(), ExitStack() as self.open:
-                yield
-        finally:
-            self.open = None
+        with compact_errors(), ExitStack() as self.context:
+            yield
+        self.sweep = self.context = None
 
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
@@ -67,22 +61,21 @@ class StackLauncher(Launcher):
         from hydra_plugins.stack_launcher import _core
 
         # A sweeper of Hydra does not open a sweep: each of its batches is one.
-        with nullcontext() if self.open else self.one_sweep():
+        with nullcontext() if self.context else self.one_sweep():
             jobs = _core.run_jobs(
                 self.hydra_context, self.config, self.task_function, job_overrides, initial_job_idx
             )
-            _core.train_jobs(jobs, self.train)
+            if _core.have_settings(jobs):
+                _core.train_jobs(jobs, self.open_sweep())
         return jobs
 
-    def train(self, settings: Sequence[Settings], labels: Sequence[str]) -> list[float | Exception]:
-        """Train a batch of jobs; the first batch opens the sweep."""
-        from hydra_plugins.stack_launcher._core import fast_imports
+    def open_sweep(self) -> OpenSweep:
+        """Return the sweep, which the first batch opens."""
+        from bikefit.sweeps.command import OpenSweep
 
         if self.sweep is None:
-            with fast_imports():
-                from bikefit.sweeps.command import OpenSweep
-            assert self.open is not None
+            assert self.context is not None
             command = list(self.config.hydra.overrides.task)
             sweep = OpenSweep(command, self.processes, self.stack_size, **self.engine)
-            self.sweep = self.open.enter_context(sweep)
-        return self.sweep.train(settings, labels)
+            self.sweep = self.context.enter_context(sweep)
+        return self.sweep

@@ -1,0 +1,91 @@
+"""Two sweepers: several grids in one sweep, and a search."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.core.utils import JobReturn
+
+from hydra_plugins.stack_launcher.config import SearchSweeperConf
+
+
+class StackSweeper(BasicSweeper):
+    """Hydra's grid sweeper, with helpers of both sweepers."""
+
+    def parse(self, written: dict[str, Any], arguments: Sequence[str]) -> list[Override]:
+        """Return keys of the config and then arguments of the command line as overrides."""
+        assert self.hydra_context is not None
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        return parser.parse_overrides([*(f"{k}={v}" for k, v in written.items()), *arguments])
+
+    def one_sweep(self) -> AbstractContextManager[None]:
+        """Train all batches within the context as one sweep, if the launcher can do so."""
+        context: AbstractContextManager[None]
+        context = getattr(self.launcher, "one_sweep", nullcontext)()
+        return context
+
+
+class GridsSweeper(StackSweeper):
+    """Sweep over one grid after the other, such as network sizes and strengths.
+
+    A key on the command line replaces the same key in ``params`` and ``grids``. Without grids this
+    is Hydra's basic sweeper.
+
+    Args:
+        max_batch_size: Number of jobs that the launcher gets at once; None for all.
+        params: Sweeps that every grid is crossed with.
+        grids: Mappings from key to comma-separated values; the keys of a grid are crossed.
+    """
+
+    def __init__(
+        self,
+        max_batch_size: int | None,
+        params: dict[str, Any] | None = None,
+        grids: Sequence[dict[str, Any]] = (),
+    ) -> None:
+        super().__init__(max_batch_size=max_batch_size, params=params)
+        self.grids = list(grids) or [{}]
+
+    def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
+        """Sweep over all grids, in one batch of jobs if no batch size is set."""
+        assert self.launcher is not None
+        jobs: list[list[str]] = []
+        for grid in self.grids:
+            overrides = self.parse({**self.params, **grid}, arguments)
+            (batch,) = self.split_arguments(overrides, None)
+            jobs += [job for job in batch if job not in jobs]
+        returns: list[Sequence[JobReturn]] = []
+        with self.one_sweep():
+            for batch in self.split_overrides_to_chunks(jobs, self.max_batch_size):
+                returns.append(self.launcher.launch(batch, sum(map(len, returns))))
+                _ = [job.return_value for job in returns[-1]]  # raises the error of a failed task
+        return returns
+
+
+class SearchSweeper(StackSweeper):
+    """Search for the values with which the task returns the lowest number.
+
+    The published plugin hydra-optuna-sweeper requires Optuna 2.10 and knows neither stacks nor
+    early stopping of trials.
+
+    Args:
+        settings: The keys of :class:`hydra_plugins.stack_launcher.config.SearchSweeperConf`.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(max_batch_size=None)
+        self.settings = SearchSweeperConf(**settings)
+
+    def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
+        """Search within the budget; return the job returns of each batch."""
+        from hydra_plugins.stack_launcher._search import Search
+
+        assert self.config and self.launcher
+        overrides = self.parse(self.settings.space, arguments)
+        with self.one_sweep():
+            return Search(self.launcher, self.settings, self.config, overrides).run()
