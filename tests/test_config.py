@@ -20,7 +20,7 @@ from conftest import make_settings
         ("regularization.p_norm=0.5", r"regularization.p_norm = 0.5.*greater than or equal to 1"),
         ("regularization.batch_norm=maybe", r"batch_norm = 'maybe'.*'none', 'before' or 'after'"),
         ("regularization.patience=0", r"regularization.patience = 0"),
-        ("network.hidden=[]", r"no layers.*network=linear"),
+        ("network.hidden=[]", r"at least one width in hidden.*network=linear"),
         ("network.hidden=[8,0]", r"network.hidden.1 = 0.*greater than or equal to 1"),
         ("network.activation=swish", r"network.activation = 'swish'.*'relu'"),
         ("optimizer.lr=0", r"optimizer.lr = 0.*greater than 0"),

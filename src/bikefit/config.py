@@ -8,12 +8,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationError,
+    create_model,
+    model_validator,
+)
 
 from bikefit.data.params import StrictModel, explain
 from bikefit.errors import BikefitError
@@ -23,15 +30,6 @@ Strength = Annotated[Finite, Field(ge=0)]
 Probability = Annotated[Finite, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 DEFAULT_ACTIVATION: Literal["gelu"] = "gelu"  # omitted in labels
-# Strengths of regularization, 0 for none: the name in labels, and whether a larger value makes a
-# network more (+1) or less (-1) flexible.
-STRENGTHS: dict[str, tuple[str, int]] = {
-    "l1": ("l1 λ", -1),
-    "l2": ("l2 λ", -1),
-    "lp": ("lp λ", -1),
-    "weight_decay": ("weight decay λ", -1),
-    "dropout": ("dropout p", -1),
-}
 
 
 class ConfigError(BikefitError):
@@ -51,15 +49,6 @@ class Data(StrictModel):
         return Path(self.root) / self.name
 
 
-def _check_argument(value: Any) -> Any:
-    """Return an argument of a layer: a finite number, text, a boolean, None or a list of these."""
-    for item in value if isinstance(value, list) else [value]:
-        finite = not isinstance(item, float) or math.isfinite(item)
-        if not (finite and isinstance(item, str | int | float | None)):
-            raise ValueError("must be a finite number, a word, true, false, null or a list of them")
-    return value
-
-
 class Layer(BaseModel):
     """A layer of a network that is given as a list of layers.
 
@@ -69,7 +58,7 @@ class Layer(BaseModel):
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
-    __pydantic_extra__: dict[str, Annotated[Any, AfterValidator(_check_argument)]]
+    __pydantic_extra__: dict[str, JsonValue]
 
     name: Annotated[str, Field(pattern=r"^[a-z]\w*(\.[a-z]\w*)?$")]
     target: Annotated[str, Field(alias="_target_")]
@@ -90,22 +79,20 @@ class NetworkSettings(StrictModel):
     name: str
     hidden: tuple[Count, ...] = ()
     activation: Literal["relu", "gelu", "silu", "tanh", "sigmoid", "identity"] = DEFAULT_ACTIVATION
-    layers: tuple[Layer, ...] | None = None
+    layers: Annotated[tuple[Layer, ...], Field(min_length=1)] | None = None
     lr: Annotated[Finite, Field(gt=0)] | None = None
     allow: tuple[Annotated[str, Field(pattern=r"^[A-Za-z]\w*(\.\w+)*$")], ...] | None = None
 
     @model_validator(mode="after")
-    def _check_layers(self) -> NetworkSettings:
+    def _check_widths(self) -> NetworkSettings:
         if self.layers is not None:
-            if not self.layers:
-                raise ValueError("no layers: the list network.layers is empty")
             if self.hidden:
                 raise ValueError("give either layers or hidden, not both")
-            return self
-        if not self.hidden and self.name != "linear":
-            raise ValueError("no layers: give at least one width in hidden, or use network=linear")
-        if self.hidden and self.name == "linear":
-            raise ValueError(f"linear has no hidden layers, got hidden={list(self.hidden)}")
+        elif bool(self.hidden) == (self.name == "linear"):
+            raise ValueError(
+                "give at least one width in hidden, or use network=linear, which has "
+                f"none; got hidden={list(self.hidden)}"
+            )
         return self
 
     @property
@@ -115,28 +102,35 @@ class NetworkSettings(StrictModel):
         return (*self.hidden, *(width for width in units[:-1] if isinstance(width, int)), 1)
 
 
-class LayerStrengths(StrictModel):
-    """Strengths of one layer, which replace the general strengths."""
+class Strengths(StrictModel):
+    """Strengths of regularization, 0 for none: a larger one makes a network less flexible.
 
-    l1: Strength | None = None
-    l2: Strength | None = None
-    lp: Strength | None = None
-    weight_decay: Strength | None = None
-    dropout: Probability | None = None
+    The title is the name in labels.
+    """
+
+    l1: Strength = Field(0.0, title="l1 λ")
+    l2: Strength = Field(0.0, title="l2 λ")
+    lp: Strength = Field(0.0, title="lp λ")
+    weight_decay: Strength = Field(0.0, title="weight decay λ")
+    dropout: Probability = Field(0.0, title="dropout p")
 
 
-class Regularization(StrictModel):
+STRENGTHS = {key: str(field.title) for key, field in Strengths.model_fields.items()}
+"""Keys of the strengths, with their names in labels."""
+_optional: Any = {
+    key: (field.rebuild_annotation() | None, None) for key, field in Strengths.model_fields.items()
+}
+# Strengths of one layer, which replace the general strengths unless they are None.
+LayerStrengths: Any = create_model("LayerStrengths", __base__=StrictModel, **_optional)
+
+
+class Regularization(Strengths):
     """Regularization methods with their strengths."""
 
     name: str = "none"
-    l1: Strength = 0.0
-    l2: Strength = 0.0
-    lp: Strength = 0.0
     p_norm: Annotated[Finite, Field(ge=1)] = 1.5
     proximal: bool = False
     on: Literal["all", "weights"] = "all"
-    weight_decay: Strength = 0.0
-    dropout: Probability = 0.0
     dropout_scaling: Literal["inverted", "lecture"] = "inverted"
     averaged: Annotated[int, Field(ge=0)] = 0
     batch_norm: Literal["none", "before", "after"] = "none"
@@ -145,7 +139,7 @@ class Regularization(StrictModel):
 
     def of(self, block: str, key: str) -> float:
         """Return the strength of a method, a key of STRENGTHS, for a layer by its name."""
-        strength = getattr(self.layers.get(block, LayerStrengths()), key)
+        strength = getattr(self.layers.get(block), key, None)
         return float(getattr(self, key) if strength is None else strength)
 
 
@@ -216,26 +210,23 @@ class Settings(StrictModel):
     rerun: bool = False
 
     @model_validator(mode="after")
-    def _check_batch_norm(self) -> Settings:
-        if self.network.layers is not None and self.regularization.batch_norm != "none":
+    def _check_layers(self) -> Settings:
+        layers, r = self.network.layers, self.regularization
+        if layers is None:
+            blocks = ["input", *(f"hidden{i + 1}" for i in range(len(self.network.hidden)))]
+            blocks.append("output")
+        elif r.batch_norm != "none":
             raise ValueError(
-                f"regularization.batch_norm = {self.regularization.batch_norm!r}: the network "
-                f"{self.network.name} is a list of layers, so batch norm must be in this list"
+                f"regularization.batch_norm = {r.batch_norm!r}: the network {self.network.name} is "
+                "a list of layers, so batch norm must be in this list"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _check_layer_names(self) -> Settings:
-        if self.network.layers is None:
-            hidden = [f"hidden{i + 1}" for i in range(len(self.network.hidden))]
-            blocks = ["input", *hidden, "output"]
         else:
-            blocks = [layer.name.split(".")[0] for layer in self.network.layers]
-        for name in self.regularization.layers:
+            blocks = list(dict.fromkeys(layer.name.split(".")[0] for layer in layers))
+        for name in r.layers:
             if name not in blocks:
                 raise ValueError(
                     f"regularization.layers.{name}: this network has no such layer; "
-                    f"allowed are {', '.join(dict.fromkeys(blocks))}"
+                    f"allowed are {', '.join(blocks)}"
                 )
         return self
 
@@ -316,7 +307,7 @@ def regularization_label(settings: Settings) -> str:
         f"batch norm {r.batch_norm}": r.batch_norm != "none",
         f"early stopping {r.patience}": r.patience is not None,
     }
-    names = {key: name for key, (name, _) in STRENGTHS.items()} | {"lp": f"l{r.p_norm:g} λ"}
+    names = STRENGTHS | {"lp": f"l{r.p_norm:g} λ"}
     parts = [f"{names[key]}={value:g}" for key, value in general.items()]
     parts += [option for option, used in options.items() if used]
     for block, strengths in r.layers.items():

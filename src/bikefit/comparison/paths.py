@@ -19,7 +19,7 @@ from bikefit.config import STRENGTHS
 # By the last part of a setting's key: its name, its unit, and whether more of it makes a network
 # more (+1) or less (-1) flexible. Other settings have no direction.
 KEYS: dict[str, tuple[str, str, int]] = {
-    **{key: (sign, "", direction) for key, (sign, direction) in STRENGTHS.items()},
+    **{key: (label, "", -1) for key, label in STRENGTHS.items()},
     "width": ("width", "units per layer", 1),
     "depth": ("depth", "hidden layers", 1),
     "epochs": ("epochs", "", 1),
