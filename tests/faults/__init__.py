@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 Inject = Callable[[Path, random.Random], int]
-MODULES = ("of_data", "of_disk", "of_store", "of_sweeps", "of_checkpoints")
+MODULES = ("of_data", "of_sweeps", "of_checkpoints")
 
 
 class ImpossibleError(Exception):

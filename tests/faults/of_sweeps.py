@@ -50,7 +50,6 @@ CROSSED = [
     "validation=holdout,kfold",
     "validation.folds=2",
 ]
-SIMPLE = [TWO, SMALL, "training.epochs=400", "seed=0,1,2,3"]
 
 Metrics = dict[tuple[str, int], float]
 
@@ -234,18 +233,6 @@ def kill(folder: Path, draw: random.Random) -> int:
     return lost(folder, *CROSSED)
 
 
-@fault("one worker process is killed", times=6)
-def kill_worker(folder: Path, draw: random.Random) -> int:
-    """The sweep finishes, with the same results."""
-    project(folder)
-    sweep = Sweep(folder, *SIMPLE)
-    sweep.kill_worker(draw, within=1.0)
-    assert sweep.end() == 0, sweep.said()
-    assert "is trained again" in sweep.said(), sweep.said()
-    assert states(folder) == {"FINISHED": 5}
-    return lost(folder, *SIMPLE)
-
-
 def endless(folder: Path) -> Sweep:
     """A sweep of four runs that has begun and will not end by itself."""
     project(folder)
@@ -292,60 +279,6 @@ def interrupt_twice(folder: Path, draw: random.Random) -> int:
     assert time.monotonic() - pressed < shared(2), sweep.said()
     _, alive = psutil.wait_procs(workers, timeout=5)
     return len(alive)
-
-
-LAYERS = """
-import torch
-
-def picky(x):
-    if x.shape[0] == 32:
-        raise RuntimeError("32 rows are too few")
-    return torch.relu(x)
-"""
-OWN = (
-    "network.layers=[{name: a.linear, _target_: torch.nn.Linear, out_features: 4},"
-    "{name: a.picky, _target_: own.picky},"
-    "{name: b.linear, _target_: torch.nn.Linear, out_features: 1}]"
-)
-FAILING = {
-    "NaN": (
-        [SMALL, "optimizer=sgd", "optimizer.lr=1e-4,1e30"],
-        "optimizer.lr=1e+30: training loss became",
-    ),
-    "raises": (
-        ["network=custom", "network.allow=[own]", OWN, "training.batch_size=64,32"],
-        "training.batch_size=32: RuntimeError: 32 rows are too few",
-    ),
-}
-
-
-@fault("a member's loss becomes NaN; a job raises", times=4)
-def failing(folder: Path, draw: random.Random) -> int:
-    """It alone has FAILED, and the error is shown at once and at the end with its overrides."""
-    project(folder)
-    (folder / "own.py").write_text(LAYERS)
-    overrides, expected = FAILING[draw.choice(sorted(FAILING))]
-    sweep = Sweep(folder, ALONE, "training.epochs=3", *overrides)
-    assert sweep.end() == 1, sweep.said()
-    lines = sweep.said().splitlines()
-    assert any(line.startswith(f"FAILED {expected}") for line in lines[:-1]), sweep.said()
-    assert any(line.startswith(f"failed: {expected}") for line in lines), sweep.said()
-    good = [o.replace("1e-4,1e30", "1e-4").replace("64,32", "64") for o in overrides]
-    assert states(folder) == {"FINISHED": 1, "FAILED": 2}, states(folder)
-    (there,) = finished(folder)
-    again = python(folder, *TRAIN, ALONE, "training.epochs=3", "rerun=true", *good)
-    assert again.returncode == 0, again.stderr
-    both = asked(
-        folder,
-        "SELECT m.key, m.step, max(m.value) - min(m.value), max(abs(m.value)), count(*) "
-        "FROM metrics m JOIN tags t USING (run_uuid) "
-        "WHERE t.key = 'fingerprint' AND t.value = ? GROUP BY m.key, m.step",
-        there,
-    )
-    assert both
-    return sum(
-        count != 2 or difference > 1e-5 * size + 1e-7 for *_, difference, size, count in both
-    )
 
 
 class Server:
@@ -432,19 +365,6 @@ def server_away(folder: Path, draw: random.Random) -> int:
         assert sent.stdout.endswith(" 0 left\n"), sent.stdout
     assert states(folder) == {"FINISHED": 5}, states(folder)
     return lost(folder, *SERVED)
-
-
-@fault("tracking server is not there", times=2)
-def no_server(folder: Path, draw: random.Random) -> int:
-    """After some patience, an error in words and no training."""
-    project(folder)
-    port = free_port()
-    variables = {"MLFLOW_TRACKING_URI": f"http://me:hush@127.0.0.1:{port}"}
-    sweep = Sweep(folder, ALONE, "seed=0,1", BIKEFIT_PATIENCE="2", **variables)
-    assert sweep.end() == 1, sweep.said()
-    assert f"http://…@127.0.0.1:{port} does not answer" in sweep.said(), sweep.said()
-    assert "hush" not in sweep.said(), sweep.said()
-    return 0
 
 
 @fault("disk full under a sweep", times=6)

@@ -92,13 +92,6 @@ class Store:
         raise StoreUnavailableError("the store does not answer")
 
 
-def forbid_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> None:
-        pytest.fail("a stack was trained")
-
-    monkeypatch.setattr(callbacks.StopCheck, "on_train_batch_end", fail)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("takes", [0, 1])
 def test_results_are_kept_while_the_store_is_unavailable(
@@ -173,41 +166,27 @@ def test_a_sweep_whose_command_has_ended_is_closed_with_its_last_run(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("deleted", [False, True])
 def test_results_of_an_earlier_command_are_not_trained_again(
-    workplace: Path, monkeypatch: pytest.MonkeyPatch
+    deleted: bool,
+    workplace: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    first = job()
+    first, second = job(), job()
     with pytest.MonkeyPatch.context() as patch:
         Store(patch, 0)
         (value,) = train([first], None, engine=INLINE)
+    if deleted:
+        MlflowClient().delete_run(first.run)
+        for _ in range(2):
+            assert record_pending_results() == 0
+        assert caplog.text.count(f"does not know the runs {first.run}") == 1
     monkeypatch.setattr(
         callbacks.StopCheck, "on_train_batch_end", lambda *_: pytest.fail("trained")
     )
-    second = job()
     assert train([second], None, engine=INLINE) == [pytest.approx(value)]
-    assert second.run == first.run
-    assert_complete(first.run, 6)
-
-
-@pytest.mark.slow
-def test_results_of_a_deleted_run_are_kept_for_the_next_training(
-    workplace: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    first = job()
-    with pytest.MonkeyPatch.context() as patch:
-        Store(patch, 0)
-        train([first], None, engine=INLINE)
-    MlflowClient().delete_run(first.run)
-    for _ in range(2):
-        assert record_pending_results() == 0
-    assert caplog.text.count(f"does not know the runs {first.run}") == 1
-    assert "delete the folder if they are not needed" in caplog.text
-    monkeypatch.setattr(
-        callbacks.StopCheck, "on_train_batch_end", lambda *_: pytest.fail("trained")
-    )
-    second = job()
-    train([second], None, engine=INLINE)
-    assert second.run != first.run
+    assert (second.run != first.run) == deleted
     assert_complete(second.run, 6)
     assert not list(CHECKPOINTS.iterdir())
 

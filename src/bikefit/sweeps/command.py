@@ -30,11 +30,7 @@ class FailedJobsError(BikefitError):
 
 
 def run_single(settings: Settings, command: Sequence[str]) -> float:
-    """Train a single run and return its validation loss.
-
-    Args:
-        settings: Settings of the run.
-        command: Overrides as the user typed them.
+    """Train a single run, whose overrides are ``command``, and return its validation loss.
 
     Raises:
         BikefitError: The run failed, or MLflow does not take its results.
@@ -88,11 +84,7 @@ class OpenSweep:
         return self
 
     def train(self, settings: Sequence[Settings], labels: Sequence[str]) -> list[float | Exception]:
-        """Train a batch of jobs.
-
-        Args:
-            settings: Settings of each job.
-            labels: Label of each job in messages, such as its overrides.
+        """Train a batch of jobs, whose labels distinguish them in messages.
 
         Returns:
             The validation loss of each job, or the error of a job that failed.

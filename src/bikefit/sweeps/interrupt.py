@@ -17,11 +17,7 @@ log = logging.getLogger(__name__)
 
 
 class Interrupt:
-    """Handles Ctrl-C while stacks train. Workers end at the end of their step once ``stop`` exists.
-
-    Args:
-        root: Folder of all checkpoints.
-    """
+    """Handles Ctrl-C while stacks train: workers end their step once the file ``stop`` exists."""
 
     def __init__(self, root: Path) -> None:
         self.requested = False

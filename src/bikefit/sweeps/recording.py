@@ -48,12 +48,7 @@ class Stack:
         return self.directory.epoch() * len(self.directory.members)
 
     def assign_runs(self, jobs: Mapping[str, Job], sweep: str | None) -> None:
-        """Write the ids of the runs of its members to its folder.
-
-        Args:
-            jobs: Jobs by fingerprint of their members; other members have no run.
-            sweep: Run of the sweep, if any.
-        """
+        """Write the ids of the runs of its members, whose jobs are given by fingerprint."""
         runs: list[str | None] = []
         parents: list[str | None] = []
         for fingerprint in self.directory.fingerprints:

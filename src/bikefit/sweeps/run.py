@@ -45,11 +45,6 @@ class StackLoop:
 
     A stack that raises or is lost is submitted again once, and then each member alone. A member
     that fails alone has failed.
-
-    Args:
-        engine: Where to train.
-        interrupt: Asks for the end.
-        stacks: Stacks to train.
     """
 
     def __init__(self, engine: Engine, interrupt: Interrupt, stacks: Sequence[Stack]) -> None:
@@ -121,7 +116,7 @@ def train(
     Members with a finished run, in this sweep or an earlier one, are not trained again.
 
     Args:
-        jobs: Jobs in the order of the results.
+        jobs: Jobs to train.
         sweep: Id of the parent run; None for a single run.
         processes: Number of worker processes; None for one per core, or one per GPU.
         stack_size: Largest number of members in a stack; None for a suitable one.
@@ -182,16 +177,9 @@ def _check_networks(jobs: Sequence[Job]) -> None:
 
 
 def _find_finished(jobs: dict[str, Job], sweep: str | None) -> set[str]:
-    """Give jobs and folds their finished runs; return all finished fingerprints.
-
-    Args:
-        jobs: Jobs by fingerprint.
-        sweep: Run of the sweep that reuses them.
-    """
+    """Give jobs and folds their finished runs; return all finished fingerprints."""
     record_pending_results()
-    abandoned = writing.close_abandoned_runs()
-    if abandoned:
-        log.info(f"{abandoned} runs of commands that were killed are closed")
+    writing.close_abandoned_runs()
     finished: dict[str, Finished] = {}
     for version in {job.data_version for job in jobs.values()}:
         finished |= reading.find_finished(family(version))
@@ -199,13 +187,11 @@ def _find_finished(jobs: dict[str, Job], sweep: str | None) -> set[str]:
     for fingerprint, job in jobs.items():
         if job.settings.rerun:
             continue
-        if run := finished.get(fingerprint):
-            job.run = run.run
-            job.results = {fingerprint: run}
-            reused.append(run.run)
-        else:
-            folds = {member.fingerprint for member in job.members} & finished.keys()
-            job.results = {fold: finished[fold] for fold in folds}
+        parts = {fingerprint} if fingerprint in finished else {m.fingerprint for m in job.members}
+        job.results = {part: finished[part] for part in parts & finished.keys()}
+        if fingerprint in job.results:
+            job.run = finished[fingerprint].run
+            reused.append(job.run)
     if reused:
         log.info(
             f"{len(reused)} of {len(jobs)} runs are finished already and not trained again "
@@ -254,6 +240,8 @@ def _train_jobs(
                     if bar.disable and len(jobs) > 1:
                         log.info(f"{complete}/{len(jobs)} runs done")
                 recorder.update(loop.training.values())
+                if bar.disable:
+                    continue
                 trained = sum(len(job.results) * job.settings.training.epochs for job in jobs)
                 trained += sum(stack.epochs for stack in loop.training.values())
                 bar.n = min(trained, bar.total)
@@ -269,7 +257,7 @@ def _train_jobs(
 
 
 def _progress_bar(jobs: Sequence[Job]) -> Any:
-    """Return a bar that counts the epochs of all members, and is shown in a terminal alone."""
+    """Return a bar that counts the epochs of all members and is shown only in a terminal."""
     return tqdm(
         total=sum(len(job.members) * job.settings.training.epochs for job in jobs),
         disable=None if jobs[0].settings.trainer.progress else True,
@@ -281,20 +269,16 @@ def _progress_bar(jobs: Sequence[Job]) -> Any:
 
 
 def _collect(stack: Stack, jobs: Mapping[str, Job]) -> int:
-    """Give jobs the results of a stack; return how many of them are complete now.
-
-    Args:
-        stack: A stack with its results.
-        jobs: Jobs by fingerprint of their members.
-    """
-    changed = {}
+    """Give jobs, by fingerprint of their members, the results; return how many became complete."""
+    complete = 0
     for fingerprint, result in zip(stack.directory.fingerprints, stack.results, strict=True):
-        if job := jobs.get(fingerprint):
-            job.results[fingerprint] = result
-            changed[job] = not job.pending
-    complete = [job for job, done in changed.items() if done]
-    for job in complete:
-        if member := job.failed_member:
-            word = "stopped" if member.killed else "FAILED"
-            log.error(f"{word} {job.label}: {member.failure.splitlines()[-1]}")
-    return len(complete)
+        job = jobs.get(fingerprint)
+        if job is None:  # its result is finished, and only the stack needs it
+            continue
+        job.results[fingerprint] = result
+        if not job.pending:
+            complete += 1
+            if member := job.failed_member:
+                word = "stopped" if member.killed else "FAILED"
+                log.error(f"{word} {job.label}: {member.failure.splitlines()[-1]}")
+    return complete

@@ -38,15 +38,8 @@ def plan_stacks(
     """Return the stacks that train the pending members of jobs, the costliest first.
 
     A stack with a folder is trained with the same members again, so that it resumes from its
-    checkpoint, if all its members are pending or finished. All other members are divided into new
-    stacks.
-
-    Args:
-        jobs: Jobs with pending members.
-        processes: Number of stacks that train at the same time.
-        stack_size: Largest number of members in a new stack; None for a suitable one.
-        root: Folder of all checkpoints.
-        finished: Fingerprints of finished members.
+    checkpoint, if all its members are pending or have a fingerprint in ``finished``. All other
+    members are divided into new stacks.
     """
     pending = {member.fingerprint: member for job in jobs for member in job.pending}
     alone = {member.fingerprint for job in jobs if job.alone for member in job.members}
@@ -54,8 +47,7 @@ def plan_stacks(
     for directory in sorted(checkpoint_dirs(root), key=CheckpointDir.epoch, reverse=True):
         resumed = pending.keys() & set(directory.fingerprints)
         if resumed and all(f in resumed or f in finished for f in directory.fingerprints):
-            members = [pending.pop(m.fingerprint, m) for m in directory.members]
-            stacks.append(members)
+            stacks.append([pending.pop(m.fingerprint, m) for m in directory.members])
             epochs += [directory.epoch()] * len(resumed)
         elif not directory.has_result and set(directory.fingerprints) <= set(finished):
             directory.remove()  # its members were trained in other stacks
