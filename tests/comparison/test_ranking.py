@@ -272,18 +272,18 @@ def test_typical_rows_contain_the_network_of_the_winner_with_nothing_else_change
 
 
 def test_highlighted_runs_are_the_winner_and_those_that_underfit_and_overfit_most() -> None:
-    def names(ranking: pd.DataFrame) -> dict[str, str]:
-        found = highlighted_runs(sweep, ranking)
-        return {role: run["configuration"] for role, run in found.items()}
-
     sweep = make_sweep()
     ranking = rank(sweep)
-    best = {"winner": "l2 λ=0.0001 + dropout p=0.2 · mlp 256×256"}
-    extremes = {"underfitting": "none · linear", "overfitting": "none · mlp 1024×1024"}
-    assert names(ranking) == best | extremes
-    ranking["verdict"] = "good fit"
-    ranking.loc[ranking["configuration"] == "none · mlp 4", "verdict"] = "underfitting"
-    assert names(ranking) == best | {"underfitting": "none · mlp 4"}
+    ranking["verdict"] = (ranking["gap"] > 2).map({True: "overfitting", False: "underfitting"})
+    runs = highlighted_runs(sweep, ranking)
+    assert {role: run["configuration"] for role, run in runs.items()} == {
+        "winner": "l2 λ=0.0001 + dropout p=0.2 · mlp 256×256",
+        "underfitting": "none · linear",
+        "overfitting": "none · mlp 1024×1024",
+    }
+    runs = highlighted_runs(sweep, ranking.assign(verdict="good fit"))
+    assert list(runs) == ["winner"]
+    assert highlighted_runs(make_table([]), rank(make_table([]))) == {}
 
 
 def test_losses_on_different_validation_rows_are_ranked_separately() -> None:

@@ -69,9 +69,3 @@ def test_nothing_finished() -> None:
     assert text.startswith("No run finished (of 1).")
     assert "configuration" not in text
     assert printed(rank(make_table([]))) == "The sweep has no runs.\n"
-
-
-def test_one_seed_has_no_spread() -> None:
-    text = printed(rank(make_table([make_run(), make_run("l2 λ=1", val=9.0)])))
-    assert "±" not in text
-    assert "9.000" in text

@@ -127,26 +127,20 @@ def highlighted_runs(table: pd.DataFrame, ranking: pd.DataFrame) -> dict[str, pd
 
     Args:
         table: of :func:`bikefit.comparison.runs.run_table`.
-        ranking: of :func:`rank`; only configurations with the verdict can have a role.
+        ranking: of :func:`rank`, with verdicts.
 
     Returns:
         A row of `table` for each role: the run of the configuration with the lowest validation
         loss. The underfitting configuration has the highest train loss, the overfitting one the
-        widest gap. Roles without a candidate are absent.
+        widest gap, and the verdict. Roles without a candidate are absent.
     """
-    by, train = "val_loss", "train_loss"
     candidates = comparable(ranking).set_index("configuration_id")
-    chosen = {"winner": candidates.index[0]} if len(candidates) else {}
-    for role, score in (
-        ("underfitting", candidates[train]),
-        ("overfitting", candidates[by] - candidates[train]),
-    ):
-        others = score.drop(list(chosen.values()))
-        if "verdict" in candidates:
-            others = others[candidates["verdict"].reindex(others.index) == role]
-        if chosen:
-            others = others[others > score.loc[chosen["winner"]]]
+    if candidates.empty:
+        return {}
+    chosen = {"winner": candidates.index[0]}
+    for role, score in (("underfitting", "train_loss"), ("overfitting", "gap")):
+        others = candidates.iloc[1:].loc[candidates["verdict"] == role, score]
         if len(others):
             chosen[role] = others.idxmax()
     runs = {role: table[table["configuration_id"] == id_] for role, id_ in chosen.items()}
-    return {role: rows.loc[rows[by].idxmin()] for role, rows in runs.items()}
+    return {role: rows.loc[rows["val_loss"].idxmin()] for role, rows in runs.items()}

@@ -43,9 +43,9 @@ from bikefit.tracking.views import COLOURS
 TOP = 12  # configurations in the table before it is folded
 GREY_CURVES = 40  # learning curves behind the coloured ones
 BAND = "The band is ± a standard deviation over seeds or folds."
-METRICS_OF_BEST = ["val_loss", "val_rmse"]
-METRICS_OF_WINNER = ["train_loss", "val_loss", "val_loss_std", "val_loss_se", "gap"]
-METRICS_OF_WINNER += ["val_rmse", "val_deviance"]
+METRICS_OF_BEST = ["configuration", "val_loss", "val_rmse"]
+METRICS_OF_WINNER = [*METRICS_OF_BEST, "seeds", "train_loss", "val_loss_std", "val_loss_se", "gap"]
+METRICS_OF_WINNER += ["val_deviance"]
 
 
 @dataclass(frozen=True)
@@ -109,21 +109,14 @@ def write_reports(comparison: Comparison, folder: Path, address: str | None = No
 
 def _metrics(ranking: pd.DataFrame) -> dict[str, Any]:
     """Return the numbers for `dvc metrics show`: the winner, and the best of each kind."""
-    best = ranking.iloc[0]
-    by_kind = ranking.dropna(subset=["val_loss"]).drop_duplicates("kind")
+    best = ranking.dropna(subset=["val_loss"]).drop_duplicates("kind").set_index("kind")
     return {
         "runs": int(ranking["runs"].sum()),
         "failed": int(ranking["failed"].sum()),
-        "winner": {"seeds": int(best["seeds"]), **_finite(best, METRICS_OF_WINNER)},
-        "best": {row["kind"]: _finite(row, METRICS_OF_BEST) for _, row in by_kind.iterrows()},
+        "winner": best.iloc[0][METRICS_OF_WINNER].dropna().to_dict(),
+        "best": {kind: row.dropna().to_dict() for kind, row in best[METRICS_OF_BEST].iterrows()},
         "verdicts": count_verdicts(ranking),
     }
-
-
-def _finite(row: pd.Series, names: list[str]) -> dict[str, Any]:
-    """Return a configuration and its metrics without NaN."""
-    values = {name: float(row[name]) for name in names if math.isfinite(row[name])}
-    return {"configuration": row["configuration"], **values}
 
 
 def render_report(comparison: Comparison, address: str | None = None) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
@@ -21,22 +19,18 @@ NEAR = "≈"  # before the rank of a configuration that is not significantly wor
 def ranking_strings(ranking: pd.DataFrame) -> pd.DataFrame:
     """Return the table of a ranking as text; RMSE in bikes/hour.
 
-    Args:
-        ranking: of :func:`bikefit.comparison.ranking.rank`.
-
     Returns:
         Columns ``#`` (the rank), ``configuration``, ``seeds``, ``train``, ``validation``, ``gap``,
         ``RMSE`` and, if there are verdicts, ``verdict``, with the index of `ranking`.
     """
-    metric = ranking_metric(ranking)
-    like = ranking[f"val_{metric}"].min()
+    like = ranking["val_loss"].min()
     rows = [
         {
             "#": NEAR * (row["within_noise"] is True) + str(rank),
             "configuration": row["configuration"],
             "seeds": str(row["seeds"]),
-            "train": number(row[f"train_{metric}"], like),
-            "validation": with_spread(row, f"val_{metric}", like),
+            "train": number(row["train_loss"], like),
+            "validation": with_spread(row, "val_loss", like),
             "gap": number(row["gap"], like),
             "RMSE": number(row["val_rmse"], 100),
             **({"verdict": row["verdict"] or "–"} if "verdict" in ranking else {}),
@@ -48,14 +42,11 @@ def ranking_strings(ranking: pd.DataFrame) -> pd.DataFrame:
 
 def caption(ranking: pd.DataFrame) -> str:
     """Return the units and signs of :func:`ranking_strings`."""
-    metric = ranking_metric(ranking)
-    parts = [f"train and validation {metric}: {loss_unit(ranking)}", "RMSE: bikes/hour"]
-    if ranking[f"val_{metric}_std"].notna().any():
-        over = "folds" if (ranking["folds"] > 1).any() else "seeds"
-        parts.append(f"±: standard deviation over {over}")
-    if ranking["within_noise"].fillna(False).any():
-        parts.append(f"{NEAR}: not significantly worse than the best")
-    return "; ".join(parts)
+    over = "folds" if (ranking["folds"] > 1).any() else "seeds"
+    return (
+        f"train and validation {ranking_metric(ranking)}: {loss_unit(ranking)}; RMSE: bikes/hour; "
+        f"±: standard deviation over {over}; {NEAR}: not significantly worse than the best"
+    )
 
 
 def print_ranking(ranking: pd.DataFrame, top: int = 25, console: Console | None = None) -> None:
@@ -76,8 +67,9 @@ def print_ranking(ranking: pd.DataFrame, top: int = 25, console: Console | None 
     words = caption(ranking) + more
     table = Table(box=None, padding=(0, 1, 0, 0), caption=words, caption_justify="left")
     for name in map(str, strings):
-        side: Literal["left", "right"] = "left" if name in LEFT else "right"
-        table.add_column(name, justify=side, no_wrap=name != "configuration", overflow="fold")
+        wraps = name == "configuration"
+        side = "left" if name in LEFT else "right"
+        table.add_column(name, justify=side, no_wrap=not wraps, overflow="fold")  # type: ignore[arg-type]
     for i, row in enumerate(strings.itertuples(index=False)):
         near = "green" if row[0].startswith(NEAR) else None
         table.add_row(*map(Text, row), style=near if i else "bold green")
@@ -95,13 +87,7 @@ def markdown(strings: pd.DataFrame) -> str:
 
 
 def ranking_note(ranking: pd.DataFrame, more: str = "") -> str:
-    """Describe a sweep in Markdown: what its ranking shows, and typical or the best 10 rows.
-
-    Args:
-        ranking: of all configurations. With verdicts, the rows of
-            :func:`bikefit.comparison.ranking.typical_rows` are shown.
-        more: A further sentence.
-    """
+    """Describe a sweep in Markdown: what its ranking shows, a further sentence, typical rows."""
     first, *others = summary(ranking)
     paragraphs = [f"**{first}**", *others, more]
     if winner(ranking) is not None:
@@ -116,9 +102,6 @@ def fold_table(table: pd.DataFrame) -> str:
     The mean is over folds and seeds, ± the standard deviation over seeds; each fold is a mean
     over seeds. Configurations are in the order of the runs. Without a cross-validated run that
     finished, the text is empty.
-
-    Args:
-        table: of :func:`bikefit.comparison.runs.run_table`.
     """
     table = table[table["val_loss"].notna() & (table["folds"] > 1)]
     rows = []
