@@ -135,7 +135,7 @@ class Checkpoints(pl.Callback):
         assert isinstance(pl_module, StackModule)
         start = time.monotonic()
         last = trainer.should_stop or len(pl_module.history) == trainer.max_epochs
-        if start < (self.first if last else self.due) or not self.directory.exists:
+        if start < (self.first if last else self.due):
             return
         values = pl_module.state() | self.selection.checkpoint()
         values["generator"] = _generator(pl_module).get_rng_state()

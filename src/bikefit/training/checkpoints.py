@@ -73,11 +73,6 @@ class CheckpointDir:
         self.folder = root / name
 
     @property
-    def exists(self) -> bool:
-        """Whether the folder exists; it may not, on another machine or on a full disk."""
-        return (self.folder / STACK).exists()
-
-    @property
     def has_result(self) -> bool:
         """Whether the results of all members are in the folder."""
         return (self.folder / RESULT).exists()
@@ -157,8 +152,8 @@ class CheckpointDir:
             remove_folder(self.folder)
 
     def _write(self, name: str, content: bytes) -> None:
-        if name != STACK and not self.exists:
-            return
+        if name != STACK and not (self.folder / STACK).exists():
+            return  # on another machine, or on a full disk
         try:
             with atomic_write(self.folder / name) as temporary:
                 temporary.write_bytes(content)

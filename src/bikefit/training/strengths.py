@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -54,31 +55,23 @@ def make_network(settings: Settings, features: int) -> Network:
 
 def penalties(settings: Sequence[Settings], parameters: Mapping[str, Tensor]) -> list[LpPenalty]:
     """Return the penalties of M members with parameters ``(M, ...)`` by name, sorted by p."""
-    members = [member.regularization for member in settings]
-    norms = {(1.0, "l1"), (2.0, "l2"), *((member.p_norm, "lp") for member in members)}
-    result = []
-    for p, key in sorted(norms):
-        applies = [not r.proximal if key == "l1" else key != "lp" or r.p_norm == p for r in members]
-        result.append(LpPenalty(p, _tensors(settings, parameters, key, applies)))
-    return result
+    norms = {(1.0, "l1"), (2.0, "l2"), *((s.regularization.p_norm, "lp") for s in settings)}
+    return [LpPenalty(p, _tensors(settings, parameters, key, p=p)) for p, key in sorted(norms)]
 
 
 def proximal_strengths(
     settings: Sequence[Settings], parameters: Mapping[str, Tensor]
 ) -> dict[str, dict[str, Tensor]]:
     """Return strengths ``(M,)`` of each step in ``PROXIMAL``, by key and parameter name."""
-    result = {}
-    for key in PROXIMAL:
-        applies = [key != "l1" or member.regularization.proximal for member in settings]
-        result[key] = _tensors(settings, parameters, key, applies)
-    return result
+    return {key: _tensors(settings, parameters, key, proximal=True) for key in PROXIMAL}
 
 
 def strengths(
     settings: Sequence[Settings],
     parameters: Mapping[str, Tensor],
     key: str,
-    applies: Sequence[bool] | None = None,
+    p: float | None = None,
+    proximal: bool = False,
 ) -> dict[str, list[float]]:
     """Return a strength of each member by parameter name; names without any are left out.
 
@@ -86,8 +79,13 @@ def strengths(
         settings: Settings of each of the M members.
         parameters: Parameters ``(M, ...)`` by name.
         key: Key of the strength in ``regularization``.
-        applies: Whether the strength applies to each member; None for all.
+        p: Exponent of ``lp``; 0 for members with another one.
+        proximal: Whether ``l1`` is that of proximal steps; 0 for the other members.
     """
+    members = [member.regularization for member in settings]
+    applies = [
+        (key != "lp" or r.p_norm == p) and (key != "l1" or r.proximal == proximal) for r in members
+    ]
     result = {}
     for name, parameter in sorted(parameters.items()):
         block = name.split(".", 1)[0]
@@ -95,11 +93,7 @@ def strengths(
         is_weight = parameter.dim() > 2
         values = [
             r.of(block, key) if applied and (is_weight or r.on == "all") else 0.0
-            for r, applied in zip(
-                (member.regularization for member in settings),
-                applies or [True] * len(settings),
-                strict=True,
-            )
+            for r, applied in zip(members, applies, strict=True)
         ]
         if any(values):
             result[name] = values
@@ -107,12 +101,9 @@ def strengths(
 
 
 def _tensors(
-    settings: Sequence[Settings],
-    parameters: Mapping[str, Tensor],
-    key: str,
-    applies: Sequence[bool],
+    settings: Sequence[Settings], parameters: Mapping[str, Tensor], key: str, **options: Any
 ) -> dict[str, Tensor]:
     return {
         name: torch.tensor(values, device=parameters[name].device)
-        for name, values in strengths(settings, parameters, key, applies).items()
+        for name, values in strengths(settings, parameters, key, **options).items()
     }
