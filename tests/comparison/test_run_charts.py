@@ -1,9 +1,8 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
+import pytest
 
 from bikefit.comparison.run_charts import (
     LearningCurve,
@@ -11,7 +10,6 @@ from bikefit.comparison.run_charts import (
     group_errors,
     learning_chart,
     predictions_chart,
-    with_conditions,
 )
 
 
@@ -39,30 +37,18 @@ def predictions(error: float) -> pd.DataFrame:
     )
 
 
-def test_errors_by_hour(tmp_path: Path) -> None:
-    errors = {"winner": 10.0, "underfitting": -30.0}
-    absent = tmp_path / "absent.parquet"
-    runs = {role: with_conditions(predictions(error), absent) for role, error in errors.items()}
-    assert "weather" not in runs["winner"]
+def test_errors_by_hour_and_weekday() -> None:
+    runs = {"winner": predictions(10.0), "underfitting": predictions(-30.0)}
     table = group_errors(runs["underfitting"], "hour")
     assert (table["rmse"][17], table["mean"][17], table["rmse"][3]) == (30, -30, 0)
-    figure = errors_chart("hour", runs)
-    assert figure.axes[0].lines[1].get_ydata()[17] == 10
-    assert figure.axes[0].get_title(loc="left") == "Errors by hour"
-    assert figure.axes[0].get_ylabel() == "error (bikes/hour)"
-
-
-def test_weather_is_joined_by_the_timestamp(tmp_path: Path) -> None:
-    table = predictions(5.0)
-    hours = table[["timestamp"]][::-1].assign(weather=["mist"] * 24 + ["clear"] * 312)
-    hours["working_day"] = hours["weather"] == "mist"
-    hours.to_parquet(tmp_path / "hours.parquet")
-    joined = with_conditions(table, tmp_path / "hours.parquet")
-    assert joined["weather"].tolist() == ["clear"] * 312 + ["mist"] * 24
-    assert set(joined["working_day"][-24:]) == {"working day"}
-    figure = errors_chart("weekday", {"winner": joined})
-    labels = [tick.get_text() for tick in figure.axes[0].get_xticklabels()]
+    axes = errors_chart("hour", runs).axes[0]
+    assert axes.lines[1].get_ydata()[17] == 10
+    assert axes.get_title(loc="left") == "Errors by hour"
+    assert axes.get_ylabel() == "error (bikes/hour)"
+    axes = errors_chart("weekday", runs).axes[0]
+    labels = [tick.get_text() for tick in axes.get_xticklabels()]
     assert labels == ["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+    assert list(axes.lines[2].get_ydata()) == pytest.approx([10 / 24] * 7)
 
 
 def test_predicted_against_true_has_every_row() -> None:

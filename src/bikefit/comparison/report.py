@@ -26,10 +26,8 @@ from bikefit.comparison.run_charts import (
     CONDITIONS,
     LearningCurve,
     errors_chart,
-    group_errors,
     learning_chart,
     predictions_chart,
-    with_conditions,
 )
 from bikefit.comparison.runs import loss_unit, ranking_metric
 from bikefit.comparison.sentences import number, repetitions, summary, with_spread
@@ -241,7 +239,7 @@ def _learning_curve(run: pd.Series, role: str | None) -> LearningCurve:
 def _error_section(highlighted: dict[str, pd.Series]) -> ReportSection:
     title = "Errors of the predictions"
     read = {role: reading.read_predictions(run["run_id"]) for role, run in highlighted.items()}
-    tables = {role: with_conditions(table) for role, table in read.items() if table is not None}
+    tables = {role: table for role, table in read.items() if table is not None}
     if not tables:
         reason = "These runs have no saved predictions (tracking.predictions=true saves them)."
         return ReportSection(title, [reason])
@@ -249,8 +247,6 @@ def _error_section(highlighted: dict[str, pd.Series]) -> ReportSection:
     for role, table in tables.items():
         text = f"{highlighted[role]['configuration']}, {len(table):,} validation rows"
         pictures.append(Picture(predictions_chart(table, role), text, highlighted[role]))
-    for column in CONDITIONS:
-        if all(column in table and len(group_errors(table, column)) for table in tables.values()):
-            text = "Solid: RMSE; dashed: mean of predicted minus true, below zero is too low."
-            pictures.append(Picture(errors_chart(column, tables), text))
+    text = "Solid: RMSE; dashed: mean of predicted minus true, below zero is too low."
+    pictures += [Picture(errors_chart(name, tables), text) for name in CONDITIONS]
     return ReportSection(title, [], pictures)

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from bikefit.comparison.charts import GREY, ROLES, add_title_and_legend, new_figure, scale_axes
-from bikefit.data.columns import WEATHER, WEEKDAYS
+from bikefit.data.columns import WEEKDAYS
 
-HOURS = Path("data/clean/hours.parquet")
-CONDITIONS = ("hour", "weekday", "weather", "working_day")  # columns by which errors are grouped
-FEWEST = 5  # hours in a group; the error of fewer is not shown
+# Conditions by which errors are grouped: functions of the timestamps.
+CONDITIONS: dict[str, Callable[[pd.Series], pd.Series]] = {
+    "hour": lambda time: time.dt.hour,
+    "weekday": lambda time: time.dt.day_of_week,
+}
 
 
 @dataclass(frozen=True)
@@ -56,29 +57,6 @@ def learning_chart(curves: Sequence[LearningCurve], unit: str) -> Figure:
     return figure
 
 
-def with_conditions(predictions: pd.DataFrame, hours: Path = HOURS) -> pd.DataFrame:
-    """Add the columns of `CONDITIONS` to predictions.
-
-    Args:
-        predictions: of :func:`bikefit.tracking.reading.read_predictions`.
-        hours: Clean table; if the file does not exist, only hour and weekday are added.
-    """
-    time = predictions["timestamp"]
-    weekday = time.dt.day_of_week.map(dict(enumerate(WEEKDAYS)))
-    table = predictions.assign(hour=time.dt.hour, weekday=_ordered(weekday, WEEKDAYS))
-    if not hours.exists():
-        return table
-    conditions = pd.read_parquet(hours, columns=["timestamp", "weather", "working_day"])
-    table = table.merge(conditions, on="timestamp", how="left")
-    day = table["working_day"].map({True: "working day", False: "free day"})
-    weather = _ordered(table["weather"], tuple(WEATHER.values()))
-    return table.assign(working_day=day, weather=weather)
-
-
-def _ordered(values: pd.Series, order: tuple[str, ...]) -> pd.Series:
-    return values.astype(pd.CategoricalDtype(list(order), ordered=True))
-
-
 def predictions_chart(predictions: pd.DataFrame, role: str) -> Figure:
     """Draw predicted against true rentals of every validation row."""
     true, predicted = predictions["rentals"], predictions["predicted"]
@@ -95,40 +73,32 @@ def predictions_chart(predictions: pd.DataFrame, role: str) -> Figure:
     return figure
 
 
-def errors_chart(column: str, predictions: Mapping[str, pd.DataFrame]) -> Figure:
-    """Draw RMSE (solid) and mean error (dashed) by a column of `CONDITIONS`.
+def errors_chart(name: str, predictions: Mapping[str, pd.DataFrame]) -> Figure:
+    """Draw RMSE (solid) and mean error (dashed) by a key of `CONDITIONS`.
 
     Args:
-        column: Name of the column.
-        predictions: of :func:`with_conditions`, by role.
+        name: Name of the condition.
+        predictions: of :func:`bikefit.tracking.reading.read_predictions`, by role.
     """
-    errors = pd.concat(
-        {role: group_errors(table, column) for role, table in predictions.items()}, axis=1
-    ).sort_index()
     with new_figure() as figure:
         axes = figure.subplots()
         axes.axhline(0, color=GREY, linewidth=0.9)
-        for role in predictions:
-            axes.plot(errors[role, "rmse"].to_numpy(), ".-", color=ROLES[role], label=role)
-            axes.plot(errors[role, "mean"].to_numpy(), "--", color=ROLES[role], linewidth=1.1)
+        for role, table in predictions.items():
+            errors = group_errors(table, name)
+            axes.plot(errors["rmse"], ".-", color=ROLES[role], label=role)
+            axes.plot(errors["mean"], "--", color=ROLES[role], linewidth=1.1)
         axes.plot([], [], color=GREY, label="RMSE")
         axes.plot([], [], color=GREY, linestyle="--", label="predicted - true, mean")
-        names = [str(g)[:3] if g in WEEKDAYS else str(g).replace("_", "\n") for g in errors.index]
-        every = 3 if len(names) > 12 else 1
-        axes.set_xticks(range(0, len(names), every), names[::every])
-        name = column.replace("_", " ")
+        if name == "weekday":
+            axes.set_xticks(range(7), [weekday[:3] for weekday in WEEKDAYS])
         axes.set(xlabel=name, ylabel="error (bikes/hour)")
         add_title_and_legend(figure, f"Errors by {name}")
     return figure
 
 
-def group_errors(predictions: pd.DataFrame, column: str) -> pd.DataFrame:
-    """Return ``rmse`` and ``mean`` of predicted - true by a column, in bikes/hour.
-
-    Groups of fewer than five hours are left out.
-    """
+def group_errors(predictions: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Return ``rmse`` and ``mean`` of predicted - true by a key of `CONDITIONS`, in bikes/hour."""
     error = predictions["predicted"] - predictions["rentals"]
-    squares = pd.DataFrame({"rmse": error**2, "mean": error})
-    groups = squares.groupby(predictions[column], observed=True)
-    means = groups.mean().assign(rmse=lambda table: np.sqrt(table["rmse"]))
-    return means[groups.size() >= FEWEST]
+    groups = CONDITIONS[name](predictions["timestamp"])
+    means = pd.DataFrame({"rmse": error**2, "mean": error}).groupby(groups.to_numpy()).mean()
+    return means.assign(rmse=np.sqrt(means["rmse"]))
