@@ -18,9 +18,9 @@ from benchmarks.champion import PAGE, SHOWN, Recipe, parts_of, score
 from benchmarks.common import ROOT, mean_with_error, table
 
 from bikefit.data.columns import TARGET
-from bikefit.final.choose import TREES_STEPS, evaluate_selection
-from bikefit.final.fit import refit_ensemble
-from bikefit.final.trees import SAME, tune
+from bikefit.final.choose import trees_share
+from bikefit.final.fit import fit_networks
+from bikefit.final.trees import tune
 
 VARIANTS = ROOT / "benchmarks/ablation.yaml"
 SPLITS = range(5)  # seeds; choices were made on the first three
@@ -52,7 +52,7 @@ def variants() -> dict[str, Recipe]:
 def predictions(recipe: Recipe, seeds: int, seed: int) -> np.ndarray:
     """Fit on training rows; return each network's predictions of validation rows, ``(M, N)``."""
     train, validation, _ = parts_of("days", seed)
-    fitted = refit_ensemble(recipe.members(seeds), [1.0] * seeds, recipe.columns(), train)
+    fitted = fit_networks(recipe.members(seeds), recipe.columns(), train)
     return fitted.members(validation)
 
 
@@ -71,18 +71,18 @@ def measure_variant(name: str, recipe: Recipe, seeds: int, seed: int) -> Scores:
 def mixed(networks: np.ndarray, seed: int) -> np.ndarray:
     """Average networks with LightGBM as the pipeline does, ``(N,)`` bikes/hour.
 
-    Each half of the days is predicted with the weight of the trees chosen on the other half.
+    The weight of the trees is chosen on the same validation rows.
 
     Args:
         networks: Predictions of the validation rows, ``(N,)``, bikes/hour.
         seed: Seed of the split.
     """
     train, validation, _ = parts_of("days", seed)
-    trees = tune(SAME, train, validation).fit(train)
-    both = np.stack([networks, trees.predict(validation)])
-    days = validation["timestamp"].dt.normalize().to_numpy()
-    target = validation[TARGET].to_numpy(np.float64)
-    return evaluate_selection(both, target, days, np.array([1.0, 0.0]), TREES_STEPS).mean
+    tuned = tune(train, validation)
+    assert tuned is not None  # LightGBM is installed
+    trees = tuned.fit(train).predict(validation)
+    share = trees_share(networks, trees, validation[TARGET].to_numpy(np.float64))
+    return (1 - share) * networks + share * trees
 
 
 def report(scores: Sequence[Scores]) -> str:

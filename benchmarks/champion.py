@@ -31,8 +31,8 @@ from bikefit.data.features import Features
 from bikefit.data.featurize import Featurize
 from bikefit.data.params import check, read_section
 from bikefit.data.splits import PARTS, split
-from bikefit.final.evaluate import WINNER
-from bikefit.final.fit import refit_ensemble
+from bikefit.final.choose import WINNER
+from bikefit.final.fit import fit_networks
 from bikefit.final.publish import TEST_PREDICTIONS
 from bikefit.final.scores import MEASURES, day_sums, measures
 from bikefit.nn.losses import SMALLEST_RATE
@@ -119,7 +119,7 @@ def ours(kind: str, seed: int, networks: int) -> dict[str, dict[str, float]]:
     if kind != "days":
         known = pd.concat([train, validation]).sort_values("timestamp", ignore_index=True)
         way = recipe(kind)
-        fitted = refit_ensemble(way.members(networks), [1.0] * networks, way.columns(), known)
+        fitted = fit_networks(way.members(networks), way.columns(), known)
         return {OURS: score(test, fitted.predict(test)[0])}
     rows = pipeline(seed).set_index("timestamp")
     test = test.set_index("timestamp").loc[rows.index].reset_index()

@@ -29,7 +29,7 @@ from bikefit.comparison.verdicts import (
     verdicts,
 )
 from bikefit.config import Settings, flat, parse, regularization_label
-from bikefit.final.model import Networks
+from bikefit.final.model import Network
 from bikefit.training.fit import fit_stack
 from bikefit.training.folds import Pool
 from bikefit.training.members import Member, MemberResult
@@ -121,8 +121,7 @@ def _truth(problem: Problem, pool: Pool, results: Sequence[MemberResult]) -> dic
     """
     target = pool.target[: pool.train_rows].astype(float)
     mean, std = float(target.mean()), float(target.std())
-    state = {name: np.stack([one.state[name] for one in results]) for name in results[0].state}
-    networks = Networks(results[0].layers, state, problem.loss, mean, std)
+    networks = [Network(one.layers, one.state, problem.loss, mean, std) for one in results]
     fresh, rows = problem.features(5, FRESH), problem.features(3, len(pool.target))
     rows = rows[: pool.train_rows]
 
@@ -130,7 +129,7 @@ def _truth(problem: Problem, pool: Pool, results: Sequence[MemberResult]) -> dic
         return problem.loss_of(target, predicted, std**2)
 
     def predict(x: np.ndarray) -> np.ndarray:
-        return networks.predict(torch.from_numpy(x))
+        return np.stack([network.predict(torch.from_numpy(x)) for network in networks])
 
     known = problem.mean(fresh)
     # The expected excess needs no targets: the noise has expectation 0.

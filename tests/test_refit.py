@@ -26,8 +26,10 @@ pytestmark = pytest.mark.slow  # a sweep and its refit come first
 
 
 @pytest.fixture
-def few_trees(monkeypatch: pytest.MonkeyPatch) -> None:
+def quick_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few trees, and networks that are fitted in this process."""
     monkeypatch.setattr(trees, "MOST_TREES", 20)
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")
 
 
 def read_report() -> dict[str, Any]:
@@ -46,10 +48,10 @@ def test_every_model_is_measured_on_the_test_rows(refitted: Path) -> None:
     report, table = read_report(), read_table(Path("data/features/full"))
     models = report["models"]
     assert report["rows"] == table.rows["test"]
-    assert (report["table"], report["split"], report["epochs"]) == ("full", "days", [4])
+    assert (report["table"], report["split"]) == ("full", "days")
     assert report["data_version"] == table.data_version
-    assert len(models) == 9
-    assert {"LightGBM, plain columns", "LightGBM, same columns"} < set(models)
+    ours = {"our model", "our networks alone", "the comparison's winner"}
+    assert ours | {"LightGBM", "linear Poisson regression"} < set(models)
     for name, figures in models.items():
         assert figures["rmse_low"] < figures["rmse"] < figures["rmse_high"], name
         if name != DELIVERED:
@@ -59,8 +61,8 @@ def test_every_model_is_measured_on_the_test_rows(refitted: Path) -> None:
     fitting = np.concatenate([table.read(part).target for part in ("train", "validation")])
     rmse = np.sqrt(((target - fitting.mean()) ** 2).mean())
     assert models["constant"]["rmse"] == pytest.approx(rmse, rel=1e-5)
-    assert 0.5 < report["interval"]["coverage"] <= 1
-    assert report["delivered"] == f"ensemble of {report['networks']} networks"
+    assert 0.5 < report["interval_coverage"] <= 1
+    assert "the mean of 3 networks" in report["described"][DELIVERED]
     assert models["the comparison's winner"]["rmse"] != models[DELIVERED]["rmse"]
 
 
@@ -74,10 +76,9 @@ def test_the_model_is_registered_with_its_files(refitted: Path) -> None:
     assert run["status"] == "FINISHED"
     assert run["test/deviance"] == pytest.approx(ours["deviance"])
     networks = yaml.safe_load(reading.read_config(champion["run_id"]))["networks"]
-    assert [network["weight"] for network in networks] == [2, 1, 2]
     assert {network["training"]["epochs"] for network in networks} == {4}
-    assert [network["network"]["hidden"] for network in networks] == [[8], [8], [6]]
-    assert [network["seed"] for network in networks] == [0, 1, 1]
+    assert [network["network"]["hidden"] for network in networks] == [[8]] * 3
+    assert {network["regularization"]["l2"] for network in networks} == {0, 1e-3}
     folder = registry.model_folder("models:/bikefit@champion")
     files = sorted(file.name for file in folder.iterdir())
     assert files == ["model.json", "transformer.json", "trees.txt", "weights.safetensors"]
@@ -115,29 +116,24 @@ def test_the_table_is_written_to_a_document(refitted: Path) -> None:
 
 @pytest.mark.slow(seconds=10)
 def test_versions_of_a_cross_validated_sweep_with_the_squared_loss(
-    workplace: Path, few_trees: None, capsys: pytest.CaptureFixture[str]
+    workplace: Path, quick_fits: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     linear = ("network=linear", "network.hidden=[]")
     sweep = make_sweep("validation=kfold", "validation.folds=2", "loss=mse", *linear)
-    command = [sweep, "--seeds", "1", "--name", "other", "--processes", "1"]
-    assert refit.main(command) == 0
+    assert refit.main([sweep]) == 0
     printed, report = capsys.readouterr().out, read_report()
-    assert "Version 1 of other is the first champion." in printed
-    assert (report["epochs"], report["networks"]) == ([2], 1)
-    assert report["delivered"] == report["winner"] == "none · linear"
+    assert "Version 1 of bikefit is the first champion." in printed
+    assert report["winner"] == "none · linear"
     # The winner is delivered and the sweep is of linear models, so neither has a row of its own.
     assert not set(report["models"]) & {"the comparison's winner", "our unregularized network"}
-    assert "Our model is none · linear. All values" in printed
-    # The made-up table begins its seasons with their months.
-    assert report["calendar_disagreements"]["days"] == 40
-    assert refit.main(command) == 0
-    assert "Version 2 of other does not become champion: its" in capsys.readouterr().out
-    champion = registry.champion("other")
+    assert "Our model is the mean of 2 networks of none · linear. All values" in printed
+    assert refit.main([sweep, "--one-standard-error"]) == 0
+    assert "Version 2 of bikefit does not become champion: its" in capsys.readouterr().out
+    champion = registry.champion("bikefit")
     assert champion is not None and champion["version"] == "1"
-    assert refit.main([*command, "--promote", "--ensemble", "2"]) == 0
-    assert read_report()["why"].count("Greedy selection of 2 among 2") == 1
+    assert refit.main([sweep, "--promote"]) == 0
     assert "It was promoted on request." in capsys.readouterr().out
-    champion = registry.champion("other")
+    champion = registry.champion("bikefit")
     assert champion is not None and champion["version"] == "3"
 
 
@@ -145,11 +141,10 @@ def test_versions_of_a_cross_validated_sweep_with_the_squared_loss(
     ("overrides", "arguments", "message"),
     [
         ("data=lecture", [], "table lecture has no test rows: set featurize.tables"),
-        ("tracking.predictions=false", [], "train with tracking.predictions=true"),
-        ("validation=kfold", ["--trees"], "--trees needs a sweep with"),
+        ("validation=kfold", ["--average"], "--average needs a sweep with"),
     ],
 )
-@pytest.mark.usefixtures("workplace", "few_trees")
+@pytest.mark.usefixtures("workplace", "quick_fits")
 def test_sweeps_that_cannot_be_refitted(
     capsys: pytest.CaptureFixture[str], overrides: str, arguments: list[str], message: str
 ) -> None:
@@ -157,25 +152,10 @@ def test_sweeps_that_cannot_be_refitted(
     assert message in capsys.readouterr().err
 
 
-def test_without_lightgbm_there_are_no_trees(
-    refitted: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def broken(*_: object) -> None:
-        raise OSError("libgomp.so.1: cannot open shared object file")
-
-    monkeypatch.setattr(trees, "make_model", broken)
-    sweep = ["--record", "sweep.json", "--reports", "without", "--name", "without"]
-    with pytest.warns(UserWarning, match="LightGBM cannot be loaded: libgomp"):
-        assert refit.main([*sweep, "--trees", "--seeds", "1", "--processes", "1"]) == 0
-    report = json.loads(Path("without/test.json").read_text())
-    assert report["share_of_trees"] == 0
-    assert not [name for name in report["models"] if "LightGBM" in name]
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--record", "no.json"], "no.json not found"),
+        (["--record", "no.json"], "no sweep in no.json"),
         (["nosuchrun"], "no run nosuchrun in"),
         (["--document", "no.md"], "No such file"),
     ],
@@ -187,18 +167,7 @@ def test_errors_are_printed(
     assert message in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--seeds", "0"], "--seeds 0: must be at least 1"),
-        (["--ensemble", "-1"], "--ensemble -1: must be at least 0"),
-        (["--ensemble", "9", "--one-standard-error"], "exclude each other"),
-        (["sweep", "--record", "sweep.json"], "either --record or a sweep"),
-    ],
-)
-def test_options_that_are_refused(
-    capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
-) -> None:
+def test_a_sweep_is_named_once(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        refit.main(arguments)
-    assert message in capsys.readouterr().err
+        refit.main(["sweep", "--record", "sweep.json"])
+    assert "not allowed with" in capsys.readouterr().err

@@ -8,7 +8,6 @@ import pytest
 from bikefit.data.calendar import (
     OCCASIONS,
     commuting,
-    disagreements,
     holidays,
     occasion,
     seasons,
@@ -46,13 +45,6 @@ def test_holidays_on_weekends_are_observed_on_working_days() -> None:
     days = dates("2011-04-15 13:00", "2011-04-16 13:00", "2011-12-25 08:00", "2011-12-26 08:00")
     assert holidays(days).tolist() == [True, False, False, True]
     assert holidays(dates()).empty
-
-
-def test_disagreements_count_days() -> None:
-    time = pd.Series(pd.date_range("2012-07-03", periods=72, freq="h"))
-    hours = pd.DataFrame({"timestamp": time, "season": "summer", "holiday": False})
-    hours.loc[time.dt.day == 5, "season"] = "winter"
-    assert disagreements(hours) == {"days": 3, "season": 1, "holiday": 1}
 
 
 @pytest.mark.parametrize(

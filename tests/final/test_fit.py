@@ -73,23 +73,23 @@ def test_all_rows_are_trained_on_for_the_given_epochs(
     parts: dict[str, pd.DataFrame], features: Features, trained: Results
 ) -> None:
     given = parts["test"]
-    ensemble = fit.refit_ensemble(make_members(seeds=3), [1.0] * 3, features, given)
+    ensemble = fit.fit_networks(make_members(seeds=3), features, given)
     assert {result.train_rows for result in trained} == {len(given)}
     assert {(r.selected, len(r.metrics["val/loss"])) for r in trained} == {(2, 2)}
-    (stack,) = ensemble.stacks
-    assert stack.mean == pytest.approx(given["rentals"].mean())
+    means = [network.mean for network in ensemble.networks]
+    assert means == pytest.approx([given["rentals"].mean()] * 3)
     position = ensemble.transformer.features.names.index("temperature")
     standardized = ensemble.transformer.transform(given)[:, position]
     assert (standardized.mean(), standardized.std()) == pytest.approx((0, 1), abs=1e-4)
 
 
 @pytest.mark.parametrize("loss", ["poisson", "mse"])
-def test_the_ensemble_predicts_as_its_members_did_in_training(
+def test_networks_predict_as_they_did_in_training(
     parts: dict[str, pd.DataFrame], features: Features, trained: Results, loss: str
 ) -> None:
     members = make_members(f"loss={loss}", "regularization.batch_norm=before", seeds=2)
     hours = parts["train"]
-    ensemble = fit.refit_ensemble(members, [1.0, 1.0], features, hours)
+    ensemble = fit.fit_networks(members, features, hours)
     day = hours[hours["timestamp"].isin(trained[0].predictions["timestamp"])]
     for result, predicted in zip(trained, ensemble.members(day), strict=True):
         expected = result.predictions["predicted"].clip(1 if loss == "mse" else 0)
@@ -98,16 +98,12 @@ def test_the_ensemble_predicts_as_its_members_did_in_training(
 
 
 @pytest.mark.slow
-def test_networks_of_several_shapes_keep_their_weights(
+def test_networks_of_several_shapes_keep_their_order(
     parts: dict[str, pd.DataFrame], features: Features
 ) -> None:
     (wide,), (first, second) = make_members("network.hidden=[6]"), make_members(seeds=2)
     hours, day = parts["train"], parts["train"].iloc[:24]
-    ensemble = fit.refit_ensemble([first, wide, second], [1.0, 5.0, 2.0], features, hours)
-    assert [len(stack.state["output.linear.bias"]) for stack in ensemble.stacks] == [2, 1]
-    assert ensemble.weights == [1, 2, 5]
-    pair = fit.refit_ensemble([first, second], [1.0, 1.0], features, hours).members(day)
-    alone = fit.refit_ensemble([wide], [1.0], features, hours).members(day)
-    assert ensemble.members(day) == pytest.approx(np.concatenate([pair, alone]))
-    mean = (pair[0] + 2 * pair[1] + 5 * alone[0]) / 8
-    assert ensemble.predict(day)[0] == pytest.approx(mean)
+    ensemble = fit.fit_networks([first, wide, second], features, hours)
+    pair = fit.fit_networks([first, second], features, hours).members(day)
+    alone = fit.fit_networks([wide], features, hours).members(day)
+    assert ensemble.members(day) == pytest.approx(np.stack([pair[0], alone[0], pair[1]]))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import lightgbm
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,9 +14,9 @@ from bikefit.data.features import Features
 from bikefit.data.transformer import Transformer
 from bikefit.errors import DataError
 from bikefit.final.interval import Interval
-from bikefit.final.model import Ensemble, Model, Networks, average, load
-from bikefit.final.rows import InputStatistics
-from bikefit.final.trees import FittedTrees
+from bikefit.final.model import Ensemble, Model, Network, average, load
+from bikefit.final.rows import InputStatistics, parse_rows
+from bikefit.final.trees import TunedTrees
 from bikefit.nn.networks import build
 from bikefit.nn.specs import mlp
 from bikefit.nn.stacking import Stack
@@ -28,43 +27,38 @@ ROWS["at"] = ["2012-10-05T17:00", "2012-10-06T03:00", "2012-10-06T04:00"]
 ROWS["weather"] = ["clear", "mist", "clear"]
 
 
-def make_networks(width: int, loss: str, members: int, batch_norm: str, hidden: int) -> Networks:
+def make_network(width: int, loss: str, batch_norm: str, hidden: int, seed: int) -> Network:
     specs = mlp(width, (hidden,), "relu", batch_norm, "inverted")
-    networks = []
-    for seed in range(members):
-        torch.manual_seed(seed)
-        network = build(specs, width)
-        network(torch.randn(64, width))  # in training mode: running averages move
-        for layer in network.dropouts().values():
-            layer.p.fill_(0.5)
-        networks.append(network)
-    state = {name: value.numpy() for name, value in Stack(networks).state().items()}
+    torch.manual_seed(seed)
+    network = build(specs, width)
+    network(torch.randn(64, width))  # in training mode: running averages move
+    for layer in network.dropouts().values():
+        layer.p.fill_(0.5)
+    state = {name: value[0].numpy() for name, value in Stack([network]).state().items()}
     layers = [{"name": s.name, "_target_": s.target, **s.args} for s in specs]
-    return Networks(layers, state, loss, 180.0, 170.0)  # type: ignore[arg-type]
+    return Network(layers, state, loss, 180.0, 170.0)  # type: ignore[arg-type]
 
 
-def make_model(loss: str = "poisson", members: int = 3, batch_norm: str = "before") -> Model:
-    """Networks of two shapes: some of 8 units, and one of 5 that counts twice."""
+def make_model(loss: str = "poisson", batch_norm: str = "before") -> Model:
+    """Networks of two shapes."""
     fitted = Transformer(FEATURES, np.datetime64("2011-01-01"), (15.0,), (8.0,))
     width = len(FEATURES.names)
-    stacks = [
-        make_networks(width, loss, members, batch_norm, hidden=8),
-        make_networks(width, loss, 1, "none", hidden=5),
+    networks = [
+        make_network(width, loss, batch_norm, hidden, seed) for seed, hidden in enumerate((8, 8, 5))
     ]
-    ensemble = Ensemble(fitted, stacks, [1.0] * members + [2.0])
     statistics = InputStatistics("2011-01-01", "2012-12-31", 0.0, (0.0, 1.0, 0.0, 0.0))
-    return Model(ensemble, Interval(0.05, 2.0, 0.05, 0.95), statistics)
+    return Model(Ensemble(fitted, networks), Interval(0.05, 2.0, 0.05, 0.95), statistics)
 
 
-def test_average_is_weighted() -> None:
+def test_average_of_networks_and_trees() -> None:
     members = np.array([[1.0, 4.0], [4.0, 4.0]])
-    mean, spread = average(members, [2, 1])
-    assert mean.tolist() == [2, 4]
-    # Σ w (x - 2)² / (1 - Σ w²) with weights 2/3 and 1/3: 2 / (4/9)
+    mean, spread = average(members)
+    assert mean.tolist() == [2.5, 4]
     assert spread == pytest.approx([4.5**0.5, 0])
-    equal = average(members, [3, 3])[1]
-    assert equal == pytest.approx(members.std(axis=0, ddof=1))
-    assert average(members, [0, 7])[1].tolist() == [0, 0]
+    with_trees = average(members, np.array([6.5, 0.0]), 0.25)
+    assert with_trees[0].tolist() == [3.5, 3]
+    assert with_trees[1].tolist() == spread.tolist()
+    assert average(members[:1])[1].tolist() == [0, 0]
 
 
 def test_the_bounds_are_whole_numbers_around_the_expected_rentals() -> None:
@@ -76,19 +70,18 @@ def test_the_bounds_are_whole_numbers_around_the_expected_rentals() -> None:
     assert (answers[["low", "high"]] % 1 == 0).all(axis=None)
 
 
-def test_members_are_the_stacked_networks() -> None:
-    model = make_model(members=2)
+def test_members_are_the_networks_in_evaluation_mode() -> None:
+    model = make_model()
     hours = pd.DataFrame({"weather": ["mist"], "temperature": [23.0], "working_day": [True]})
     features = torch.tensor([[0.0, 1, 0, 0, 1, 1]])
     members = model.ensemble.members(hours)
     assert members.shape == (3, 1)
-    for m, rentals in enumerate(members[:2]):
-        network = build(mlp(6, (8,), "relu", "before", "inverted"), 6).eval()
-        state = {k: torch.from_numpy(v)[m] for k, v in model.ensemble.stacks[0].state.items()}
+    for rentals, fitted, hidden in zip(members, model.ensemble.networks, (8, 8, 5), strict=True):
+        network = build(mlp(6, (hidden,), "relu", "before", "inverted"), 6).eval()
+        state = {k: torch.from_numpy(v) for k, v in fitted.state.items()}
         network.load_state_dict(state, strict=False)
         assert rentals[0] == pytest.approx(180 * network(features).exp().item(), rel=1e-5)
-    mean, _ = model.ensemble.predict(hours)
-    assert mean == pytest.approx((members[0] + members[1] + 2 * members[2]) / 4)
+    assert model.ensemble.predict(hours)[0] == pytest.approx(members.mean(axis=0))
 
 
 def test_predictions_do_not_depend_on_other_rows_or_on_saving(tmp_path: Path) -> None:
@@ -102,16 +95,17 @@ def test_predictions_do_not_depend_on_other_rows_or_on_saving(tmp_path: Path) ->
 
 def test_trees_are_saved_with_the_networks(tmp_path: Path) -> None:
     given = make_model()
-    hour = np.arange(48) % 24
-    stump = lightgbm.LGBMRegressor(n_estimators=1, num_leaves=2, verbose=-1)
-    stump.fit(pd.DataFrame({"hour": hour}), np.where(hour < 12, 100.0, 300.0))
-    fitted = FittedTrees(stump.booster_.model_to_string(), ["hour"], "2011-01-01")
-    model = replace(given, ensemble=given.ensemble.with_trees(fitted, 0.5))
+    days = pd.date_range("2011-01-01", "2011-02-01", freq="h", inclusive="left")
+    hours = pd.DataFrame({"at": days.strftime("%Y-%m-%dT%H:%M"), **ROWS.drop(columns="at").iloc[0]})
+    rows, errors = parse_rows(hours, given.statistics)
+    assert (errors == "").all()
+    trees = TunedTrees(15, 5).fit(rows.assign(rentals=100 + 10 * rows["hour"]))
+    model = replace(given, ensemble=replace(given.ensemble, trees=trees, share=0.5))
     model.save(tmp_path)
     answers = load(tmp_path).predict(ROWS)
     pd.testing.assert_frame_equal(answers, model.predict(ROWS), rtol=0, atol=0)
-    trees = stump.predict(pd.DataFrame({"hour": [17, 3, 4]}))
-    expected = (given.predict(ROWS)["expected"] + trees) / 2
+    alone = trees.predict(parse_rows(ROWS, given.statistics)[0])
+    expected = (given.predict(ROWS)["expected"] + alone) / 2
     assert answers["expected"].tolist() == pytest.approx(expected.tolist())
 
 
@@ -127,8 +121,8 @@ def test_an_invalid_row_does_not_affect_the_others() -> None:
 
 def test_the_squared_loss_predicts_at_least_one_bike() -> None:
     model = make_model("mse", batch_norm="none")
-    for stack in model.ensemble.stacks:
-        stack.state["output.linear.bias"] -= 100
+    for network in model.ensemble.networks:
+        network.state["output.linear.bias"] -= 100
     assert (model.predict(ROWS)["expected"] == 1).all()
 
 
@@ -136,7 +130,7 @@ def test_other_folders_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is not a model of bikefit"):
         load(tmp_path)
     make_model().save(tmp_path)
-    text = (tmp_path / "model.json").read_text().replace("bikefit model 2", "bikefit model 9")
+    text = (tmp_path / "model.json").read_text().replace("bikefit model 3", "bikefit model 9")
     (tmp_path / "model.json").write_text(text)
     with pytest.raises(DataError, match="its format is 'bikefit model 9'"):
         load(tmp_path)

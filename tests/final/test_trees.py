@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import builtins
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -33,21 +35,34 @@ def test_tree_features_are_numbers_and_positions(parts: dict[str, pd.DataFrame])
 def test_the_size_with_the_lowest_validation_loss_is_chosen(
     parts: dict[str, pd.DataFrame], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def tuned(*leaves: int) -> trees.TunedTrees:
+    def tuned(*leaves: int) -> trees.TunedTrees | None:
         monkeypatch.setattr(trees, "LEAVES", leaves)
-        return trees.tune(("hour", "temperature"), parts["train"], parts["validation"])
+        return trees.tune(parts["train"], parts["validation"])
 
-    assert [tuned(leaves).leaves for leaves in (2, 31)] == [2, 31]
     assert tuned(2, 31) == tuned(31, 2)
     assert tuned(2, 31) in (tuned(2), tuned(31))
-    assert tuned(31).count == 40
+    assert tuned(31) == trees.TunedTrees(31, 40)
 
 
-def test_fitted_trees_depend_on_their_columns_only(parts: dict[str, pd.DataFrame]) -> None:
-    fitted = trees.TunedTrees(("hour", "days_since_start"), 31, 40).fit(parts["train"])
+def test_without_a_library_of_lightgbm_there_are_no_trees(
+    parts: dict[str, pd.DataFrame], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(name: str, *more: Any) -> Any:
+        if name == "lightgbm":
+            raise OSError("libgomp.so.1: cannot open shared object file")
+        return original(name, *more)
+
+    original = builtins.__import__
+    monkeypatch.setattr(builtins, "__import__", broken)
+    with pytest.warns(UserWarning, match=r"LightGBM cannot be loaded: libgomp"):
+        assert trees.tune(parts["train"], parts["validation"]) is None
+
+
+def test_fitted_trees_do_not_depend_on_the_rentals(parts: dict[str, pd.DataFrame]) -> None:
+    fitted = trees.TunedTrees(31, 40).fit(parts["train"])
     assert fitted.start == "2011-01-01"
     test = parts["test"]
     predicted = fitted.predict(test)
     assert np.corrcoef(predicted, test["rentals"])[0, 1] > 0.7
-    assert np.array_equal(fitted.predict(test.assign(temperature=0.0, rentals=0)), predicted)
+    assert np.array_equal(fitted.predict(test.assign(rentals=0)), predicted)
     assert not np.array_equal(fitted.predict(test.assign(hour=0)), predicted)

@@ -36,17 +36,6 @@ def holidays(dates: pd.Series) -> pd.Series:
     return dates.dt.normalize().isin(days)
 
 
-def disagreements(hours: pd.DataFrame) -> dict[str, int]:
-    """Count the days of a clean table whose season or holiday differs from these rules."""
-    days = hours.groupby(hours["timestamp"].dt.normalize(), as_index=False).first()
-    dates = days["timestamp"]
-    return {
-        "days": len(days),
-        "season": int((seasons(dates).astype(str) != days["season"].astype(str)).sum()),
-        "holiday": int((holidays(dates) != days["holiday"]).sum()),
-    }
-
-
 def commuting(hours: pd.DataFrame) -> pd.Series:
     """Return whether most people commute, (N,) bool.
 

@@ -1,10 +1,9 @@
-"""Fit the networks and trees of a plan on clean rows, for a fixed number of epochs."""
+"""Fit networks on clean rows for a fixed number of epochs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-import joblib
 import numpy as np
 import pandas as pd
 
@@ -15,8 +14,7 @@ from bikefit.data.splits import PARTS
 from bikefit.data.table import Table
 from bikefit.data.transformer import Transformer
 from bikefit.errors import BikefitError, DataError
-from bikefit.final.choose import RefitPlan
-from bikefit.final.model import Ensemble, Networks
+from bikefit.final.model import Ensemble, Network
 from bikefit.training.fit import fit_stack
 from bikefit.training.folds import Pool
 from bikefit.training.members import Member, stack_key
@@ -53,26 +51,8 @@ def merge_parts(*parts: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts).sort_values("timestamp", ignore_index=True)
 
 
-def fit_plans(
-    tasks: Sequence[tuple[RefitPlan, pd.DataFrame]], features: Features, processes: int | None
-) -> list[Ensemble]:
-    """Fit each plan on its clean rows, in parallel; None stands for one process per core."""
-    print(f"Fitting {sum(len(plan.members) for plan, _ in tasks)} networks …")
-    return joblib.Parallel(n_jobs=min(len(tasks), processes or joblib.cpu_count()))(
-        joblib.delayed(fit_plan)(plan, features, hours) for plan, hours in tasks
-    )
-
-
-def fit_plan(plan: RefitPlan, features: Features, hours: pd.DataFrame) -> Ensemble:
-    """Fit the networks and trees of a plan on clean rows; see :func:`refit_ensemble`."""
-    networks = refit_ensemble(plan.members, plan.weights, features, hours)
-    return networks.with_trees(plan.trees.fit(hours), plan.trees_weight) if plan.trees else networks
-
-
-def refit_ensemble(
-    members: Sequence[Settings], weights: Sequence[float], features: Features, hours: pd.DataFrame
-) -> Ensemble:
-    """Fit networks, each with a weight in the average, on clean rows, without validation rows.
+def fit_networks(settings: Sequence[Settings], features: Features, hours: pd.DataFrame) -> Ensemble:
+    """Return the average of networks fitted on clean rows, without validation rows.
 
     Raises:
         FitError: The training of a network failed.
@@ -83,21 +63,18 @@ def refit_ensemble(
     # Training needs validation rows. The first 24 rows serve as such, and nothing depends on them.
     rows = np.concatenate([np.arange(len(hours)), np.arange(len(hours))[:24]])
     pool = Pool(matrix[rows], target[rows], time[rows], train_rows=len(hours))
-    stacks: dict[str, list[tuple[Member, float]]] = {}
-    for settings, weight in zip(members, weights, strict=True):
-        training = settings.training.model_copy(update={"probe": 0.0})  # its result is not used
-        member = Member(settings.model_copy(update={"training": training}))
-        stacks.setdefault(stack_key(member, pool), []).append((member, weight))
-    networks = [_fit_networks([member for member, _ in s], pool, hours) for s in stacks.values()]
-    return Ensemble(transformer, networks, [weight for s in stacks.values() for _, weight in s])
-
-
-def _fit_networks(members: Sequence[Member], pool: Pool, hours: pd.DataFrame) -> Networks:
-    results = fit_stack(members, pool)
-    for member, result in zip(members, results, strict=True):
-        if result.failure:
-            raise FitError(f"the refit with seed {member.settings.seed} failed: {result.failure}")
-    state = {name: np.stack([r.state[name] for r in results]) for name in results[0].state}
-    target = hours[TARGET].to_numpy(np.float64)
-    mean, std = float(target.mean()), float(target.std() or 1.0)
-    return Networks(results[0].layers, state, members[0].settings.loss, mean, std)
+    without_probe = {"probe": 0.0}  # whose result is not used
+    members = [
+        Member(one.model_copy(update={"training": one.training.model_copy(update=without_probe)}))
+        for one in settings
+    ]
+    keys = pd.Series([stack_key(member, pool) for member in members])
+    mean, std = float(hours[TARGET].mean()), float(hours[TARGET].std(ddof=0) or 1.0)
+    networks = {}
+    for stack in keys.groupby(keys).groups.values():
+        results = fit_stack([members[i] for i in stack], pool)
+        for i, result in zip(stack, results, strict=True):
+            if result.failure:
+                raise FitError(f"the refit with seed {settings[i].seed} failed: {result.failure}")
+            networks[i] = Network(result.layers, result.state, settings[i].loss, mean, std)
+    return Ensemble(transformer, [networks[i] for i in range(len(members))])

@@ -28,22 +28,14 @@ class Interval:
     power: float
     lower: float
     upper: float
-    nominal: float = NOMINAL
 
     def bounds(self, mean: np.ndarray, spread: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return lower and upper bounds from μ and s of each row, ``(N,)``, bikes/hour."""
         n, p = _negative_binomial(mean, spread, self.dispersion, self.power)
         return _quantile(self.lower, n, p), _quantile(self.upper, n, p)
 
-    def coverage(self, target: np.ndarray, mean: np.ndarray, spread: np.ndarray) -> float:
-        """Return the fraction of rows whose rentals are inside the interval."""
-        low, high = self.bounds(mean, spread)
-        return float(((low <= target) & (target <= high)).mean())
 
-
-def calibrate(
-    target: np.ndarray, mean: np.ndarray, spread: np.ndarray, nominal: float = NOMINAL
-) -> Interval:
+def calibrate(target: np.ndarray, mean: np.ndarray, spread: np.ndarray) -> Interval:
     """Fit an interval to held-out rows, ``(N,)`` each, in bikes/hour.
 
     Dispersion and power maximize the likelihood. The bounds are quantiles of the distribution
@@ -60,8 +52,8 @@ def calibrate(
     dispersion = float(np.exp(log_dispersion))
     distribution = nbinom(*_negative_binomial(mean, spread, dispersion, float(power)))
     levels = (distribution.cdf(target - 1) + distribution.cdf(target)) / 2
-    lower, upper = np.quantile(levels, [(1 - nominal) / 2, (1 + nominal) / 2])
-    return Interval(dispersion, float(power), float(lower), float(upper), nominal)
+    lower, upper = np.quantile(levels, [(1 - NOMINAL) / 2, (1 + NOMINAL) / 2])
+    return Interval(dispersion, float(power), float(lower), float(upper))
 
 
 def _negative_binomial(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,23 +28,22 @@ from bikefit.nn.losses import SMALLEST_RATE, Loss, LossName
 from bikefit.nn.networks import LayerSpec, build
 from bikefit.nn.stacking import Stack
 
-FORMAT = "bikefit model 2"
-CHUNK = 4096  # rows that are predicted together, which limits memory
+FORMAT = "bikefit model 3"
 
 
 @dataclass(frozen=True, eq=False)
-class Networks:
-    """M networks with the same layers, which predict as one stack."""
+class Network:
+    """A fitted network."""
 
     layers: Sequence[dict[str, Any]]
-    state: dict[str, np.ndarray]  # parameters and buffers by name, (M, …) each
+    state: dict[str, np.ndarray]  # parameters and buffers by name
     loss: LossName
     mean: float  # of the training rows' target, like the standard deviation, bikes/hour
     std: float
 
     @torch.no_grad()
     def predict(self, features: torch.Tensor) -> np.ndarray:
-        """Return each network's expected rentals for ``(N, D)`` features, ``(M, N)``, bikes/hour.
+        """Return expected rentals for ``(N, D)`` features in double precision, ``(N,)``.
 
         Networks predict in evaluation mode and in double precision, so that a prediction does not
         depend on the other rows. Predictions of the squared loss below 1 bike/hour are set to 1.
@@ -53,42 +52,47 @@ class Networks:
         for layer in self.layers:
             arguments = dict(layer)
             specs.append(LayerSpec(arguments.pop("name"), arguments.pop("_target_"), arguments))
-        members = len(next(iter(self.state.values())))
-        stack = Stack([build(specs, features.shape[1])] * members)
-        stack.load({name: torch.from_numpy(value) for name, value in self.state.items()})
-        stack.double().eval()
+        stack = Stack([build(specs, features.shape[1])])
+        stack.load({name: torch.from_numpy(value)[None] for name, value in self.state.items()})
+        output = stack.double().eval()(features)[0]
         loss = Loss(self.loss, torch.tensor(self.mean).double(), torch.tensor(self.std).double())
-        chunks = [loss.predict(stack(chunk)) for chunk in features.split(CHUNK)]
-        rentals = torch.cat(chunks, dim=1)
+        rentals = loss.predict(output)
         return (rentals.clamp_min(SMALLEST_RATE) if self.loss == "mse" else rentals).numpy()
 
 
 @dataclass(frozen=True, eq=False)
 class Ensemble:
-    """Weighted average of networks and, optionally, of boosted trees."""
+    """Average of networks and, with the weight ``share``, of boosted trees."""
 
     transformer: Transformer
-    stacks: Sequence[Networks]
-    weights: Sequence[float]  # of the networks in the order of the stacks, then of the trees
+    networks: Sequence[Network]
     trees: FittedTrees | None = None
+    share: float = 0.0
 
     def members(self, hours: pd.DataFrame) -> np.ndarray:
-        """Return each member's expected rentals for clean rows, ``(M, N)``, bikes/hour."""
+        """Return each network's expected rentals for clean rows, ``(M, N)``, bikes/hour."""
         features = torch.from_numpy(self.transformer.transform(hours)).double()
-        predicted = [stack.predict(features) for stack in self.stacks]
-        if self.trees is not None:
-            predicted.append(self.trees.predict(hours)[None])
-        return np.concatenate(predicted)
+        return np.stack([network.predict(features) for network in self.networks])
 
     def predict(self, hours: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-        """Return mean and spread of the members for clean rows, ``(N,)`` each, bikes/hour."""
-        return average(self.members(hours), self.weights)
+        """Return mean and spread for clean rows, ``(N,)`` each; see :func:`average`."""
+        trees = self.trees.predict(hours) if self.trees else None
+        return average(self.members(hours), trees, self.share)
 
-    def with_trees(self, trees: FittedTrees, weight: float) -> Ensemble:
-        """Return the average of these networks and of trees with the given weight, 0 to 1."""
-        share = max(1 - weight, 1e-12)  # above 0, so that the networks can be averaged alone
-        networks = share * np.array(self.weights) / sum(self.weights)
-        return replace(self, weights=[*networks.tolist(), weight], trees=trees)
+
+def average(
+    members: np.ndarray, trees: np.ndarray | None = None, share: float = 0.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return weighted mean and spread of predictions, ``(N,)`` each.
+
+    Args:
+        members: Predictions of the networks, ``(M, N)``. The spread is their standard deviation.
+        trees: Predictions of trees, ``(N,)``.
+        share: Weight of the trees, 0 to 1.
+    """
+    mean, one = members.mean(axis=0), len(members) == 1
+    spread = np.zeros_like(mean) if one else members.std(axis=0, ddof=1)
+    return mean if trees is None else (1 - share) * mean + share * trees, spread
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,8 +115,7 @@ class Model:
         valid = (errors == "").to_numpy()
         if valid.any():
             mean, spread = self.ensemble.predict(hours)
-            low, high = self.interval.bounds(mean, spread)
-            answers.loc[valid] = np.column_stack([mean, low, high])
+            answers.loc[valid] = np.column_stack([mean, *self.interval.bounds(mean, spread)])
         return answers.assign(error=errors)
 
     def save(self, folder: Path) -> None:
@@ -120,24 +123,24 @@ class Model:
         ensemble = self.ensemble
         ensemble.transformer.save(folder / "transformer.json")
         state = {
-            f"{i}/{name}": np.ascontiguousarray(value)
-            for i, stack in enumerate(ensemble.stacks)
-            for name, value in stack.state.items()
+            f"{i}/{name}": np.asarray(value, order="C")
+            for i, network in enumerate(ensemble.networks)
+            for name, value in network.state.items()
         }
         save_file(state, folder / "weights.safetensors")
         content: dict[str, Any] = {
             "format": FORMAT,
-            "stacks": [
-                {"layers": list(s.layers), "loss": s.loss, "mean": s.mean, "std": s.std}
-                for s in ensemble.stacks
+            "networks": [
+                {"layers": list(one.layers), "loss": one.loss, "mean": one.mean, "std": one.std}
+                for one in ensemble.networks
             ],
-            "weights": list(ensemble.weights),
+            "share": ensemble.share,
             "interval": asdict(self.interval),
-            "habits": asdict(self.statistics),
+            "statistics": asdict(self.statistics),
         }
         if ensemble.trees is not None:
             (folder / "trees.txt").write_text(ensemble.trees.text, encoding="utf-8")
-            content["trees"] = {"names": ensemble.trees.names, "start": ensemble.trees.start}
+            content["start of trees"] = ensemble.trees.start
         write_json(folder / "model.json", content)
 
 
@@ -151,36 +154,21 @@ def load(folder: Path) -> Model:
         content = json.loads((folder / "model.json").read_text(encoding="utf-8"))
         if content["format"] != FORMAT:
             raise ValueError(f"its format is {content['format']!r}, this version reads {FORMAT!r}")
-        states: list[dict[str, np.ndarray]] = [{} for _ in content["stacks"]]
+        states: list[dict[str, np.ndarray]] = [{} for _ in content["networks"]]
         for key, value in load_file(folder / "weights.safetensors").items():
             i, name = key.split("/", 1)
             states[int(i)][name] = value
-        pairs = zip(states, content["stacks"], strict=True)
-        stacks = [Networks(state=state, **stack) for state, stack in pairs]
+        pairs = zip(states, content["networks"], strict=True)
+        networks = [Network(state=state, **network) for state, network in pairs]
         trees = None
-        if "trees" in content:
+        if content["share"]:
             text = (folder / "trees.txt").read_text(encoding="utf-8")
-            trees = FittedTrees(text, **content["trees"])
-        fitted = Transformer.load(folder / "transformer.json")
+            trees = FittedTrees(text, content["start of trees"])
+        transformer = Transformer.load(folder / "transformer.json")
         return Model(
-            Ensemble(fitted, stacks, content["weights"], trees),
+            Ensemble(transformer, networks, trees, content["share"]),
             Interval(**content["interval"]),
-            InputStatistics(**content["habits"]),
+            InputStatistics(**content["statistics"]),
         )
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise DataError(f"{folder} is not a model of bikefit: {error}") from None
-
-
-def average(
-    members: np.ndarray, weights: Sequence[float] | np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return weighted mean and standard deviation of members, ``(M, N)`` to ``(N,)`` each.
-
-    Equal weights give the unbiased variance. The standard deviation of a single member is 0.
-    """
-    shares = np.asarray(weights, np.float64) / np.sum(weights)
-    mean = shares @ members
-    correction = 1 - float(shares @ shares)  # 1 - 1 / M for equal weights
-    if correction < 1e-9:
-        return mean, np.zeros(members.shape[1])
-    return mean, np.sqrt(shares @ (members - mean) ** 2 / correction)

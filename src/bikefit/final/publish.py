@@ -6,19 +6,20 @@ import io
 import tempfile
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import yaml
 
 from bikefit.data.files import write_json
-from bikefit.final.choose import RefitPlan
-from bikefit.final.evaluate import DELIVERED, TestResult
+from bikefit.final.choose import DELIVERED, RefitPlan
 from bikefit.final.model import Model
 from bikefit.final.rows import OPTIONAL, REQUIRED
 from bikefit.final.scores import day_sums, lead
 from bikefit.tracking import reading, registry, writing
 
-REPORT = "test.json"
+NAME = "bikefit"
+"""Name of the registered model."""
 TEST_PREDICTIONS = "test_predictions.parquet"
 """Artifact of a refit: the test rows with all predictions."""
 STANDARD_ERRORS = 2.0  # of the lead that makes a new champion
@@ -34,82 +35,87 @@ EXAMPLE = pd.DataFrame(
 )
 
 
-def publish(plan: RefitPlan, model: Model, test: TestResult, name: str, promote: bool) -> str:
-    """Register a tested model under a name, and decide whether it becomes the champion.
+def publish(
+    plan: RefitPlan, model: Model, report: dict[str, Any], tested: pd.DataFrame, promote: bool
+) -> str:
+    """Register a tested model and decide whether it becomes the champion.
+
+    Args:
+        plan: Plan of the model.
+        model: The model, fitted on all rows.
+        report: Content of `reports/test.json`.
+        tested: Test rows: ``timestamp``, ``rentals``, ``predicted`` (by our model), and a column of
+            predictions for each model, bikes/hour.
+        promote: Whether it becomes the champion in any case.
 
     Returns:
-        The decision and its reason. With ``promote``, it becomes the champion in any case.
+        The decision and its reason.
     """
-    data_version = test.report["data_version"]
-    run = writing.start_refit(plan.members[0], plan.sweep, data_version, plan.configuration)
+    networks, configuration = plan.settings(DELIVERED), plan.describe(DELIVERED)
+    run = writing.start_refit(networks[0], plan.sweep, report["data_version"], configuration)
     try:
-        number = _register(run, plan, model, test, name)
-        better, reason = compare_with_champion(name, number, test)
+        number = _register(run, plan, model, report, tested)
+        better, reason = compare_with_champion(number, report["data_version"], tested)
         if better or promote:
-            registry.promote(name, number)
+            registry.promote(NAME, number)
     except BaseException as error:
         writing.fail_run(run, repr(error))
         raise
     return f"{reason} It was promoted on request." if promote and not better else reason
 
 
-def _register(run: str, plan: RefitPlan, model: Model, test: TestResult, name: str) -> int:
+def _register(
+    run: str, plan: RefitPlan, model: Model, report: dict[str, Any], tested: pd.DataFrame
+) -> int:
     """Log the model and its files to a run, register it and return the number of the version."""
-    metrics = {f"test/{key}": value for key, value in test.report["models"][DELIVERED].items()}
-    metrics["test/interval_coverage"] = test.report["interval"]["coverage"]
+    metrics = {f"test/{key}": value for key, value in report["models"][DELIVERED].items()}
+    metrics["test/interval_coverage"] = report["interval_coverage"]
     tags = {
         "sweep": plan.sweep,
-        "configuration": plan.configuration,
-        "data.version": test.report["data_version"],
+        "configuration": plan.describe(DELIVERED),
+        "data.version": report["data_version"],
         **{key: f"{value:.6g}" for key, value in metrics.items()},
     }
-    networks = [
-        {"weight": weight, **settings.model_dump(mode="json", by_alias=True)}
-        for settings, weight in zip(plan.members, plan.weights, strict=True)
-    ]
-    config = {"networks": networks, "share of trees": plan.trees_weight}
+    networks = [one.model_dump(mode="json", by_alias=True) for one in plan.settings(DELIVERED)]
+    config = {"networks": networks, "share of trees": model.ensemble.share}
+    requirements = [f"{package}=={version(package).split('+')[0]}" for package in PACKAGES]
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         model.save(folder / registry.MODEL)
-        test.predictions.to_parquet(folder / TEST_PREDICTIONS, index=False)
-        write_json(folder / REPORT, test.report)
+        tested.to_parquet(folder / TEST_PREDICTIONS, index=False)
+        write_json(folder / "test.json", report)
         (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
-        number = registry.register(
-            run,
-            name,
-            folder / registry.MODEL,
-            EXAMPLE,
-            model.predict(EXAMPLE),
-            OPTIONAL,
-            [f"{package}=={version(package).split('+')[0]}" for package in PACKAGES],
-            tags,
-        )
-        files = [folder / file for file in (TEST_PREDICTIONS, REPORT, "config.yaml")]
-        writing.finish_refit(run, metrics, plan.reason, files)
+        example = EXAMPLE, model.predict(EXAMPLE), OPTIONAL
+        number = registry.register(run, NAME, folder / registry.MODEL, *example, requirements, tags)
+        files = [folder / file for file in (TEST_PREDICTIONS, "test.json", "config.yaml")]
+        writing.finish_refit(run, metrics, report["reason"], files)
     return number
 
 
-def compare_with_champion(name: str, version: int, test: TestResult) -> tuple[bool, str]:
-    """Return whether a version becomes the champion of a registered model, and why.
+def compare_with_champion(
+    version: int, data_version: str, tested: pd.DataFrame
+) -> tuple[bool, str]:
+    """Return whether a version of the model becomes the champion, and why.
 
     Both must have been tested on the same rows. The lead in mean Poisson deviance must exceed two
     standard errors of a bootstrap over whole days.
     """
-    champion = registry.champion(name)
+    champion = registry.champion(NAME)
     if champion is None:
-        return True, f"Version {version} of {name} is the first champion."
+        return True, f"Version {version} of {NAME} is the first champion."
     current = f"the champion, version {champion['version']}"
-    stays = f"Version {version} of {name} does not become champion"
+    stays = f"Version {version} of {NAME} does not become champion"
     content = reading.read_artifact(champion["run_id"], TEST_PREDICTIONS)
-    tested, ours = champion.get("data.version"), test.report["data_version"]
-    obstacle = f"has no {TEST_PREDICTIONS}" if content is None else ""
-    if tested != ours:
-        obstacle = f"was tested with data version {tested}, not {ours}"
-    if obstacle:
-        return False, f"{stays}: {current}, {obstacle}; use --promote to make it the champion."
-    tables = pd.read_parquet(io.BytesIO(content or b"")), test.predictions
+    if content is None or champion["data.version"] != data_version:
+        return False, (
+            f"{stays}: {current}, was tested with data version {champion['data.version']}, not "
+            f"{data_version}; use --promote to make it the champion."
+        )
     columns = ["timestamp", "rentals", "predicted"]
-    old, new = (day_sums(*(rows[name].to_numpy() for name in columns)) for rows in tables)
+    old, new = (
+        day_sums(*(rows[name].to_numpy() for name in columns))
+        for rows in (pd.read_parquet(io.BytesIO(content)), tested)
+    )
     gain, error = lead(new, old)["deviance"]
     measured = (
         f"its test deviance is {abs(gain):.3f} bikes/hour {'lower' if gain > 0 else 'higher'} than "
@@ -117,5 +123,5 @@ def compare_with_champion(name: str, version: int, test: TestResult) -> tuple[bo
         f"{STANDARD_ERRORS:g} standard errors)"
     )
     if gain > STANDARD_ERRORS * error:
-        return True, f"Version {version} of {name} becomes champion: {measured}."
+        return True, f"Version {version} of {NAME} becomes champion: {measured}."
     return False, f"{stays}: {measured}."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,17 +20,17 @@ ORDINAL = ("season", "weekday", "weather", "occasion")  # categories given as th
 PATIENCE = 100  # trees without a lower validation loss
 MOST_TREES = 5000
 LEAVES = (15, 31, 63)
-PLAIN = (
+COLUMNS = (
     *("hour", "month", "year", "holiday", "working_day", "temperature", "feels_like", "humidity"),
     *("windspeed", "windspeed_calm", "season", "weekday", "weather"),
+    *(DAYS_SINCE_START, "day_of_year", "commuting", "occasion"),
 )
-"""The columns of the published table."""
-SAME = (*PLAIN, DAYS_SINCE_START, "day_of_year", "commuting", "occasion")
 """The columns from which the features of the table `rich` are derived."""
-PLAIN_COLUMNS, SAME_COLUMNS = "LightGBM, plain columns", "LightGBM, same columns"
 
 
-def tree_features(hours: pd.DataFrame, start: np.datetime64, names: Sequence[str]) -> pd.DataFrame:
+def tree_features(
+    hours: pd.DataFrame, start: np.datetime64, names: Sequence[str] = COLUMNS
+) -> pd.DataFrame:
     """Return columns of clean rows as numbers; categories are given as their position."""
     columns = {
         name: codes(name, hours).astype(float) if name in ORDINAL else number(name, hours, start)
@@ -39,12 +39,12 @@ def tree_features(hours: pd.DataFrame, start: np.datetime64, names: Sequence[str
     return pd.DataFrame(columns)
 
 
-def make_model(leaves: int, trees: int, objective: str = "poisson") -> LGBMRegressor:
+def make_model(leaves: int, trees: int) -> LGBMRegressor:
     """Return an unfitted LightGBM model of this size."""
     import lightgbm
 
     return lightgbm.LGBMRegressor(
-        objective=objective,
+        objective="poisson",
         num_leaves=leaves,
         n_estimators=trees,
         learning_rate=0.04,
@@ -62,25 +62,23 @@ def make_model(leaves: int, trees: int, objective: str = "poisson") -> LGBMRegre
 
 @dataclass(frozen=True)
 class FittedTrees:
-    """Fitted trees in LightGBM's text format, their columns and their first day, an ISO date."""
+    """Fitted trees in LightGBM's text format, and their first training day, an ISO date."""
 
     text: str
-    names: Sequence[str]
     start: str
 
     def predict(self, hours: pd.DataFrame) -> np.ndarray:
         """Return expected rentals for clean rows, ``(N,)``, bikes/hour."""
         import lightgbm
 
-        columns = tree_features(hours, np.datetime64(self.start, "D"), self.names)
-        return np.asarray(lightgbm.Booster(model_str=self.text).predict(columns, num_threads=1))
+        features = tree_features(hours, np.datetime64(self.start, "D"))
+        return np.asarray(lightgbm.Booster(model_str=self.text).predict(features, num_threads=1))
 
 
 @dataclass(frozen=True)
 class TunedTrees:
-    """Columns, largest number of leaves and number of boosted trees."""
+    """Largest number of leaves, and number of boosted trees."""
 
-    names: Sequence[str]
     leaves: int
     count: int
 
@@ -88,42 +86,26 @@ class TunedTrees:
         """Fit trees of this size and number on clean rows."""
         start = first_day(hours)
         model = make_model(self.leaves, self.count)
-        model.fit(tree_features(hours, start, self.names), hours[TARGET])
-        return FittedTrees(model.booster_.model_to_string(), self.names, str(start))
+        model.fit(tree_features(hours, start), hours[TARGET])
+        return FittedTrees(model.booster_.model_to_string(), str(start))
 
 
-def tune(names: Sequence[str], train: pd.DataFrame, validation: pd.DataFrame) -> TunedTrees:
-    """Choose size and number of trees on these columns by the Poisson loss of validation rows."""
-    import lightgbm
+def tune(train: pd.DataFrame, validation: pd.DataFrame) -> TunedTrees | None:
+    """Choose size and number of trees by the Poisson loss of validation rows.
 
-    start = first_day(train)
-    features, held_out = (tree_features(part, start, names) for part in (train, validation))
-    losses = {}
-    for leaves in LEAVES:
-        model = make_model(leaves, MOST_TREES)
-        stopping = [lightgbm.early_stopping(PATIENCE, verbose=False)]
-        measured: dict[str, Any] = {
-            "eval_X": held_out,
-            "eval_y": validation[TARGET],
-            "callbacks": stopping,
-        }
-        model.fit(features, train[TARGET], **measured)
-        tuned = TunedTrees(names, leaves, max(1, model.best_iteration_))
-        losses[tuned] = min(model.best_score_["valid_0"].values())
-    return min(losses, key=lambda tuned: losses[tuned])
-
-
-def tune_all(parts: Mapping[str, pd.DataFrame]) -> dict[str, TunedTrees]:
-    """Tune trees with plain columns and with the columns of the networks, by name.
-
-    There are none, with a warning, if the machine lacks a library that LightGBM needs (libgomp).
+    Returns None, with a warning, if the machine lacks a library that LightGBM needs (libgomp).
     """
-    columns = {PLAIN_COLUMNS: PLAIN, SAME_COLUMNS: SAME}
     try:
-        return {
-            name: tune(names, parts["train"], parts["validation"])
-            for name, names in columns.items()
-        }
+        import lightgbm
     except OSError as error:
         warnings.warn(f"no boosted trees, because LightGBM cannot be loaded: {error}", stacklevel=2)
-        return {}
+        return None
+    start = first_day(train)
+    features, held_out = (tree_features(rows, start) for rows in (train, validation))
+    measured: Any = {"eval_X": held_out, "eval_y": validation[TARGET]}
+    models = [make_model(leaves, MOST_TREES) for leaves in LEAVES]
+    for model in models:
+        stopping = lightgbm.early_stopping(PATIENCE, verbose=False)
+        model.fit(features, train[TARGET], **measured, callbacks=[stopping])
+    best = min(models, key=lambda model: min(model.best_score_["valid_0"].values()))
+    return TunedTrees(best.num_leaves, max(1, best.best_iteration_))
