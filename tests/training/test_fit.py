@@ -12,6 +12,7 @@ from torch.nn import functional
 
 import pretended
 from bikefit.config import Regularization, Settings
+from bikefit.nn import sparse
 from bikefit.nn.randomness import derive, generator
 from bikefit.training.folds import Pool, read_pool
 from bikefit.training.members import Member, MemberResult, stack_key
@@ -97,6 +98,28 @@ def test_a_stack_equals_its_members_trained_alone(name: str) -> None:
     for member, result in zip(members, together, strict=True):
         assert_equal(result, train_stack([member])[0])
     assert len({float(r.metrics["val/loss"][-1]) for r in together}) == len(members)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        "data=rich regularization.l1=0.1 regularization.dropout=0.3",
+        "data.fraction=0.5 regularization.l2=0.1 optimizer=adamw regularization.weight_decay=1",
+        "validation=kfold validation.folds=3 regularization.l1=0.1 regularization.proximal=true",
+        "regularization.batch_norm=before optimizer=sgd regularization.averaged=3",
+    ],
+)
+def test_sparse_rows_train_the_same_networks(
+    overrides: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = [settings(f"{overrides} training.epochs=2 seed={seed}") for seed in (0, 1)]
+    folds = chosen[0].validation.folds
+    members = [Member(one, f) for one in chosen for f in (range(folds) if folds > 1 else [None])]
+    results = train_stack(members)
+    monkeypatch.setattr(sparse, "DENSEST", 0.0)
+    for result, dense in zip(results, train_stack(members), strict=True):
+        assert_equal(result, dense)
 
 
 DEVICES = ["strengths", "batch_norm", "early_stopping", "proximal", "averaged", "folds"]

@@ -55,7 +55,7 @@ class Noise:
 
     def uniform(self, device: torch.device | str = "cpu") -> Tensor:
         """Return uniform numbers, ``(B, D)`` if all members share a seed, or ``(M, B, D)``."""
-        numbers = (self.bits.to(device).float().add_(LEVELS / 2) / LEVELS).mT
+        numbers = (self.bits.to(device).mT.contiguous().float() + LEVELS / 2) / LEVELS
         return numbers[0] if len(numbers) == 1 else numbers[self.position.to(device)]
 
 

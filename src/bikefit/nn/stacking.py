@@ -18,6 +18,7 @@ from torch.func import functional_call, stack_module_state, vmap
 from bikefit.nn.layers import BatchNorm, Dropout
 from bikefit.nn.networks import Network
 from bikefit.nn.randomness import Noise
+from bikefit.nn.sparse import SparseProduct, SparseRows
 
 # Layers that work with any leading axes before (B, D).
 ELEMENTWISE = (nn.ReLU, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid, nn.Identity)
@@ -49,21 +50,38 @@ class Stack(nn.Module):
             ]
             self.layers.add_module(block, nn.Sequential(OrderedDict(stacked)))
 
-    def forward(self, x: Tensor, noise: Mapping[str, Tensor | Noise] | None = None) -> Tensor:
+    @property
+    def reads_sparse(self) -> bool:
+        """Whether the first layer is linear and no features are dropped."""
+        dropping = [layer for layer in self.dropouts().values() if layer.p.any()]
+        first = next(x for x in self._sequence() if x in dropping or not isinstance(x, Dropout))
+        return isinstance(first, StackedLinear)
+
+    def forward(
+        self, x: Tensor | SparseRows, noise: Mapping[str, Tensor | Noise] | None = None
+    ) -> Tensor:
         """Return every member's output for its rows.
 
         Args:
-            x: Features, ``(B, D)`` for all members or ``(M, B, D)``.
+            x: Features, ``(B, D)`` for all members or ``(M, B, D)``; sparse rows are allowed if
+                :attr:`reads_sparse`.
             noise: Noise by name of a dropout layer: integers, or uniform numbers in [0, 1),
                 ``(B, D)`` for all members or ``(M, B, D)``. Other layers drop no units.
         """
-        for name, layer in self.dropouts().items():
-            values = (noise or {}).get(name, layer.p.new_empty(0))
-            layer.noise = values.uniform(x.device) if isinstance(values, Noise) else values
-        output = self.layers(x).squeeze(-1)
+        for name, dropout in self.dropouts().items():
+            values = (noise or {}).get(name, dropout.p.new_empty(0))
+            device = dropout.p.device
+            dropout.noise = values.uniform(device) if isinstance(values, Noise) else values
+        for layer in self._sequence():
+            if not (isinstance(x, SparseRows) and isinstance(layer, Dropout)):
+                x = layer(x)
+        output: Tensor = x.squeeze(-1)  # type: ignore[union-attr]
         return output.expand(self.size, *output.shape[-1:])
 
-    def subnetworks(self, x: Tensor, noise: Mapping[str, Tensor | Noise]) -> Tensor:
+    def _sequence(self) -> list[nn.Module]:
+        return [layer for block in self.layers for layer in block.children()]
+
+    def subnetworks(self, x: Tensor | SparseRows, noise: Mapping[str, Tensor | Noise]) -> Tensor:
         """Return the output of one thinned network of each member.
 
         Units are dropped as in training mode; all other layers are in evaluation mode. Arguments
@@ -130,9 +148,14 @@ class StackedLinear(nn.Module):
         super().__init__()
         self.register_parameter("bias", None)
         _stack_tensors(self, layers)
+        # In memory (M, D, E): the sparse product reads the weights of a feature side by side.
+        self.weight = nn.Parameter(self.weight.detach().mT.contiguous().mT)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor | SparseRows) -> Tensor:
         """Return x Wᵀ + b of each member."""
+        if isinstance(x, SparseRows):
+            product = SparseProduct.apply(self.weight.mT, x)
+            return product if self.bias is None else product + self.bias.unsqueeze(1)
         members = x.expand(len(self.weight), *x.shape[-2:])
         if self.bias is None:
             return torch.bmm(members, self.weight.mT)

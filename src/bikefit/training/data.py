@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from bikefit.nn.randomness import generator
+from bikefit.nn.sparse import SparseRows, nonzero_columns
 from bikefit.training.folds import Fold, Pool
 
 PIECE = 256  # rows that go through a stack at once: their activations fit into the cache
@@ -66,6 +67,8 @@ class Rows(torch.nn.Module):
             self.register_buffer(name, torch.from_numpy(values))
 
     features: Tensor  # (N, D)
+    columns: Tensor | None = None  # (N, K): columns of the features that are not zero
+    values: Tensor  # (N, K)
     target: Tensor  # (N,)
     masks: Tensor  # (2, F, N): training, validation
     fold_of: Tensor  # (M,)
@@ -75,20 +78,48 @@ class Rows(torch.nn.Module):
     target_mean: Tensor  # (M, 1)
     target_std: Tensor  # (M, 1)
 
-    def standardized(self, features: Tensor, fold: Tensor) -> Tensor:
-        """Apply the statistics of the folds ``(S,)`` to features ``(S, B, D)``."""
-        if not self.refit:
-            return features
-        return (features - self.shift[fold].unsqueeze(1)) / self.scale[fold].unsqueeze(1)
+    def compress(self) -> None:
+        """From now on read only the features that are not zero, if they are few."""
+        nonzero = self.features != 0
+        if self.refit:  # standardizing moves zeros
+            nonzero[:, list(self.pool.standardized)] = True
+        self.columns = nonzero_columns(nonzero)
+        if self.columns is not None:
+            self.values = self.features.gather(1, self.columns)
 
-    def member_features(self, rows: slice) -> Tensor:
-        """Return features of rows, ``(C, D)`` if members share them, otherwise ``(M, C, D)``."""
-        features = self.features[rows]
-        if not self.refit:
-            return features
-        folds = torch.arange(len(self.shift), device=features.device)
-        mapped = self.standardized(features.expand(len(folds), -1, -1), folds)
-        return mapped[0] if len(folds) == 1 else mapped[self.fold_of]
+    def read(self, rows: Tensor, fold: Tensor, position: Tensor) -> Tensor | SparseRows:
+        """Return the features of rows, standardized in their fold.
+
+        Args:
+            rows: Row numbers of each of S streams, ``(S, B)``.
+            fold: Fold of each stream, ``(S,)``.
+            position: Stream of each member, ``(M,)``.
+
+        Returns:
+            ``(B, D)`` if members share the rows, otherwise ``(M, B, D)``; sparse rows after
+            :meth:`compress`.
+        """
+        shift, scale = self.shift[fold].unsqueeze(1), self.scale[fold].unsqueeze(1)
+        if self.columns is None:
+            features = self.features.index_select(0, rows.flatten()).view(*rows.shape, -1)
+            if self.refit:
+                features = (features - shift) / scale
+            return features[0] if len(rows) == 1 else features[position]
+        shape = (*rows.shape, self.columns.shape[1])
+        columns = self.columns.index_select(0, rows.flatten()).view(shape)
+        values = self.values.index_select(0, rows.flatten()).view(shape)
+        if self.refit:
+            shift, scale = (
+                s.expand(-1, rows.shape[1], -1).gather(2, columns) for s in (shift, scale)
+            )
+            values = (values - shift) / scale
+        return SparseRows(columns, values, position)
+
+    def member_features(self, rows: slice) -> Tensor | SparseRows:
+        """Return the features of rows ``(C,)`` for all members."""
+        folds = torch.arange(len(self.folds), device=self.features.device)
+        numbers = torch.arange(rows.start, rows.stop, device=folds.device)
+        return self.read(numbers.expand(len(folds), -1), folds, self.fold_of)
 
     def pieces(self, size: int = CHUNK) -> list[slice]:
         """Divide the rows into pieces of at most ``size``."""

@@ -86,6 +86,8 @@ class StackModule(pl.LightningModule):
 
     def on_fit_start(self) -> None:
         """Prepare the tensors of each step on the device."""
+        if self.device.type == "cpu" and self.stack.reads_sparse and self.rows.columns is None:
+            self.rows.compress()
         self.parameters_by_name = self.stack.stacked_parameters()
         self.penalties = penalties(self.settings, self.parameters_by_name)
         self.proximal = proximal_strengths(self.settings, self.parameters_by_name)
@@ -99,14 +101,11 @@ class StackModule(pl.LightningModule):
 
     def training_step(self, rows: Tensor, batch_index: int) -> None:
         """Do one step of every member on the rows ``(S, B)`` of its stream."""
-        features = self.rows.features.index_select(0, rows.flatten()).view(*rows.shape, -1)
-        features = self.rows.standardized(features, self.stream_fold)
-        target = self.rows.target[rows]
+        features = self.rows.read(rows, self.stream_fold, self.streams)
+        target = self.rows.target[rows][self.streams]
         noise = self.noise.draw(rows.shape[1])
-        shared = len(rows) == 1
-        output = self.stack(features[0] if shared else features[self.streams], noise)
-        objective = self.loss.rows(output, target if shared else target[self.streams])
-        self.manual_backward(objective.mean(dim=1).sum())
+        output = self.stack(features, noise)
+        self.manual_backward(self.loss.rows(output, target).mean(dim=1).sum())
         for penalty in self.penalties:
             penalty.add_gradient(self.parameters_by_name)
         self.optimizer.take_gradients()

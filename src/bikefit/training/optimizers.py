@@ -51,7 +51,7 @@ class StackOptimizer:
             for pair, members in groupby(range(len(lr)), key=pairs.__getitem__):
                 first, *others = members
                 part = slice(first, first + len(others) + 1)
-                view = nn.Parameter(parameter.detach()[part])
+                view = nn.Parameter(_contiguous(parameter.detach()[part]))
                 self.slices.append((parameter, part, view))
                 groups.setdefault(pair, []).append(view)
         options: dict[str, Any] = {"fused": parameter.device.type in ("cpu", "cuda")}
@@ -65,7 +65,7 @@ class StackOptimizer:
     def take_gradients(self) -> None:
         """Move the gradients of the stack's parameters to the slices."""
         for parameter, part, view in self.slices:
-            view.grad = None if parameter.grad is None else parameter.grad[part]
+            view.grad = None if parameter.grad is None else _contiguous(parameter.grad[part])
         for parameter, _, _ in self.slices:
             parameter.grad = None
 
@@ -80,6 +80,11 @@ class StackOptimizer:
         for i in range(len(self.slices)):
             saved["state"][i] = {k: v.clone() for k, v in with_prefix(state, str(i)).items()}
         self.optimizer.load_state_dict(saved)
+
+
+def _contiguous(values: Tensor) -> Tensor:
+    """Return a view of a slice in the order of memory; torch copies others in each step."""
+    return values if values.is_contiguous() else values.mT
 
 
 def make_schedule(

@@ -1,0 +1,99 @@
+"""Rows whose features are mostly zero, and their product with the weights of a stack.
+
+One-hot columns make a table sparse: of the 380 features of a row of the table ``rich``, 340 are
+zero. A product that reads the other 40 takes a tenth of the time of the dense product, its gradient
+a seventh.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import embedding_bag
+
+DENSEST = 0.3  # largest fraction of features that are not zero in a row of a sparse table
+
+
+@dataclass(frozen=True)
+class SparseRows:
+    """Features of the rows of a batch, on the CPU. Features of other columns are zero.
+
+    Args:
+        columns: Column numbers of each of S streams, distinct in each row, ``(S, B, K)``.
+        values: Features in these columns, ``(S, B, K)``.
+        position: Stream of each member, ``(M,)``.
+    """
+
+    columns: Tensor
+    values: Tensor
+    position: Tensor
+
+
+def nonzero_columns(nonzero: Tensor) -> Tensor | None:
+    """Return the columns of the features that are not zero, ``(N, K)``, or None if they are many.
+
+    Rows with fewer than K of them are filled up with other columns.
+
+    Args:
+        nonzero: Whether a feature is not zero, ``(N, D)``.
+    """
+    count = max(int(nonzero.sum(dim=1).max()), 1)
+    if count > DENSEST * nonzero.shape[1]:
+        return None
+    return nonzero.byte().topk(count, dim=1).indices
+
+
+class SparseProduct(torch.autograd.Function):
+    """Product of sparse rows with the weights of each member.
+
+    It equals the product of the dense rows, except for the order of summation.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, x: SparseRows) -> Tensor:
+        """Return the products ``(M, B, E)`` with the weights ``(M, D, E)``."""
+        ctx.x, ctx.features = x, weight.shape[1]
+        _, rows, count = x.columns.shape
+        starts = torch.arange(0, rows * count, count).expand(len(x.columns), -1)
+        return _weighted_sums(weight, x.columns.flatten(1), x.values.flatten(1), starts, x.position)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        """Return the gradient ``(M, D, E)`` of the weights: sums over the rows of each column."""
+        x: SparseRows = ctx.x
+        columns, values = x.columns.flatten(1), x.values.flatten(1)
+        # numpy sorts small integers by counting, in a tenth of the time of torch.
+        small = columns.numpy().astype(np.min_scalar_type(ctx.features))
+        order = torch.from_numpy(small.argsort(axis=1, kind="stable"))
+        every = torch.arange(ctx.features).repeat(len(columns), 1)
+        starts = torch.searchsorted(columns.gather(1, order), every)
+        rows, values = order // x.columns.shape[2], values.gather(1, order)
+        return _weighted_sums(gradient, rows, values, starts, x.position), None
+
+
+def _weighted_sums(
+    table: Tensor, rows: Tensor, weights: Tensor, starts: Tensor, position: Tensor
+) -> Tensor:
+    """Return weighted sums of groups of rows of each member's table, ``(M, G, E)``.
+
+    Args:
+        table: Tables ``(M, R, E)``.
+        rows: Rows of all groups of a stream, ``(S, L)``.
+        weights: Weights of these rows, ``(S, L)``.
+        starts: Start of each group in ``(S, L)``, ``(S, G)``.
+        position: Stream of each member, ``(M,)``.
+    """
+    members, size, width = table.shape
+    first = torch.arange(members).unsqueeze(1)
+    sums = embedding_bag(
+        (rows[position] + first * size).flatten(),
+        table.reshape(-1, width),
+        (starts[position] + first * rows.shape[1]).flatten(),
+        mode="sum",
+        per_sample_weights=weights[position].flatten(),
+    )
+    return sums.view(members, -1, width)
