@@ -8,7 +8,6 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,6 @@ from bikefit.comparison.compare import main
 from bikefit.comparison.result import compare
 from bikefit.tracking import connection, reading, writing
 from bikefit.tracking import views as prepared
-from bikefit.tracking.names import PARENT
 from browsers import Browser, serving, wait_for
 from stores import add, result, settings
 
@@ -31,15 +29,6 @@ pytestmark = [
 ]
 LINES = ".js-plotly-plot .scatterlayer .js-line"
 POINTS = ".js-plotly-plot .scatterlayer .point"
-
-
-@contextmanager
-def using(address: str | None) -> Iterator[None]:
-    """Write to a tracking server, or to the database in the current folder."""
-    with pytest.MonkeyPatch.context() as patch:
-        if address is not None:
-            patch.setenv("MLFLOW_TRACKING_URI", address)
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -106,15 +95,15 @@ def test_mlflow_shows_runs_tags_and_the_report(site: str, browser: Browser) -> N
     )
 
 
-@pytest.fixture(scope="module", params=["database", "server"])
-def sweep(site: str, request: pytest.FixtureRequest) -> str:
-    """A sweep after another one, written to the database or, over HTTP, to the server."""
-    name = request.param
-    with using(site if name == "server" else None):
-        add(writing.start_sweep(name, "another", []), settings_in(name, 7), result(9.0, 9.0))
-        latest = writing.start_sweep(name, "the latest", [])
+@pytest.fixture(scope="module")
+def sweep(site: str) -> str:
+    """A sweep after another one, written over HTTP to the server."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", site)
+        add(writing.start_sweep("two", "another", []), settings_in("two", 7), result(9.0, 9.0))
+        latest = writing.start_sweep("two", "the latest", [])
         for dropout, val in ((0.5, 7.0), (0.0, 6.0), (0.3, 5.0)):
-            add(latest, settings_in(name, 4, dropout=dropout), result(2.0, val))
+            add(latest, settings_in("two", 4, dropout=dropout), result(2.0, val))
         compare(latest)
         writing.finish_sweep(latest, "it is over", {}, "FINISHED")
     return latest
@@ -184,34 +173,25 @@ def test_the_views_are_in_the_menu(views: dict[str, str], browser: Browser) -> N
 def test_points_appear_during_the_training(site: str, browser: Browser) -> None:
     furthest = """return Math.max(0, ...[...document.querySelectorAll('.js-plotly-plot')]
         .flatMap(plot => plot.data ?? []).flatMap(line => [...(line.x ?? [])]))"""
-    command = [
-        "-m",
-        "bikefit.train",
-        "-m",
-        "tracking.experiment=live",
-        "seed=0,1",
-        "network.hidden=[32]",
-    ]
-    command += ["training.epochs=100000", "hydra.launcher.processes=1"]
-    with using(site):
-        training = commands.start(command)
-        try:
-            sweep = wait_for(_live_sweep, lambda: "no sweep has begun")
-            browser.open(prepared.view_links(sweep, site)["curves"])
-            browser.sees("curves · latest sweep", "2 matching runs")
-            wait_for(lambda: browser.execute_script(furthest) > 1, browser.text)
-            assert reading.read_runs(sweep)["status"].tolist() == ["RUNNING", "RUNNING"]
-            browser.open(prepared.view_links(sweep, site)["comparison"])
-            browser.sees("comparison · latest sweep", "2 matching runs")
-            assert training.poll() is None
-        finally:
-            training.kill()
-            training.wait()
+    words = "tracking.experiment=live seed=0,1 network.hidden=[32] training.epochs=100000"
+    before = reading.latest_sweep()
+    training = commands.start(
+        ["-m", "bikefit.train", "-m", *words.split(), "hydra.launcher.processes=1"]
+    )
+    try:
+        sweep = wait_for(lambda: new_sweep(before), lambda: "no sweep has begun")
+        browser.open(prepared.view_links(sweep, site)["curves"])
+        browser.sees("curves · latest sweep", "2 matching runs")
+        wait_for(lambda: browser.execute_script(furthest) > 1, browser.text)
+        assert reading.read_runs(sweep)["status"].tolist() == ["RUNNING", "RUNNING"]
+        browser.open(prepared.view_links(sweep, site)["comparison"])
+        browser.sees("comparison · latest sweep", "2 matching runs")
+        assert training.poll() is None
+    finally:
+        training.kill()
+        training.wait()
 
 
-def _live_sweep() -> str | None:
-    found = connection.client().get_experiment_by_name("live")
-    if found is None:
-        return None
-    runs = connection.client().search_runs([found.experiment_id], "tags.`bikefit.kind` = 'job'")
-    return str(runs[0].data.tags[PARENT]) if len(runs) == 2 else None
+def new_sweep(before: str) -> str | None:
+    sweep = reading.latest_sweep()
+    return sweep if sweep != before and len(reading.read_runs(sweep)) == 2 else None

@@ -33,12 +33,7 @@ ARTIFACTS = "mlruns"  # folder of artifacts beside the database
 
 
 class TrackingError(BikefitError):
-    """The store does not have or cannot do what was asked for.
-
-    Args:
-        message: Message for the user.
-        code: MLflow's name of the error, if there is one.
-    """
+    """The store does not have or cannot do what was asked for; `code` is MLflow's name of it."""
 
     def __init__(self, message: str, code: str = "") -> None:
         super().__init__(message)

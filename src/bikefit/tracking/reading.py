@@ -15,25 +15,13 @@ import numpy as np
 import pandas as pd
 from safetensors.numpy import load
 
-from bikefit.tracking.connection import (
-    GONE,
-    TrackingError,
-    address,
-    artifacts_of,
-    client,
-    search,
-)
+from bikefit.tracking.connection import GONE, TrackingError, address, artifacts_of, client, search
 from bikefit.tracking.names import FINGERPRINT, KIND, PROCESS, member_of
 
 
 @dataclass(frozen=True)
 class Finished:
-    """A finished run.
-
-    Args:
-        run: Id of the run.
-        metrics: Last value of each metric; those of the selected epoch are under ``best/``.
-    """
+    """A finished run: its id, and the last value of each metric."""
 
     run: str
     metrics: dict[str, float]
@@ -57,11 +45,7 @@ def find_finished(family: str) -> dict[str, Finished]:
 
 
 def latest_sweep(process: str | None = None) -> str:
-    """Return the id of the sweep that started last, of any process or of this one.
-
-    Raises:
-        TrackingError: There is no sweep.
-    """
+    """Return the id of the sweep that started last, of any process or of this one."""
     started_by = f" AND tags.`{PROCESS}` = '{process}'" if process else ""
     for run in search(f"tags.`{KIND}` = 'sweep'{started_by}"):
         return str(run.info.run_id)
@@ -69,11 +53,7 @@ def latest_sweep(process: str | None = None) -> str:
 
 
 def sweep_name(sweep: str) -> str:
-    """Return the name of a sweep.
-
-    Raises:
-        TrackingError: There is no such run, or it is not a sweep.
-    """
+    """Return the name of a sweep; raise a TrackingError if the run is no sweep."""
     try:
         run = client().get_run(sweep)
     except TrackingError as error:
@@ -87,11 +67,7 @@ def sweep_name(sweep: str) -> str:
 
 
 def recorded_sweep(path: Path) -> str:
-    """Return the id of the sweep in a JSON file written by ``tracking.record``.
-
-    Raises:
-        TrackingError: The file does not exist or has no sweep.
-    """
+    """Return the id of the sweep in a JSON file written by ``tracking.record``."""
     try:
         return str(json.loads(path.read_text())["sweep"])
     except (FileNotFoundError, ValueError, KeyError, TypeError):
@@ -156,11 +132,7 @@ def read_steps(run: str, metric: str) -> dict[int, float]:
 
 
 def read_config(run: str) -> str:
-    """Return the settings of a run, or of the first fold of a cross-validated job, as YAML.
-
-    Raises:
-        TrackingError: The run has no settings.
-    """
+    """Return the settings of a run, or of the first fold of a cross-validated job, as YAML."""
     for content in _read_files(run, "config.yaml"):
         return content.decode("utf-8")
     raise TrackingError(f"run {run} has no config.yaml")

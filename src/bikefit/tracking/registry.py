@@ -41,7 +41,7 @@ def register(
     requirements: Sequence[str],
     tags: Mapping[str, str],
 ) -> int:
-    """Attach a saved model to a run, with its code, and register it.
+    """Attach a saved model to a run, with its code, register it and return the version's number.
 
     Args:
         run: Id of a refit's run.
@@ -52,9 +52,6 @@ def register(
         optional: Input columns that may be absent.
         requirements: Exact versions of packages. Inferring them in MLflow would be slow.
         tags: Tags of the registered version.
-
-    Returns:
-        The number of the version.
     """
     package = Path(__file__).parents[1]
     inferred = infer_signature(example, answer)
@@ -108,15 +105,7 @@ def promote(name: str, version: int) -> None:
 
 
 def model_folder(uri: str) -> Path:
-    """Return the folder of a registered model's files.
-
-    Args:
-        uri: Address of a version, for example ``models:/bikefit@champion`` or
-            ``models:/bikefit/2``.
-
-    Raises:
-        TrackingError: There is no such model, or the store is unavailable.
-    """
+    """Return the folder of a model's files: ``models:/bikefit@champion``, ``models:/bikefit/2``."""
     name, _, alias = uri.removeprefix("models:/").partition("@")
     name, _, version = (name, "", "") if alias else name.partition("/")
     missing = f"no model {uri} in {address()}: run `python -m bikefit.refit` first"

@@ -109,12 +109,7 @@ VIEWS = {
 
 
 def write_views(experiment: str, sweep: str | None = None) -> None:
-    """Write the views of an experiment, and those of its latest sweep; a refusal is a warning.
-
-    Args:
-        experiment: Id of the experiment.
-        sweep: Run id of a sweep that has just started.
-    """
+    """Write the views of an experiment, and those of a sweep that starts; warn if refused."""
     tags = _tags("", "", f"tags.`{KIND}` = 'job'")
     if sweep is not None:
         tags |= _tags("-latest", " · latest sweep", f"tags.`{member_of(sweep)}` = 'true'")

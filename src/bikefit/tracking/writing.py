@@ -33,13 +33,7 @@ from bikefit.config import (
 from bikefit.errors import hide_secrets
 from bikefit.processes import is_running, process_id
 from bikefit.tracking import names
-from bikefit.tracking.connection import (
-    artifacts_of,
-    client,
-    experiment_id,
-    search,
-    without_retries,
-)
+from bikefit.tracking.connection import artifacts_of, client, experiment_id, search, without_retries
 from bikefit.tracking.views import COLOURS, write_views
 
 if TYPE_CHECKING:
@@ -66,13 +60,7 @@ def start_job(
 ) -> str:
     """Start the run of a job, or of one fold of a cross-validated job, and return its id.
 
-    Args:
-        settings: Settings of the job.
-        parent: Run id of the sweep, or of the job of a fold; None for a plain run.
-        data_version: Version of its table.
-        fingerprint: Hash of everything that determines its result.
-        configuration: Label of its configuration.
-        fold: Number of the fold.
+    The parent is the sweep, or the job of a fold; None for a plain run.
     """
     tags = {names.FINGERPRINT: fingerprint, names.CONFIGURATION: configuration}
     tags |= {names.KIND: "job" if fold is None else "fold"}
@@ -147,13 +135,9 @@ def close_abandoned_runs() -> int:
 def log_epochs(
     run: str, metrics: Mapping[str, np.ndarray], after: int, stamps: Sequence[int]
 ) -> None:
-    """Write metrics by epoch during the training, without waiting for a store that is away.
+    """Write metrics of the epochs after the first ones, without waiting for an unavailable store.
 
-    Args:
-        run: Id of the run.
-        metrics: Values of all epochs by name.
-        after: Number of epochs that MLflow has already.
-        stamps: Time of each epoch, in ms since 1970.
+    `metrics` has the values of all epochs by name; `stamps` are their times in ms since 1970.
     """
     with without_retries():
         _log_batch(run, _epoch_metrics(metrics, after, stamps))
@@ -166,14 +150,7 @@ def finish_member(run: str, result: MemberResult, settings: Settings, logged: in
     ``best/val/loss`` - ``best/train/loss``. ``lowest/…`` tell when the validation loss was lowest,
     even if another epoch was selected.
 
-    Args:
-        run: Id of the run.
-        result: Result of the member.
-        settings: Settings of the member.
-        logged: Number of epochs that MLflow has already.
-
-    Raises:
-        StoreUnavailableError: MLflow cannot be reached; call again later.
+    MLflow has the first `logged` epochs already.
     """
     if result.failure and not result.metrics:
         fail_run(run, result.failure, result.killed)
@@ -248,14 +225,10 @@ def _write_artifacts(folder: Path, result: MemberResult, settings: Settings) -> 
 
 
 def finish_folds(run: str, folds: Sequence[Mapping[str, float]]) -> None:
-    """Write mean and standard error over the folds of a job, and close its run.
+    """Write mean and standard error of :func:`best_metrics` over the folds, and close a job's run.
 
     Both are over the folds that have the metric; with one such fold there is no standard error.
     The losses of each fold are written as well (step: fold).
-
-    Args:
-        run: Id of the job's run.
-        folds: Result of :func:`best_metrics` for each fold.
     """
     stamp, table = _start_time(run), pd.DataFrame(list(folds))
     summary = pd.concat([table.mean(), table.sem().add_suffix("/standard_error")]).dropna()
@@ -289,9 +262,7 @@ def finish_refit(run: str, metrics: Mapping[str, float], note: str, files: Seque
 def tag_verdicts(table: pd.DataFrame) -> None:
     """Write verdicts to their runs as tags, and the colour of the verdict for MLflow's charts.
 
-    Args:
-        table: Result of :func:`bikefit.comparison.verdicts.verdicts`. A run without a result has
-            a reason and no verdict.
+    A run without a result has a reason and no verdict.
     """
     for row in table.to_dict("records"):
         tags = {tag: row[key][:TAG_LENGTH] for key, tag in names.VERDICT.items() if row[key]}

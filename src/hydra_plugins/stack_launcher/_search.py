@@ -43,17 +43,7 @@ STATES = {"COMPLETE": "complete", "PRUNED": "stopped early", "FAIL": "failed", "
 
 
 class Search:
-    """A search within one command.
-
-    Args:
-        launcher: Trains batches of jobs.
-        settings: Settings of the sweeper.
-        config: Config of the sweep.
-        overrides: The space, and overrides on the command line, which replace its keys.
-
-    Raises:
-        ConfigError: A setting of the sweeper is wrong.
-    """
+    """A search within one command, over the space and overrides that replace its keys."""
 
     def __init__(
         self,
@@ -73,11 +63,7 @@ class Search:
         self.returns: list[Sequence[JobReturn]] = []
 
     def run(self) -> list[Sequence[JobReturn]]:
-        """Search until the budget is used up, write and print the trials, return the job returns.
-
-        Raises:
-            ConfigError: No trial has a result.
-        """
+        """Search within the budget, write and print the trials, return the job returns."""
         try:
             self._train()
         finally:
@@ -193,11 +179,7 @@ def _check(settings: SearchSweeperConf) -> None:
 
 
 def rungs(config: DictConfig, settings: SearchSweeperConf) -> list[int]:
-    """Return the values of the resource on each rung; the last is the configured value.
-
-    Raises:
-        ConfigError: The resource is not an integer in the config.
-    """
+    """Return the values of the resource on each rung; the last is the configured value."""
     if settings.resource is None:
         return [1]
     full = OmegaConf.select(config, settings.resource)
@@ -215,9 +197,6 @@ def read_space(overrides: Sequence[Override]) -> tuple[list[str], dict[str, Base
     The last override of a key counts. ``1,2`` and ``range(1,5)`` are choices, ``interval(0,1)`` is
     a range of real numbers, ``int(interval(1,9))`` a range of integers,
     ``tag(log,interval(1e-5,1))`` a logarithmic range.
-
-    Raises:
-        ConfigError: There is nothing to search, or a range is impossible.
     """
     last = {override.key_or_group: override for override in overrides}.values()
     searched = {o.get_key_element(): _distribution(o) for o in last if o.is_sweep_override()}

@@ -18,12 +18,7 @@ if TYPE_CHECKING:
 class StackLauncher(Launcher):
     """Train the jobs whose task returns settings of bikefit; run other tasks one after the other.
 
-    Args:
-        processes: Number of worker processes; None for one per core or GPU, or the whole cluster.
-        stack_size: Largest number of members in a stack; None for the measured size.
-        backend: ``local`` (this machine), ``dask``, ``slurm`` or ``ray``.
-        address: Address of the cluster.
-        options: Options of the backend.
+    :class:`~hydra_plugins.stack_launcher.config.StackLauncherConf` describes the arguments.
     """
 
     def __init__(

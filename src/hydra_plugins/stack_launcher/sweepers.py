@@ -35,11 +35,6 @@ class GridsSweeper(StackSweeper):
 
     A key on the command line replaces the same key in ``params`` and ``grids``. Without grids this
     is Hydra's basic sweeper.
-
-    Args:
-        max_batch_size: Number of jobs that the launcher gets at once; None for all.
-        params: Sweeps that every grid is crossed with.
-        grids: Mappings from key to comma-separated values; the keys of a grid are crossed.
     """
 
     def __init__(
@@ -72,9 +67,6 @@ class SearchSweeper(StackSweeper):
 
     The published plugin hydra-optuna-sweeper requires Optuna 2.10 and knows neither stacks nor
     early stopping of trials.
-
-    Args:
-        settings: The keys of :class:`hydra_plugins.stack_launcher.config.SearchSweeperConf`.
     """
 
     def __init__(self, **settings: Any) -> None:
