@@ -34,7 +34,6 @@ slot = 0  # number of this worker process among those of its command
 
 def trainer_device(accelerator: str) -> dict[str, Any]:
     """Return Lightning's arguments for the device; each worker process has its own GPU."""
-    count = gpus(accelerator)
-    if count == 0:
-        return {"accelerator": "cpu", "devices": 1}
-    return {"accelerator": "cuda", "devices": [slot % count]}
+    if count := gpus(accelerator):
+        return {"accelerator": "cuda", "devices": [slot % count]}
+    return {"accelerator": "cpu", "devices": 1}

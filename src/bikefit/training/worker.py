@@ -24,12 +24,8 @@ class StackError(Exception):
 
 
 def initialize(slot: int) -> None:
-    """Prepare a worker process of this machine.
-
-    It ignores Ctrl-C, which the command handles, uses the GPU of its slot, and ends with the
-    command.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Prepare a worker process: it uses the GPU of its slot and ends with the command."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command handles it
     devices.slot = slot
     threading.Thread(target=_exit_with_command, daemon=True).start()
 
