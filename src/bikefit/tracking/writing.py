@@ -21,15 +21,8 @@ from mlflow.entities import Metric, Param, RunTag
 from mlflow.tracking.context.registry import resolve_tags
 from safetensors.numpy import save_file
 
-from bikefit.config import (
-    Settings,
-    configuration_id,
-    describe,
-    flat,
-    network_label,
-    regularization_kind,
-    regularization_label,
-)
+from bikefit import config
+from bikefit.config import Settings
 from bikefit.errors import hide_secrets
 from bikefit.processes import is_running, process_id
 from bikefit.tracking import names
@@ -69,7 +62,7 @@ def start_job(
     else:
         tags |= {names.PARENT: parent, names.member_of(parent): "true"}
     values = parameters(settings) | ({} if fold is None else {"fold": str(fold)})
-    return _start(settings, describe(settings, fold), data_version, tags, values)
+    return _start(settings, config.describe(settings, fold), data_version, tags, values)
 
 
 def start_refit(settings: Settings, sweep: str, data_version: str, configuration: str) -> str:
@@ -91,9 +84,9 @@ def _start(
 ) -> str:
     identity = {
         "data.version": data_version,
-        names.CONFIGURATION_ID: configuration_id(settings),
-        names.METHOD: regularization_kind(settings),
-        names.NETWORK: network_label(settings.network),
+        names.CONFIGURATION_ID: config.configuration_id(settings),
+        names.METHOD: config.regularization_kind(settings),
+        names.NETWORK: config.network_label(settings.network),
     }
     run = _create(settings.tracking.experiment, name, {**tags, **identity})
     client().log_batch(run, params=[Param(key, value) for key, value in values.items()])
@@ -113,7 +106,7 @@ def _context_tags() -> dict[str, str]:
 
 def parameters(settings: Settings) -> dict[str, str]:
     """Return the parameters of a run in MLflow by name."""
-    values = {**flat(settings), "method": regularization_label(settings)}
+    values = {**config.flat(settings), "method": config.regularization_label(settings)}
     return {key: hide_secrets(str(value)) for key, value in values.items()}
 
 
@@ -214,8 +207,8 @@ def best_metrics(result: MemberResult) -> dict[str, float]:
 
 def _write_artifacts(folder: Path, result: MemberResult, settings: Settings) -> None:
     """Write the files of a member's run: settings, layers, and what ``tracking`` asks for."""
-    config = yaml.safe_dump(settings.model_dump(mode="json", by_alias=True), sort_keys=False)
-    (folder / "config.yaml").write_text(config)
+    values = yaml.safe_dump(settings.model_dump(mode="json", by_alias=True), sort_keys=False)
+    (folder / "config.yaml").write_text(values)
     layers = yaml.safe_dump({"layers": result.layers}, sort_keys=False)
     (folder / "network.yaml").write_text(f"# {result.parameters} parameters\n{layers}")
     if settings.tracking.weights and not result.failure:
