@@ -55,10 +55,6 @@ class Loss:
             return (output - (target - self.mean) / self.std) ** 2
         return half_deviance(target, self.mean * output.exp(), log_rate=self.mean.log() + output)
 
-    def members(self, part: slice) -> Loss:
-        """Return the loss of a part of the members of a stack."""
-        return Loss(self.name, self.mean[part], self.std[part])
-
     def deviance(self, output: Tensor, target: Tensor) -> Tensor:
         """Return the Poisson deviance of each row (bikes/hour).
 

@@ -51,11 +51,17 @@ class Rows(torch.nn.Module):
                 scale[i, columns] = np.where(values.std(axis=0) > 0, values.std(axis=0), 1)
             target = pool.target[fold.train].astype(np.float64)
             mean[i], deviation[i] = target.mean(), target.std() or 1.0
+        # After an epoch, as many training rows are evaluated as validation rows.
+        epoch_masks = masks.copy()
+        for mask, rows, fold in zip(epoch_masks[0], self.train_rows, self.folds, strict=True):
+            order = torch.randperm(len(rows), generator=generator(0, "evaluated rows"))
+            mask[rows[order[len(fold.validation) :]]] = 0
         fold_of = np.array([self.folds.index(fold) for fold in folds])
         buffers = {
             "features": features,
             "target": pool.target[used],
             "masks": masks,
+            "epoch_masks": epoch_masks,
             "fold_of": fold_of,
             "counts": masks.sum(-1, dtype=np.float64)[:, fold_of],
             "shift": shift,
@@ -71,6 +77,7 @@ class Rows(torch.nn.Module):
     values: Tensor  # (N, K)
     target: Tensor  # (N,)
     masks: Tensor  # (2, F, N): training, validation
+    epoch_masks: Tensor  # (2, F, N): those evaluated after an epoch
     fold_of: Tensor  # (M,)
     counts: Tensor  # (2, M): number of training rows, of validation rows
     shift: Tensor  # (F, D)
@@ -115,20 +122,18 @@ class Rows(torch.nn.Module):
             values = (values - shift) / scale
         return SparseRows(columns, values, position)
 
-    def member_features(self, rows: slice) -> Tensor | SparseRows:
+    def member_features(self, rows: Tensor) -> Tensor | SparseRows:
         """Return the features of rows ``(C,)`` for all members."""
         folds = torch.arange(len(self.folds), device=self.features.device)
-        numbers = torch.arange(rows.start, rows.stop, device=folds.device)
-        return self.read(numbers.expand(len(folds), -1), folds, self.fold_of)
+        return self.read(rows.expand(len(folds), -1), folds, self.fold_of)
 
-    def pieces(self, size: int = CHUNK) -> list[slice]:
-        """Divide the rows into pieces of at most ``size``."""
-        starts = range(0, len(self.target), size)
-        return [slice(start, min(start + size, len(self.target))) for start in starts]
+    def pieces(self, size: int = CHUNK) -> tuple[Tensor, ...]:
+        """Divide the row numbers into pieces of at most ``size``."""
+        return torch.arange(len(self.target), device=self.target.device).split(size)
 
-    def member_masks(self, rows: slice) -> Tensor:
+    def member_masks(self, rows: Tensor) -> Tensor:
         """Return masks ``(2, M, C)`` of the training and the validation rows of each member."""
-        return self.masks[:, self.fold_of, rows]
+        return self.masks[..., rows][:, self.fold_of]
 
 
 class Batches:

@@ -95,7 +95,7 @@ def losses(module: StackModule, part: Literal["train", "val"], noisy: bool = Fal
     noise = module.make_noise("unfinished") if noisy else None
     total = torch.zeros_like(rows.counts[which])
     for piece in rows.pieces(PIECE if noise is not None and noise.widths else CHUNK):
-        target, mask = rows.target[piece], rows.masks[which][rows.fold_of, piece]
+        target, mask = rows.target[piece], rows.member_masks(piece)[which]
         if not mask.any():
             continue
         drawn = noise.draw(len(target)) if noise is not None else None

@@ -26,7 +26,6 @@ MEASURES: dict[str, Callable[[Loss, Tensor, Tensor], Tensor]] = {
     "deviance": Loss.deviance,
 }
 ROOTS = {"rmse"}
-EVALUATED_AT_ONCE = 16  # members: bounds memory
 
 
 class StackModule(pl.LightningModule):
@@ -34,7 +33,8 @@ class StackModule(pl.LightningModule):
 
     The objective of a member is its mean data loss over the batch plus its penalties. Objectives
     are summed over members, so that no member's gradient depends on another. After each epoch
-    every member is evaluated, without penalties, on its own training rows and validation rows.
+    every member is evaluated, without penalties, on its validation rows and on as many of its
+    training rows.
 
     Args:
         settings: Settings of each of the M members, with equal
@@ -130,8 +130,8 @@ class StackModule(pl.LightningModule):
         return base * (first["lr"] / first["max_lr"])
 
     @torch.no_grad()
-    def evaluate(self, rows: slice, noise: Mapping[str, Noise] | None = None) -> Tensor:
-        """Return the members' outputs in evaluation mode for C rows, ``(M, C)``.
+    def evaluate(self, rows: Tensor, noise: Mapping[str, Noise] | None = None) -> Tensor:
+        """Return the members' outputs in evaluation mode for rows ``(C,)``, ``(M, C)``.
 
         With noise, units are dropped as in training: the outputs are those of one thinned network
         of each member.
@@ -139,31 +139,33 @@ class StackModule(pl.LightningModule):
         if noise:
             return self.stack.subnetworks(self.rows.member_features(rows), noise)
         self.stack.eval()
-        starts = range(rows.start, rows.stop, PIECE)
-        pieces = [slice(start, min(start + PIECE, rows.stop)) for start in starts]
-        return torch.cat([self.stack(self.rows.member_features(piece)) for piece in pieces], dim=1)
+        pieces = [self.stack(self.rows.member_features(piece)) for piece in rows.split(PIECE)]
+        return torch.cat(pieces, dim=1)
+
+    @torch.no_grad()
+    def measure(self, masks: Tensor) -> dict[str, Tensor]:
+        """Return metrics of each member ``(M,)`` for the rows of its fold in ``(2, F, N)``."""
+        shape = (len(MEASURES), 2, self.stack.size)
+        sums = torch.zeros(shape, dtype=torch.float64, device=self.device)
+        for rows in masks.any(dim=1).any(dim=0).nonzero().flatten().split(PIECE):
+            output, target = self.evaluate(rows), self.rows.target[rows]
+            values = torch.stack([value(self.loss, output, target) for value in MEASURES.values()])
+            # Select by the mask instead of multiplying: 0·∞ would spoil the sum of a member that
+            # overflows on rows of another fold.
+            of_member = masks[..., rows][:, self.rows.fold_of] > 0
+            counted = torch.where(of_member, values.unsqueeze(1), 0.0)
+            sums += counted.sum(-1, dtype=torch.float64)
+        metrics: dict[str, Tensor] = {}
+        counts = masks.sum(-1, dtype=torch.float64)[:, self.rows.fold_of]
+        for name, mean in zip(MEASURES, sums / counts, strict=True):
+            train, val = mean.sqrt() if name in ROOTS else mean
+            metrics |= {f"train/{name}": train, f"val/{name}": val}
+        return metrics
 
     def validation_step(self, *_: int) -> None:
         """Append the metrics of the epoch, ``(M,)`` each, to the history."""
-        shape = (len(MEASURES), 2, self.stack.size)
-        sums = torch.zeros(shape, dtype=torch.float64, device=self.device)
-        for rows in self.rows.pieces():
-            target, masks = self.rows.target[rows], self.rows.member_masks(rows)
-            output = self.evaluate(rows)
-            for first in range(0, self.stack.size, EVALUATED_AT_ONCE):
-                part = slice(first, first + EVALUATED_AT_ONCE)
-                loss = self.loss.members(part)
-                measured = [measure(loss, output[part], target) for measure in MEASURES.values()]
-                values = torch.stack(measured)  # (measures, m, C)
-                # Select by the mask instead of multiplying: 0·∞ would spoil the sum of a member
-                # that overflows on rows of another fold.
-                counted = torch.where(masks[:, part] > 0, values.unsqueeze(1), 0.0)
-                sums[:, :, part] += counted.sum(-1, dtype=torch.float64)
-        metrics: dict[str, Tensor] = {}
-        for name, mean in zip(MEASURES, sums / self.rows.counts, strict=True):
-            train, val = mean.sqrt() if name in ROOTS else mean
-            metrics |= {f"train/{name}": train, f"val/{name}": val}
-        self.history.append(metrics | self.penalty_values() | {"zeros": self.zero_fraction()})
+        metrics = self.measure(self.rows.epoch_masks) | self.penalty_values()
+        self.history.append(metrics | {"zeros": self.zero_fraction()})
 
     @torch.no_grad()
     def penalty_values(self) -> dict[str, Tensor]:
