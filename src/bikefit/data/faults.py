@@ -47,9 +47,6 @@ def flag_and_repair(hours: pd.DataFrame, params: Clean) -> pd.DataFrame:
 
     Humidity is interpolated. Of `feels_like`, the difference from `temperature` is interpolated,
     so that the repaired value follows the temperature of the day.
-
-    Raises:
-        DataError: Every value of a column is faulty.
     """
     temperature, felt, time = hours["temperature"], hours["feels_like"], hours["timestamp"]
     dry, stuck = hours["humidity"] <= params.humidity_above, is_stuck(hours, params)

@@ -66,11 +66,7 @@ def first_day(hours: pd.DataFrame) -> np.datetime64:
 
 
 def codes(name: str, hours: pd.DataFrame) -> np.ndarray:
-    """Return the position of each row's category in :data:`CATEGORIES`, (N,) int64.
-
-    Raises:
-        DataError: A category is not declared.
-    """
+    """Return the position of each row's category in :data:`CATEGORIES`, (N,) int64."""
     values, declared = column(name, hours, np.datetime64("NaT")), CATEGORIES[name]
     words = values.map({False: "no", True: "yes"}) if declared == NO_YES else values.astype("str")
     positions = pd.Index(declared, dtype="str").get_indexer(pd.Index(words))

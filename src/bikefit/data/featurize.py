@@ -119,9 +119,6 @@ def write_own_table(
     `hours` has `timestamp`, `rentals` (bikes/hour) and the columns that become features. Those in
     `standardized` get mean 0 and standard deviation 1 on the training rows. `dvc repro` deletes
     tables in `data/features`.
-
-    Raises:
-        DataError: A column is not a finite number in some row.
     """
     numbers = hours[list(columns)].astype("float64")
     wrong = [name for name in columns if not np.isfinite(numbers[name]).all()]

@@ -90,11 +90,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def replace_section(file: Path, section: str, text: str) -> None:
-    """Replace the text between `<!-- section -->` and `<!-- end of section -->` in a file.
-
-    Raises:
-        DataError: The file has no such lines.
-    """
+    """Replace the text between `<!-- section -->` and `<!-- end of section -->` in a file."""
     before, first, rest = file.read_text(encoding="utf-8").partition(f"<!-- {section} -->")
     _, last, after = rest.partition(f"<!-- end of {section} -->")
     if not last:

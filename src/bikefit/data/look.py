@@ -63,7 +63,6 @@ def draw(hours: pd.DataFrame) -> Figure:
 
 
 def _plot_time(axes: Axes, hours: pd.DataFrame) -> None:
-    """Plot the mean of each day, its average over four weeks, and absent hours."""
     daily = hours.groupby(hours["timestamp"].dt.normalize())["rentals"].mean()
     smooth = daily.rolling("28D", center=True, min_periods=7).mean()
     axes.plot(daily.index, daily, color=BLUE, alpha=0.35, linewidth=0.9, label="mean of a day")
@@ -78,7 +77,6 @@ def _plot_time(axes: Axes, hours: pd.DataFrame) -> None:
 
 
 def _plot_hours(axes: Axes, hours: pd.DataFrame) -> None:
-    """Plot median and quartiles by hour, for working days and days off."""
     for working, colour, label in ((True, BLUE, "working days"), (False, ORANGE, "days off")):
         rentals = hours[hours["working_day"] == working].groupby("hour")["rentals"]
         low, median, high = (rentals.quantile(q) for q in (0.25, 0.5, 0.75))
@@ -91,7 +89,6 @@ def _plot_hours(axes: Axes, hours: pd.DataFrame) -> None:
 
 
 def _plot_days(axes: Axes, hours: pd.DataFrame) -> None:
-    """Plot the distribution of the means of days, by weekday and for holidays."""
     days = hours.groupby(hours["timestamp"].dt.normalize()).agg(
         rentals=("rentals", "mean"), weekday=("weekday", "first"), holiday=("holiday", "first")
     )
@@ -114,7 +111,6 @@ def _plot_days(axes: Axes, hours: pd.DataFrame) -> None:
 
 
 def _plot_temperature(axes: Axes, hours: pd.DataFrame) -> None:
-    """Plot the density of hours, and the mean rentals of every 3 °C."""
     cells = axes.hexbin(
         hours["temperature"], hours["rentals"], gridsize=34, mincnt=1, bins="log", cmap="Blues"
     )

@@ -33,8 +33,7 @@ def read_section(name: str, model: type[M], path: Path = PARAMS) -> M:
     """Read a section of `params.yaml` and check it against its model.
 
     Raises:
-        DataError: The file or the section is missing, or values are wrong. The message names each
-            wrong key, its value and what is allowed.
+        DataError: The message names each wrong key, its value and what is allowed.
     """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))

@@ -22,9 +22,6 @@ def split(
 
     `validation` and `test` are fractions of the rows, or of the days for the kind `days`. The test
     rows do not depend on `validation`. `chronological` puts train first and test last.
-
-    Raises:
-        DataError: A part whose fraction is above 0, or the training part, would be empty.
     """
     from sklearn.model_selection import train_test_split  # slow to import
 
@@ -51,9 +48,6 @@ def folds(
     """Return sorted positions of the training and the validation rows of each fold.
 
     Each row is a validation row of exactly one fold. `chronological` does not shuffle.
-
-    Raises:
-        DataError: There are fewer rows, or days, than folds.
     """
     from sklearn.model_selection import KFold  # slow to import
 

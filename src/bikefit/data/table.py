@@ -40,11 +40,7 @@ class Table:
     data_version: str
 
     def read(self, *parts: PartName) -> Part:
-        """Read parts, one after the other; no file of another part is opened.
-
-        Raises:
-            DataError: A file cannot be read.
-        """
+        """Read parts, one after the other; no file of another part is opened."""
         try:
             files = (self.path / f"{part}.parquet" for part in parts)
             content = pa.concat_tables(pq.ParquetFile(file).read() for file in files)
@@ -59,11 +55,7 @@ class Table:
 
 
 def read_table(path: Path) -> Table:
-    """Read the description of a table from its folder, such as `data/features/full`.
-
-    Raises:
-        DataError: The folder or its `table.json` is missing or damaged.
-    """
+    """Read the description of a table from its folder, such as `data/features/full`."""
     try:
         content = json.loads((Path(path) / "table.json").read_text(encoding="utf-8"))
         names = content["feature_names"]

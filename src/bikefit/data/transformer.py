@@ -43,11 +43,7 @@ class Transformer:
         return cls(features, start, tuple(scaler.mean_.tolist()), tuple(scaler.scale_.tolist()))
 
     def transform(self, hours: pd.DataFrame) -> np.ndarray:
-        """Return the features of clean rows, (N, D) float32 in the order of `features.names`.
-
-        Raises:
-            DataError: A category is not declared.
-        """
+        """Return the features of clean rows, (N, D) float32 in the order of `features.names`."""
         features = self.features
 
         def numbers(names: Sequence[str]) -> np.ndarray:
@@ -73,11 +69,7 @@ class Transformer:
 
     @classmethod
     def load(cls, path: Path) -> "Transformer":
-        """Read a transformer that :meth:`save` wrote.
-
-        Raises:
-            DataError: The file is missing or damaged, or of another version of bikefit.
-        """
+        """Read a transformer that :meth:`save` wrote with this version of bikefit."""
         try:
             text = path.read_text(encoding="utf-8")
             content: dict[str, Any] = json.loads(text)
@@ -108,8 +100,7 @@ class Transformer:
 
 def _one_hot(names: Sequence[str], hours: pd.DataFrame) -> np.ndarray:
     """Return one column per combination of the categories of columns, (N, C)."""
-    positions = [codes(name, hours) for name in names]
-    sizes = [len(CATEGORIES[name]) for name in names]
+    positions, sizes = [codes(n, hours) for n in names], [len(CATEGORIES[n]) for n in names]
     return np.ravel_multi_index(positions, sizes)[:, None] == np.arange(np.prod(sizes))
 
 
