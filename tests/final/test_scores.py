@@ -30,13 +30,6 @@ def test_measures_equal_those_of_scikit_learn_in_any_order() -> None:
     assert day_sums(TIME[order], target[order], predicted[order]) == pytest.approx(sums)
 
 
-def test_a_prediction_of_nan_has_no_score() -> None:
-    target, predicted = sample()
-    assert np.isnan(score(day_sums(TIME, target, np.full_like(predicted, np.nan)))["rmse"])
-    predicted[5] = np.nan
-    assert np.isnan(score(day_sums(TIME, target, predicted))["deviance"])
-
-
 def test_the_interval_contains_the_measure_and_is_repeatable() -> None:
     sums = day_sums(TIME, *sample(0.3))
     scores = score(sums)

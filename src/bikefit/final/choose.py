@@ -150,9 +150,7 @@ def refit_settings(run: str, epochs: float) -> Settings:
 def weigh_trees(
     plan: RefitPlan, trees: TunedTrees, parts: Mapping[str, pd.DataFrame]
 ) -> tuple[float, np.ndarray]:
-    """Return the weight of trees in the average with the delivered networks, see `trees_share`.
-
-    The second result is the prediction of the trees for the validation rows, ``(N,)``.
+    """Return the :func:`trees_share` in our model, and predictions for the validation rows.
 
     Raises:
         DataError: The networks were not validated on the validation rows (cross-validation).
@@ -170,10 +168,7 @@ def weigh_trees(
 def trees_share(networks: np.ndarray, trees: np.ndarray, target: np.ndarray) -> float:
     """Return the weight of trees, a multiple of 5 %, with the lowest Poisson deviance.
 
-    Args:
-        networks: Expected rentals by the networks, ``(N,)``, bikes/hour.
-        trees: Expected rentals by the trees.
-        target: Rentals.
+    Predictions of networks and trees, and the rentals, are ``(N,)``, bikes/hour.
     """
     shares = SHARES[:, None]
     losses = deviances(target, (1 - shares) * networks + shares * trees).mean(axis=1)

@@ -63,20 +63,13 @@ def evaluate(
     test: pd.DataFrame,
     table: Table,
 ) -> tuple[dict[str, Any], pd.DataFrame]:
-    """Evaluate all models on the test rows.
+    """Evaluate all models on the clean test rows of a table.
 
-    Args:
-        plan: Networks and their averages.
-        fitted: All networks of the plan, fitted on training and validation rows.
-        baselines: Predictions of the baselines for the test rows, by name.
-        share: Weight of the trees in our model.
-        interval: Prediction interval of our model.
-        test: Clean test rows.
-        table: Table that the rows belong to.
+    `fitted` has all networks of the plan; `share` is the weight of the trees in our model.
 
     Returns:
-        Content of `reports/test.json`, and the test rows with their predictions as in
-        :func:`~bikefit.final.publish.publish`.
+        Content of `reports/test.json`, and the test rows: ``timestamp``, ``rentals``, ``predicted``
+        (by our model) and the predictions of each model, bikes/hour.
     """
     members, networks = fitted.members(test), plan.networks
     ours = members[networks[DELIVERED]]

@@ -38,18 +38,10 @@ EXAMPLE = pd.DataFrame(
 def publish(
     plan: RefitPlan, model: Model, report: dict[str, Any], tested: pd.DataFrame, promote: bool
 ) -> str:
-    """Register a tested model and decide whether it becomes the champion.
+    """Register a model, fitted on all rows, and return whether it becomes champion, and why.
 
-    Args:
-        plan: Plan of the model.
-        model: The model, fitted on all rows.
-        report: Content of `reports/test.json`.
-        tested: Test rows: ``timestamp``, ``rentals``, ``predicted`` (by our model), and a column of
-            predictions for each model, bikes/hour.
-        promote: Whether it becomes the champion in any case.
-
-    Returns:
-        The decision and its reason.
+    `report` and `tested` are the results of :func:`~bikefit.final.evaluate.evaluate`. With
+    ``promote``, the model becomes the champion in any case.
     """
     networks, configuration = plan.settings(DELIVERED), plan.describe(DELIVERED)
     run = writing.start_refit(networks[0], plan.sweep, report["data_version"], configuration)

@@ -21,21 +21,16 @@ def deviances(target: np.ndarray, predicted: np.ndarray) -> np.ndarray:
 
 
 def day_sums(timestamps: np.ndarray, target: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """Return the number of rows and the sums of squared errors, deviances and absolute errors.
+    """Return for each day the number of rows and the sums of three errors, ``(D, 4)``.
 
-    Args:
-        timestamps: Time of each row, ``(N,)``.
-        target: Rentals, ``(N,)``, bikes/hour.
-        predicted: Expected rentals above 0, ``(N,)``, bikes/hour.
-
-    Returns:
-        One row per day, ``(D, 4)``; NaN for days with a prediction of NaN.
+    The errors are squared errors, deviances and absolute errors. All arguments are ``(N,)``, and
+    predictions are above 0.
     """
     target, predicted = target.astype(np.float64), predicted.astype(np.float64)
     error = predicted - target
     columns = [np.ones(len(target)), error**2, deviances(target, predicted), np.abs(error)]
     days = timestamps.astype("datetime64[D]")
-    return pd.DataFrame(np.column_stack(columns)).groupby(days).sum(skipna=False).to_numpy()
+    return pd.DataFrame(np.column_stack(columns)).groupby(days).sum().to_numpy()
 
 
 def _bootstrap_counts(days: int) -> np.ndarray:
