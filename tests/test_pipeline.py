@@ -26,7 +26,7 @@ GRIDS = [
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
     """A project as unpacked from an archive: no git, small networks, few trees, its own table."""
-    copy_parts(tmp_path, "src", "conf", ".dvc", ".dvcignore")
+    copy_parts(tmp_path, "src", "conf", ".dvc", ".dvcignore", "dvc.yaml")
     (tmp_path / ".dvc/config.local").write_text("[core]\n    no_scm = true\n")
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     params["download"] |= {"file": "own.csv", "sha256": None}
