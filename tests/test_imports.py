@@ -12,8 +12,8 @@ import pytest
 @pytest.mark.parametrize(
     ("modules", "heavy"),
     [
-        ("bikefit.data.table", "pandas sklearn torch matplotlib pandera pydantic"),
-        ("bikefit.final.model", "pytorch_lightning hydra pandera dvc mlflow"),
+        ("bikefit.data.table", "pandas sklearn torch matplotlib pydantic"),
+        ("bikefit.final.model", "pytorch_lightning hydra dvc mlflow"),
     ],
 )
 def test_an_import_loads_no_heavy_package(modules: str, heavy: str) -> None:
