@@ -30,13 +30,13 @@ def measure(options: argparse.Namespace) -> dict[str, str]:
     failed = not faults
     print(f"{'fault':{width}}  injected  survived  lost  (seed {options.seed})")
     for fault in faults:
-        counts = tally(fault, options.times or fault.times, options.seed)
-        if counts.impossible:
-            print(f"{fault.name:{width}}  not possible here: {counts.impossible}")
+        outcome = tally(fault, options.times or fault.times, options.seed)
+        if outcome.impossible:
+            print(f"{fault.name:{width}}  not possible here: {outcome.impossible}")
             continue
-        numbers = f"{counts.injected:8}  {counts.survived:8}  {counts.lost:4}"
+        survived = outcome.injected - len(outcome.errors)
+        numbers = f"{outcome.injected:8}  {survived:8}  {outcome.lost:4}"
         print(f"{fault.name:{width}}  {numbers}", flush=True)
-        for trouble in counts.troubles[:3]:
-            print(trouble, file=sys.stderr)
-        failed |= counts.survived < counts.injected or counts.lost > 0
+        print(*outcome.errors[:3], sep="\n", file=sys.stderr)
+        failed |= bool(outcome.errors or outcome.lost)
     sys.exit(int(failed))

@@ -1,9 +1,8 @@
-"""Real faults, each written once: the tests inject a few of each, `make faults` many.
+"""Real faults: the tests inject each of them once, `make faults` many times.
 
-A fault is a function that gets an empty folder and a source of random numbers, brings about one
-fault there, and returns how many things were lost (0, one hopes). It raises where the fault was
-not survived: where what must happen did not. To add one, decorate it with `fault` in a module that
-`registered` imports.
+A fault is a function that gets an empty folder and a source of random numbers, causes one fault
+there, and returns the number of results that were lost. It raises an error if the command did not
+survive the fault.
 """
 
 from __future__ import annotations
@@ -17,16 +16,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 Inject = Callable[[Path, random.Random], int]
-MODULES = ("of_data", "of_sweeps", "of_checkpoints")
+MODULES = ("of_data", "of_sweeps")
 
 
 class ImpossibleError(Exception):
-    """This machine does not let the fault be brought about; says why."""
+    """The fault cannot be caused on this machine; the message is the reason."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """A fault, what it is called in the table, and how often `make faults` injects it."""
+    """A fault, its name in the table, and the number of times `make faults` injects it."""
 
     name: str
     times: int
@@ -35,12 +34,11 @@ class Fault:
 
 @dataclass
 class Tally:
-    """What became of a fault."""
+    """Outcomes of a fault: counts, tracebacks of injections not survived, reason for none."""
 
     injected: int = 0
-    survived: int = 0
     lost: int = 0
-    troubles: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
     impossible: str = ""
 
 
@@ -48,37 +46,35 @@ _faults: dict[str, Fault] = {}
 
 
 def fault(name: str, times: int) -> Callable[[Inject], Inject]:
-    """Enter a function into the table of faults."""
+    """Register a function as a fault."""
 
-    def enter(inject: Inject) -> Inject:
+    def register(inject: Inject) -> Inject:
         _faults[name] = Fault(name, times, inject)
         return inject
 
-    return enter
+    return register
 
 
 def registered() -> list[Fault]:
-    """All faults, in the order of their modules."""
+    """Return all faults, in the order of their modules."""
     for module in MODULES:
         importlib.import_module(f"faults.{module}")
     return list(_faults.values())
 
 
-def tally(one: Fault, times: int, seed: int = 0) -> Tally:
-    """Inject a fault so many times, each in a folder of its own."""
-    found = Tally()
+def tally(fault: Fault, times: int, seed: int = 0) -> Tally:
+    """Inject a fault several times, each time in an empty folder."""
+    outcome = Tally()
     for i in range(times):
         with tempfile.TemporaryDirectory(prefix="fault-", ignore_cleanup_errors=True) as folder:
             try:
-                lost = one.inject(Path(folder).resolve(), random.Random(1000 * seed + i))
+                lost = fault.inject(Path(folder).resolve(), random.Random(1000 * seed + i))
             except ImpossibleError as reason:
-                found.impossible = str(reason)
-                return found
+                outcome.impossible = str(reason)
+                return outcome
             except Exception:
-                found.injected += 1
-                found.troubles.append(traceback.format_exc())
+                outcome.errors.append(traceback.format_exc())
             else:
-                found.injected += 1
-                found.survived += 1
-                found.lost += lost
-    return found
+                outcome.lost += lost
+            outcome.injected += 1
+    return outcome

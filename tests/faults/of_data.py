@@ -10,7 +10,7 @@ from pathlib import Path
 
 from copies import copy_parts
 from faults import fault
-from faults.places import environment, files_of, fill, project, python, small_disk, some
+from faults.projects import environment, files_of, fill, project, python, small_disk, some
 
 
 @fault("disk full while a table is written", times=12)

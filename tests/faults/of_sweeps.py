@@ -1,32 +1,34 @@
-"""Faults of a sweep: kills, Ctrl-C, members that fail, a server that goes away."""
+"""Faults of a sweep: kills, Ctrl-C, a server that goes away, a full disk, other sweeps."""
 
 from __future__ import annotations
 
-import math
 import os
 import random
+import re
 import signal
 import sqlite3
 import subprocess
 import time
 import weakref
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import chdir, closing, contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkstemp
 from typing import Any
-from urllib.request import urlopen
 
 import mlflow.server
+import numpy as np
+import pandas as pd
 import psutil
 
 import commands
-from bikefit.tracking import reading
+from bikefit.training.checkpoints import CHECKPOINT, checkpoint_dirs
 from faults import fault
-from faults.places import environment, fill, project, python, shared, small_disk, some
+from faults.projects import environment, fill, project, python, shared, small_disk, some
 from ports import free_port
+from servers import wait_for
 
 LONG = 240  # s after which something hangs
 TRAIN = [
@@ -38,206 +40,217 @@ TRAIN = [
     "tracking.weights=false",
     "tracking.predictions=false",
     "hydra.launcher.stack_size=2",
+    "network.hidden=[4]",
 ]
-ALONE = "hydra.launcher.processes=1"
-SMALL = "network.hidden=[4]"
-TWO = "hydra.launcher.processes=2"
-CROSSED = [
-    TWO,
-    SMALL,
-    "training.epochs=30",
-    "seed=0,1",
-    "validation=holdout,kfold",
-    "validation.folds=2",
-]
-
-Metrics = dict[tuple[str, int], float]
+SINGLE, TWO = "hydra.launcher.processes=1", "hydra.launcher.processes=2"
+ALONE = "hydra.launcher.stack_size=1"
+FOUR = "seed=0,1,2,3"
+FOLDS = [TWO, "training.epochs=30", "seed=0,1", "validation=holdout,kfold", "validation.folds=2"]
+EPOCHS = 200
+LONGER = [f"training.epochs={EPOCHS}", FOUR, "regularization.dropout=0.2"]
+EVERY_EPOCH = {"BIKEFIT_CHECKPOINT": "0"}
 
 
-class Sweep:
-    """A sweep under way in a process group of its own, as a terminal starts it."""
+class SweepProcess:
+    """A command that trains a sweep, in its own process group as a terminal starts it."""
 
     def __init__(self, folder: Path, *overrides: str, **variables: str) -> None:
         descriptor, name = mkstemp()  # not on a disk that fills up
-        self.output = Path(name)
+        self.log = Path(name)
         self.process = commands.start(
             [*TRAIN, *overrides], folder, environment() | variables, stdout=descriptor
         )
         self.started = time.monotonic()
         os.close(descriptor)
-        weakref.finalize(self, self._clean, self.process, self.output)
+        weakref.finalize(self, self._clean, self.process, self.log)
 
     @staticmethod
-    def _clean(process: subprocess.Popen[bytes], output: Path) -> None:
+    def _clean(process: subprocess.Popen[bytes], log: Path) -> None:
         """End what a failed test left running."""
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-        output.unlink()
+        log.unlink()
 
-    def said(self) -> str:
-        """What it has printed so far."""
-        return self.output.read_text()
+    @property
+    def output(self) -> str:
+        """All that the command has printed so far."""
+        return self.log.read_text()
 
     def age(self) -> float:
-        """Seconds since it was started."""
+        """Return the seconds since its start."""
         return time.monotonic() - self.started
 
-    def until(self, words: str) -> None:
-        """Wait until it says something."""
-        while words not in self.said():
-            assert self.process.poll() is None and self.age() < LONG, self.said()
-            time.sleep(0.05)
+    def wait_until(self, ready: Callable[[], bool], ended: bool = False) -> None:
+        """Wait for a condition; the command may end before only if ``ended`` allows it."""
+        while not ready():
+            if self.process.poll() is not None:
+                assert ended, self.output
+                return
+            assert self.age() < LONG, self.output
+            time.sleep(0.002)
+
+    def wait_for(self, text: str) -> None:
+        """Wait until the command prints a text."""
+        self.wait_until(lambda: text in self.output)
 
     def workers(self) -> list[psutil.Process]:
-        """Its worker processes, which are forked from a server."""
+        """Return its worker processes, which are children of the fork server."""
         with suppress(psutil.NoSuchProcess):
             servers = psutil.Process(self.process.pid).children()
             return [worker for server in servers for worker in server.children()]
         return []
 
-    def kill_worker(self, draw: random.Random, within: float = 0.0) -> None:
-        """Kill one of its workers within so many seconds after there is one."""
-        while not (workers := self.workers()):
-            assert self.process.poll() is None, (
-                f"it ended before a worker was killed: {self.said()}"
-            )
-            time.sleep(0.01)
-        time.sleep(draw.uniform(0, within))
-        draw.choice(workers).kill()
-
     def send(self, number: int) -> None:
-        """Send a signal to the whole group."""
+        """Send a signal to the process group."""
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, number)
 
-    def end(self) -> int:
-        """Wait for the end; the exit status."""
-        try:
-            status = self.process.wait(LONG)
-        except subprocess.TimeoutExpired:
-            self.send(signal.SIGKILL)
-            raise AssertionError(f"hangs:\n{self.said()}") from None
-        assert "Traceback" not in self.said(), self.said()
-        return status
+    def end(self, status: int = 0) -> None:
+        """Wait for the end, and check exit status and output."""
+        self.process.wait(LONG)
+        assert self.process.returncode == status, self.output
+        assert "Traceback" not in self.output, self.output
 
 
-def asked(folder: Path, statement: str, *values: str) -> list[tuple[Any, ...]]:
-    """What a project's store answers."""
+def query(folder: Path, statement: str) -> pd.DataFrame:
+    """Return the answer of the store's database, which must be intact."""
     with closing(sqlite3.connect(folder / "mlflow.db", timeout=60)) as connection:
-        return connection.execute(statement, values).fetchall()
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        return pd.read_sql_query(statement, connection)
 
 
 def finished(folder: Path) -> Counter[str]:
-    """How many finished runs the store has of each fingerprint."""
+    """Count the finished runs of each fingerprint."""
     if not (folder / "mlflow.db").exists():
         return Counter()
-    return Counter(
-        mark
-        for (mark,) in asked(
-            folder,
-            "SELECT value FROM runs JOIN tags USING (run_uuid) "
-            "WHERE key = 'fingerprint' AND status = 'FINISHED'",
-        )
+    statement = (
+        "SELECT value FROM runs JOIN tags USING (run_uuid) "
+        "WHERE key = 'fingerprint' AND status = 'FINISHED'"
     )
+    return Counter(query(folder, statement)["value"])
 
 
-def states(folder: Path) -> Counter[str]:
-    """How many runs are in which state."""
-    assert asked(folder, "PRAGMA integrity_check") == [("ok",)]
-    return Counter(state for (state,) in asked(folder, "SELECT status FROM runs"))
+def statuses(folder: Path) -> Counter[str]:
+    """Count the runs with each status."""
+    return Counter(query(folder, "SELECT status FROM runs")["status"])
 
 
-def results(folder: Path) -> dict[str, Metrics]:
-    """All metrics of all epochs of the latest sweep's runs and their folds, by fingerprint."""
-    with chdir(folder):
-        jobs = reading.read_runs(reading.latest_sweep())
-        crossed = jobs.loc[jobs["validation.name"] == "kfold", "run_id"]
-        runs = [*jobs["run_id"], *(r for job in crossed for r in reading.read_runs(job)["run_id"])]
-    found: dict[str, Metrics] = {}
-    with closing(sqlite3.connect(folder / "mlflow.db")) as connection:
-        for run in runs:
-            ((mark,),) = connection.execute(
-                "SELECT value FROM tags WHERE key = 'fingerprint' AND run_uuid = ?", (run,)
-            )
-            rows = connection.execute(
-                "SELECT key, step, value FROM metrics WHERE run_uuid = ?", (run,)
-            )
-            assert mark not in found, "a run stands twice in the sweep"
-            found[mark] = {(key, step): value for key, step, value in rows}
-    return found
+def metrics(folder: Path) -> pd.Series[float]:
+    """Return all values of finished runs by fingerprint, metric and step, each of them once."""
+    table = query(
+        folder,
+        "SELECT t.value AS fingerprint, m.key AS metric, m.step AS step, m.value AS value "
+        "FROM runs JOIN metrics m USING (run_uuid) JOIN tags t USING (run_uuid) "
+        "WHERE t.key = 'fingerprint' AND status = 'FINISHED'",
+    )
+    values = table.set_index(["fingerprint", "metric", "step"])["value"]
+    assert values.index.is_unique, "a value was recorded twice"
+    return values
 
 
 @cache
-def undisturbed(*overrides: str) -> tuple[dict[str, Metrics], float]:
-    """What a sweep gives that nothing happens to, and how many seconds it takes."""
-    with TemporaryDirectory(prefix="undisturbed-") as place:
-        folder = project(Path(place))
-        sweep = Sweep(folder, *overrides)
-        assert sweep.end() == 0, sweep.said()
-        return results(folder), sweep.age()
+def undisturbed(*overrides: str) -> tuple[pd.Series[float], float]:
+    """Return the metrics of a sweep without a fault, and its duration in seconds."""
+    with TemporaryDirectory(prefix="undisturbed-") as name:
+        folder = project(Path(name))
+        sweep = SweepProcess(folder, *overrides)
+        sweep.end()
+        return metrics(folder), sweep.age()
 
 
 def lost(folder: Path, *overrides: str, tolerance: float = 1e-5) -> int:
-    """How many runs and metrics differ from those of an undisturbed sweep.
+    """Count the metrics that are missing or differ from those of an undisturbed sweep.
 
-    Stacks of other sizes round otherwise, and `unfinished`, a small difference of two losses, keeps
-    fewer digits than they: it alone may differ by the tolerance itself, not by a share of it.
+    Stacks of other sizes round otherwise. `unfinished` is a small difference of two losses and
+    keeps fewer digits, so it may differ by the tolerance itself.
     """
-    expected, _ = undisturbed(*overrides)
-    found = results(folder)
-    return len(expected.keys() ^ found.keys()) + sum(
-        key not in found[mark]
-        or not math.isclose(
-            found[mark][key],
-            value,
-            rel_tol=tolerance,
-            abs_tol=tolerance if key[0].startswith("unfinished") else 0.0,
-        )
-        for mark in expected.keys() & found.keys()
-        for key, value in expected[mark].items()
-    )
+    expected, actual = undisturbed(*overrides)[0].align(metrics(folder))
+    small = expected.index.get_level_values("metric").str.startswith("unfinished")
+    close = np.isclose(actual, expected, rtol=tolerance, atol=tolerance * small)
+    return int((~close).sum())
 
 
-KILLS = 2
-
-
-@fault(f"sweep killed at a random moment, {KILLS} times, then resumed", times=26)
+@fault("sweep killed at a random moment, twice, then resumed", times=26)
 def kill(folder: Path, draw: random.Random) -> int:
-    """After kills of all processes, or of the parent alone, the same command goes on."""
+    """After kills of all processes, or only of the command, the same command resumes."""
     project(folder)
-    _, seconds = undisturbed(*CROSSED)
+    _, seconds = undisturbed(*FOLDS)
     done: Counter[str] = Counter()
-    for _ in range(KILLS):
-        sweep = Sweep(folder, *CROSSED)
+    for _ in range(2):
+        sweep = SweepProcess(folder, *FOLDS)
         time.sleep(draw.uniform(0.2, 1) * seconds)
         if draw.random() < 0.3:
             workers = sweep.workers()
             sweep.process.kill()
             _, alive = psutil.wait_procs(workers, timeout=30)
             busy = [worker for worker in alive if worker.cpu_percent(0.5) > 20]
-            assert not busy, "workers go on without the parent"
-            for worker in alive:
-                worker.kill()
-        elif sweep.process.poll() is None:
-            sweep.send(signal.SIGKILL)
+            assert not busy, "workers continue without the command"
+        sweep.send(signal.SIGKILL)
         sweep.process.wait()
-        assert "Traceback" not in sweep.said(), sweep.said()
-        assert done <= finished(folder), "a finished run is finished no more"
+        assert "Traceback" not in sweep.output, sweep.output
+        assert done <= finished(folder), "a finished run is not finished any more"
         done = finished(folder)
-    last = Sweep(folder, *CROSSED)
-    assert last.end() == 0, last.said()
+    SweepProcess(folder, *FOLDS).end()
     assert set(finished(folder).values()) == {1}, "a finished run was trained again"
-    assert states(folder)["RUNNING"] == 0
+    assert statuses(folder)["RUNNING"] == 0
     assert not list((folder / "checkpoints").iterdir()), "results were not recorded"
-    return lost(folder, *CROSSED)
+    return lost(folder, *FOLDS)
 
 
-def endless(folder: Path) -> Sweep:
-    """A sweep of four runs that has begun and will not end by itself."""
+def epochs(folder: Path) -> dict[str, int]:
+    """Return the number of epochs in the checkpoint of each stack."""
+    return {d.folder.name: d.epoch() for d in checkpoint_dirs(folder / "checkpoints")}
+
+
+def wait_for_epoch(sweep: SweepProcess, folder: Path, epoch: int) -> None:
+    sweep.wait_until(lambda: max(epochs(folder).values(), default=0) >= epoch, ended=True)
+
+
+@fault("sweep killed at a random epoch or write, resumed with the same bits", times=50)
+def kill_at_an_epoch(folder: Path, draw: random.Random) -> int:
+    """The same command resumes from its checkpoints, also with fewer processes."""
     project(folder)
-    sweep = Sweep(folder, TWO, "training.epochs=100000", "seed=0,1", "network.hidden=[4],[5]")
-    sweep.until("members in")
+    sweep = SweepProcess(folder, TWO, *LONGER, **EVERY_EPOCH)
+    wait_for_epoch(sweep, folder, draw.randrange(1, EPOCHS - 10))
+    if draw.random() < 0.3:
+        temporary = f"*/.{CHECKPOINT}.*.tmp"
+        sweep.wait_until(lambda: any((folder / "checkpoints").glob(temporary)), ended=True)
+    before = epochs(folder)
+    sweep.send(signal.SIGKILL)
+    sweep.process.wait()
+    left = epochs(folder)
+    assert all(left.get(stack, EPOCHS) >= epoch for stack, epoch in before.items()), (before, left)
+    again = SweepProcess(folder, draw.choice([SINGLE, TWO]), *LONGER, **EVERY_EPOCH)
+    again.end()
+    assert "is ignored" not in again.output, again.output
+    if any(left.values()):
+        match = re.search(r"resume from checkpoints, after (\d+) to (\d+) epochs", again.output)
+        assert match, again.output
+        assert [int(match[1]), int(match[2])] == [min(left.values()), max(left.values())]
+    assert set(finished(folder).values()) == {1}, "a finished run was trained again"
+    assert not epochs(folder), "checkpoints are left"
+    return lost(folder, TWO, *LONGER, tolerance=0.0)
+
+
+@fault("worker killed at a random epoch, its stack resumes with the same bits", times=12)
+def kill_a_worker(folder: Path, draw: random.Random) -> int:
+    """Another worker continues from the checkpoint."""
+    project(folder)
+    sweep = SweepProcess(folder, TWO, *LONGER, **EVERY_EPOCH)
+    wait_for_epoch(sweep, folder, draw.randrange(1, EPOCHS // 2))
+    draw.choice(sweep.workers()).kill()
+    sweep.end()
+    assert "is trained again" in sweep.output, sweep.output
+    assert not epochs(folder), "checkpoints are left"
+    return lost(folder, TWO, *LONGER, tolerance=0.0)
+
+
+def endless(folder: Path) -> SweepProcess:
+    """Return a sweep of four runs that has begun and does not end by itself."""
+    project(folder)
+    sweep = SweepProcess(folder, TWO, "training.epochs=100000", FOUR)
+    sweep.wait_for("members in")
     return sweep
 
 
@@ -248,26 +261,22 @@ def interrupt(folder: Path, draw: random.Random) -> int:
     time.sleep(draw.uniform(3, 8))
     sweep.send(signal.SIGINT)
     pressed = time.monotonic()
-    assert sweep.end() == 130, sweep.said()
-    assert time.monotonic() - pressed < shared(10), sweep.said()
-    assert "4 of 4 runs failed or did not finish" in sweep.said(), sweep.said()
-    assert states(folder) == {"KILLED": 5}, states(folder)
-    reasons = asked(
+    sweep.end(130)
+    assert time.monotonic() - pressed < shared(10), sweep.output
+    assert "4 of 4 runs failed or did not finish" in sweep.output, sweep.output
+    assert statuses(folder) == {"KILLED": 5}, statuses(folder)
+    runs = query(
         folder,
-        "SELECT value, (SELECT count(*) FROM metrics m WHERE m.run_uuid = t.run_uuid "
-        "AND m.key = 'val/loss') FROM tags t WHERE key = 'failure'",
+        "SELECT value AS reason, (SELECT count(*) FROM metrics m WHERE m.run_uuid = t.run_uuid "
+        "AND m.key = 'val/loss') AS epochs FROM tags t WHERE key = 'failure'",
     )
-    assert len(reasons) == 4
-    kept = {"stopped before the end of the first epoch": 0}
-    return sum(
-        kept.get(said, int(said.split()[-2]) if "after" in said else -1) != count
-        for said, count in reasons
-    )
+    runs["expected"] = runs["reason"].str.extract(r"after .*?(\d+)")[0].fillna(0).astype(int)
+    return 4 - int((runs["expected"] == runs["epochs"]).sum())
 
 
 @fault("Ctrl-C twice", times=6)
 def interrupt_twice(folder: Path, draw: random.Random) -> int:
-    """It ends at once, and leaves no process behind."""
+    """The command ends at once and leaves no process."""
     sweep = endless(folder)
     time.sleep(draw.uniform(0, 8))
     workers = sweep.workers()
@@ -275,133 +284,114 @@ def interrupt_twice(folder: Path, draw: random.Random) -> int:
     time.sleep(draw.uniform(0.05, 0.5))
     pressed = time.monotonic()
     sweep.send(signal.SIGINT)
-    assert sweep.end() == 130, sweep.said()
-    assert time.monotonic() - pressed < shared(2), sweep.said()
+    sweep.end(130)
+    assert time.monotonic() - pressed < shared(2), sweep.output
     _, alive = psutil.wait_procs(workers, timeout=5)
     return len(alive)
 
 
-class Server:
-    """What `mlflow server` starts, on this machine."""
-
-    def __init__(self, folder: Path, port: int) -> None:
-        self.address = f"http://127.0.0.1:{port}"
-        self.said = (folder / "server.txt").open("ab")
-        told = {
-            mlflow.server.BACKEND_STORE_URI_ENV_VAR: f"sqlite:///{folder}/mlflow.db",
-            mlflow.server.ARTIFACT_ROOT_ENV_VAR: "mlflow-artifacts:/",
-            mlflow.server.SERVE_ARTIFACTS_ENV_VAR: "true",
-            mlflow.server.ARTIFACTS_DESTINATION_ENV_VAR: str(folder / "kept"),
-        }
-        application = ["-m", "uvicorn", "mlflow.server.fastapi_app:app", "--port", str(port)]
-        self.process = commands.start(application, folder, environment() | told, self.said)
-
-    def ready(self) -> None:
-        """Wait until it answers."""
-        end = time.monotonic() + LONG
-        while time.monotonic() < end:
-            try:
-                urlopen(f"{self.address}/health", timeout=5).close()
-            except OSError:
-                time.sleep(0.2)
-            else:
-                return
-        raise AssertionError("the server does not start")
-
-    def kill(self) -> None:
-        """Take it away."""
-        os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-        self.said.close()
-
-
 @contextmanager
-def serving(folder: Path, port: int) -> Iterator[Server]:
-    server = Server(folder, port)
+def tracking_server(folder: Path, port: int) -> Iterator[None]:
+    """Run MLflow's server in front of a project's database, and kill it at the end."""
+    variables = {
+        mlflow.server.BACKEND_STORE_URI_ENV_VAR: f"sqlite:///{folder}/mlflow.db",
+        mlflow.server.ARTIFACT_ROOT_ENV_VAR: "mlflow-artifacts:/",
+        mlflow.server.SERVE_ARTIFACTS_ENV_VAR: "true",
+        mlflow.server.ARTIFACTS_DESTINATION_ENV_VAR: str(folder / "artifacts"),
+    }
+    application = ["-m", "uvicorn", "mlflow.server.fastapi_app:app", "--port", str(port)]
+    process = commands.start(application, folder, environment() | variables)
     try:
-        yield server
+        wait_for(f"http://127.0.0.1:{port}", process)
+        yield
     finally:
-        server.kill()
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
-KINDS = ("comes back", "comes back late", "comes first late")
-SERVED = [TWO, SMALL, "training.epochs=60", "seed=0,1,2,3", "hydra.launcher.stack_size=1"]
+SERVED = [TWO, "training.epochs=60", FOUR, ALONE]
 
 
-@fault("tracking server goes away in the middle of a sweep", times=6)
+@fault("tracking server is not available in the middle or at the start of a sweep", times=6)
 def server_away(folder: Path, draw: random.Random) -> int:
-    """Training goes on; what was measured is sent when the server is back, or by a command."""
+    """Training continues; results are recorded when the server is back, or by `send`."""
     project(folder)
     made = python(folder, "-c", "from bikefit.tracking import connection; connection.client()")
     assert made.returncode == 0, made.stderr
-    kind = draw.choice(KINDS)
+    kind = draw.choice(["back in time", "back too late", "late at the start"])
     port = free_port()
-    patience = "4" if kind == "comes back late" else "200"
-    variables = {
+    variables: dict[str, Any] = {
         "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}",
-        "BIKEFIT_PATIENCE": patience,
+        "BIKEFIT_PATIENCE": "4" if kind == "back too late" else "200",
     }
-    if kind == "comes first late":
-        sweep = Sweep(folder, *SERVED, **variables)
-        sweep.until("does not answer: retrying for up to 200 s")
-        with serving(folder, port):
-            assert sweep.end() == 0, sweep.said()
-        return lost(folder, *SERVED)
-    with serving(folder, port) as server:
-        server.ready()
-        sweep = Sweep(folder, *SERVED, **variables)
-        sweep.until("1/4 runs done")
-    if kind == "comes back":
-        sweep.until("results are kept in checkpoints/ and recorded later")
-        with serving(folder, port):
-            assert sweep.end() == 0, sweep.said()
+    if kind == "late at the start":
+        sweep = SweepProcess(folder, *SERVED, **variables)
+        sweep.wait_for("does not answer: retrying for up to 200 s")
     else:
-        assert sweep.end() == 1, sweep.said()
-        assert "`python -m bikefit.send` records them" in sweep.said(), sweep.said()
-        with serving(folder, port) as server:
-            server.ready()
+        with tracking_server(folder, port):
+            sweep = SweepProcess(folder, *SERVED, **variables)
+            sweep.wait_for("1/4 runs done")
+        sweep.wait_for("results are kept in checkpoints/ and recorded later")
+    if kind == "back too late":
+        sweep.end(1)
+        assert "`python -m bikefit.send` records them" in sweep.output, sweep.output
+    with tracking_server(folder, port):
+        if kind == "back too late":
             sent = commands.run("-m", "bikefit.send", cwd=folder, env=environment() | variables)
-        assert sent.returncode == 0, sent.stderr
-        assert sent.stdout.endswith(" 0 left\n"), sent.stdout
-    assert states(folder) == {"FINISHED": 5}, states(folder)
+            assert sent.stdout.endswith(" 0 left\n"), sent.stdout + sent.stderr
+        else:
+            sweep.end()
+    assert statuses(folder) == {"FINISHED": 5}, statuses(folder)
     return lost(folder, *SERVED)
 
 
 @fault("disk full under a sweep", times=6)
 def full_under_a_sweep(folder: Path, draw: random.Random) -> int:
-    """It ends with a clear error; with space again the same command goes on."""
-    overrides = [ALONE, SMALL, "training.epochs=20", "seed=0,1,2,3", "hydra.launcher.stack_size=1"]
+    """The command ends with a clear error; with space again it finishes."""
+    overrides = [SINGLE, "training.epochs=20", ALONE]
     with small_disk(folder, 8192) as disk:
         project(disk)
-        first = Sweep(disk, *overrides[:-2], "seed=0", "hydra.launcher.stack_size=1")
-        assert first.end() == 0, first.said()
-        (old,) = finished(disk)
+        SweepProcess(disk, *overrides, "seed=0").end()
+        (first,) = finished(disk)
         filler = fill(disk, leave=some(draw, 20_000, 900_000))
-        second = Sweep(disk, *overrides)
-        if second.end():
-            said = second.said()
-            assert "disk is full" in said or "No space left on device" in said, said
+        second = SweepProcess(disk, *overrides, FOUR)
+        if second.process.wait(LONG):
+            assert re.search("disk is full|No space left on device", second.output), second.output
         filler.unlink()
-        last = Sweep(disk, *overrides)
-        assert last.end() == 0, last.said()
+        SweepProcess(disk, *overrides, FOUR).end()
         assert set(finished(disk).values()) == {1}
-        assert finished(disk)[old] == 1
-        return lost(disk, *overrides)
+        assert finished(disk)[first] == 1
+        return lost(disk, *overrides, FOUR)
+
+
+@fault("disk full at a checkpoint", times=6)
+def full_at_a_checkpoint(folder: Path, draw: random.Random) -> int:
+    """Training continues; a killed sweep resumes from the last checkpoint that was written."""
+    with small_disk(folder, 16384) as disk:
+        project(disk)
+        sweep = SweepProcess(disk, TWO, *LONGER, **EVERY_EPOCH)
+        wait_for_epoch(sweep, disk, draw.randrange(1, EPOCHS - 10))
+        filler = fill(disk, leave=draw.randrange(0, 4096))
+        text = "could not be written, training continues"
+        sweep.wait_until(lambda: text in sweep.output, ended=True)
+        if draw.random() < 0.5:
+            sweep.process.kill()
+        filler.unlink()
+        sweep.process.wait(LONG)
+        SweepProcess(disk, TWO, *LONGER, **EVERY_EPOCH).end()
+        assert set(finished(disk).values()) == {1}
+        return lost(disk, TWO, *LONGER, tolerance=0.0)
 
 
 @fault("8 sweeps at once, with no database yet", times=2)
 def sweeps_at_once(folder: Path, draw: random.Random) -> int:
-    """All succeed, and nobody is told of a lock."""
+    """All succeed, and no message is about a lock."""
     project(folder)
-    overrides = (ALONE, "training.epochs=3", "network=linear")
-    sweeps = [Sweep(folder, *overrides, f"seed={2 * i},{2 * i + 1}") for i in range(8)]
+    overrides = (SINGLE, "training.epochs=3")
+    sweeps = [SweepProcess(folder, *overrides, f"seed={2 * i},{2 * i + 1}") for i in range(8)]
     for sweep in sweeps:
-        assert sweep.end() == 0, sweep.said()
-        assert "locked" not in sweep.said(), sweep.said()
-    assert states(folder) == {"FINISHED": 24}, states(folder)
-    counts = asked(
-        folder,
-        "SELECT count(*) FROM metrics JOIN tags t USING (run_uuid) "
-        "WHERE t.key = 'fingerprint' GROUP BY run_uuid",
-    )
-    return 16 - max(Counter(counts).values())
+        sweep.end()
+        assert "locked" not in sweep.output, sweep.output
+    assert statuses(folder) == {"FINISHED": 24}, statuses(folder)
+    counts = metrics(folder).groupby("fingerprint").size()
+    return 16 - int((counts == counts.max()).sum())

@@ -26,26 +26,13 @@ SHARE = 0.02  # largest fraction of the time that writing curves takes
 
 @dataclass(eq=False)
 class Stack:
-    """Members that train together, and their runs.
-
-    Args:
-        directory: Its folder, which knows the members.
-        runs: Runs of the members.
-        attempts: How often it may still be trained.
-        logged: Number of epochs that MLflow has.
-        results: Results of the members, once they are trained.
-    """
+    """Members that train together, and their runs and results as far as there are any."""
 
     directory: CheckpointDir
     runs: MemberRuns = field(default_factory=lambda: MemberRuns("", None, [], []))
-    attempts: int = 2
-    logged: int = 0
+    attempts: int = 2  # left to train it
+    logged: int = 0  # epochs that MLflow has
     results: Sequence[MemberResult] = ()
-
-    @property
-    def epochs(self) -> int:
-        """Number of epochs of all members in the checkpoint."""
-        return self.directory.epoch() * len(self.directory.members)
 
     def assign_runs(self, jobs: Mapping[str, Job], sweep: str | None) -> None:
         """Write the ids of the runs of its members, whose jobs are given by fingerprint."""
@@ -111,9 +98,9 @@ def record_stack(stack: Stack) -> None:
     if unknown:
         directory.forget_runs()
         log.error(
-            f"{runs.store} does not know the runs {', '.join(unknown)}, which may have been "
-            f"deleted; the results stay in {directory.folder} until the same configurations are "
-            "trained again; delete the folder if they are not needed"
+            f"{runs.store} does not know the runs {', '.join(unknown)}; the results stay in "
+            f"{directory.folder} until the same configurations are trained again; delete the "
+            "folder if they are not needed"
         )
     elif not any(result.killed for result in stack.results):
         directory.remove()

@@ -243,7 +243,8 @@ def _train_jobs(
                 if bar.disable:
                     continue
                 trained = sum(len(job.results) * job.settings.training.epochs for job in jobs)
-                trained += sum(stack.epochs for stack in loop.training.values())
+                for stack in loop.training.values():
+                    trained += stack.directory.epoch() * len(stack.directory.members)
                 bar.n = min(trained, bar.total)
                 bar.set_description_str(f"{complete}/{len(jobs)} runs")
         except BaseException:

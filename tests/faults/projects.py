@@ -1,4 +1,4 @@
-"""Folders in which faults happen: a project of made-up data, a store, a disk that fills up."""
+"""Folders in which faults happen: a project of made-up data, and a disk that fills up."""
 
 from __future__ import annotations
 
