@@ -85,12 +85,7 @@ def connect(
 ) -> AbstractContextManager[Engine | None]:
     """Return a context manager that yields an engine, or None for this machine.
 
-    Args:
-        backend: ``local``, ``dask``, ``slurm`` or ``ray``.
-        address: Address of Dask's scheduler (``tcp://host:8786``) or of the head node of a Ray
-            cluster (None for the cluster of this machine).
-        options: Passed to Dask's client, to ``SLURMCluster`` of dask-jobqueue or to Ray's tasks.
-        processes: Number of stacks that train at the same time; None for as many as fit.
+    The arguments are the keys of ``hydra.launcher``.
 
     Raises:
         ConfigError: Unknown backend, missing package, or no answer from the address.

@@ -152,9 +152,8 @@ def _name_configurations(jobs: Sequence[Job]) -> None:
         }
         for job in jobs
     ]
-    if runs:
-        for job, label in zip(jobs, run_table(pd.DataFrame(runs))["configuration"], strict=True):
-            job.configuration = label
+    for job, label in zip(jobs, run_table(pd.DataFrame(runs))["configuration"], strict=True):
+        job.configuration = label
 
 
 def _check_networks(jobs: Sequence[Job]) -> None:
