@@ -17,6 +17,7 @@ from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkstemp
 from typing import Any
+from urllib.request import urlopen
 
 import mlflow.server
 import numpy as np
@@ -28,7 +29,7 @@ from bikefit.training.checkpoints import CHECKPOINT, checkpoint_dirs
 from faults import fault
 from faults.projects import environment, fill, project, python, shared, small_disk, some
 from ports import free_port
-from servers import wait_for
+from slurm import wait_until
 
 LONG = 240  # s after which something hangs
 TRAIN = [
@@ -290,6 +291,12 @@ def interrupt_twice(folder: Path, draw: random.Random) -> int:
     return len(alive)
 
 
+def _answers(address: str) -> bool:
+    with suppress(OSError), urlopen(address, timeout=5):
+        return True
+    return False
+
+
 @contextmanager
 def tracking_server(folder: Path, port: int) -> Iterator[None]:
     """Run MLflow's server in front of a project's database, and kill it at the end."""
@@ -302,7 +309,7 @@ def tracking_server(folder: Path, port: int) -> Iterator[None]:
     application = ["-m", "uvicorn", "mlflow.server.fastapi_app:app", "--port", str(port)]
     process = commands.start(application, folder, environment() | variables)
     try:
-        wait_for(f"http://127.0.0.1:{port}", process)
+        wait_until(lambda: _answers(f"http://127.0.0.1:{port}/health"), seconds=LONG)
         yield
     finally:
         os.killpg(process.pid, signal.SIGKILL)
