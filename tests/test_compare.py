@@ -191,8 +191,8 @@ def test_verdicts_become_tags_of_runs_and_counts_of_the_sweep(
     runs = reading.read_runs(sweep)
     assert runs["tags.verdict"].tolist()[:6:2] == ["underfitting", "overfitting", "good fit"]
     assert runs["tags.verdict"].isna().tolist() == [False] * 6 + [True]
-    reason = "validation loss falls from 42.00 to 17.95 when the dropout p goes from 0.9 to 0.3"
-    assert runs["tags.verdict.reason"][0] == reason
+    reason = "validation loss 42.05 is 24.10 (134.3%) above the best 17.95, and train loss 41.20 "
+    assert runs["tags.verdict.reason"][0].startswith(reason)
     assert runs["tags.verdict.next"][0].startswith("more flexible")
     assert runs["tags.verdict.reason"][6] == "loss is not finite"
     written: list[pd.DataFrame] = []
@@ -217,9 +217,9 @@ def test_verdicts_change_with_the_thresholds(
     sweep = make_spread_sweep()
     assert main([]) == 0
     Path("conf").mkdir()
-    Path("conf/verdicts.yaml").write_text("close: 0.5\nclear: 0.5")
+    Path("conf/verdicts.yaml").write_text("close: 0.5")
     assert main([]) == 0
-    assert reading.read_runs(sweep)["tags.verdict"].tolist()[2:4] == ["undecided"] * 2
+    assert reading.read_runs(sweep)["tags.verdict"].tolist()[2:4] == ["good fit"] * 2
     Path("conf/verdicts.yaml").write_text("close: near")
     assert main([]) == 1
     assert "conf/verdicts.yaml: close = 'near'" in capsys.readouterr().err
@@ -229,5 +229,5 @@ def test_a_run_without_a_sweep_gets_a_verdict(workplace: Path) -> None:
     run = writing.start_job(settings(), None, "v1")
     writing.finish_member(run, result(9.0, 17.9), settings())
     verdict = assign_run_verdict(run)
-    assert verdict.startswith("undecided: validation loss 17.90 has no other configuration beside")
+    assert verdict.startswith("undecided: validation loss 17.90 has no other configuration to")
     assert reading.read_run(run)["tags.verdict"].tolist() == ["undecided"]

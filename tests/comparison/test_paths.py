@@ -1,13 +1,9 @@
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
 import pandas as pd
 import pytest
 
-from bikefit.comparison.noise import KNOWN, LossEstimate
-from bikefit.comparison.paths import SettingPath, find_evidence, find_paths, path_settings
+from bikefit.comparison.paths import SettingPath, find_paths, path_settings
 from made_runs import make_run, make_table
 
 MLP = "none · mlp "
@@ -18,10 +14,6 @@ def networks(losses: dict[str, float], seeds: int = 1) -> pd.DataFrame:
     runs = [make_run(hidden=h, val=v, seed=s) for h, v in losses.items() for s in range(seeds)]
     table = make_table(runs)
     return table.assign(configuration_id=table["configuration"])
-
-
-def known(loss: float, variance: float = 0.0) -> LossEstimate:
-    return LossEstimate(loss, variance, KNOWN, np.empty(0), np.empty(0), float("nan"), float("nan"))
 
 
 def test_widths_are_found_and_ordered() -> None:
@@ -100,38 +92,3 @@ def test_truths_are_no_numbers_and_a_linear_network_has_no_width() -> None:
 )
 def test_sides_follow_the_direction(key: str, name: str, sides: dict[int, list[str]]) -> None:
     assert SettingPath(key, (1, 2, 3), ("a", "b", "c")).alternatives(name) == sides
-
-
-def test_evidence_is_the_best_on_each_side() -> None:
-    path = SettingPath("network.width", (4, 8, 16, 32, 64), ("a", "b", "c", "d", "e"))
-    losses = {"a": 9.0, "b": 4.0, "c": 5.0, "d": 3.0, "e": 6.0}
-    others = {name: known(loss, 0.01) for name, loss in losses.items()}
-    paths = [path, SettingPath("x.l1", (0, 1), ("a", "e"))]
-    less, more = find_evidence("c", others["c"], paths, others, 0.0)
-    assert (less.flexibility_change, less.start, less.end, less.gain.value) == (-1, 16, 8, 1.0)
-    assert (more.flexibility_change, more.start, more.end, more.gain.value) == (1, 16, 32, 2.0)
-    assert more.gain.error == pytest.approx(0.02**0.5)
-    assert more.loss == 5.0
-
-
-def test_evidence_asks_only_those_validated_on_the_same_rows() -> None:
-    path = SettingPath("network.width", (4, 8, 16), ("a", "b", "c"))
-    (found,) = find_evidence("b", known(5.0), [path], {"a": known(6.0), "b": known(5.0)}, 0.0)
-    assert (found.flexibility_change, found.gain.value) == (-1, -1.0)
-    assert find_evidence("b", known(5.0), [path], {"b": known(5.0)}, 0.0) == []
-
-
-def test_evidence_is_clear_beyond_noise_and_a_share_of_the_loss() -> None:
-    path = SettingPath("network.width", (4, 8), ("a", "b"))
-
-    def gain(lower: float, variance: float) -> Any:
-        others = {"b": known(10.0 - lower, variance)}
-        (found,) = find_evidence("a", known(10.0), [path], others, 0.0)
-        return found
-
-    # With known variances the 95 % limit is 1.96 standard errors.
-    assert gain(0.5, 0.2**2).is_clear(0.02)
-    assert not gain(0.5, 0.3**2).is_clear(0.02)
-    assert gain(0.5, 0.3**2).is_clear(0.02, confidence=0.8)  # 1.2816 of them: 0.384
-    assert not gain(0.5, 0.0).is_clear(0.06)
-    assert not gain(-0.5, 0.0).is_clear(0.02)

@@ -6,13 +6,11 @@ configuration is better, all other settings being equal.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
-from bikefit.comparison.noise import CONFIDENCE, Difference, LossEstimate, difference
 from bikefit.comparison.runs import FRACTION, settings_of
 from bikefit.config import STRENGTHS
 
@@ -70,70 +68,12 @@ class SettingPath:
         """+1 if more of the setting is more flexible, -1 if less flexible, 0 if undefined."""
         return KEYS[self.last][2] if self.last in KEYS else 0
 
-    @property
-    def varies_epochs(self) -> bool:
-        """Whether the setting is the number of epochs. If more help, training was not finished."""
-        return self.last == "epochs"
-
     def alternatives(self, configuration: str) -> dict[int, list[str]]:
         """Return the less (-1) and the more (+1) flexible configurations of the path."""
         position = self.configurations.index(configuration)
         lower, higher = self.configurations[:position], self.configurations[position + 1 :]
         sides = {-self.direction: list(lower), self.direction: list(higher)}
         return {change: others for change, others in sides.items() if others and change}
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """Comparison of a configuration with the best more, or less, flexible one on a path.
-
-    Args:
-        path: Path with both configurations.
-        flexibility_change: +1 if the other configuration is more flexible, -1 if less.
-        start, end: Value of the setting in the configuration and in the other.
-        gain: Difference by which the other's loss is lower.
-        loss: Loss of the configuration.
-    """
-
-    path: SettingPath
-    flexibility_change: int
-    start: float
-    end: float
-    gain: Difference
-    loss: float
-
-    def is_clear(self, least: float, confidence: float = CONFIDENCE) -> bool:
-        """Return whether the gain is significant and more than a fraction `least` of the loss."""
-        return self.gain.value > least * self.loss and self.gain.is_significant(confidence)
-
-
-def find_evidence(
-    configuration: str,
-    estimate: LossEstimate,
-    paths: Sequence[SettingPath],
-    others: Mapping[str, LossEstimate],
-    level: float,
-) -> list[Evidence]:
-    """Compare a configuration with the best more and the best less flexible one on every path.
-
-    Args:
-        configuration: Id of the configuration.
-        estimate: Loss of the configuration, or of one of its runs.
-        paths: Paths of the sweep.
-        others: Losses of the configurations that were validated on the same rows, by id.
-        level: see :func:`bikefit.comparison.noise.difference`.
-    """
-    evidence = []
-    for path in (path for path in paths if configuration in path.configurations):
-        values = dict(zip(path.configurations, path.values, strict=True))
-        for change, alternatives in path.alternatives(configuration).items():
-            losses = {other: others[other].loss for other in alternatives if other in others}
-            if losses:
-                best = min(losses, key=lambda other: losses[other])
-                gain = difference(estimate, others[best], level)
-                ends = values[configuration], values[best]
-                evidence.append(Evidence(path, change, *ends, gain, estimate.loss))
-    return evidence
 
 
 def find_paths(table: pd.DataFrame) -> list[SettingPath]:

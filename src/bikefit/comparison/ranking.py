@@ -10,7 +10,7 @@ import math
 import numpy as np
 import pandas as pd
 
-from bikefit.comparison.noise import CONFIDENCE, difference, estimate_losses
+from bikefit.comparison.noise import differences
 from bikefit.comparison.runs import METRICS
 
 # Columns that the runs of a configuration share.
@@ -18,7 +18,7 @@ SHARED = ["configuration", "regularization", "kind", "network", "table", "folds"
 SHARED += ["validation_rows"]
 
 
-def rank(table: pd.DataFrame, confidence: float = CONFIDENCE) -> pd.DataFrame:
+def rank(table: pd.DataFrame) -> pd.DataFrame:
     """Rank the configurations of a sweep by their mean validation loss.
 
     Losses on different validation rows cannot be compared. Such configurations are ranked
@@ -26,7 +26,6 @@ def rank(table: pd.DataFrame, confidence: float = CONFIDENCE) -> pd.DataFrame:
 
     Args:
         table: of :func:`bikefit.comparison.runs.run_table`.
-        confidence: Confidence level at which a difference is significant.
 
     Returns:
         One row per configuration, best first, those without a result last. ``runs``, ``seeds`` and
@@ -34,8 +33,8 @@ def rank(table: pd.DataFrame, confidence: float = CONFIDENCE) -> pd.DataFrame:
         and ``…_se`` its standard error over seeds, or over folds with cross-validation.
         ``difference`` is the difference from the best on the same validation rows,
         ``difference_se`` its standard error (see :mod:`bikefit.comparison.noise`), and
-        ``within_noise`` is True if the difference is not significant at level ``confidence``, NA
-        for the best itself and if the noise is unknown.
+        ``within_noise`` is True if the difference is not significant, NA for the best itself and
+        if the noise is unknown.
     """
     groups = table.groupby("configuration_id", sort=False)
     ranking = groups[SHARED].first().fillna({"validation_rows": ""})
@@ -54,22 +53,16 @@ def rank(table: pd.DataFrame, confidence: float = CONFIDENCE) -> pd.DataFrame:
     lowest = ranking.groupby("validation_rows")["val_loss"].transform("min")
     ranking["lowest"] = lowest.where(ranking["val_loss"].notna())
     ranking = ranking.sort_values(["lowest", "val_loss", "configuration"]).drop(columns="lowest")
-    ranking = ranking.reset_index().assign(difference=np.nan, difference_se=np.nan)
-    ranking["within_noise"] = pd.Series(pd.NA, index=ranking.index, dtype="boolean")
-    finished = ranking.dropna(subset=["val_loss"])
-    for _, group in finished.groupby("validation_rows"):
-        ids = group["configuration_id"]
-        estimates, _ = estimate_losses(
-            table[table["configuration_id"].isin(ids)].dropna(subset=["val_loss"])
-        )
-        level = float(group[["train_loss", "val_loss"]].iloc[0].mean())
-        for index, configuration in ids.items():
-            behind = difference(estimates[configuration], estimates[ids.iloc[0]], level)
-            ranking.loc[index, "difference"] = behind.value
-            if index != group.index[0] and not math.isnan(behind.error):
-                ranking.loc[index, "difference_se"] = behind.error
-                ranking.loc[index, "within_noise"] = not behind.is_significant(confidence)
-    return ranking.assign(confidence=confidence)
+    ranking = ranking.reset_index()
+    results = table.dropna(subset=["val_loss"])
+    leads = [
+        differences(results[results["configuration_id"].isin(ids)], "val_loss", ids.iloc[0])
+        for _, ids in ranking.groupby("validation_rows")["configuration_id"]
+        if ids.isin(results["configuration_id"]).all()
+    ]
+    columns = ["difference", "difference_se", "within_noise"]
+    lead = pd.concat(leads) if leads else pd.DataFrame(columns=columns, dtype=float)
+    return ranking.join(lead[columns], on="configuration_id")
 
 
 def winner(ranking: pd.DataFrame) -> pd.Series | None:

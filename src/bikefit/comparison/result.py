@@ -106,12 +106,11 @@ def compare(sweep: str | None = None) -> Comparison:
         ThresholdError: The file of thresholds is invalid.
     """
     sweep = sweep or reading.latest_sweep()
-    name, thresholds = reading.sweep_name(sweep), read_thresholds()
+    name = reading.sweep_name(sweep)
     runs = reading.read_runs(sweep)
     table = losses_by_fold_and_day(run_table(runs))
-    ranking = rank(full_data_runs(table), thresholds.confidence)
-    ranking = with_verdicts(ranking, table, thresholds)
-    given = verdicts(table, thresholds)
+    given = verdicts(table, read_thresholds())
+    ranking = with_verdicts(rank(full_data_runs(table)), given)
     if len(runs):
         # Writing a tag takes 5 ms, so only runs with another verdict are tagged.
         tags = list(VERDICT.values())

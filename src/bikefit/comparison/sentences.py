@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from bikefit.comparison.noise import CONFIDENCE
 from bikefit.comparison.ranking import comparable, least_flexible, winner
 from bikefit.comparison.runs import loss_unit, ranking_metric
 
@@ -59,7 +60,7 @@ def noise_sentence(ranking: pd.DataFrame) -> str:
         return ""
     if others["within_noise"].isna().all():
         return "With one seed each, the noise is unknown: run more seeds (seed=0,1,2)."
-    noise = f"{100 * best['confidence']:g} % confidence; noise of seeds and validation days"
+    noise = f"{100 * CONFIDENCE:g} % confidence; noise of seeds and validation days"
     close = others[others["within_noise"].fillna(False).astype(bool)]
     if len(close):
         names = ", ".join(close["configuration"].head(3)) + (", …" if len(close) > 3 else "")
