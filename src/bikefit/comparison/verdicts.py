@@ -5,7 +5,7 @@ The rule is in `docs/verdicts.md`. Nothing here reads from or writes to MLflow.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -90,7 +90,7 @@ def judge(
     means = runs.groupby("configuration_id", sort=False)[["train_loss", "val_loss"]].mean()
     unfinished = runs.reindex(columns=["configuration_id", "unfinished"])
     means["unfinished"] = unfinished.groupby("configuration_id")["unfinished"].mean()
-    best = means.loc[means["val_loss"].idxmin()]
+    best = means.sort_values("val_loss").iloc[0]
     # Seeds alone are the noise of the train loss.
     seeds = runs.drop(columns=["days", "fold_losses"], errors="ignore")
     train = differences(seeds, "train_loss", str(best.name)).add_prefix("train_")
@@ -137,7 +137,7 @@ def _bad_fit(
     if row[f"{key}difference"] <= limit:
         noise = f"noise explains a difference of {number(limit, best['val_loss'])} in {part} loss"
         return UNDECIDED, f"{reason}; {noise}", MORE_SEEDS
-    if labels := _contradicting(str(row.name), verdict, paths, val):
+    if labels := _contradicting(row.name, verdict, paths, val):
         side = "more" if underfits else "less"
         lowest = f"the lowest loss along {', '.join(labels)} is at no {side} flexible configuration"
         return UNDECIDED, f"{reason}; {lowest}", ANOTHER_METHOD
@@ -152,7 +152,7 @@ def _above(row: pd.Series, best: pd.Series) -> str:
 
 
 def _contradicting(
-    name: str, verdict: str, paths: Sequence[SettingPath], val: pd.Series
+    name: Hashable, verdict: str, paths: Sequence[SettingPath], val: pd.Series
 ) -> list[str]:
     """Return the labels of the paths of a configuration, if none is lowest where a verdict points.
 
@@ -231,6 +231,6 @@ def along(
             for name, found in verdict[val.index].items()
         }
         tables.append(
-            differences(of_path, "val_loss", val.idxmin()).assign(region=pd.Series(regions))
+            differences(of_path, "val_loss", str(val.idxmin())).assign(region=pd.Series(regions))
         )
     return tables
