@@ -46,6 +46,14 @@ def test_load_restores_the_state() -> None:
         assert torch.equal(value, before[name])
 
 
+def test_the_state_is_contiguous_and_that_of_the_members() -> None:
+    member = network(0)
+    state = Stack([member]).state()
+    for name, value in member.named_parameters():
+        assert state[name].is_contiguous()
+        assert torch.equal(state[name][0], value)
+
+
 def test_a_stack_copies_its_members() -> None:
     member = network(0)
     stack = Stack([member, network(1)])

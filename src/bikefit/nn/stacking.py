@@ -102,9 +102,11 @@ class Stack(nn.Module):
         return {_dotted(name): value for name, value in named if not name.endswith(".noise")}
 
     def state(self) -> dict[str, Tensor]:
-        """Return copies of the parameters and buffers, ``(M, ...)`` by name."""
+        """Return contiguous copies of the parameters and buffers, ``(M, ...)`` by name."""
         values = {**self.stacked_parameters(), **self.stacked_buffers()}
-        return {name: value.detach().clone() for name, value in values.items()}
+        # safetensors writes the memory of an array, whatever its strides.
+        layout = torch.contiguous_format
+        return {k: v.detach().clone(memory_format=layout) for k, v in values.items()}
 
     @torch.no_grad()
     def load(self, state: Mapping[str, Tensor]) -> None:
