@@ -46,18 +46,26 @@ def sweep(overrides: Sequence[str]) -> Comparison:
     return compare(latest_sweep(process_id()))
 
 
-def compare(sweep: str | None = None) -> Comparison:
-    """Compare the configurations of a sweep: tables, verdicts, figures.
+def compare(
+    sweep: str | None = None, *, experiment: str | None = None, **metrics: Any
+) -> Comparison:
+    """Compare the configurations of a sweep, or of any MLflow experiment.
 
     Args:
         sweep: Run id of the sweep; None for the latest sweep.
+        experiment: Name of an experiment of any program, instead of a sweep.
+        metrics: Of an experiment: ``train`` and ``validation``, the names of its metrics, and as
+            needed ``maximize`` and ``seed``, see :class:`bikefit.comparison.experiments.Metrics`.
 
     Raises:
-        TrackingError: There is no such sweep.
+        TrackingError: There is no such sweep or experiment.
+        ExperimentError: The runs of the experiment cannot be compared.
     """
-    from bikefit.comparison import result
+    from bikefit.comparison import experiments, result
 
-    return result.compare(sweep)
+    if experiment is None:
+        return result.compare(sweep)
+    return result.compare_experiment(experiment, experiments.Metrics(**metrics))
 
 
 def predict(

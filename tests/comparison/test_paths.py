@@ -19,7 +19,7 @@ def networks(losses: dict[str, float], seeds: int = 1) -> pd.DataFrame:
 def test_widths_are_found_and_ordered() -> None:
     (path,) = find_paths(networks({"[64]": 7.0, "[4]": 7.0, "[16]": 7.0}, seeds=2))
     names = (MLP + "4", MLP + "16", MLP + "64")
-    assert path == SettingPath("network.width", (4.0, 16.0, 64.0), names)
+    assert path == SettingPath("network.width", (4.0, 16.0, 64.0), names, direction=1)
     assert (path.label, path.axis_label, path.direction) == ("width", "width (units per layer)", 1)
 
 
@@ -80,15 +80,27 @@ def test_truths_are_no_numbers_and_a_linear_network_has_no_width() -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "name", "sides"),
+    ("direction", "name", "sides"),
     [
-        ("network.width", "b", {-1: ["a"], 1: ["c"]}),
-        ("regularization.l2", "b", {1: ["a"], -1: ["c"]}),
-        ("regularization.l2", "a", {-1: ["b", "c"]}),
-        ("regularization.l2", "c", {1: ["a", "b"]}),
-        ("optimizer.lr", "b", {}),
-        ("optimizer.momentum", "b", {}),
+        (1, "b", {-1: ["a"], 1: ["c"]}),
+        (-1, "b", {1: ["a"], -1: ["c"]}),
+        (-1, "a", {-1: ["b", "c"]}),
+        (-1, "c", {1: ["a", "b"]}),
+        (0, "b", {}),
     ],
 )
-def test_sides_follow_the_direction(key: str, name: str, sides: dict[int, list[str]]) -> None:
-    assert SettingPath(key, (1, 2, 3), ("a", "b", "c")).alternatives(name) == sides
+def test_sides_follow_the_direction(direction: int, name: str, sides: dict[int, list[str]]) -> None:
+    path = SettingPath("key", (1, 2, 3), ("a", "b", "c"), direction)
+    assert path.alternatives(name) == sides
+
+
+@pytest.mark.parametrize(("trains", "direction"), [((3.0, 1.0), 1), ((1.0, 2.0), -1)])
+def test_the_train_loss_gives_an_unknown_setting_its_direction(
+    trains: tuple[float, float], direction: int
+) -> None:
+    runs = [
+        make_run(**{"optimizer.momentum": momentum}, train=train)
+        for momentum, train in zip((0.1, 0.9), trains, strict=True)
+    ]
+    (path,) = find_paths(make_table(runs))
+    assert path.direction == direction

@@ -213,7 +213,7 @@ def test_the_note_names_the_winner_the_noise_and_the_table() -> None:
         "(half Poisson deviance, bikes/hour; ± standard deviation over 3 seeds), "
         "RMSE 71.7 bikes/hour.**"
     )
-    noise = "95 % confidence; noise of seeds and validation days): 1, namely none · mlp 256×256."
+    noise = "95 % confidence): 1, namely none · mlp 256×256."
     assert noise in note
     assert "| ≈2 | none · mlp 256×256 | 3 | 4.000 | 8.000 ± 1.000 | 4.000 | 80.0 |" in note
 

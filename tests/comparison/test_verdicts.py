@@ -208,7 +208,7 @@ def test_a_plain_table_of_any_experiment_can_be_judged() -> None:
         for name, (train, val) in depths.items()
         for seed in range(2)
     ]
-    paths = [SettingPath("max.depth", (1, 3, 9), tuple(depths))]
+    paths = [SettingPath("depth", (1, 3, 9), tuple(depths), direction=1)]
     table = judge(pd.DataFrame(rows), paths)
     assert table["verdict"].to_dict() == {
         "depth 1": "underfitting",

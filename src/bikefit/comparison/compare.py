@@ -22,31 +22,49 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     sweep = parser.add_mutually_exclusive_group()
     sweep.add_argument("sweep", nargs="?", help="run id of a sweep; default: the latest")
     sweep.add_argument("--record", type=Path, help='JSON file with the sweep: {"sweep": run id}')
+    sweep.add_argument("--experiment", help="name of an MLflow experiment of any program")
+    add = parser.add_argument_group("with --experiment").add_argument
+    add("--train", metavar="METRIC", help="metric on the training rows")
+    add("--validation", metavar="METRIC", help="metric on the validation rows")
+    add("--maximize", action="store_true", help="higher is better, as for accuracy or R²")
+    text = "parameter whose values are repetitions; default: seed, random_state, random_seed"
+    add("--seed", metavar="PARAMETER", help=text)
+    add("--write-tags", action="store_true", help="write the verdicts to the runs as tags")
     add = parser.add_argument
     add("--reports", type=Path, help="folder for report, table, metrics and pictures")
     address = "address of MLflow in the report's links; default: the tracking server, or `make ui`"
     add("--mlflow", metavar="ADDRESS", help=address)
     add("--document", type=Path, help="Markdown file in which to replace the table")
     add("--section", default="comparison", help="section of the document, between markers")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.experiment and not (options.train and options.validation):
+        parser.error("--experiment needs --train METRIC and --validation METRIC")
+    return options
 
 
 def _compare(options: argparse.Namespace) -> None:
     # Importing MLflow takes a second, and --help does not need it.
-    from bikefit.comparison.result import compare
+    from bikefit.comparison.experiments import Metrics
+    from bikefit.comparison.result import compare, compare_experiment
     from bikefit.comparison.tables import fold_table, print_ranking
     from bikefit.data.files import replace_section
     from bikefit.tracking import reading
 
-    sweep = reading.recorded_sweep(options.record) if options.record else options.sweep
-    comparison = compare(sweep)
-    print(f"{comparison.name} ({comparison.sweep})\n")
+    if options.experiment:
+        metrics = Metrics(options.train, options.validation, options.seed, options.maximize)
+        comparison = compare_experiment(options.experiment, metrics, options.write_tags)
+    else:
+        sweep = reading.recorded_sweep(options.record) if options.record else options.sweep
+        comparison = compare(sweep)
+    print(f"{comparison.name} ({comparison.sweep or 'experiment'})", *comparison.remarks, sep="\n")
+    print()
     print_ranking(comparison.ranking)
     if options.reports:
         from bikefit.comparison.report import write_reports
 
         write_reports(comparison, options.reports, options.mlflow)
-        print(f"\nWritten to {options.reports}/ and attached to the sweep's run in MLflow.")
+        attached = " and attached to the sweep's run in MLflow" if comparison.sweep else ""
+        print(f"\nWritten to {options.reports}/{attached}.")
     if options.document:
         text = fold_table(comparison.runs) or comparison.note()
         replace_section(options.document, options.section, text)

@@ -9,13 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from bikefit.comparison.runs import FRACTION, settings_of
 from bikefit.config import STRENGTHS
 
 # By the last part of a setting's key: its name, its unit, and whether more of it makes a network
-# more (+1) or less (-1) flexible. Other settings have no direction.
+# more (+1) or less (-1) flexible, or neither (0). For other settings the train loss decides.
 KEYS: dict[str, tuple[str, str, int]] = {
     **{key: (label, "", -1) for key, label in STRENGTHS.items()},
     "width": ("width", "units per layer", 1),
@@ -37,12 +38,14 @@ class SettingPath:
         key: Key of the setting.
         values: Values of the setting, ascending.
         configurations: Ids of the configurations, in the order of the values.
+        direction: +1 if more of the setting is more flexible, -1 if less flexible, 0 if undefined.
         fixed: Other settings, if the sweep has several paths of the same key.
     """
 
     key: str
     values: tuple[float, ...]
     configurations: tuple[str, ...]
+    direction: int
     fixed: str = ""
 
     @property
@@ -63,11 +66,6 @@ class SettingPath:
         unit = KEYS[self.last][1] if self.last in KEYS else ""
         return f"{self.label} ({unit})" if unit else self.label
 
-    @property
-    def direction(self) -> int:
-        """+1 if more of the setting is more flexible, -1 if less flexible, 0 if undefined."""
-        return KEYS[self.last][2] if self.last in KEYS else 0
-
     def alternatives(self, configuration: str) -> dict[int, list[str]]:
         """Return the less (-1) and the more (+1) flexible configurations of the path."""
         position = self.configurations.index(configuration)
@@ -85,6 +83,7 @@ def find_paths(table: pd.DataFrame) -> list[SettingPath]:
         table: of :func:`bikefit.comparison.runs.run_table`.
     """
     frame, loss, ids = path_settings(table), table["val_loss"], table["configuration_id"]
+    train = table.groupby("configuration_id")["train_loss"].mean()
     paths: list[SettingPath] = []
     for key in frame.select_dtypes("number"):
         others = [other for other in frame if other != key]
@@ -101,8 +100,16 @@ def find_paths(table: pd.DataFrame) -> list[SettingPath]:
                 for other, value in firsts.loc[group[0], varied].items()
                 if not (other == FRACTION and value == 1)
             )
-            paths.append(SettingPath(str(key), tuple(values), tuple(values.index), fixed))
+            last = str(key).rsplit(".", 1)[-1]
+            direction = KEYS[last][2] if last in KEYS else _direction(train[values.index])
+            names = tuple(values.index)
+            paths.append(SettingPath(str(key), tuple(values), names, direction, fixed))
     return paths
+
+
+def _direction(train: pd.Series) -> int:
+    """Return +1 if the train loss falls along a path, -1 if it rises: flexibility lowers it."""
+    return int(np.sign(train.iloc[0] - train.iloc[-1]))
 
 
 def path_settings(table: pd.DataFrame) -> pd.DataFrame:

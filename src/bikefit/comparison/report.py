@@ -88,7 +88,7 @@ def write_reports(comparison: Comparison, folder: Path, address: str | None = No
     if winner(comparison.ranking) is None:
         reasons = "; ".join(comparison.runs["failure"].dropna().astype(str).head(3))
         reasons = reasons or "none is recorded"
-        raise TrackingError(f"sweep {comparison.sweep}: no run has a result; reasons: {reasons}")
+        raise TrackingError(f"{comparison.name}: no run has a result; reasons: {reasons}")
     table = comparison.runs.drop(columns=["days", "fold_losses"]).dropna(axis=1, how="all")
     with atomic_write(folder / "comparison.csv") as temporary:
         table.to_csv(temporary, index=False, lineterminator="\n")
@@ -102,7 +102,8 @@ def write_reports(comparison: Comparison, folder: Path, address: str | None = No
     with atomic_write(folder / "report.html") as temporary:
         temporary.write_text(render_report(comparison, address), encoding="utf-8")
     attached = ("comparison.csv", "comparison.png", "curves.png", "report.html")
-    writing.log_files(comparison.sweep, [folder / name for name in attached])
+    if comparison.sweep:
+        writing.log_files(comparison.sweep, [folder / name for name in attached])
 
 
 def _metrics(ranking: pd.DataFrame) -> dict[str, Any]:
@@ -132,7 +133,7 @@ def render_report(comparison: Comparison, address: str | None = None) -> str:
     spread = with_spread(best, "val_loss", best["val_loss"])
     numbers = {
         f"validation {metric} ± standard deviation over {repetitions(best)}": spread,
-        "RMSE, bikes/hour": number(best["val_rmse"], 100),
+        **({"RMSE, bikes/hour": number(best["val_rmse"], 100)} if best["val_rmse"] > 0 else {}),
         f"gap to the train {metric}": number(best["gap"], best["val_loss"]),
         "configurations": str(len(ranking)),
         "runs": str(ranking["runs"].sum()),
@@ -156,12 +157,12 @@ def render_report(comparison: Comparison, address: str | None = None) -> str:
         sweep=comparison.sweep,
         address=address,
         top=TOP,
-        link=pages.iloc[0] + comparison.sweep,
-        views=views.view_links(comparison.sweep, address),
+        link=pages.iloc[0] + comparison.sweep if comparison.sweep else pages.iloc[0][: -len("/")],
+        views=views.view_links(comparison.sweep, address) if comparison.sweep else {},
         colours=COLOURS,
         winner=best,
         numbers=numbers,
-        sentences=summary(ranking)[1:],
+        sentences=[*summary(ranking)[1:], *comparison.remarks],
         verdicts=table["verdict"].value_counts().to_dict(),
         sections=list(_sections(comparison, table)),
         runs=texts.where(texts.notna(), "").assign(validation=losses).to_dict("records"),
@@ -179,19 +180,20 @@ def _sections(comparison: Comparison, table: pd.DataFrame) -> Iterator[ReportSec
     text = "Bars: ± a standard deviation; faint points: single runs."
     plane = Picture(plane_chart(table, comparison.ranking), text)
     yield ReportSection("All configurations", [sentence], [plane])
-    yield from _path_sections(comparison.series)
+    yield _path_section([series for series in comparison.series if not series.about_data])
+    if comparison.sweep:
+        yield _data_section([series for series in comparison.series if series.about_data])
     highlighted = highlighted_runs(table, comparison.ranking)
-    yield _learning_section(table, highlighted)
-    yield _error_section(highlighted)
+    yield _learning_section(table, highlighted, comparison.histories)
+    if comparison.sweep:
+        yield _error_section(highlighted)
 
 
-def _path_sections(every: list[Series]) -> Iterator[ReportSection]:
-    paths = [series for series in every if not series.about_data]
+def _path_section(paths: list[Series]) -> ReportSection:
     sentence = (
         "Step 6 of the recipe. Each curve changes only one setting, and flexibility grows to the "
-        f"right. {BAND} Shaded by the rule of the verdicts: more flexibility (underfitting) or "
-        "less (overfitting) clearly lowers the validation loss, on the curve or, if the curve is "
-        "not conclusive, compared with the best of the sweep."
+        f"right. {BAND} The shading shows the verdicts: underfitting on the left, overfitting on "
+        "the right."
     )
     hint = (
         "No setting has three values with all others equal, so there is no curve of flexibility. "
@@ -199,25 +201,29 @@ def _path_sections(every: list[Series]) -> Iterator[ReportSection]:
     )
     pictures = [Picture(path_chart(series), path_sentence(series)) for series in paths]
     title = "From underfitting to overfitting"
-    yield ReportSection(title, [sentence if paths else hint], pictures)
-    data = [series for series in every if series.about_data]
+    return ReportSection(title, [sentence if paths else hint], pictures)
+
+
+def _data_section(paths: list[Series]) -> ReportSection:
     answers = [
         f"With {series.path.fixed}. " * bool(series.path.fixed) + more_data(series)
-        for series in data
+        for series in paths
     ]
     hint = "This sweep does not show it: use data.fraction=0.1,0.2,0.4,0.7,1 seed=0,1,2."
-    pictures = [Picture(path_chart(series), series.path.fixed or BAND) for series in data]
-    yield ReportSection(MORE_DATA, answers or [hint], pictures)
+    pictures = [Picture(path_chart(series), series.path.fixed or BAND) for series in paths]
+    return ReportSection(MORE_DATA, answers or [hint], pictures)
 
 
-def _learning_section(table: pd.DataFrame, highlighted: dict[str, pd.Series]) -> ReportSection:
+def _learning_section(
+    table: pd.DataFrame, highlighted: dict[str, pd.Series], metrics: tuple[str, str]
+) -> ReportSection:
     shown = [run["configuration_id"] for run in highlighted.values()]
     others = table.dropna(subset=["val_loss"]).sort_values("val_loss")
     others = others[~others["configuration_id"].isin(shown)].drop_duplicates("configuration_id")
     rows = np.linspace(0, len(others) - 1, min(len(others), GREY_CURVES)).astype(int)
-    curves = [_learning_curve(run, role) for role, run in highlighted.items()]
-    curves += [_learning_curve(run, None) for _, run in others.iloc[rows].iterrows()]
-    curves = [curve for curve in curves if curve.validation]
+    shown_runs = [*highlighted.items(), *((None, run) for _, run in others.iloc[rows].iterrows())]
+    curves = [_learning_curve(run, role, metrics) for role, run in shown_runs]
+    curves = [curve for curve in curves if len(curve.validation) > 1]
     if not curves:
         return ReportSection("Learning curves", ["No run has a loss for each epoch."])
     sentence = (
@@ -229,9 +235,9 @@ def _learning_section(table: pd.DataFrame, highlighted: dict[str, pd.Series]) ->
     return ReportSection("Learning curves", [sentence], [picture])
 
 
-def _learning_curve(run: pd.Series, role: str | None) -> LearningCurve:
-    validation = history(run["run_id"], "val/loss")
-    train = history(run["run_id"], "train/loss") if role else []
+def _learning_curve(run: pd.Series, role: str | None, metrics: tuple[str, str]) -> LearningCurve:
+    validation = history(run["run_id"], metrics[1])
+    train = history(run["run_id"], metrics[0]) if role else []
     epoch = len(validation) if math.isnan(run["best_epoch"]) else run["best_epoch"]
     return LearningCurve(run["configuration"], train, validation, epoch, role)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from bikefit.comparison.experiments import Metrics, experiment_table
 from bikefit.comparison.losses import history, losses_by_fold_and_day
 from bikefit.comparison.ranking import highlighted_runs, rank, winner
 from bikefit.comparison.runs import full_data_runs, run_table
@@ -27,18 +28,22 @@ class Comparison:
     """The ranking of a sweep, and the verdicts on its configurations and runs.
 
     Args:
-        sweep: Run id of the sweep.
-        name: Name of the sweep.
+        sweep: Run id of the sweep; "" for an experiment of another program.
+        name: Name of the sweep or of the experiment.
         runs: One row per run, see :func:`bikefit.comparison.runs.run_table`, with ``verdict``,
             ``reason`` and ``next``.
         ranking: One row per configuration, best first, see :func:`bikefit.comparison.ranking.rank`,
             with ``verdict``, ``reason`` and ``next``.
+        histories: Metrics of train and validation loss by epoch.
+        remarks: Sentences about runs that are left out.
     """
 
     sweep: str
     name: str
     runs: pd.DataFrame
     ranking: pd.DataFrame
+    histories: tuple[str, str] = ("train/loss", "val/loss")
+    remarks: tuple[str, ...] = ()
 
     @cached_property
     def series(self) -> list[Series]:
@@ -62,7 +67,7 @@ class Comparison:
         curves = {
             f"{role} {part}": pd.Series(history(run["run_id"], metric))
             for role, run in runs.items()
-            for part, metric in (("train", "train/loss"), ("validation", "val/loss"))
+            for part, metric in zip(("train", "validation"), self.histories, strict=True)
         }
         return pd.DataFrame(curves).rename(lambda row: row + 1).rename_axis("epoch").reset_index()
 
@@ -120,6 +125,30 @@ def compare(sweep: str | None = None) -> Comparison:
         writing.tag_verdicts(given[changed.any(axis=1)])
         writing.log_counts(sweep, count_verdicts(given))
     return Comparison(sweep, name, table.join(given[["verdict", "reason", "next"]]), ranking)
+
+
+def compare_experiment(experiment: str, metrics: Metrics, write_tags: bool = False) -> Comparison:
+    """Rank and judge the runs of an MLflow experiment of any program.
+
+    Args:
+        experiment: Name of the experiment.
+        metrics: How its runs are read.
+        write_tags: Whether verdicts are written to the runs as tags.
+
+    Raises:
+        TrackingError: There is no such experiment.
+        ExperimentError: Its runs cannot be compared.
+        ThresholdError: The file of thresholds is invalid.
+    """
+    runs = reading.read_experiment(experiment)
+    table, left_out = experiment_table(runs, experiment, metrics)
+    given = verdicts(table, read_thresholds())
+    if write_tags:
+        writing.tag_verdicts(given)
+    ranking = with_verdicts(rank(table), given)
+    table = table.join(given[["verdict", "reason", "next"]])
+    histories = (metrics.train, metrics.validation)
+    return Comparison("", experiment, table, ranking, histories, tuple(left_out))
 
 
 def assign_run_verdict(run: str) -> str:

@@ -55,7 +55,11 @@ UNITS = {
     "deviance": "Poisson deviance, bikes/hour",
 }
 # Parameters in MLflow that are settings, and those that do not change a result.
-SETTINGS = ("data.", "network.", "regularization.", "optimizer.", "training.", "validation.")
+# "parameter." is the prefix for runs that another program recorded.
+SETTINGS = (
+    *("data.", "network.", "regularization.", "optimizer.", "training.", "validation."),
+    "parameter.",
+)
 NO_SETTINGS = {"data.root", "regularization.name"}
 FRACTION = "data.fraction"
 

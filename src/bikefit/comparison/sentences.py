@@ -30,7 +30,10 @@ def with_spread(row: pd.Series | dict[Hashable, Any], name: str, like: float) ->
 
 def summary(ranking: pd.DataFrame) -> list[str]:
     """Return what a ranking shows: winner, noise, tables, verdicts, failures."""
-    sentences = (winner_sentence, noise_sentence, rows_sentence, verdict_sentence, failure_sentence)
+    sentences = (
+        *(winner_sentence, noise_sentence, rows_sentence),
+        *(verdict_sentence, next_sentence, failure_sentence),
+    )
     return [text for sentence in sentences if (text := sentence(ranking))]
 
 
@@ -42,9 +45,10 @@ def winner_sentence(ranking: pd.DataFrame) -> str:
         return f"No run finished (of {count})." if count else "The sweep has no runs."
     text = with_spread(best, "val_loss", best["val_loss"])
     detail = f"; ± standard deviation over {repetitions(best)}" if "±" in text else "; one seed"
+    rmse = f", RMSE {best['val_rmse']:.1f} bikes/hour" if best["val_rmse"] > 0 else ""
     return (
         f"{best['configuration']} has the lowest validation {ranking_metric(ranking)}: "
-        f"{text} ({loss_unit(ranking)}{detail}), RMSE {best['val_rmse']:.1f} bikes/hour."
+        f"{text} ({loss_unit(ranking)}{detail}){rmse}."
     )
 
 
@@ -60,7 +64,7 @@ def noise_sentence(ranking: pd.DataFrame) -> str:
         return ""
     if others["within_noise"].isna().all():
         return "With one seed each, the noise is unknown: run more seeds (seed=0,1,2)."
-    noise = f"{100 * CONFIDENCE:g} % confidence; noise of seeds and validation days"
+    noise = f"{100 * CONFIDENCE:g} % confidence"
     close = others[others["within_noise"].fillna(False).astype(bool)]
     if len(close):
         names = ", ".join(close["configuration"].head(3)) + (", …" if len(close) > 3 else "")
@@ -107,6 +111,15 @@ def verdict_sentence(ranking: pd.DataFrame) -> str:
         f"Verdicts on configurations: {listed}. On the best: {best['verdict']}, "
         f"because {best['reason']}. Next: {best['next']}."
     )
+
+
+def next_sentence(ranking: pd.DataFrame) -> str:
+    """Say what to do about underfitting and overfitting configurations; empty if there are none."""
+    if "verdict" not in ranking:
+        return ""
+    steps = ranking.drop_duplicates("verdict").set_index("verdict")["next"]
+    steps = steps.reindex(["underfitting", "overfitting"]).dropna()
+    return " ".join(f"{str(verdict).capitalize()}: {step}." for verdict, step in steps.items())
 
 
 def choice_sentence(ranking: pd.DataFrame) -> str:

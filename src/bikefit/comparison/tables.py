@@ -21,9 +21,9 @@ def ranking_strings(ranking: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         Columns ``#`` (the rank), ``configuration``, ``seeds``, ``train``, ``validation``, ``gap``,
-        ``RMSE`` and, if there are verdicts, ``verdict``, with the index of `ranking`.
+        ``RMSE`` and ``verdict`` if the ranking has them, with the index of `ranking`.
     """
-    like = ranking["val_loss"].min()
+    like, has_rmse = ranking["val_loss"].min(), ranking["val_rmse"].notna().any()
     rows = [
         {
             "#": NEAR * (row["within_noise"] is True) + str(rank),
@@ -32,7 +32,7 @@ def ranking_strings(ranking: pd.DataFrame) -> pd.DataFrame:
             "train": number(row["train_loss"], like),
             "validation": with_spread(row, "val_loss", like),
             "gap": number(row["gap"], like),
-            "RMSE": number(row["val_rmse"], 100),
+            **({"RMSE": number(row["val_rmse"], 100)} if has_rmse else {}),
             **({"verdict": row["verdict"] or "–"} if "verdict" in ranking else {}),
         }
         for rank, row in enumerate(ranking.to_dict("records"), start=1)
@@ -43,8 +43,9 @@ def ranking_strings(ranking: pd.DataFrame) -> pd.DataFrame:
 def caption(ranking: pd.DataFrame) -> str:
     """Return the units and signs of :func:`ranking_strings`."""
     over = "folds" if (ranking["folds"] > 1).any() else "seeds"
+    rmse = "RMSE: bikes/hour; " if ranking["val_rmse"].notna().any() else ""
     return (
-        f"train and validation {ranking_metric(ranking)}: {loss_unit(ranking)}; RMSE: bikes/hour; "
+        f"train and validation {ranking_metric(ranking)}: {loss_unit(ranking)}; {rmse}"
         f"±: standard deviation over {over}; {NEAR}: not significantly worse than the best"
     )
 

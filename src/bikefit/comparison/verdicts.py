@@ -18,7 +18,7 @@ from bikefit.comparison.paths import SettingPath, find_paths
 from bikefit.comparison.runs import FRACTION
 from bikefit.comparison.sentences import number
 from bikefit.config import ConfigError
-from bikefit.data.params import StrictModel, explain_errors
+from bikefit.data.params import StrictModel, explain
 
 UNDERFITTING, OVERFITTING, GOOD_FIT = "underfitting", "overfitting", "good fit"
 UNDECIDED = "undecided"
@@ -27,8 +27,8 @@ CHANGES = {UNDERFITTING: +1, OVERFITTING: -1}  # in which direction of flexibili
 THRESHOLDS = Path("conf/verdicts.yaml")
 
 NEXT = {
-    UNDERFITTING: "more flexible: a larger network, weaker regularization, more epochs",
-    OVERFITTING: "less flexible: a smaller network, stronger regularization; or more data",
+    UNDERFITTING: "make it more flexible (larger model, weaker regularization, more epochs)",
+    OVERFITTING: "make it less flexible (smaller model, stronger regularization) or add data",
     GOOD_FIT: "stop tuning",
 }
 MORE_DATA = "stop tuning; more data could narrow the gap of {} to the train loss"
@@ -65,7 +65,7 @@ def read_thresholds(path: Path = THRESHOLDS) -> Thresholds:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ThresholdError(f"{path} is not valid YAML: {error}") from None
     except ValidationError as errors:
-        raise ThresholdError(f"{path}: {explain_errors(errors)}") from None
+        raise ThresholdError(f"{path}: {explain(errors)}") from None
 
 
 def judge(

@@ -1,4 +1,5 @@
-"""Data: from the published table to the features of the networks.
+"""The data: from the published table to the features of the networks.
 
-The stages `download` → `clean` → (`look`) → `featurize` are modules that `dvc repro` runs.
+Stages, each run by `dvc repro` or separately from the project's root:
+`download` → `clean` → (`look`) → `featurize`.
 """

@@ -6,7 +6,7 @@ import logging
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from contextvars import ContextVar
 from functools import cache, partial
@@ -213,9 +213,20 @@ def artifacts_of(run: str) -> Any:
     return RetryingProxy(get_artifact_repository(artifact_location(run)))
 
 
-def search(condition: str, order: str = "attributes.start_time DESC") -> Iterator[Any]:
-    """Yield the runs of all experiments that meet a condition in MLflow's search syntax."""
-    experiments = [experiment.experiment_id for experiment in client().search_experiments()]
+def search(
+    condition: str,
+    order: str = "attributes.start_time DESC",
+    experiments: Sequence[str] | None = None,
+) -> Iterator[Any]:
+    """Yield the runs that meet a condition in MLflow's search syntax.
+
+    Args:
+        condition: The condition; all runs meet the empty text.
+        order: Order of the runs.
+        experiments: Ids of the experiments; None for all.
+    """
+    if experiments is None:
+        experiments = [experiment.experiment_id for experiment in client().search_experiments()]
     options = {"run_view_type": ViewType.ACTIVE_ONLY, "max_results": 1000, "order_by": [order]}
     token = None
     while True:

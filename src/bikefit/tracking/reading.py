@@ -90,6 +90,37 @@ def read_run(run: str) -> pd.DataFrame:
     return pd.DataFrame([_row(client().get_run(run))])
 
 
+def read_experiment(name: str) -> pd.DataFrame:
+    """Return the runs of an experiment of any program, in the order of their start.
+
+    Returns:
+        One row per run: ``run_id``, ``experiment_id``, ``name``, ``status``, and a column for each
+        parameter (text, with the prefix ``params.``) and each metric (its last value, with the
+        prefix ``metrics.``).
+
+    Raises:
+        TrackingError: There is no such experiment, or it has no runs.
+    """
+    experiments = {one.name: one.experiment_id for one in client().search_experiments()}
+    if name not in experiments:
+        names = ", ".join(sorted(experiments))
+        raise TrackingError(f"no experiment {name!r} in {address()}; there are: {names}")
+    rows = [
+        {
+            "run_id": run.info.run_id,
+            "experiment_id": run.info.experiment_id,
+            "name": run.info.run_name,
+            "status": run.info.status,
+            **{f"params.{key}": text for key, text in run.data.params.items()},
+            **{f"metrics.{key}": value for key, value in run.data.metrics.items()},
+        }
+        for run in search("", "attributes.start_time ASC", [experiments[name]])
+    ]
+    if not rows:
+        raise TrackingError(f"experiment {name!r} in {address()} has no runs")
+    return pd.DataFrame(rows)
+
+
 def _row(run: Any) -> dict[str, Any]:
     return {
         "run_id": run.info.run_id,
