@@ -28,8 +28,8 @@ from benchmarks import trees
 from bikefit.config import Settings
 from bikefit.data.columns import CLEAN_FILE, TARGET, read_clean
 from bikefit.data.features import Features
-from bikefit.data.featurize import Featurize
-from bikefit.data.params import check, read_section
+from bikefit.data.featurize import FeaturizeParams
+from bikefit.data.params import read_section, validate
 from bikefit.data.splits import PARTS, split
 from bikefit.final.choose import WINNER
 from bikefit.final.fit import fit_networks
@@ -62,11 +62,11 @@ class Recipe:
 
     def columns(self) -> Features:
         """Return the features of the network."""
-        table = read_section("featurize", Featurize).tables[self.table]
+        table = read_section("featurize", FeaturizeParams).tables[self.table]
         kept = table.model_dump(include=set(Features.model_fields))
         splines = [s for s in kept["splines"] if s["of"] not in self.without_splines]
         changed = kept | self.features | {"splines": [*splines, *self.more_splines]}
-        return check("features of a recipe", Features, changed)
+        return validate("features of a recipe", Features, changed)
 
     def members(self, seeds: int) -> list[Settings]:
         """Return the settings of one network per seed."""

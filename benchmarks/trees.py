@@ -14,7 +14,7 @@ import pandas as pd
 from sklearn.metrics import mean_poisson_deviance
 
 from bikefit.data.columns import TARGET
-from bikefit.data.features import DERIVED, first_day
+from bikefit.data.features import DERIVED, first_date
 from bikefit.final.trees import COLUMNS as SAME
 from bikefit.final.trees import LEAVES, MOST_TREES, PATIENCE, make_model, tree_features
 
@@ -134,13 +134,13 @@ def predict(
     def rows(hours: pd.DataFrame, start: np.datetime64) -> Rows:
         return tree_features(hours, start, names), hours[TARGET]
 
-    given, held_out = (rows(part, first_day(train)) for part in (train, validation))
+    given, held_out = (rows(part, first_date(train)) for part in (train, validation))
     tuned: dict[tuple[int, int], Any] = {}
     for size in library.sizes:
         model, trees = library.fit(given, size, MOST_TREES, held_out)
         tuned[size, trees] = mean_poisson_deviance(held_out[1], model(held_out[0]))
     size, trees = min(tuned, key=lambda one: tuned[one])
     both = pd.concat([train, validation], ignore_index=True)
-    start = first_day(both)
+    start = first_date(both)
     model, _ = library.fit(rows(both, start), size, trees, None)
     return np.asarray(model(tree_features(test, start, names)))

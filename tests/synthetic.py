@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from bikefit.data.clean import clean, parse_raw
-from bikefit.data.faults import Clean
+from bikefit.data.faults import CleanParams
 from bikefit.data.params import read_section
 
 SEASON_OF_MONTH = {12: 1, 1: 1, 2: 1, 3: 2, 4: 2, 5: 2, 6: 3, 7: 3, 8: 3, 9: 4, 10: 4, 11: 4}
@@ -54,5 +54,5 @@ def raw_hours(days: int, seed: int = 0, start: str = "2011-01-01") -> pd.DataFra
 
 def clean_hours(days: int) -> pd.DataFrame:
     """Return the clean rows of :func:`raw_hours`, with the project's parameters."""
-    params = read_section("clean", Clean, Path(__file__).parents[1] / "params.yaml")
+    params = read_section("clean", CleanParams, Path(__file__).parents[1] / "params.yaml")
     return clean(parse_raw(raw_hours(days).astype(str)), params)

@@ -16,7 +16,7 @@ import stores
 from bikefit.config import ConfigError, Settings, describe, flat, parse
 from bikefit.data.clean import RAW, clean, read_raw
 from bikefit.data.columns import SCALES
-from bikefit.data.faults import Clean
+from bikefit.data.faults import CleanParams
 from bikefit.data.params import read_section
 from bikefit.errors import DataError
 from bikefit.nn.networks import build
@@ -149,7 +149,7 @@ def test_layers(specs: list[LayerSpec], closed: bool, features: int) -> None:
 ODD = "1e400 -0 0x10 1_0 ١ NaT NA 9999-12-31 0001-01-01 \" '1' None 1. .5 1e-1 +1 1,5 2011-1-1 01"
 ODD_CELLS = [*ODD.split(), "true", "½", " 1 ", "\x00", "\ufeff1"]
 CELLS = st.text(max_size=10) | NUMBERS.map(str) | st.sampled_from(ODD_CELLS)
-RULES = read_section("clean", Clean, ROOT / "params.yaml")
+RULES = read_section("clean", CleanParams, ROOT / "params.yaml")
 ROWS = [line.split(",") for line in raw_hours(1).to_csv(index=False).splitlines()]
 LINES = st.integers(0, 24)
 

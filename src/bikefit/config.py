@@ -22,7 +22,7 @@ from pydantic import (
     model_validator,
 )
 
-from bikefit.data.params import StrictModel, explain
+from bikefit.data.params import StrictModel, explain_errors
 from bikefit.errors import BikefitError
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -240,7 +240,7 @@ def parse(values: dict[str, Any]) -> Settings:
     try:
         return Settings.model_validate(values)
     except ValidationError as errors:
-        raise ConfigError(explain(errors)) from None
+        raise ConfigError(explain_errors(errors)) from None
 
 
 def flat(settings: Settings) -> dict[str, str | int | float | bool]:

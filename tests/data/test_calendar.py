@@ -7,12 +7,12 @@ import pytest
 
 from bikefit.data.calendar import (
     OCCASIONS,
-    commuting,
-    holidays,
+    is_commuting_day,
+    is_holiday,
     occasion,
-    seasons,
+    season,
 )
-from bikefit.data.features import codes
+from bikefit.data.features import category_codes
 
 
 def dates(*texts: str) -> pd.Series:
@@ -30,12 +30,12 @@ def dates(*texts: str) -> pd.Series:
     ],
 )
 def test_first_and_last_days_of_seasons(last: str, first: str, before: str, after: str) -> None:
-    assert seasons(dates(last, first)).tolist() == [before, after]
+    assert season(dates(last, first)).tolist() == [before, after]
 
 
 def test_holidays_of_2012() -> None:
     days = pd.Series(pd.date_range("2012-01-01", "2012-12-31"))
-    assert " ".join(days[holidays(days)].dt.strftime("%m-%d")) == (
+    assert " ".join(days[is_holiday(days)].dt.strftime("%m-%d")) == (
         "01-02 01-16 02-20 04-16 05-28 07-04 09-03 10-08 11-12 11-22 12-25"
     )
 
@@ -43,8 +43,8 @@ def test_holidays_of_2012() -> None:
 def test_holidays_on_weekends_are_observed_on_working_days() -> None:
     # Emancipation Day of 2011 was a Saturday, Christmas a Sunday.
     days = dates("2011-04-15 13:00", "2011-04-16 13:00", "2011-12-25 08:00", "2011-12-26 08:00")
-    assert holidays(days).tolist() == [True, False, False, True]
-    assert holidays(dates()).empty
+    assert is_holiday(days).tolist() == [True, False, False, True]
+    assert is_holiday(dates()).empty
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_holidays_on_weekends_are_observed_on_working_days() -> None:
 def test_occasions(day: str, expected: str) -> None:
     rows = pd.DataFrame({"timestamp": pd.to_datetime([f"{day}T00", f"{day}T23"])})
     assert occasion(rows).tolist() == [expected, expected]
-    assert codes("occasion", rows).tolist() == [OCCASIONS.index(expected)] * 2
+    assert category_codes("occasion", rows).tolist() == [OCCASIONS.index(expected)] * 2
 
 
 @pytest.mark.parametrize(
@@ -89,4 +89,4 @@ def test_commuting(day: str, holiday: bool, working: bool, expected: bool) -> No
     rows = pd.DataFrame(
         {"timestamp": pd.to_datetime([day]), "holiday": [holiday], "working_day": [working]}
     )
-    assert commuting(rows).tolist() == [expected]
+    assert is_commuting_day(rows).tolist() == [expected]

@@ -10,13 +10,13 @@ import pytest
 from bikefit.data import clean as stage_clean
 from bikefit.data import look
 from bikefit.data.clean import RAW, clean, parse_raw, read_raw
-from bikefit.data.faults import Clean, interpolate, is_stuck, quality
+from bikefit.data.faults import CleanParams, interpolate, is_stuck, quality_report
 from bikefit.data.params import read_section
 from bikefit.errors import DataError
 from conftest import ROOT
 from synthetic import raw_hours
 
-PARAMS = read_section("clean", Clean, ROOT / "params.yaml")
+PARAMS = read_section("clean", CleanParams, ROOT / "params.yaml")
 
 
 def parse(raw: pd.DataFrame) -> pd.DataFrame:
@@ -169,14 +169,17 @@ def test_quality_report() -> None:
     raw.loc[5:6, "windspeed"] = 0.0
     raw.loc[9:10, "hum"] = 0.0
     raw = raw.drop(index=[20, 21, 50]).sample(frac=1, random_state=0)  # in any order
-    report = quality(cleaned(raw), PARAMS)
+    report = quality_report(cleaned(raw), PARAMS)
     assert report["rows"] == 69
-    assert report["absent_hours"]["count"] == 3
-    assert report["absent_hours"]["longest_gap"] == {"begins": "2011-01-01 20:00:00", "hours": 2}
+    assert report["absent_hours"] == {
+        "count": 3,
+        "gaps": 2,
+        "sentence": "3 hours between the first and the last are absent, in 2 gaps of at most 2 "
+        "hours; no row was added for them.",
+    }
     counts = {name: fault["count"] for name, fault in report["faults"].items()}
-    assert counts == {"humidity": 2, "feels_like": 0, "windspeed": 2, "weather": 3}
-    by_category = report["faults"]["weather"]["rows_by_category"]
-    assert list(by_category.values()) == [66, 0, 0, 3]
+    assert counts == {"humidity": 2, "feels_like": 0, "windspeed": 2}
+    assert list(report["rows_by_weather"].values()) == [66, 0, 0, 3]
     assert report["faults"]["humidity"]["sentence"] == (
         "Humidity at or below 0 % does not occur outdoors: 2 rows, repaired and flagged."
     )

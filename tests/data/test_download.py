@@ -54,7 +54,7 @@ def test_archive(host: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("path", "reason"),
     [
-        ("/wrong", "wrong bytes: sha256"),
+        ("/wrong", "wrong content: sha256"),
         ("/page", "not a zip file"),
         ("/climbing", "No such file"),
         ("/cut", "IncompleteRead"),
@@ -111,7 +111,7 @@ def test_a_local_file_is_the_only_source(tmp_path: Path) -> None:
     assert download(params(file=str(own)), target) == f"from local file {own}"
     assert target.read_bytes() == TABLE
     own.write_bytes(b"changed")
-    with pytest.raises(DataError, match=r"local file .*own.csv: wrong bytes") as error:
+    with pytest.raises(DataError, match=r"local file .*own.csv: wrong content") as error:
         download(params(file=str(own)), target)
     assert "archive" not in str(error.value).splitlines()[1]
     assert target.read_bytes() == TABLE

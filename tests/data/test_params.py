@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from bikefit.data.download import Download
-from bikefit.data.faults import Clean
-from bikefit.data.featurize import Featurize
-from bikefit.data.params import check, read_section
+from bikefit.data.download import DownloadParams
+from bikefit.data.faults import CleanParams
+from bikefit.data.featurize import FeaturizeParams
+from bikefit.data.params import read_section, validate
 from bikefit.errors import DataError
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
@@ -16,9 +16,9 @@ TABLE = {"plain": ["temperature"]}
 
 
 def test_the_parameters_of_the_project() -> None:
-    assert read_section("download", Download, PARAMS).sdist.name == "effector"
-    assert read_section("clean", Clean, PARAMS).stuck_hours == 24
-    tables = read_section("featurize", Featurize, PARAMS).tables
+    assert read_section("download", DownloadParams, PARAMS).sdist.name == "effector"
+    assert read_section("clean", CleanParams, PARAMS).stuck_hours == 24
+    tables = read_section("featurize", FeaturizeParams, PARAMS).tables
     assert list(tables) == ["full", "rich", "lecture", "lecture_standardized", "lecture_raw"]
     assert {tables[name].rows for name in tables if name.startswith("lecture")} == {1296}
     assert [len(table.names) for table in tables.values()] == [87, 380, 32, 32, 5]
@@ -41,7 +41,7 @@ def test_the_parameters_of_the_project() -> None:
 )
 def test_errors_name_key_value_and_what_is_allowed(change: dict, message: str) -> None:
     with pytest.raises(DataError) as error:
-        check("featurize", Featurize, {"split": SPLIT, "tables": {"full": TABLE}} | change)
+        validate("featurize", FeaturizeParams, {"split": SPLIT, "tables": {"full": TABLE}} | change)
     assert message in str(error.value)
 
 
@@ -59,4 +59,4 @@ def test_wrong_files(tmp_path: Path, text: str | None, message: str) -> None:
     if text is not None:
         path.write_text(text)
     with pytest.raises(DataError, match=message):
-        read_section("clean", Clean, path)
+        read_section("clean", CleanParams, path)

@@ -9,7 +9,7 @@ import pytest
 from sklearn.preprocessing import SplineTransformer
 
 from bikefit.data.features import Features
-from bikefit.data.params import check
+from bikefit.data.params import validate
 from bikefit.data.transformer import Transformer
 from bikefit.errors import DataError
 from synthetic import clean_hours
@@ -18,7 +18,7 @@ HOURS = clean_hours(40)  # row 0 is Saturday, 2011-01-01, 0:00; Monday, 2011-01-
 
 
 def features(**change: object) -> Features:
-    return check("features", Features, change)
+    return validate("features", Features, change)
 
 
 def matrix(spec: Features, rows: pd.DataFrame, training: pd.DataFrame = HOURS) -> pd.DataFrame:

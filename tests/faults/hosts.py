@@ -13,8 +13,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from bikefit.data.download import Download
-from bikefit.data.params import check
+from bikefit.data.download import DownloadParams
+from bikefit.data.params import validate
 
 TABLE = b"instant,dteday\n1,2011-01-01\n" * 50
 DIGEST = hashlib.sha256(TABLE).hexdigest()
@@ -78,7 +78,7 @@ def serving() -> Iterator[str]:
         thread.join()
 
 
-def params(**change: object) -> Download:
+def params(**change: object) -> DownloadParams:
     section = {
         "sha256": DIGEST,
         "file": None,
@@ -86,7 +86,7 @@ def params(**change: object) -> Download:
         "sdist": {"name": "bundle", "version": "1.0", "sha256": "0" * 64, "member": "hour.csv"},
         "timeout": 0.5,
     }
-    return check("download", Download, section | change)
+    return validate("download", DownloadParams, section | change)
 
 
 def sdist(folder: Path, name: str = "bundle-1.0/data/hour.csv") -> Path:

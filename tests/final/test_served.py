@@ -15,12 +15,12 @@ from typing import Any
 import mlflow
 import pandas as pd
 import pytest
+from servers import wait_for
 
 from bikefit.final.model import load
 from bikefit.final.predict import MODEL
 from bikefit.tracking import registry
 from ports import free_port
-from servers import wait_for
 
 ROWS = [
     {"at": "2011-02-05T17:00", "temp": 7.0, "humidity": 60, "windspeed": 12, "weather": "clear"},

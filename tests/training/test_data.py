@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from bikefit.config import ConfigError
-from bikefit.data.featurize import Split, write_own_table
+from bikefit.data.featurize import SplitParams, write_custom_table
 from bikefit.training.data import Batches, Rows
 from bikefit.training.folds import read_pool
 from conftest import make_settings
@@ -51,17 +51,17 @@ HOURS["timestamp"] = pd.date_range("2011-01-01", periods=480, freq="h")
 
 
 def write(root: Path, hours: pd.DataFrame) -> None:
-    """Write or replace the table `own`."""
-    cut = Split(kind="days", seed=0, validation=0.2, test=0.2)
-    write_own_table(root / "own", hours, ["x"], [], cut)
+    """Write or replace the table `custom`."""
+    split_params = SplitParams(kind="days", seed=0, validation=0.2, test=0.2)
+    write_custom_table(root / "custom", hours, ["x"], [], split_params)
 
 
 def test_a_table_that_changed_is_read_again_without_its_test_rows(tmp_path: Path) -> None:
     write(tmp_path, HOURS)
-    assert len(read_pool(tmp_path / "own").target) == 384
+    assert len(read_pool(tmp_path / "custom").target) == 384
     write(tmp_path, HOURS.assign(x=-HOURS["x"]).iloc[:240])
-    (tmp_path / "own/test.parquet").unlink()
-    pool = read_pool(tmp_path / "own")
+    (tmp_path / "custom/test.parquet").unlink()
+    pool = read_pool(tmp_path / "custom")
     assert (len(pool.target), pool.train_rows) == (192, 144)
     assert pool.features.max() == 0
 

@@ -18,7 +18,7 @@ from bikefit.comparison.paths import SettingPath, find_paths
 from bikefit.comparison.runs import FRACTION
 from bikefit.comparison.sentences import number
 from bikefit.config import ConfigError
-from bikefit.data.params import StrictModel, explain
+from bikefit.data.params import StrictModel, explain_errors
 
 UNDERFITTING, OVERFITTING, GOOD_FIT = "underfitting", "overfitting", "good fit"
 UNDECIDED = "undecided"
@@ -65,7 +65,7 @@ def read_thresholds(path: Path = THRESHOLDS) -> Thresholds:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ThresholdError(f"{path} is not valid YAML: {error}") from None
     except ValidationError as errors:
-        raise ThresholdError(f"{path}: {explain(errors)}") from None
+        raise ThresholdError(f"{path}: {explain_errors(errors)}") from None
 
 
 def judge(

@@ -1,5 +1,4 @@
-"""The data: from the published table to the features of the networks.
+"""Data: from the published table to the features of the networks.
 
-Stages, each run by `dvc repro` or separately from the project's root:
-`download` → `clean` → (`look`) → `featurize`.
+The stages `download` → `clean` → (`look`) → `featurize` are modules that `dvc repro` runs.
 """

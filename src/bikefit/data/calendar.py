@@ -9,7 +9,7 @@ from pandas.tseries.holiday import Holiday, USFederalHolidayCalendar, nearest_wo
 from bikefit.data.columns import SEASONS
 
 SEASON_STARTS: Final = {321: "spring", 621: "summer", 923: "autumn", 1221: "winter"}
-"""Season by month · 100 + day of its first day."""
+"""Season by its first day, as 100 · month + day."""
 
 EMANCIPATION_DAY = Holiday("Emancipation Day", month=4, day=16, observance=nearest_workday)
 
@@ -19,15 +19,15 @@ OCCASIONS: Final = (
 )
 
 
-def seasons(dates: pd.Series) -> pd.Series:
-    """Return the season of each date as a categorical of the four seasons, (N,)."""
+def season(dates: pd.Series) -> pd.Series:
+    """Return the season of each date, (N,) categorical."""
     code = dates.dt.month * 100 + dates.dt.day
-    latest = np.searchsorted(list(SEASON_STARTS), code, side="right") - 1  # -1 is last winter
+    latest = np.searchsorted(list(SEASON_STARTS), code, side="right") - 1  # -1 is winter
     names = np.array(list(SEASON_STARTS.values()))[latest]
     return pd.Series(pd.Categorical(names, list(SEASONS.values())), dates.index)
 
 
-def holidays(dates: pd.Series) -> pd.Series:
+def is_holiday(dates: pd.Series) -> pd.Series:
     """Return whether each date is an observed federal holiday or Emancipation Day, (N,) bool."""
     if dates.empty:
         return pd.Series(False, dates.index)
@@ -36,10 +36,10 @@ def holidays(dates: pd.Series) -> pd.Series:
     return dates.dt.normalize().isin(days)
 
 
-def commuting(hours: pd.DataFrame) -> pd.Series:
-    """Return whether most people commute, (N,) bool.
+def is_commuting_day(hours: pd.DataFrame) -> pd.Series:
+    """Return whether most people commute in each row, (N,) bool.
 
-    They do on working days, and on the holidays on which most employers stay open: King,
+    These are working days, and the holidays on which most employers stay open: King,
     Presidents', Emancipation, Columbus and Veterans Day.
     """
     time = hours["timestamp"].dt

@@ -17,17 +17,17 @@ from bikefit.data.columns import (
     SEASONS,
     TARGET,
     WEATHER,
-    complete_rows,
+    add_derived_columns,
     read_cells,
 )
-from bikefit.data.faults import Clean, flag_and_repair, quality
+from bikefit.data.faults import CleanParams, flag_and_repair, quality_report
 from bikefit.data.files import atomic_write, write_json
 from bikefit.data.params import read_section
 from bikefit.errors import DataError, run_command
 
 RAW_FILE = Path("data/raw/hour.csv")
 QUALITY_FILE = Path("reports/data_quality.json")
-SHOWN = 8  # wrong values in an error message, which states the number of all
+SHOWN = 8  # largest number of wrong values that an error message lists
 
 COUNTS: Final = ("casual", "registered", "cnt")
 FRACTIONS: Final = tuple(column for column, *_ in SCALES.values())
@@ -36,10 +36,10 @@ LIMITS: Final = {
     **dict.fromkeys(FRACTIONS, (0, 1)),
     **dict.fromkeys(COUNTS, (0, 10**9)),
 }
-"""Lowest and highest value of the numbers of the published table."""
+"""Lowest and highest allowed value of each numeric column of the raw table."""
 
 RAW: Final = ("dteday", *LIMITS)
-"""Columns of the published table that are read; the others follow from these."""
+"""Columns of the raw table that are read; its other columns are computed from these."""
 
 CLEAN: Final = (
     *("timestamp", "season", "year", "month", "hour", "weekday", "holiday", "working_day"),
@@ -48,7 +48,7 @@ CLEAN: Final = (
 """Columns of the clean table."""
 
 Rule = tuple[str, str, pd.Series]
-"""A column, what is allowed in it, and whether each row keeps to that."""
+"""A column, what is allowed in it, and whether each row satisfies this, (N,) bool."""
 
 
 def _value_rules(raw: pd.DataFrame) -> Iterator[Rule]:
@@ -71,12 +71,12 @@ def _row_rules(raw: pd.DataFrame) -> Iterator[Rule]:
 
 
 def read_raw(path: Path) -> pd.DataFrame:
-    """Read a table with the columns of the published one, in any order; see :func:`parse_raw`."""
+    """Read a raw table from a CSV file with its columns in any order; see :func:`parse_raw`."""
     return parse_raw(read_cells(path), str(path))
 
 
 def parse_raw(text: pd.DataFrame, source: str = "raw table") -> pd.DataFrame:
-    """Convert the cells of a raw table to dates, float64 and int64, and check the values.
+    """Convert the text cells of a raw table to dates, float64 and int64, and check the values.
 
     Raises:
         DataError: Columns are missing or values are wrong.
@@ -104,8 +104,8 @@ def parse_raw(text: pd.DataFrame, source: str = "raw table") -> pd.DataFrame:
     return raw.astype({name: "float64" if name in FRACTIONS else "int64" for name in LIMITS})
 
 
-def clean(raw: pd.DataFrame, params: Clean) -> pd.DataFrame:
-    """Convert a raw table to clean rows in time order, and flag and repair known faults."""
+def clean(raw: pd.DataFrame, params: CleanParams) -> pd.DataFrame:
+    """Convert a raw table to clean rows in time order, with known faults flagged and repaired."""
     hours = raw[["casual", "registered"]].assign(
         rentals=raw["cnt"],
         timestamp=raw["dteday"] + pd.to_timedelta(raw["hr"], unit="h").astype("m8[us]"),
@@ -114,16 +114,16 @@ def clean(raw: pd.DataFrame, params: Clean) -> pd.DataFrame:
         weather=raw["weathersit"].map(WEATHER),
         **{name: low + raw[column] * (high - low) for name, (column, low, high) in SCALES.items()},
     )
-    hours = complete_rows(hours, params.calm)[list(CLEAN)]
+    hours = add_derived_columns(hours, params.calm)[list(CLEAN)]
     hours = hours.sort_values("timestamp", kind="stable", ignore_index=True)
     return flag_and_repair(hours, params)
 
 
 def main() -> None:
     """Run the stage in the current folder, the project's root."""
-    params = read_section("clean", Clean)
+    params = read_section("clean", CleanParams)
     hours = clean(read_raw(RAW_FILE), params)
-    report = quality(hours, params)
+    report = quality_report(hours, params)
     with atomic_write(CLEAN_FILE) as temporary:
         hours.to_parquet(temporary, index=False, compression="zstd")
     write_json(QUALITY_FILE, report)

@@ -1,4 +1,4 @@
-"""Columns, units and categories of the clean table, and the making of clean rows.
+"""Columns, units and categories of the clean table, and functions to read CSV and clean tables.
 
 Source: the data dictionary of the "Bike Sharing" data set (H. Fanaee-T, J. Gama, 2013). If it
 contradicts the numbers, the numbers are right: season code 1 is the season of January, so it is
@@ -37,7 +37,7 @@ UNITS: Final = {
 }
 
 FLAGS: Final = ("humidity_suspect", "feels_like_suspect", "windspeed_calm")
-"""True if the rule of a known fault applies, whether the value was repaired or not."""
+"""Columns that are true if a known fault was detected, whether it was repaired or not."""
 
 BOOLEANS: Final = ("holiday", "working_day", *FLAGS)
 CATEGORIES: Final[dict[str, tuple[str, ...]]] = {
@@ -48,15 +48,15 @@ CATEGORIES: Final[dict[str, tuple[str, ...]]] = {
     "weather": tuple(WEATHER.values()),
     **dict.fromkeys(BOOLEANS, NO_YES),
 }
-"""Every value that a categorical column can have."""
+"""Allowed values of each categorical column."""
 
 TARGET: Final = "rentals"
 
 
 def read_cells(path: Path) -> pd.DataFrame:
-    """Return the cells of a CSV file as text without surrounding blanks, without blank lines.
+    """Return the rows of a CSV file as text; blank lines are left out, cells are stripped.
 
-    The index is the line of each row in the file.
+    The index is the line number of each row in the file.
     """
     try:
         with warnings.catch_warnings():
@@ -83,10 +83,10 @@ def read_clean() -> pd.DataFrame:
     return pd.read_parquet(CLEAN_FILE)
 
 
-def complete_rows(hours: pd.DataFrame, calm: float) -> pd.DataFrame:
-    """Add the columns of a clean row that follow from its other columns; nothing is suspect.
+def add_derived_columns(hours: pd.DataFrame, calm: float) -> pd.DataFrame:
+    """Add the columns that are computed from the others, such as `weekday` and `working_day`.
 
-    The wind is calm up to `calm` (km/h), which the anemometer does not measure.
+    `windspeed_calm` is true up to `calm` (km/h); the flags of suspect values are false.
     """
     time = hours["timestamp"].dt
     hours = hours.assign(

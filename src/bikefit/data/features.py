@@ -1,7 +1,6 @@
-"""Features: categories, numbers, cycles and splines, and the derived columns they are made of.
+"""Settings of features, and the derived columns that features can be made of.
 
-A `Features` lists the features of a table, in the order one-hot, cyclic, standardized, plain,
-interactions, splines.
+The order of features is one-hot, cyclic, standardized, plain, interactions, splines.
 """
 
 import itertools
@@ -13,7 +12,7 @@ import pandas as pd
 from pydantic import AfterValidator, Field, PositiveInt, model_validator
 
 from bikefit.data import columns
-from bikefit.data.calendar import OCCASIONS, commuting, occasion
+from bikefit.data.calendar import OCCASIONS, is_commuting_day, occasion
 from bikefit.data.columns import BOOLEANS, NO_YES
 from bikefit.data.params import StrictModel
 from bikefit.errors import DataError
@@ -23,51 +22,52 @@ DAYS_SINCE_START: Final = "days_since_start"
 Derive = Callable[[pd.DataFrame, np.datetime64], pd.Series]
 
 DERIVED: Final[dict[str, Derive]] = {
-    # Relative humidity as a fraction: of order 1 without statistics of the rows.
     "humidity_fraction": lambda hours, start: hours["humidity"] / 100,
-    # 1 on the first of January.
     "day_of_year": lambda hours, start: hours["timestamp"].dt.day_of_year,
-    # Whole days since the first training day: the trend of a growing system.
     DAYS_SINCE_START: lambda hours, start: (hours["timestamp"].dt.normalize() - start).dt.days,
-    # 0 on Monday to 6 on Sunday.
     "day_of_week": lambda hours, start: hours["timestamp"].dt.day_of_week,
-    "commuting": lambda hours, start: commuting(hours),
+    "commuting": lambda hours, start: is_commuting_day(hours),
     "occasion": lambda hours, start: occasion(hours),
 }
-"""Columns computed from a clean row and the first training day."""
+"""Functions that compute derived columns from clean rows and the first training date.
+
+The day of the year is 1 on January 1, the day of the week 0 on Monday.
+"""
 
 CATEGORIES: Final = {**columns.CATEGORIES, "commuting": NO_YES, "occasion": OCCASIONS}
-"""Every value that a categorical column can have."""
+"""Allowed values of each categorical column, derived columns included."""
 
 NUMBERS: Final = (
     *("temperature", "feels_like", "humidity", "windspeed", "year", "month", "hour"),
     *BOOLEANS,
     *(name for name in DERIVED if name != "occasion"),
 )
-"""Columns that are numbers; yes is 1, no is 0."""
+"""Columns that can be used as numbers; true is 1, false is 0."""
 
 PERIODS: Final = {"hour": 24.0, "day_of_week": 7.0, "month": 12.0, "day_of_year": 365.25}
-"""Period of each cyclic number, in its unit."""
+"""Period of each cyclic column, in its unit."""
 
 
-def column(name: str, hours: pd.DataFrame, start: np.datetime64) -> pd.Series:
-    """Return a column of clean rows or a derived one; `start` is the first training day."""
+def _column(name: str, hours: pd.DataFrame, start: np.datetime64) -> pd.Series:
     return DERIVED[name](hours, start) if name in DERIVED else hours[name]
 
 
-def number(name: str, hours: pd.DataFrame, start: np.datetime64) -> np.ndarray:
-    """Return a number of each row, (N,) float64; `start` is the first training day."""
-    return column(name, hours, start).to_numpy("float64")
+def numeric(name: str, hours: pd.DataFrame, start: np.datetime64) -> np.ndarray:
+    """Return a column of clean rows or a derived one, (N,) float64.
+
+    `start` is the first training date.
+    """
+    return _column(name, hours, start).to_numpy("float64")
 
 
-def first_day(hours: pd.DataFrame) -> np.datetime64:
-    """Return the first day of clean rows, from which `days_since_start` counts."""
+def first_date(hours: pd.DataFrame) -> np.datetime64:
+    """Return the date of the earliest row; `days_since_start` is relative to that of training."""
     return hours["timestamp"].min().to_datetime64().astype("datetime64[D]")
 
 
-def codes(name: str, hours: pd.DataFrame) -> np.ndarray:
-    """Return the position of each row's category in :data:`CATEGORIES`, (N,) int64."""
-    values, declared = column(name, hours, np.datetime64("NaT")), CATEGORIES[name]
+def category_codes(name: str, hours: pd.DataFrame) -> np.ndarray:
+    """Return the index of each row's category in `CATEGORIES[name]`, (N,) int64."""
+    values, declared = _column(name, hours, np.datetime64("NaT")), CATEGORIES[name]
     words = values.map({False: "no", True: "yes"}) if declared == NO_YES else values.astype("str")
     positions = pd.Index(declared, dtype="str").get_indexer(pd.Index(words))
     if (positions < 0).any():
@@ -85,7 +85,7 @@ def _one_of(allowed: Collection[str]) -> AfterValidator:
     return AfterValidator(check)
 
 
-# rentals, and casual and registered, which add up to it, are no columns for features
+# The target `rentals` and its parts `casual` and `registered` are not allowed as features.
 Category = Annotated[str, _one_of(CATEGORIES)]
 Cyclic = Annotated[str, _one_of(PERIODS)]
 Number = Annotated[str, _one_of(NUMBERS)]
@@ -93,13 +93,13 @@ Product = Annotated[tuple[Category, ...], Field(min_length=2)]
 
 
 class Spline(StrictModel):
-    """A number as hat functions: each is 1 at its knot and falls to 0 at the neighbouring knots.
+    """A numeric column as hat functions: 1 at a knot, falling linearly to 0 at the next knots.
 
-    Their weighted sum is a spline of degree 1. Beyond the outer knots it is constant.
+    A weighted sum of them is a spline of degree 1, constant beyond the outermost knots.
     """
 
     of: Number
-    first: float  # outermost knots, in the number's unit
+    first: float  # outermost knots, in the unit of the column
     last: float
     every: float = Field(gt=0)  # distance of the knots
 
@@ -117,12 +117,12 @@ class Spline(StrictModel):
 
     @property
     def names(self) -> list[str]:
-        """Return the names of the hats, like `temperature~5/2` for the knot 2 of those every 5."""
+        """Return the feature names, like `temperature~5/-3` for `every` 5 and the knot at -3."""
         return [f"{self.of}~{self.every:g}/{knot:g}" for knot in self.knots]
 
 
 class Features(StrictModel):
-    """The features of a table by kind."""
+    """Columns that become features, by kind of feature."""
 
     one_hot: tuple[Category, ...] = ()
     drop_first: bool = False  # leave out the first category of each one-hot column
@@ -149,23 +149,23 @@ class Features(StrictModel):
     def names(self) -> list[str]:
         """Return the names of all features in order, like `hour=8` or `hour=8,working_day=yes`."""
         first = 1 if self.drop_first else 0
-        names = [word for name in self.one_hot for word in _words([name])[first:]]
+        names = [word for name in self.one_hot for word in _category_names([name])[first:]]
         names += [
             f"{name}_{part}{'' if harmonic == 1 else harmonic}"
             for name, harmonic in self.waves
             for part in ("sin", "cos")
         ]
         names += [*self.standardized, *self.plain]
-        names += [word for product in self.interactions for word in _words(product)]
+        names += [word for product in self.interactions for word in _category_names(product)]
         return names + [name for spline in self.splines for name in spline.names]
 
     @property
     def waves(self) -> list[tuple[str, int]]:
-        """Return each cyclic number with each of its harmonics, in periods per cycle."""
+        """Return pairs of a cyclic column and k, one for each of its harmonics k = 1, 2, …"""
         return [(n, k) for n in self.cyclic for k in range(1, self.harmonics.get(n, 1) + 1)]
 
 
-def _words(names: Collection[str]) -> list[str]:
-    """Return the combinations of the categories of columns."""
+def _category_names(names: Collection[str]) -> list[str]:
+    """Return a name per combination of the categories of columns, like `hour=8,holiday=no`."""
     categories = [[f"{name}={word}" for word in CATEGORIES[name]] for name in names]
     return [",".join(combination) for combination in itertools.product(*categories)]

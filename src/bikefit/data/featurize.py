@@ -1,4 +1,4 @@
-"""The stage `python -m bikefit.data.featurize`: the tables that networks are trained on.
+"""The stage `python -m bikefit.data.featurize`: tables of features, divided into parts.
 
 Reads `data/clean/hours.parquet`; writes `data/features/<table>/` for each table of `params.yaml`:
 `train.parquet`, `validation.parquet`, `test.parquet`, `transformer.json` and `table.json`.
@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field, StringConstraints
 
-from bikefit.data.columns import TARGET, UNITS, read_clean
+from bikefit.data.columns import TARGET, read_clean
 from bikefit.data.features import Features
 from bikefit.data.files import atomic_write, sha256, write_json
 from bikefit.data.params import StrictModel, read_section
@@ -27,8 +27,8 @@ from bikefit.errors import DataError, run_command
 FOLDER = Path("data/features")
 
 
-class Split(StrictModel):
-    """How a table is split; fractions are of rows, or of days for the kind `days`."""
+class SplitParams(StrictModel):
+    """Settings of a split; fractions are of rows, or of days for the kind `days`."""
 
     kind: Kind
     seed: int = Field(ge=0, lt=2**32)
@@ -41,19 +41,19 @@ class Split(StrictModel):
 
 
 class TableParams(Features):
-    """A table: its features, its first rows in time (null: all), and optionally its own split."""
+    """Settings of a table; by default it has all rows and the split of the section."""
 
     rows: int | None = Field(default=None, ge=1)
-    split: Split | None = None
+    split: SplitParams | None = None
 
 
 Name = Annotated[str, StringConstraints(pattern="^[a-z][a-z0-9_]*$")]
 
 
-class Featurize(StrictModel):
+class FeaturizeParams(StrictModel):
     """The section `featurize` of `params.yaml`."""
 
-    split: Split
+    split: SplitParams
     tables: dict[Name, TableParams] = Field(min_length=1)
 
 
@@ -63,7 +63,7 @@ def write_table(
     names: Sequence[str],
     matrix: np.ndarray,
     standardized: Sequence[str],
-    cut: Split,
+    split_params: SplitParams,
     transformer: Transformer | None = None,
 ) -> dict[str, int]:
     """Write the folder of a table atomically, and return the number of rows of each part.
@@ -71,7 +71,7 @@ def write_table(
     The table has the name of the folder. `hours` has `timestamp` and `rentals` (bikes/hour),
     `matrix` the features of its rows, (N, D) float32.
     """
-    labels = cut.parts(hours)
+    labels = split_params.parts(hours)
     rows = {part: int((labels == part).sum()) for part in PARTS}
     with atomic_write(folder) as temporary:
         temporary.mkdir()
@@ -85,62 +85,59 @@ def write_table(
             pq.write_table(pa.table(content), temporary / f"{part}.parquet", compression="zstd")
         if transformer is not None:
             transformer.save(temporary / "transformer.json")
-        target = hours[TARGET].to_numpy(np.float64)[labels == "train"]
-        statistics = {"mean": float(target.mean()), "std": float(target.std())}
-        about = {
+        description = {
             "name": folder.name,
             "rows": rows,
             "feature_names": list(names),
             "standardized": list(standardized),
-            "target": {"name": TARGET, "unit": UNITS[TARGET], **statistics},
-            "split": cut.model_dump(),
+            "split": split_params.model_dump(),
             "data_version": data_version(temporary),
         }
-        write_json(temporary / "table.json", about)
+        write_json(temporary / "table.json", description)
     return rows
 
 
 def data_version(folder: Path) -> str:
-    """Return 16 hexadecimal digits that depend on every file of a table but its `table.json`."""
+    """Return a hash of the files of a table except `table.json`, 16 hexadecimal digits."""
     files = sorted(file for file in folder.iterdir() if file.name != "table.json")
     content = "".join(f"{file.name} {sha256(file)}\n" for file in files)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
-def write_own_table(
+def write_custom_table(
     folder: Path,
     hours: pd.DataFrame,
     columns: Sequence[str],
     standardized: Sequence[str],
-    cut: Split,
+    split_params: SplitParams,
 ) -> None:
-    """Write a table of any numbers, for sweeps; `refit` and `predict` cannot compute its columns.
+    """Write a table whose features are any numeric columns of `hours`, for use in sweeps.
 
-    `hours` has `timestamp`, `rentals` (bikes/hour) and the columns that become features. Those in
-    `standardized` get mean 0 and standard deviation 1 on the training rows. `dvc repro` deletes
-    tables in `data/features`.
+    `refit` and `predict` do not support such tables. `hours` has `timestamp`, `rentals`
+    (bikes/hour) and the feature columns. Those in `standardized` get mean 0 and standard deviation
+    1 on the training rows. Do not write to `data/features`, where `dvc repro` deletes tables.
     """
     numbers = hours[list(columns)].astype("float64")
     wrong = [name for name in columns if not np.isfinite(numbers[name]).all()]
     if wrong:
         raise DataError(f"column {', '.join(wrong)}: must be a finite number in every row")
-    training = numbers.loc[cut.parts(hours) == "train", list(standardized)]
+    training = numbers.loc[split_params.parts(hours) == "train", list(standardized)]
     deviation = training.std(ddof=0).replace(0, 1)
     numbers[list(standardized)] = (numbers[list(standardized)] - training.mean()) / deviation
-    write_table(folder, hours, columns, numbers.to_numpy("float32"), standardized, cut)
+    write_table(folder, hours, columns, numbers.to_numpy("float32"), standardized, split_params)
 
 
 def main() -> None:
     """Run the stage in the current folder, the project's root."""
-    params = read_section("featurize", Featurize)
-    every = read_clean()
+    params = read_section("featurize", FeaturizeParams)
+    clean_hours = read_clean()
     for name, table in params.tables.items():
-        hours, cut = every.iloc[: table.rows], table.split or params.split
+        hours, split_params = clean_hours.iloc[: table.rows], table.split or params.split
         features = Features(**table.model_dump(include=set(Features.model_fields)))
-        transformer = Transformer.fit(features, hours[cut.parts(hours) == "train"])
+        transformer = Transformer.fit(features, hours[split_params.parts(hours) == "train"])
         names, matrix = features.names, transformer.transform(hours)
-        about = (names, matrix, features.standardized, cut, transformer)
-        rows = write_table(FOLDER / name, hours, *about)
+        arguments = (names, matrix, features.standardized, split_params, transformer)
+        rows = write_table(FOLDER / name, hours, *arguments)
         sizes = ", ".join(f"{part} {count:,}" for part, count in rows.items())
         print(f"featurize: {FOLDER / name}: {len(names)} features; rows: {sizes}")
 

@@ -1,4 +1,4 @@
-"""Atomic writes: a file or folder appears complete or not at all."""
+"""Atomic writes of files and folders, hashes, JSON and sections of text files."""
 
 import hashlib
 import json
@@ -19,9 +19,9 @@ MAX_AGE = 24 * 3600  # s after which a temporary file of another host is deleted
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Yield the name of a temporary file or folder that becomes `path` if the block succeeds.
+    """Yield the path of a temporary file or folder, which replaces `path` if the block succeeds.
 
-    If it fails, the temporary file or folder is deleted and `path` is unchanged.
+    The block creates it. If the block fails, it is deleted and `path` is unchanged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     delete_temporary_files(path.parent)
@@ -40,7 +40,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 def remove_folder(path: Path) -> None:
-    """Delete a folder; it is renamed first, so that no reader sees a part of it."""
+    """Delete a folder; it is renamed first, so that readers never see it incomplete."""
     old = _temporary(path, "old")
     path.replace(old)
     _delete(old)
@@ -61,7 +61,7 @@ def delete_temporary_files(folder: Path) -> None:
 
 
 def _temporary(path: Path, suffix: str = "tmp") -> Path:
-    """Return a hidden name in the same folder: files can be renamed only within a file system."""
+    """Return a hidden path in the same folder, because renaming needs the same file system."""
     return path.with_name(f".{path.name}.{process_id()}.{suffix}")
 
 

@@ -1,4 +1,4 @@
-"""The stage `python -m bikefit.data.look`: a picture of the data before modelling.
+"""The stage `python -m bikefit.data.look`: plots of the clean data.
 
 Reads `data/clean/hours.parquet`; writes `reports/raw_data.png`.
 """
@@ -19,10 +19,10 @@ from bikefit.errors import run_command
 
 FIGURE_FILE = Path("reports/raw_data.png")
 
-# Colours of the Okabe-Ito palette, which colour-blind readers can distinguish.
+# Okabe-Ito palette: colour-blind readers can distinguish these.
 BLUE, ORANGE, RED = "#0072B2", "#E69F00", "#D55E00"
 FAINT = "#E9EBED"
-"""Colour of grids and bands."""
+"""Colour of grids and shaded bands."""
 
 STYLE: dict[Any, Any] = {
     "font.size": 9,
@@ -42,7 +42,7 @@ STYLE: dict[Any, Any] = {
     "legend.frameon": False,
     "date.converter": "concise",
 }
-"""Matplotlib settings of all pictures of the project."""
+"""Matplotlib settings of all figures of the project."""
 
 
 def draw(hours: pd.DataFrame) -> Figure:
@@ -127,7 +127,7 @@ def main() -> None:
     """Run the stage in the current folder, the project's root."""
     figure = draw(read_clean())
     with atomic_write(FIGURE_FILE) as temporary:
-        # Without the version of matplotlib in it, the file does not depend on the version.
+        # By default the file contains the version of matplotlib.
         figure.savefig(temporary, format="png", metadata={"Software": None})
     print(f"look: {FIGURE_FILE}")
 

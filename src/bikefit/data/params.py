@@ -1,4 +1,4 @@
-"""Parameters of the stages: read from `params.yaml`, checked, and explained if wrong."""
+"""Reading and validation of `params.yaml`, and messages for wrong settings."""
 
 from pathlib import Path
 from typing import Any, TypeVar
@@ -30,7 +30,7 @@ M = TypeVar("M", bound=StrictModel)
 
 
 def read_section(name: str, model: type[M], path: Path = PARAMS) -> M:
-    """Read a section of `params.yaml` and check it against its model.
+    """Return a section of `params.yaml` as an instance of `model`.
 
     Raises:
         DataError: The message names each wrong key, its value and what is allowed.
@@ -43,19 +43,19 @@ def read_section(name: str, model: type[M], path: Path = PARAMS) -> M:
         raise DataError(f"{path} is not valid YAML: {error}") from None
     if not isinstance(content, dict) or name not in content:
         raise DataError(f"{path} has no section '{name}'")
-    return check(name, model, content[name])
+    return validate(name, model, content[name])
 
 
-def check(name: str, model: type[M], value: Any) -> M:
-    """Return `value` as an instance of `model`; error messages put `name` before each key."""
+def validate(name: str, model: type[M], value: Any) -> M:
+    """Return `value` as an instance of `model`; in error messages, `name` precedes each key."""
     try:
         return model.model_validate(value)
     except ValidationError as errors:
-        raise DataError(explain(errors, name)) from None
+        raise DataError(explain_errors(errors, name)) from None
 
 
-def explain(errors: ValidationError, name: str = "") -> str:
-    """Return one line per wrong key: the key (after `name`), its value and what is allowed."""
+def explain_errors(errors: ValidationError, name: str = "") -> str:
+    """Return a line of text per wrong key: the key after `name`, its value and what is allowed."""
     lines = []
     for error in errors.errors():
         key = ".".join([*([name] if name else []), *(str(part) for part in error["loc"])])

@@ -1,8 +1,7 @@
 """Splits of a table into parts, folds for cross-validation, and subsets of the training rows.
 
-Neighbouring hours are alike, so a network trained on 8:00 and 10:00 knows much about 9:00. The
-kind `random` allows that, `days` keeps all rows of a day in one part, and `chronological` also
-keeps the past before the future.
+Rentals of neighbouring hours are similar, so a random split overestimates the accuracy on new days.
+The kind `days` puts all rows of a day into the same part. `chronological` divides rows by time.
 """
 
 from typing import Final, Literal
@@ -18,7 +17,7 @@ PARTS: Final = ("train", "validation", "test")
 def split(
     timestamps: np.ndarray, kind: Kind, seed: int, validation: float, test: float
 ) -> np.ndarray:
-    """Return `train`, `validation` or `test` for each row, (N,).
+    """Return the part of each row: `train`, `validation` or `test`, (N,).
 
     `validation` and `test` are fractions of the rows, or of the days for the kind `days`. The test
     rows do not depend on `validation`. `chronological` puts train first and test last.
@@ -33,7 +32,7 @@ def split(
             continue
         size = round(fraction * len(labels))
         if not 0 < size < len(rest):
-            limit = f"between 0 and {len(rest)}, the days or rows that are left"
+            limit = f"between 0 and {len(rest)}, the number of remaining days or rows"
             raise DataError(f"split.{part} = {fraction}: would be {size}, must be {limit}")
         rest, held_out = train_test_split(
             rest, test_size=size, shuffle=shuffle, random_state=seed if shuffle else None
@@ -45,7 +44,7 @@ def split(
 def folds(
     timestamps: np.ndarray, kind: Kind, n_folds: int, seed: int
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return sorted positions of the training and the validation rows of each fold.
+    """Return the sorted positions of the training rows and of the validation rows of each fold.
 
     Each row is a validation row of exactly one fold. `chronological` does not shuffle.
     """
@@ -61,9 +60,10 @@ def folds(
 
 
 def subset(timestamps: np.ndarray, kind: Kind, fraction: float, seed: int) -> np.ndarray:
-    """Return sorted positions of a fraction of the rows, or days; it contains smaller fractions.
+    """Return the sorted positions of a fraction of the rows, or of the days for the kind `days`.
 
-    `chronological` takes the latest rows, the others take random ones.
+    `chronological` takes the latest rows, other kinds random ones. With equal seeds, the rows of a
+    smaller fraction are among those of a larger fraction.
     """
     units = _units(timestamps, kind)
     order = np.arange(units.max() + 1)[::-1]
@@ -73,7 +73,7 @@ def subset(timestamps: np.ndarray, kind: Kind, fraction: float, seed: int) -> np
 
 
 def _units(timestamps: np.ndarray, kind: Kind) -> np.ndarray:
-    """Return the number, in time order, of each row's day, or of the row itself, (N,)."""
+    """Return the rank in time of each row, or of its day for the kind `days`, (N,)."""
     if kind == "days":
         return np.unique(timestamps.astype("datetime64[D]"), return_inverse=True)[1]
     return np.argsort(np.argsort(timestamps, kind="stable"))

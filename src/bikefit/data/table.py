@@ -15,8 +15,8 @@ PartName = Literal["train", "validation", "test"]
 
 
 @dataclass(frozen=True)
-class Part:
-    """Rows of a split, each part in time order."""
+class SplitRows:
+    """Rows of one or more parts of a table."""
 
     features: np.ndarray  # (N, D) float32
     target: np.ndarray  # (N,) float32, bikes/hour
@@ -28,19 +28,19 @@ class Part:
 
 @dataclass(frozen=True)
 class Table:
-    """Description of a table."""
+    """Description of a featurized table; :meth:`read` reads its rows."""
 
     name: str
     path: Path
     feature_names: tuple[str, ...]
-    standardized: tuple[int, ...]  # positions of the features
-    rows: dict[str, int]  # number by part
+    standardized: tuple[int, ...]  # positions of the standardized features
+    rows: dict[str, int]  # number of rows of each part
     split_kind: Literal["random", "days", "chronological"]
     split_seed: int
     data_version: str
 
-    def read(self, *parts: PartName) -> Part:
-        """Read parts, one after the other; no file of another part is opened."""
+    def read(self, *parts: PartName) -> SplitRows:
+        """Read and concatenate the rows of parts; files of other parts are not opened."""
         try:
             files = (self.path / f"{part}.parquet" for part in parts)
             content = pa.concat_tables(pq.ParquetFile(file).read() for file in files)
@@ -51,7 +51,7 @@ class Table:
             reason = f"run `dvc repro featurize` ({error})"
             raise DataError(f"{self.path} cannot be read: {reason}") from None
         target = content["rentals"].to_numpy().astype(np.float32)
-        return Part(features, target, content["timestamp"].to_numpy())
+        return SplitRows(features, target, content["timestamp"].to_numpy())
 
 
 def read_table(path: Path) -> Table:

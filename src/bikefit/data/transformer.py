@@ -1,7 +1,6 @@
-"""From clean rows to features: fitted on training rows, saved as JSON.
+"""Conversion of clean rows to features, fitted on training rows and saved as JSON.
 
-Only numpy computes the features: to predict one row, importing scikit-learn would take longer than
-everything else.
+Transforming does not need scikit-learn, whose import would dominate the time to predict one row.
 """
 
 import json
@@ -13,9 +12,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bikefit.data.features import CATEGORIES, PERIODS, Features, Spline, codes, first_day, number
+from bikefit.data.features import (
+    CATEGORIES,
+    PERIODS,
+    Features,
+    Spline,
+    category_codes,
+    first_date,
+    numeric,
+)
 from bikefit.data.files import to_json, write_json
-from bikefit.data.params import check
+from bikefit.data.params import validate
 from bikefit.errors import DataError
 
 FORMAT = "bikefit transformer 1"
@@ -23,22 +30,22 @@ FORMAT = "bikefit transformer 1"
 
 @dataclass(frozen=True)
 class Transformer:
-    """Fitted features."""
+    """Features with the statistics of the training rows."""
 
     features: Features
-    start: np.datetime64  # first training day
+    start: np.datetime64  # first training date
     mean: tuple[float, ...]  # of each standardized feature in the training rows, as the scale
     scale: tuple[float, ...]
 
     @classmethod
     def fit(cls, features: Features, training: pd.DataFrame) -> "Transformer":
-        """Fit features on clean rows; the scale of a constant column is 1."""
-        start = first_day(training)
+        """Return a transformer fitted on clean rows; the scale of a constant column is 1."""
+        start = first_date(training)
         if not features.standardized:
             return cls(features, start, (), ())
         from sklearn.preprocessing import StandardScaler  # slow to import
 
-        values = np.column_stack([number(name, training, start) for name in features.standardized])
+        values = np.column_stack([numeric(name, training, start) for name in features.standardized])
         scaler = StandardScaler().fit(values)
         return cls(features, start, tuple(scaler.mean_.tolist()), tuple(scaler.scale_.tolist()))
 
@@ -47,19 +54,19 @@ class Transformer:
         features = self.features
 
         def numbers(names: Sequence[str]) -> np.ndarray:
-            columns = [number(name, hours, self.start) for name in names]
+            columns = [numeric(name, hours, self.start) for name in names]
             return np.stack(columns, axis=1) if columns else np.empty((len(hours), 0))
 
         first = 1 if features.drop_first else 0
         words = [_one_hot([name], hours)[:, first:] for name in features.one_hot]
         waves = [
-            2 * np.pi * number(name, hours, self.start) / PERIODS[name] * harmonic
+            2 * np.pi * numeric(name, hours, self.start) / PERIODS[name] * harmonic
             for name, harmonic in features.waves
         ]
         cyclic = [wave(angle)[:, None] for angle in waves for wave in (np.sin, np.cos)]
         standardized = (numbers(features.standardized) - self.mean) / self.scale
         products = [_one_hot(names, hours) for names in features.interactions]
-        hats = [_hats(number(spline.of, hours, self.start), spline) for spline in features.splines]
+        hats = [_hats(numeric(spline.of, hours, self.start), spline) for spline in features.splines]
         blocks = [*words, *cyclic, standardized, numbers(features.plain), *products, *hats]
         return np.concatenate([block.astype(np.float32) for block in blocks], axis=1)
 
@@ -73,7 +80,7 @@ class Transformer:
         try:
             text = path.read_text(encoding="utf-8")
             content: dict[str, Any] = json.loads(text)
-            features = check("features", Features, content["features"])
+            features = validate("features", Features, content["features"])
             mean = tuple(content["mean"][name] for name in features.standardized)
             scale = tuple(content["scale"][name] for name in features.standardized)
             transformer = cls(features, np.datetime64(content["start"], "D"), mean, scale)
@@ -99,12 +106,15 @@ class Transformer:
 
 
 def _one_hot(names: Sequence[str], hours: pd.DataFrame) -> np.ndarray:
-    """Return one column per combination of the categories of columns, (N, C)."""
-    positions, sizes = [codes(n, hours) for n in names], [len(CATEGORIES[n]) for n in names]
+    """Return whether each row has each combination of the columns' categories, (N, C) bool."""
+    positions, sizes = (
+        [category_codes(n, hours) for n in names],
+        [len(CATEGORIES[n]) for n in names],
+    )
     return np.ravel_multi_index(positions, sizes)[:, None] == np.arange(np.prod(sizes))
 
 
 def _hats(values: np.ndarray, spline: Spline) -> np.ndarray:
-    """Return one hat function per knot: (N,) → (N, K)."""
+    """Return the hat function of each knot: (N,) → (N, K)."""
     inside = values[:, None].clip(spline.knots[0], spline.knots[-1])
     return np.maximum(0, 1 - np.abs(inside - spline.knots) / spline.every)

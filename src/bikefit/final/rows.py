@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from bikefit.data import calendar
-from bikefit.data.columns import SCALES, UNITS, WEATHER, complete_rows
+from bikefit.data.columns import SCALES, UNITS, WEATHER, add_derived_columns
 
 NUMBERS: Final = {"temp": "temperature"} | {
     name: name for name in ("feels_like", "humidity", "windspeed")
@@ -65,10 +65,10 @@ def parse_rows(rows: pd.DataFrame, statistics: InputStatistics) -> tuple[pd.Data
     intercept, *coefficients = statistics.feels_like
     felt = intercept + hours[["temperature", "humidity", "windspeed"]] @ np.array(coefficients)
     hours["feels_like"] = hours["feels_like"].fillna(felt.clip(*SCALES["feels_like"][1:]))
-    hours["season"] = calendar.seasons(hours["timestamp"])
-    holidays = calendar.holidays(hours["timestamp"])
-    hours["holiday"] = hours["holiday"].where(hours["holiday"].notna(), holidays).astype(bool)
-    return complete_rows(hours, statistics.calm), errors
+    hours["season"] = calendar.season(hours["timestamp"])
+    federal = calendar.is_holiday(hours["timestamp"])
+    hours["holiday"] = hours["holiday"].where(hours["holiday"].notna(), federal).astype(bool)
+    return add_derived_columns(hours, statistics.calm), errors
 
 
 def _times(values: pd.Series, statistics: InputStatistics, errors: pd.Series) -> pd.Series:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from bikefit.data.columns import TARGET
-from bikefit.data.features import DAYS_SINCE_START, codes, first_day, number
+from bikefit.data.features import DAYS_SINCE_START, category_codes, first_date, numeric
 
 if TYPE_CHECKING:
     from lightgbm import LGBMRegressor
@@ -33,7 +33,9 @@ def tree_features(
 ) -> pd.DataFrame:
     """Return columns of clean rows as numbers; categories are given as their position."""
     columns = {
-        name: codes(name, hours).astype(float) if name in ORDINAL else number(name, hours, start)
+        name: category_codes(name, hours).astype(float)
+        if name in ORDINAL
+        else numeric(name, hours, start)
         for name in names
     }
     return pd.DataFrame(columns)
@@ -84,7 +86,7 @@ class TunedTrees:
 
     def fit(self, hours: pd.DataFrame) -> FittedTrees:
         """Fit trees of this size and number on clean rows."""
-        start = first_day(hours)
+        start = first_date(hours)
         model = make_model(self.leaves, self.count)
         model.fit(tree_features(hours, start), hours[TARGET])
         return FittedTrees(model.booster_.model_to_string(), str(start))
@@ -100,7 +102,7 @@ def tune(train: pd.DataFrame, validation: pd.DataFrame) -> TunedTrees | None:
     except OSError as error:
         warnings.warn(f"no boosted trees, because LightGBM cannot be loaded: {error}", stacklevel=2)
         return None
-    start = first_day(train)
+    start = first_date(train)
     features, held_out = (tree_features(rows, start) for rows in (train, validation))
     measured: Any = {"eval_X": held_out, "eval_y": validation[TARGET]}
     models = [make_model(leaves, MOST_TREES) for leaves in LEAVES]
