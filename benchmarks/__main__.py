@@ -18,7 +18,6 @@ from bikefit.data.files import replace_section
 NAMES = (
     "ablation",
     "champion",
-    "cluster",
     "faults",
     "race",
     "scaling",

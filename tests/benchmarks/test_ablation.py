@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import numpy as np
+import pandas as pd
 import pytest
 
 from conftest import ROOT
@@ -32,52 +32,26 @@ def test_each_variant_differs_from_the_winner_in_one_part(monkeypatch: pytest.Mo
     assert settings["no regularization"].regularization.l2 == 0
 
 
-def test_what_is_left_out_is_measured_against_the_winner(
-    project: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(project)
-    (project / "params.yaml").write_text((ROOT / "params.yaml").read_text())
-    rows = champion.parts_of("days", 0)[1]
-    errors = (0.0, 2.0)  # bikes/hour, by seed
-
-    def predictions(recipe: champion.Recipe, seeds: int, seed: int) -> np.ndarray:
-        return np.stack([rows["rentals"] + error for error in errors])
-
-    monkeypatch.setattr(ablation, "predictions", predictions)
-    monkeypatch.setattr(ablation, "mixed", lambda networks, seed: networks - 0.5)
-    found = ablation.measure_variant(ablation.WINNER, champion.Recipe(), 2, 0)
-    assert {name: one["rmse"] for name, one in found.items()} == pytest.approx(
-        {ablation.WINNER: 1, ablation.SINGLE: 1, ablation.MIXED: 0.5}
-    )
-    assert set(ablation.measure_variant("another", champion.Recipe(), 2, 0)) == {"another"}
-
-
 @pytest.mark.slow
-def test_networks_and_trees_are_fitted_on_training_rows(
+def test_a_variant_is_fitted_on_training_rows_and_measured_on_validation_rows(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(project)
     (project / "params.yaml").write_text((ROOT / "params.yaml").read_text())
     small = champion.Recipe(overrides=["network.hidden=[4]", "training.epochs=1"])
-    found = ablation.predictions(small, 2, 0)
-    rows = champion.parts_of("days", 0)[1]
-    assert found.shape == (2, len(rows))
-    assert not np.array_equal(found[0], found[1])
-    # networks that predict nothing but 5,000 get no share
-    mixed = ablation.mixed(np.full(len(rows), 5000.0), 0)
-    assert champion.score(rows, mixed)["rmse"] < rows["rentals"].std()
+    scores = ablation.measure_variant("small", small, 2, 0)
+    assert (scores["variant"], scores["split"]) == ("small", 0)
+    rentals = champion.parts_of("days", 0)[1]["rentals"]
+    assert 0 < scores["rmse"] < 2 * rentals.std()
 
 
 def test_the_table_gives_paired_differences() -> None:
-    def one(rmse: float, of: float) -> ablation.Scores:
-        return {
-            ablation.WINNER: {"rmse": of, "deviance": 2 * of},
-            "without it": {"rmse": rmse, "deviance": 2 * of},
-        }
-
-    lines = ablation.report([one(11, 10), one(26, 20)]).splitlines()
-    assert lines[2:] == [
+    rows = [
+        {"variant": name, "split": split, "rmse": rmse, "deviance": 2 * winner}
+        for split, (winner, other) in enumerate(((10.0, 11.0), (20.0, 26.0)))
+        for name, rmse in ((ablation.WINNER, winner), ("without it", other))
+    ]
+    assert ablation.report(pd.DataFrame(rows)).splitlines()[2:] == [
         "| the winner | 15.00 | 30.000 |  |  |",
         "| without it | 18.50 | 30.000 | 20.0 ± 10.0 | 0.0 ± 0.0 |",
     ]
-    assert "| without it | 11.00 | 20.000 | 10.0 | 0.0 |" in ablation.report([one(11, 10)])
