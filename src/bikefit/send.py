@@ -12,7 +12,7 @@ from bikefit.tracking import connection
 
 def main() -> int:
     """Record all results that are left in checkpoint folders; return the exit status."""
-    count = sum(len(stack.runs.runs) for stack in pending_results())
+    count = sum(len(stack.directory.members) for stack in pending_results())
     left = record_pending_results()
     print(f"{count - left} runs recorded in {connection.address()}, {left} left")
     return int(left > 0)

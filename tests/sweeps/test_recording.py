@@ -140,10 +140,10 @@ def test_results_are_left_to_their_command_while_it_runs(
         patch.setattr(writing, "finish_member", refuse)
         train([first], None, engine=INLINE)
     (stack,) = pending_results()  # training has ended, though the process goes on
-    stack.directory.assign_runs(replace(stack.runs, process=process))
+    stack.directory.assign_runs(replace(stack.directory.runs, process=process))
     assert [*seen, len(pending_results())] == [0, 0]
     killed = f"{process.rpartition('.')[0]}.1000000000"
-    stack.directory.assign_runs(replace(stack.runs, process=killed))
+    stack.directory.assign_runs(replace(stack.directory.runs, process=killed))
     assert record_pending_results() == 0
     assert_complete(first.run, 6)
 

@@ -15,7 +15,6 @@ import pretended
 from bikefit.training import callbacks, checkpoints
 from bikefit.training.checkpoints import (
     CHECKPOINT,
-    RUNS,
     STACK,
     TIMESTAMPS,
     CheckpointDir,
@@ -235,16 +234,6 @@ def test_results_are_read_as_they_were_written(workplace: Path) -> None:
     np.testing.assert_equal([vars(one) for one in loaded], [vars(results[0]), vars(failed)])
 
 
-def test_runs_are_assigned_and_forgotten(workplace: Path) -> None:
-    directory = directory_of(workplace)
-    assert directory.runs() is None
-    runs = MemberRuns("sqlite:///x", "sweep", ["1", None, "3"], [None, None, "job"])
-    directory.assign_runs(runs)
-    assert directory.runs() == runs
-    directory.forget_runs()
-    assert not (directory.folder / RUNS).exists()
-
-
 @pytest.mark.parametrize("length", [0, 5, 100, -1])
 def test_a_damaged_checkpoint_is_ignored(
     workplace: Path, length: int, caplog: pytest.LogCaptureFixture
@@ -262,13 +251,15 @@ def test_stacks_are_listed_with_their_members(
 ) -> None:
     root = workplace / "checkpoints"
     whole = directory_of(root)
+    runs = MemberRuns("sqlite:///x", "sweep", ["1", None, "3"], [None, None, "job"])
+    whole.assign_runs(runs)
     torn, foreign = root / "torn", root / "foreign"
     for folder, content in ((torn, b"[1"), (foreign, (whole.folder / STACK).read_bytes())):
         folder.mkdir()
         (folder / STACK).write_bytes(content)
     (listed,) = checkpoint_dirs(root)
     assert listed.folder == whole.folder
-    assert listed.members == whole.members
+    assert (listed.members, listed.runs) == (whole.members, runs)
     assert caplog.text.count("is ignored: ") == 2
     (whole.folder / STACK).write_text("[")
     whole.create()

@@ -11,7 +11,7 @@ import torch
 
 from bikefit.config import ConfigError
 from bikefit.training import devices
-from bikefit.training.devices import gpus, trainer_device
+from bikefit.training.devices import gpu_count, trainer_device
 from conftest import ROOT
 
 
@@ -31,7 +31,7 @@ def test_each_worker_of_a_machine_has_its_own_gpu(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
     monkeypatch.setattr(devices, "slot", slot)
-    assert gpus(accelerator) == (count if expected else 0)
+    assert gpu_count(accelerator) == (count if expected else 0)
     gpu = {"accelerator": "cuda", "devices": expected}
     assert trainer_device(accelerator) == (
         gpu if expected else {"accelerator": "cpu", "devices": 1}

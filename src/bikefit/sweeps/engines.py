@@ -16,7 +16,7 @@ from typing import Any
 
 from bikefit.config import ConfigError
 from bikefit.sweeps import forkserver
-from bikefit.training.worker import initialize
+from bikefit.training.worker import initialize_worker
 
 Options = Mapping[str, Any]
 
@@ -67,7 +67,7 @@ class WorkerProcesses(ThreadPoolExecutor):
 
 
 def _single_process(slot: int) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(1, get_context("forkserver"), initialize, (slot,))
+    return ProcessPoolExecutor(1, get_context("forkserver"), initialize_worker, (slot,))
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from bikefit.tracking import reading, writing
 from bikefit.tracking.connection import GONE, TrackingError, address, client, without_retries
 from bikefit.tracking.names import PROCESS
 from bikefit.tracking.reading import Finished
-from bikefit.training.checkpoints import CheckpointDir, MemberRuns, checkpoint_dirs
+from bikefit.training.checkpoints import NO_RUNS, CheckpointDir, MemberRuns, checkpoint_dirs
 from bikefit.training.members import MemberResult
 
 log = logging.getLogger(__name__)
@@ -26,10 +26,9 @@ SHARE = 0.02  # largest fraction of the time that writing curves takes
 
 @dataclass(eq=False)
 class Stack:
-    """Members that train together, and their runs and results as far as there are any."""
+    """Members that train together, in the folder of which their runs and results are."""
 
     directory: CheckpointDir
-    runs: MemberRuns = field(default_factory=lambda: MemberRuns("", None, [], []))
     attempts: int = 2  # left to train it
     logged: int = 0  # epochs that MLflow has
     results: Sequence[MemberResult] = ()
@@ -43,20 +42,18 @@ class Stack:
             run = job.runs.get(fingerprint) if job else None
             runs.append(run)
             parents.append(job.run if job and run != job.run else None)
-        self.runs = MemberRuns(address(), sweep, runs, parents, process_id())
-        self.directory.assign_runs(self.runs)
+        self.directory.assign_runs(MemberRuns(address(), sweep, runs, parents, process_id()))
 
     def divide(self) -> list[Stack]:
         """Return a stack for each member, to be trained once."""
-        root, runs = self.directory.folder.parent, self.runs
+        root, runs = self.directory.folder.parent, self.directory.runs
         return [
             Stack(
-                CheckpointDir(root, [member]),
-                replace(runs, runs=[runs.runs[m]], jobs=[runs.jobs[m]]),
+                CheckpointDir(root, [member], replace(runs, runs=[run], jobs=[job])),
                 attempts=1,
                 logged=self.logged,
             )
-            for m, member in enumerate(self.directory.members)
+            for member, run, job in zip(self.directory.members, runs.runs, runs.jobs, strict=True)
         ]
 
 
@@ -87,7 +84,7 @@ def record_stack(stack: Stack) -> None:
     Raises:
         TrackingError: The store does not take the results now; nothing is lost.
     """
-    directory, runs = stack.directory, stack.runs
+    directory, runs = stack.directory, stack.directory.runs
     unknown = [
         run
         for member, run, result in zip(directory.members, runs.runs, stack.results, strict=True)
@@ -96,7 +93,7 @@ def record_stack(stack: Stack) -> None:
     jobs = dict.fromkeys(filter(None, runs.jobs))
     unknown += [job for job in jobs if not _succeeds(finish_cross_validated, job)]
     if unknown:
-        directory.forget_runs()
+        directory.assign_runs(NO_RUNS)
         log.error(
             f"{runs.store} does not know the runs {', '.join(unknown)}; the results stay in "
             f"{directory.folder} until the same configurations are trained again; delete the "
@@ -160,7 +157,7 @@ class Recorder:
     def release(self) -> None:
         """Let other commands record the results that the store has not taken."""
         for stack in self.waiting:
-            stack.directory.assign_runs(replace(stack.runs, process=""))
+            stack.directory.assign_runs(replace(stack.directory.runs, process=""))
 
     def _write_results(self) -> None:
         try:
@@ -175,7 +172,7 @@ class Recorder:
 
 def _write_curves(stack: Stack) -> None:
     stamps, members = stack.directory.histories()
-    for run, metrics in zip(stack.runs.runs, members, strict=True):
+    for run, metrics in zip(stack.directory.runs.runs, members, strict=True):
         if run and len(stamps) > stack.logged:
             writing.log_epochs(run, metrics, stack.logged, stamps)
     stack.logged = max(stack.logged, len(stamps))
@@ -188,13 +185,13 @@ def pending_results() -> list[Stack]:
     """
     stacks = []
     for directory in checkpoint_dirs(CHECKPOINTS.absolute()):
-        runs = directory.runs()
-        if not runs or runs.store != address():
+        runs = directory.runs
+        if runs.store != address():
             continue
         if runs.process != process_id() and is_running(runs.process):
             continue
         if results := directory.load_result():
-            stacks.append(Stack(directory, runs, results=results))
+            stacks.append(Stack(directory, results=results))
     return stacks
 
 
@@ -209,11 +206,11 @@ def record_pending_results() -> int:
     try:
         for stack in pending:
             record_stack(stack)
-        for sweep in {stack.runs.sweep for stack in pending if stack.runs.sweep}:
+        for sweep in set(filter(None, (stack.directory.runs.sweep for stack in pending))):
             _succeeds(_close_sweep, sweep)
     except (TrackingError, OSError) as error:
         log.warning(str(error))
-    return sum(len(stack.runs.runs) for stack in pending_results())
+    return sum(len(stack.directory.members) for stack in pending_results())
 
 
 def _close_sweep(sweep: str) -> None:

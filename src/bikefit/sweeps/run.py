@@ -96,7 +96,6 @@ class StackLoop:
             directory.remove()
             for single in stack.divide():
                 self._submit(single)
-                single.directory.assign_runs(single.runs)
         else:
             stack.results = [MemberResult(failure=reason)]
             directory.save_result(stack.results)

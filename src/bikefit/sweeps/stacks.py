@@ -13,7 +13,7 @@ import numpy as np
 from bikefit.config import Settings
 from bikefit.sweeps.jobs import Job
 from bikefit.training.checkpoints import CheckpointDir, checkpoint_dirs
-from bikefit.training.devices import gpus
+from bikefit.training.devices import gpu_count
 from bikefit.training.folds import read_pool
 from bikefit.training.members import Member, stack_key
 
@@ -89,13 +89,13 @@ def make_stacks(
 
 def count_slots(jobs: Sequence[Job], processes: int | None) -> int:
     """Return how many stacks train at the same time here: one per GPU, or else one per core."""
-    counts = [gpus(a) for a in {job.settings.trainer.accelerator for job in jobs}]
+    counts = [gpu_count(a) for a in {job.settings.trainer.accelerator for job in jobs}]
     return processes or min(counts, default=0) or joblib.cpu_count()
 
 
 def _members_per_stack(settings: Settings) -> int:
     accelerator = settings.trainer.accelerator
-    if accelerator == "gpu" or gpus(accelerator):  # "gpu" may mean those of other machines
+    if accelerator == "gpu" or gpu_count(accelerator):  # "gpu" may mean those of other machines
         return ON_GPU
     activations = 4 * settings.training.batch_size * max(settings.network.widths)
     return min(MOST, max(FEWEST, ACTIVATIONS // activations))

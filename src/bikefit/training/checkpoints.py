@@ -1,10 +1,9 @@
-"""Folders in which stacks keep their state, their history and their results.
+"""Folders with the state, the history and the results of stacks.
 
-The name of a folder is a hash of the fingerprints of the stack's members, so stacks with other
-code, data or settings never read it. It contains
+The name of a folder is a hash of the fingerprints of the stack's members, so it changes with the
+code, the data and the settings. A folder contains
 
-- ``stack.json``: the members, written by the command;
-- ``runs.json``: the ids of their MLflow runs, written by the command;
+- ``stack.json``: the members and their MLflow runs, written by the command;
 - ``checkpoint.safetensors``: the state at the end of an epoch, replaced by each later one;
 - ``result.safetensors``: the results of all members, until MLflow has them.
 
@@ -19,7 +18,7 @@ import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -32,16 +31,15 @@ from bikefit.data.files import atomic_write, delete_temporary_files, remove_fold
 from bikefit.training.members import Arrays, Member, MemberResult
 
 log = logging.getLogger(__name__)
-STACK, RUNS = "stack.json", "runs.json"
+STACK = "stack.json"
 CHECKPOINT, RESULT = "checkpoint.safetensors", "result.safetensors"
 LAST, TIMESTAMPS = "selection/last", "selection/timestamps"  # entries of a checkpoint
-MEMBERS = TypeAdapter(list[Member])
 Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
 class MemberRuns:
-    """MLflow runs of a stack's members.
+    """Ids of the MLflow runs of a stack's members; none by default.
 
     Args:
         store: Address of the tracking store.
@@ -51,11 +49,15 @@ class MemberRuns:
         process: Process that records the results, see :mod:`bikefit.processes`; "" for any.
     """
 
-    store: str
-    sweep: str | None
-    runs: Sequence[str | None]
-    jobs: Sequence[str | None]
+    store: str = ""
+    sweep: str | None = None
+    runs: Sequence[str | None] = ()
+    jobs: Sequence[str | None] = ()
     process: str = ""
+
+
+NO_RUNS = MemberRuns()
+STACK_FILE = TypeAdapter(tuple[list[Member], MemberRuns])
 
 
 class CheckpointDir:
@@ -64,10 +66,11 @@ class CheckpointDir:
     Args:
         root: Folder of all stacks.
         members: Members of the stack, in their order.
+        runs: MLflow runs of the members.
     """
 
-    def __init__(self, root: Path, members: Sequence[Member]) -> None:
-        self.members = list(members)
+    def __init__(self, root: Path, members: Sequence[Member], runs: MemberRuns = NO_RUNS) -> None:
+        self.members, self.runs = list(members), runs
         self.fingerprints = [member.fingerprint for member in members]
         name = hashlib.sha256("\n".join(self.fingerprints).encode()).hexdigest()[:16]
         self.folder = root / name
@@ -78,8 +81,8 @@ class CheckpointDir:
         return (self.folder / RESULT).exists()
 
     def create(self) -> None:
-        """Create the folder; log a warning if the disk does not allow it."""
-        self._write(STACK, MEMBERS.dump_json(self.members, by_alias=True))
+        """Write ``stack.json``; if that fails, log a warning."""
+        self._write(STACK, STACK_FILE.dump_json((self.members, self.runs), by_alias=True))
 
     def save(self, checkpoint: Mapping[str, np.ndarray]) -> None:
         """Replace the checkpoint; if that fails, log a warning and keep the previous one."""
@@ -87,18 +90,18 @@ class CheckpointDir:
 
     def load(self) -> Arrays | None:
         """Return the checkpoint; None if there is none or it is damaged."""
-        with _damage_ignored(self.folder / CHECKPOINT) as file:
+        with _suppress_damage(self.folder / CHECKPOINT) as file:
             return _read(file)[0]
         return None
 
     def histories(self) -> tuple[list[int], list[Arrays]]:
-        """Return what the checkpoint knows of the epochs so far.
+        """Return the epochs of the checkpoint; without a checkpoint there are none.
 
         Returns:
             The end of each epoch in ms since 1970, and for each member its metrics by name, one
-            value per epoch, NaN if a metric does not apply. No epochs without a checkpoint.
+            value per epoch, NaN if a metric does not apply.
         """
-        with _damage_ignored(self.folder / CHECKPOINT) as file:
+        with _suppress_damage(self.folder / CHECKPOINT) as file:
             values, _ = _read(file, ("history/", LAST, TIMESTAMPS))
             history = with_prefix(values, "history")
             return values[TIMESTAMPS].tolist(), [
@@ -109,7 +112,7 @@ class CheckpointDir:
 
     def epoch(self) -> int:
         """Return the number of finished epochs in the checkpoint, 0 without a checkpoint."""
-        with _damage_ignored(self.folder / CHECKPOINT) as file:
+        with _suppress_damage(self.folder / CHECKPOINT) as file:
             return len(_read(file, TIMESTAMPS)[0][TIMESTAMPS])
         return 0
 
@@ -126,25 +129,16 @@ class CheckpointDir:
 
     def load_result(self) -> list[MemberResult] | None:
         """Return the results of all members; None if there are none or they are damaged."""
-        with _damage_ignored(self.folder / RESULT) as file:
-            arrays, notes = _read(file)
-            members = enumerate(json.loads(notes["members"]))
+        with _suppress_damage(self.folder / RESULT) as file:
+            arrays, metadata = _read(file)
+            members = enumerate(json.loads(metadata["members"]))
             return [_decode_member(values, with_prefix(arrays, str(m))) for m, values in members]
         return None
 
     def assign_runs(self, runs: MemberRuns) -> None:
-        """Write the ids of the members' MLflow runs."""
-        self._write(RUNS, json.dumps(asdict(runs)).encode())
-
-    def runs(self) -> MemberRuns | None:
-        """Return the ids of the members' MLflow runs; None if none are assigned."""
-        with _damage_ignored(self.folder / RUNS) as file:
-            return MemberRuns(**json.loads(file.read_bytes()))
-        return None
-
-    def forget_runs(self) -> None:
-        """Remove the ids of the members' MLflow runs; the results stay."""
-        (self.folder / RUNS).unlink(missing_ok=True)
+        """Set the members' MLflow runs, also in the folder."""
+        self.runs = runs
+        self.create()
 
     def remove(self) -> None:
         """Remove the folder."""
@@ -153,7 +147,7 @@ class CheckpointDir:
 
     def _write(self, name: str, content: bytes) -> None:
         if name != STACK and not (self.folder / STACK).exists():
-            return  # on another machine, or on a full disk
+            return  # the folder is on another machine, or the disk was full
         try:
             with atomic_write(self.folder / name) as temporary:
                 temporary.write_bytes(content)
@@ -162,28 +156,28 @@ class CheckpointDir:
 
 
 def checkpoint_dirs(root: Path) -> list[CheckpointDir]:
-    """List the stacks that have a folder."""
+    """Return the folders of stacks in a root; those with a damaged ``stack.json`` are left out."""
     delete_temporary_files(root)
     directories = []
     for path in sorted(root.glob(f"[!.]*/{STACK}")):
         delete_temporary_files(path.parent)
-        with _damage_ignored(path) as file:
-            directory = CheckpointDir(root, MEMBERS.validate_json(file.read_bytes()))
+        with _suppress_damage(path) as file:
+            directory = CheckpointDir(root, *STACK_FILE.validate_json(file.read_bytes()))
             if directory.folder != file.parent:
-                raise ValueError("its members are not those of its folder")
+                raise ValueError("its members do not belong to its folder")
             directories.append(directory)
     return directories
 
 
 def with_prefix(values: Mapping[str, Value], prefix: str) -> dict[str, Value]:
-    """Return the entries whose key starts with ``<prefix>/``, without it."""
+    """Return the entries whose key starts with ``<prefix>/``; this is removed from the keys."""
     start = f"{prefix}/"
     return {k.removeprefix(start): v for k, v in values.items() if k.startswith(start)}
 
 
 @contextmanager
-def _damage_ignored(file: Path) -> Iterator[Path]:
-    """Log a warning if the block cannot read the file; a missing file is no damage."""
+def _suppress_damage(file: Path) -> Iterator[Path]:
+    """Suppress errors of reading a file, with a warning unless the file is missing."""
     try:
         yield file
     except FileNotFoundError:
@@ -192,11 +186,11 @@ def _damage_ignored(file: Path) -> Iterator[Path]:
         log.warning(f"{file} is ignored: {(str(error) or repr(error)).splitlines()[0]}")
 
 
-def _encode(arrays: Mapping[str, np.ndarray], notes: dict[str, str] | None = None) -> bytes:
-    # safetensors saves wrong values of arrays that are not contiguous, and has no times.
+def _encode(arrays: Mapping[str, np.ndarray], metadata: dict[str, str] | None = None) -> bytes:
+    # safetensors writes wrong values of arrays that are not contiguous, and has no time type.
     contiguous = {name: np.asarray(value, order="C") for name, value in arrays.items()}
     return save(
-        {k: v.view(np.int64) if v.dtype.kind == "M" else v for k, v in contiguous.items()}, notes
+        {k: v.view(np.int64) if v.dtype.kind == "M" else v for k, v in contiguous.items()}, metadata
     )
 
 

@@ -12,29 +12,29 @@ from bikefit.nn.randomness import generator
 from bikefit.nn.sparse import SparseRows, nonzero_columns
 from bikefit.training.folds import Fold, Pool
 
-PIECE = 256  # rows that go through a stack at once: their activations fit into the cache
-CHUNK = 64 * PIECE  # rows evaluated at once: bounds memory
+PIECE = 256  # rows that pass through a stack together: their activations fit into the cache
+CHUNK = 64 * PIECE  # rows evaluated together: bounds memory
 
 
 class Rows(torch.nn.Module):
     """The rows of a stack as tensors on its device, with masks for the rows of each fold.
 
-    Members share the features. The column statistics of a fold are applied as an affine map:
-    standardizing standardized columns again equals standardizing the raw values in the fold.
+    Members share the features. Standardizing the standardized columns of the pool again, with the
+    statistics of a fold, equals standardizing the raw values with them.
 
     Args:
-        pool: Source of the rows.
+        pool: Rows of the table.
         folds: Fold of each of the M members; F of them are distinct.
     """
 
     def __init__(self, pool: Pool, folds: Sequence[Fold]) -> None:
         super().__init__()
         self.pool, self.folds = pool, list(dict.fromkeys(folds))
-        self.refit = any(fold.refit for fold in folds)
+        self.restandardize = any(fold.restandardize for fold in folds)
         used = np.unique(np.concatenate([np.r_[fold.train, fold.validation] for fold in folds]))
         # Use the pool itself if all its rows are used: a copy would double the memory.
         features = pool.features if len(used) == len(pool.target) else pool.features[used]
-        self.positions = np.full(len(pool.target), -1)  # of the pool's rows among those used
+        self.positions = np.full(len(pool.target), -1)  # index of each row of the pool here, or -1
         self.positions[used] = np.arange(len(used))
         self.train_rows = [torch.from_numpy(self.positions[fold.train]) for fold in self.folds]
         masks = np.zeros((2, len(self.folds), len(used)), np.float32)
@@ -45,7 +45,7 @@ class Rows(torch.nn.Module):
         for i, fold in enumerate(self.folds):
             masks[0, i, self.positions[fold.train]] = 1
             masks[1, i, self.positions[fold.validation]] = 1
-            if fold.refit and len(columns):
+            if fold.restandardize and len(columns):
                 values = pool.features[np.ix_(fold.train, columns)].astype(np.float64)
                 shift[i, columns] = values.mean(axis=0)
                 scale[i, columns] = np.where(values.std(axis=0) > 0, values.std(axis=0), 1)
@@ -86,9 +86,9 @@ class Rows(torch.nn.Module):
     target_std: Tensor  # (M, 1)
 
     def compress(self) -> None:
-        """From now on read only the features that are not zero, if they are few."""
+        """Make :meth:`read` return sparse rows, if few features are not zero."""
         nonzero = self.features != 0
-        if self.refit:  # standardizing moves zeros
+        if self.restandardize:  # standardizing moves zeros
             nonzero[:, list(self.pool.standardized)] = True
         self.columns = nonzero_columns(nonzero)
         if self.columns is not None:
@@ -109,13 +109,13 @@ class Rows(torch.nn.Module):
         shift, scale = self.shift[fold].unsqueeze(1), self.scale[fold].unsqueeze(1)
         if self.columns is None:
             features = self.features.index_select(0, rows.flatten()).view(*rows.shape, -1)
-            if self.refit:
+            if self.restandardize:
                 features = (features - shift) / scale
             return features[0] if len(rows) == 1 else features[position]
         shape = (*rows.shape, self.columns.shape[1])
         columns = self.columns.index_select(0, rows.flatten()).view(shape)
         values = self.values.index_select(0, rows.flatten()).view(shape)
-        if self.refit:
+        if self.restandardize:
             shift, scale = (
                 s.expand(-1, rows.shape[1], -1).gather(2, columns) for s in (shift, scale)
             )
@@ -128,7 +128,7 @@ class Rows(torch.nn.Module):
         return self.read(rows.expand(len(folds), -1), folds, self.fold_of)
 
     def pieces(self, size: int = CHUNK) -> tuple[Tensor, ...]:
-        """Divide the row numbers into pieces of at most ``size``."""
+        """Return the row numbers in pieces of at most ``size``."""
         return torch.arange(len(self.target), device=self.target.device).split(size)
 
     def member_masks(self, rows: Tensor) -> Tensor:
@@ -137,10 +137,10 @@ class Rows(torch.nn.Module):
 
 
 class Batches:
-    """Row numbers ``(S, B)`` of each training step, for each distinct seed and fold of a stack.
+    """Row numbers ``(S, B)`` of the steps of an epoch, for each distinct seed and fold of a stack.
 
-    Rows are shuffled in each epoch. A last batch with fewer rows is omitted. With fewer rows than
-    ``batch_size``, all of them form one batch.
+    Rows are shuffled in each epoch. An incomplete last batch is omitted. With fewer rows than
+    ``batch_size``, all rows form one batch.
 
     Args:
         streams: Seed and training rows of each of the S streams. The numbers of rows must give the
@@ -159,7 +159,7 @@ class Batches:
         return self.steps
 
     def state(self) -> Tensor:
-        """Return the states of the generators between two epochs, ``(S, G)``."""
+        """Return the states of the random generators, ``(S, G)``."""
         return torch.stack([stream.get_state() for stream in self.generators])
 
     def restore(self, state: Tensor) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 from bikefit.config import ConfigError
 
 
-def gpus(accelerator: str) -> int:
-    """Return the number of GPUs of this machine that training may use; 0 means the CPU.
+def gpu_count(accelerator: str) -> int:
+    """Return the number of GPUs of this machine for training; 0 means the CPU.
 
     Args:
         accelerator: ``cpu``, ``gpu`` (CUDA or ROCm), or ``auto`` for GPUs if there are any.
@@ -24,16 +24,16 @@ def gpus(accelerator: str) -> int:
     if accelerator == "gpu" and not count:
         raise ConfigError(
             f"trainer.accelerator=gpu: torch {torch.__version__} finds no GPU here; "
-            "use trainer.accelerator=auto to train on the CPU if there is no GPU"
+            "use trainer.accelerator=auto to train on the CPU"
         )
     return count
 
 
-slot = 0  # number of this worker process among those of its command
+slot = 0  # index of this worker process among those of the command
 
 
 def trainer_device(accelerator: str) -> dict[str, Any]:
-    """Return Lightning's arguments for the device; each worker process has its own GPU."""
-    if count := gpus(accelerator):
+    """Return Lightning's arguments for the device; worker processes use different GPUs."""
+    if count := gpu_count(accelerator):
         return {"accelerator": "cuda", "devices": [slot % count]}
     return {"accelerator": "cpu", "devices": 1}

@@ -1,4 +1,4 @@
-"""Train a stack: from its members and their rows to their results."""
+"""Training of a stack with Lightning, and the results of its members."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from pytorch_lightning.plugins.environments import LightningEnvironment
 
 from bikefit.nn.randomness import derive
-from bikefit.training.callbacks import Checkpoints, Selection, StopCheck
+from bikefit.training.callbacks import CheckpointCallback, EpochSelection, StopCheck
 from bikefit.training.checkpoints import CheckpointDir
 from bikefit.training.data import Rows
 from bikefit.training.devices import trainer_device
@@ -22,10 +22,10 @@ from bikefit.training.folds import Pool
 from bikefit.training.members import Member, MemberResult, Stopped, layer_specs
 from bikefit.training.module import StackModule
 
-PROBE_LR = 0.1  # of the learning rate, in a probe: at the full rate, noise hides the decrease
+PROBE_LR = 0.1  # learning rate of a probe / that of training; otherwise noise hides the decrease
 IGNORED_WARNINGS = (
     r".*isinstance\(treespec, LeafSpec\).*",
-    # A machine that has Slurm need not train under it.
+    # Lightning warns where Slurm is installed, even if it is not used.
     "The `srun` command is available on your system",
 )
 
@@ -42,18 +42,18 @@ def fit_stack(
         members: M members with equal :func:`~bikefit.training.members.stack_key`.
         pool: Rows of their table.
         directory: Folder for checkpoints, from which training resumes; None for no checkpoints.
-        stopping: Called after each step; if it returns True, training stops, and the members
-            have the results of the epochs done.
+        stopping: Called after each step; if it returns True, training stops, and the results are
+            those of the finished epochs.
 
     Raises:
         Stopped: Training was stopped before the end of the first epoch.
     """
     settings = members[0].settings
     torch.manual_seed(derive(settings.seed, "layers that draw for themselves"))
-    torch.set_num_threads(1)  # processes are parallel; one thread gives repeatable results
+    torch.set_num_threads(1)  # results are repeatable; parallelism is by processes
     module = make_module(members, pool)
-    selection = Selection([m.settings.regularization.patience for m in members])
-    checkpoints = [Checkpoints(directory, selection)] if directory else []
+    selection = EpochSelection([m.settings.regularization.patience for m in members])
+    checkpoints = [CheckpointCallback(directory, selection)] if directory else []
     final: dict[str, torch.Tensor] = {}
     try:
         run_trainer(module, [selection, *checkpoints, StopCheck(stopping)])
@@ -63,21 +63,21 @@ def fit_stack(
             raise
         selection.stop()
     final = constant_losses(module) | final
-    module.stack.load(selection.state)
+    module.stack.load(selection.selected_state)
     if settings.regularization.averaged:
         final |= average(module, settings.regularization.averaged)
     return _results(module, selection, final)
 
 
 def make_module(members: Sequence[Member], pool: Pool) -> StackModule:
-    """Return the untrained stack of members of a pool."""
+    """Return the module of a stack before training."""
     settings = [member.settings for member in members]
     folds = [pool.folds(member.settings)[member.fold or 0] for member in members]
     return StackModule(settings, Rows(pool, folds))
 
 
 def run_trainer(module: StackModule, callbacks: Sequence[pl.Callback], **options: Any) -> None:
-    """Train a stack with Lightning; it remains on its device. ``options`` are those of Trainer."""
+    """Train a stack, which stays on its device; ``options`` are arguments of the Trainer."""
     settings = module.settings[0]
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     defaults = {
@@ -103,18 +103,18 @@ def run_trainer(module: StackModule, callbacks: Sequence[pl.Callback], **options
 
 
 def run_probe(
-    module: StackModule, selection: Selection, stopping: Callable[[], bool] = lambda: False
+    module: StackModule, selection: EpochSelection, stopping: Callable[[], bool] = lambda: False
 ) -> dict[str, torch.Tensor]:
     """Train for a few more epochs to estimate whether training was finished.
 
-    The probe is one more cycle of the learning rate, at a tenth of it, from the selected epochs.
-    Afterwards the stack is as it was before.
+    The probe starts from the selected epochs, with one cycle of a tenth of the learning rate. It
+    changes the parameters of the stack.
 
     Returns:
-        ``(M,)`` by name; empty without a probe (``training.probe``). ``unfinished``, for members
-        that trained all epochs: :func:`~bikefit.training.evaluation.unfinished`.
-        ``unfinished/val``, for members that stopped early: the decrease of the validation loss as
-        a fraction of it. NaN for other members.
+        Metrics ``(M,)`` by name, NaN for members to which one does not apply; none without a probe
+        (``training.probe``). ``unfinished``, for members that trained all epochs:
+        :func:`~bikefit.training.evaluation.unfinished`. ``unfinished/val``, for members that
+        stopped early: the decrease of the validation loss as a fraction of it.
 
     Raises:
         Stopped: Training was stopped.
@@ -126,32 +126,29 @@ def run_probe(
     full = ~early & ~failed
     if not epochs or failed.all():
         return {}
-    end, optimizer, rates = module.stack.state(), module.optimizer_settings, module.lr
-    module.optimizer_settings = optimizer.model_copy(update={"schedule": "one_cycle"})
-    module.lr = [rate * PROBE_LR for rate in rates]
+    module.optimizer_settings = module.optimizer_settings.model_copy(
+        update={"schedule": "one_cycle"}
+    )
+    module.lr = [rate * PROBE_LR for rate in module.lr]
+    module.stack.load(selection.selected_state)
+    before = losses(module, "val") if early.any() else None
+    module.train()  # evaluation has set another mode
+    run_trainer(module, [StopCheck(stopping)], max_epochs=epochs, limit_val_batches=0)
     result = {}
-    try:
-        module.stack.load(selection.state)
-        before = losses(module, "val") if early.any() else None
-        module.train()  # evaluation has set another mode
-        run_trainer(module, [StopCheck(stopping)], max_epochs=epochs, limit_val_batches=0)
-        if before is not None:
-            decrease = (1 - losses(module, "val") / before).clamp_min(0.0)
-            result["unfinished/val"] = decrease.masked_fill(~early, torch.nan)
-        if full.any():
-            estimate = unfinished(module, selection.state)
-            result["unfinished"] = estimate.masked_fill(~full, torch.nan)
-    finally:
-        module.stack.load(end)
-        module.optimizer_settings, module.lr = optimizer, rates
+    if before is not None:
+        decrease = (1 - losses(module, "val") / before).clamp_min(0.0)
+        result["unfinished/val"] = decrease.masked_fill(~early, torch.nan)
+    if full.any():
+        estimate = unfinished(module, selection.selected_state)
+        result["unfinished"] = estimate.masked_fill(~full, torch.nan)
     return result
 
 
 def _results(
-    module: StackModule, selection: Selection, final: dict[str, torch.Tensor]
+    module: StackModule, selection: EpochSelection, final: dict[str, torch.Tensor]
 ) -> list[MemberResult]:
     rows, pool = module.rows, module.rows.pool
-    history, values, state = map(_to_numpy, (module.metrics(), final, selection.state))
+    history, values, state = map(_to_numpy, (module.metrics(), final, selection.selected_state))
     for name, metric in _to_numpy(module.measure(rows.masks)).items():
         if name.startswith("train/"):  # at the selected epoch of all training rows
             epochs = np.array(selection.selected) - 1
@@ -159,7 +156,7 @@ def _results(
     specs = layer_specs(module.settings[0], rows.features.shape[1])
     predicted = predictions(module).cpu().numpy()
     results = []
-    for m, last in enumerate(selection.last):
+    for m, last in enumerate(selection.last_epoch):
         fold = rows.folds[rows.fold_of[m]]
         by_time = np.argsort(pool.timestamps[fold.validation], kind="stable")
         held_out = fold.validation[by_time]

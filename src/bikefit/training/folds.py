@@ -1,4 +1,4 @@
-"""The rows that members may read, and the folds that divide them. Test rows are never read."""
+"""Training and validation rows of a table, and folds of them. Test rows are never read."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from bikefit.data.table import read_table
 
 @dataclass(frozen=True, eq=False)
 class Fold:
-    """Positions in the pool of training and validation rows.
+    """Positions of training and validation rows in the pool.
 
-    With ``refit``, columns are standardized again with the statistics of these training rows,
-    because they are not all training rows of the table.
+    With ``restandardize``, columns are standardized with the statistics of these training rows,
+    which are not the training rows of the table.
     """
 
     train: np.ndarray
     validation: np.ndarray
-    refit: bool
+    restandardize: bool
 
 
 @dataclass(frozen=True, eq=False)
 class Pool:
-    """Training rows, followed by validation rows.
+    """Training rows of a table, followed by its validation rows.
 
     Args:
         features: ``(N, D)`` float32.
@@ -36,7 +36,7 @@ class Pool:
         timestamps: ``(N,)`` datetime64.
         train_rows: Number of training rows.
         standardized: Positions of the standardized columns.
-        split_kind, split_seed: Split of the table, and so of folds.
+        split_kind, split_seed: Split of the table, and also of folds.
         name: Name of the table, for messages.
     """
 
@@ -51,15 +51,15 @@ class Pool:
     _folds: dict[tuple[float, Validation], list[Fold]] = field(default_factory=dict, init=False)
 
     def folds(self, settings: Settings) -> list[Fold]:
-        """Return the folds of a configuration; equal settings share them.
+        """Return the folds of a configuration; configurations with equal folds share the objects.
 
         Raises:
             ConfigError: A fold has fewer than 2 training rows or no validation row.
         """
         fraction, validation = key = settings.data.fraction, settings.validation
         if key not in self._folds:
-            every = np.arange(len(self.target))
-            pairs = [(every[: self.train_rows], every[self.train_rows :])]
+            rows = np.arange(len(self.target))
+            pairs = [(rows[: self.train_rows], rows[self.train_rows :])]
             if validation.name == "kfold":
                 pairs = folds(self.timestamps, self.split_kind, validation.folds, self.split_seed)
             if fraction < 1:
@@ -71,8 +71,8 @@ class Pool:
                         f"rows (data.fraction={fraction}, validation={validation.name}); at least "
                         "2 and 1 are needed"
                     )
-            refit = fraction < 1 or len(pairs) > 1
-            self._folds[key] = [Fold(train, held_out, refit) for train, held_out in pairs]
+            restandardize = fraction < 1 or len(pairs) > 1
+            self._folds[key] = [Fold(train, held_out, restandardize) for train, held_out in pairs]
         return self._folds[key]
 
     def _subset(self, rows: np.ndarray, fraction: float) -> np.ndarray:
@@ -80,7 +80,7 @@ class Pool:
 
 
 def read_pool(path: Path) -> Pool:
-    """Read the pool of a table; a process reads it again only if the table has changed."""
+    """Return the pool of a table; the files are read again only if the table has changed."""
     return _pool(path, read_table(path).data_version)
 
 

@@ -1,7 +1,4 @@
-"""Members of a stack and their results. Importing this module does not import torch.
-
-A member is one network with the strengths, seed and fold of its own settings.
-"""
+"""Members of a stack and their results. Importing this module does not import torch."""
 
 from __future__ import annotations
 
@@ -19,12 +16,12 @@ Arrays = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Member:
-    """A network to train.
+    """A network to train, with its strengths, seed and fold.
 
     Args:
         settings: Settings of its job.
         fold: Number of its fold; None for holdout validation.
-        fingerprint: Name of the result in checkpoints; without it there are none.
+        fingerprint: Hash of all that its result depends on; needed for checkpoints.
         version: Data version that the table must have on the machine that trains; any if empty.
     """
 
@@ -34,8 +31,8 @@ class Member:
     version: str = ""
 
 
-class Stopped(Exception):  # noqa: N818  (a request, not an error)
-    """Training was asked to stop."""
+class Stopped(Exception):  # noqa: N818  (not an error)
+    """Training stops because the user interrupted the command."""
 
 
 STOPPED = "stopped before the end of the first epoch"
@@ -43,7 +40,7 @@ STOPPED = "stopped before the end of the first epoch"
 
 @dataclass(frozen=True)
 class MemberResult:
-    """Result of a member. One that failed before its first epoch has a failure alone.
+    """Result of a member; only ``failure`` is set if it failed before the end of its first epoch.
 
     Args:
         metrics: Values of each epoch by metric name, ``(E,)``.
@@ -51,9 +48,9 @@ class MemberResult:
             model averaging).
         selected: Number of the epoch whose parameters are used, from 1: the best with early
             stopping, otherwise the last.
-        failure: Reason why the member failed or was stopped, its last line a summary; empty if it
-            has finished.
-        killed: Whether training was stopped from outside.
+        failure: Reason why the member failed or was stopped; the last line is a summary. Empty if
+            it has finished.
+        killed: Whether the member was stopped before the end of training.
         state: Parameters and buffers of the selected epoch by name.
         predictions: ``timestamp``, ``rentals`` and ``predicted`` (bikes/hour) of the validation
             rows, in the order of time, ``(V,)`` each.
@@ -78,7 +75,7 @@ class MemberResult:
 
 
 def layer_specs(settings: Settings, features: int) -> list[LayerSpec]:
-    """Return the layers of the network of the settings, for D = ``features`` columns."""
+    """Return the layers of the network of a configuration, for D = ``features`` columns."""
     network, regularization = settings.network, settings.regularization
     if network.layers is None:
         batch_norm, scaling = regularization.batch_norm, regularization.dropout_scaling
@@ -88,7 +85,7 @@ def layer_specs(settings: Settings, features: int) -> list[LayerSpec]:
 
 
 def stack_key(member: Member, pool: Pool) -> str:
-    """Return a text that is equal for members that can share a stack; ``pool`` has their rows."""
+    """Return a key: members with equal keys can share a stack. ``pool`` has their rows."""
     settings = member.settings
     rows = len(pool.folds(settings)[member.fold or 0].train)
     batch_size = min(settings.training.batch_size, rows)

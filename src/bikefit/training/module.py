@@ -16,7 +16,7 @@ from bikefit.nn.stacking import Stack
 from bikefit.training.checkpoints import with_prefix
 from bikefit.training.data import PIECE, Batches, Rows
 from bikefit.training.optimizers import StackOptimizer, make_schedule
-from bikefit.training.strengths import make_network, penalties, proximal_strengths, strengths
+from bikefit.training.strengths import make_network, make_penalties, proximal_strengths, strengths
 
 # Metrics of each epoch: the mean over the rows (M, C) of a function of the loss, the outputs (M, C)
 # and the targets (C,), or the root of that mean.
@@ -33,7 +33,7 @@ class StackModule(pl.LightningModule):
 
     The objective of a member is its mean data loss over the batch plus its penalties. Objectives
     are summed over members, so that no member's gradient depends on another. After each epoch
-    every member is evaluated, without penalties, on its validation rows and on as many of its
+    every member is evaluated, without make_penalties, on its validation rows and on as many of its
     training rows.
 
     Args:
@@ -89,7 +89,7 @@ class StackModule(pl.LightningModule):
         if self.device.type == "cpu" and self.stack.reads_sparse and self.rows.columns is None:
             self.rows.compress()
         self.parameters_by_name = self.stack.stacked_parameters()
-        self.penalties = penalties(self.settings, self.parameters_by_name)
+        self.penalties = make_penalties(self.settings, self.parameters_by_name)
         self.proximal = proximal_strengths(self.settings, self.parameters_by_name)
         self.noise = self.make_noise("dropout")
 

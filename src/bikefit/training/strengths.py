@@ -1,4 +1,4 @@
-"""Networks, penalties and weight decay of a stack, made from the settings of its members."""
+"""Networks, penalties and other strengths of a stack, from the settings of its members."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bikefit.training.members import layer_specs
 
 
 def stacking_error(settings: Settings, features: int) -> str | None:
-    """Return why networks of these settings cannot share a stack; None if they can.
+    """Return the reason why networks of these settings cannot share a stack; None if they can.
 
     Raises:
         ConfigError: A layer cannot be built; the message names the layer and both shapes.
@@ -36,10 +36,10 @@ def stacking_error(settings: Settings, features: int) -> str | None:
 
 
 def make_network(settings: Settings, features: int) -> Network:
-    """Return the network of a member, with parameters from its seed and p of its dropout layers.
+    """Return the initialized network of a member, with p of its dropout layers set.
 
     p of a dropout layer is that of ``regularization.layers``, otherwise that of ``network.layers``,
-    otherwise ``regularization.dropout``; the latter does not apply to the input.
+    otherwise ``regularization.dropout``, which does not apply to the input.
     """
     specs = layer_specs(settings, features)
     network = initialize(lambda: build(specs, features), settings.seed)
@@ -53,7 +53,9 @@ def make_network(settings: Settings, features: int) -> Network:
     return network
 
 
-def penalties(settings: Sequence[Settings], parameters: Mapping[str, Tensor]) -> list[LpPenalty]:
+def make_penalties(
+    settings: Sequence[Settings], parameters: Mapping[str, Tensor]
+) -> list[LpPenalty]:
     """Return the penalties of M members with parameters ``(M, ...)`` by name, sorted by p."""
     norms = {(1.0, "l1"), (2.0, "l2"), *((s.regularization.p_norm, "lp") for s in settings)}
     return [LpPenalty(p, _tensors(settings, parameters, key, p=p)) for p, key in sorted(norms)]
@@ -62,7 +64,7 @@ def penalties(settings: Sequence[Settings], parameters: Mapping[str, Tensor]) ->
 def proximal_strengths(
     settings: Sequence[Settings], parameters: Mapping[str, Tensor]
 ) -> dict[str, dict[str, Tensor]]:
-    """Return strengths ``(M,)`` of each step in ``PROXIMAL``, by key and parameter name."""
+    """Return strengths ``(M,)`` of proximal steps, by key of ``PROXIMAL`` and parameter name."""
     return {key: _tensors(settings, parameters, key, proximal=True) for key in PROXIMAL}
 
 
@@ -73,14 +75,14 @@ def strengths(
     p: float | None = None,
     proximal: bool = False,
 ) -> dict[str, list[float]]:
-    """Return a strength of each member by parameter name; names without any are left out.
+    """Return the strength of each member by parameter name, without names where all are 0.
 
     Args:
         settings: Settings of each of the M members.
         parameters: Parameters ``(M, ...)`` by name.
         key: Key of the strength in ``regularization``.
-        p: Exponent of ``lp``; 0 for members with another one.
-        proximal: Whether ``l1`` is that of proximal steps; 0 for the other members.
+        p: Exponent of ``lp``; members with another exponent have strength 0.
+        proximal: Whether ``l1`` applies in proximal steps; other members have strength 0.
     """
     members = [member.regularization for member in settings]
     applies = [

@@ -1,4 +1,4 @@
-"""What a worker does: train one stack. Imports torch only when it is called."""
+"""Functions of worker processes. Importing this module does not import torch."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from bikefit.training.members import STOPPED, Member, MemberResult, Stopped
 
 
 class StackError(Exception):
-    """A stack raised an exception; the message is its traceback."""
+    """Training of a stack failed; the message is the traceback of the exception."""
 
 
-def initialize(slot: int) -> None:
-    """Prepare a worker process: it uses the GPU of its slot and ends with the command."""
+def initialize_worker(slot: int) -> None:
+    """Prepare a worker process: set its slot, ignore Ctrl-C, and end it with the command."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command handles it
     devices.slot = slot
     threading.Thread(target=_exit_with_command, daemon=True).start()
@@ -38,15 +38,15 @@ def _exit_with_command() -> None:
 
 
 def run_stack(members: Sequence[Member], table: Path, root: Path, stop: Path) -> list[MemberResult]:
-    """Train one stack, or return its saved results.
+    """Train a stack and return the results of its members; read them if they are saved.
 
     Checkpoints and the results are written to the folder of the stack if it exists here.
 
     Args:
         members: Members of the stack.
         table: Folder of their table.
-        root: Folder of all checkpoints.
-        stop: File that asks for the end of training, at the end of a step.
+        root: Folder of all stacks.
+        stop: Training stops after the step in which this file appears.
 
     Raises:
         StackError: Training failed.
@@ -57,10 +57,10 @@ def run_stack(members: Sequence[Member], table: Path, root: Path, stop: Path) ->
             return saved
         if stop.exists():
             raise Stopped
-        found, expected = read_table(table).data_version, members[0].version
-        if expected and found != expected:
+        version, expected = read_table(table).data_version, members[0].version
+        if expected and version != expected:
             raise DataError(
-                f"machine {socket.gethostname()}: {table} has data version {found}, not "
+                f"machine {socket.gethostname()}: {table} has data version {version}, not "
                 f"{expected}; run `dvc pull` there, or start the command again if the table was "
                 "changed during the sweep"
             )
