@@ -171,7 +171,8 @@ def _results(
             selected=selection.selected[m],
             failure=selection.failure[m],
             killed=selection.killed[m],
-            state={name: np.asarray(value[m]) for name, value in state.items()},
+            # In C order: safetensors writes wrong values of transposed arrays.
+            state={name: np.asarray(value[m], order="C") for name, value in state.items()},
             predictions={
                 "timestamp": pool.timestamps[held_out].astype("M8[us]"),
                 "rentals": pool.target[held_out],
