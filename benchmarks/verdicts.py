@@ -24,7 +24,7 @@ from bikefit.comparison import paths as paths_of
 from bikefit.comparison.runs import run_table
 from bikefit.comparison.verdicts import judge
 from bikefit.config import Settings, flat, parse, regularization_label
-from bikefit.final.model import Network
+from bikefit.nn.fitted import FittedNetwork
 from bikefit.training.fit import fit_stack
 from bikefit.training.folds import Pool
 from bikefit.training.members import Member, MemberResult
@@ -115,7 +115,7 @@ def _truth(problem: Problem, pool: Pool, results: Sequence[MemberResult]) -> dic
     """
     target = pool.target[: pool.train_rows].astype(float)
     mean, std = float(target.mean()), float(target.std())
-    networks = [Network(one.layers, one.state, problem.loss, mean, std) for one in results]
+    networks = [FittedNetwork(one.layers, one.state, problem.loss, mean, std) for one in results]
     fresh, rows = problem.features(5, FRESH), problem.features(3, len(pool.target))
     rows = rows[: pool.train_rows]
 

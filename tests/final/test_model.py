@@ -14,9 +14,10 @@ from bikefit.data.features import Features
 from bikefit.data.transformer import Transformer
 from bikefit.errors import DataError
 from bikefit.final.interval import Interval
-from bikefit.final.model import Ensemble, Model, Network, average, load
+from bikefit.final.model import Ensemble, Model, average, load
 from bikefit.final.rows import InputStatistics, parse_rows
 from bikefit.final.trees import TunedTrees
+from bikefit.nn.fitted import FittedNetwork
 from bikefit.nn.networks import build
 from bikefit.nn.specs import mlp
 from bikefit.nn.stacking import Stack
@@ -27,7 +28,7 @@ ROWS["at"] = ["2012-10-05T17:00", "2012-10-06T03:00", "2012-10-06T04:00"]
 ROWS["weather"] = ["clear", "mist", "clear"]
 
 
-def make_network(width: int, loss: str, batch_norm: str, hidden: int, seed: int) -> Network:
+def make_network(width: int, loss: str, batch_norm: str, hidden: int, seed: int) -> FittedNetwork:
     specs = mlp(width, (hidden,), "relu", batch_norm, "inverted")
     torch.manual_seed(seed)
     network = build(specs, width)
@@ -36,7 +37,7 @@ def make_network(width: int, loss: str, batch_norm: str, hidden: int, seed: int)
         layer.p.fill_(0.5)
     state = {name: value[0].numpy() for name, value in Stack([network]).state().items()}
     layers = [{"name": s.name, "_target_": s.target, **s.args} for s in specs]
-    return Network(layers, state, loss, 180.0, 170.0)  # type: ignore[arg-type]
+    return FittedNetwork(layers, state, loss, 180.0, 170.0)  # type: ignore[arg-type]
 
 
 def make_model(loss: str = "poisson", batch_norm: str = "before") -> Model:

@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from bikefit.comparison.charts import plane_chart, save, svg
 from bikefit.comparison.losses import history
 from bikefit.comparison.path_charts import MORE_DATA, Series, more_data, path_chart, path_sentence
+from bikefit.comparison.predictions import fixed_values, response_chart, week_chart
 from bikefit.comparison.ranking import highlighted_runs, winner
 from bikefit.comparison.result import Comparison
 from bikefit.comparison.run_charts import (
@@ -34,6 +35,7 @@ from bikefit.comparison.sentences import number, repetitions, summary, with_spre
 from bikefit.comparison.tables import caption, ranking_strings
 from bikefit.comparison.verdicts import count_verdicts
 from bikefit.data.files import atomic_write, write_json
+from bikefit.errors import BikefitError
 from bikefit.tracking import reading, views, writing
 from bikefit.tracking.connection import TrackingError
 from bikefit.tracking.views import COLOURS
@@ -41,6 +43,7 @@ from bikefit.tracking.views import COLOURS
 TOP = 12  # configurations in the table before it is folded
 GREY_CURVES = 40  # learning curves behind the coloured ones
 BAND = "The band is ± a standard deviation over seeds or folds."
+CURVES = ("temperature", "hour")  # columns whose influence is shown
 METRICS_OF_BEST = ["configuration", "val_loss", "val_rmse"]
 METRICS_OF_WINNER = [*METRICS_OF_BEST, "seeds", "train_loss", "val_loss_std", "val_loss_se", "gap"]
 METRICS_OF_WINNER += ["val_deviance"]
@@ -186,6 +189,7 @@ def _sections(comparison: Comparison, table: pd.DataFrame) -> Iterator[ReportSec
     highlighted = highlighted_runs(table, comparison.ranking)
     yield _learning_section(table, highlighted, comparison.histories)
     if comparison.sweep:
+        yield _prediction_section(comparison)
         yield _error_section(highlighted)
 
 
@@ -240,6 +244,26 @@ def _learning_curve(run: pd.Series, role: str | None, metrics: tuple[str, str]) 
     train = history(run["run_id"], metrics[0]) if role else []
     epoch = len(validation) if math.isnan(run["best_epoch"]) else run["best_epoch"]
     return LearningCurve(run["configuration"], train, validation, epoch, role)
+
+
+def _prediction_section(comparison: Comparison) -> ReportSection:
+    title = "What they predict"
+    try:
+        week, responses = comparison.week(), {c: comparison.response(c) for c in CURVES}
+    except BikefitError as error:
+        return ReportSection(title, [f"These networks cannot predict: {error}."])
+    sentences = [
+        "A network that underfits misses the peaks of all days. One that overfits follows its "
+        "training days and misses validation days. The week is the one with the fewest test days, "
+        "which are left blank; of several the one with the most validation days, and then the "
+        "latest. In curves of one column, all other columns are fixed; each line is a seed."
+    ]
+    pictures = [Picture(week_chart(week), "A panel for each of the three configurations.")]
+    pictures += [
+        Picture(response_chart(table, column), f"Fixed: {fixed_values(table, column)}.")
+        for column, table in responses.items()
+    ]
+    return ReportSection(title, sentences, pictures)
 
 
 def _error_section(highlighted: dict[str, pd.Series]) -> ReportSection:

@@ -15,12 +15,14 @@ from bikefit.comparison.runs import full_data_runs, run_table
 from bikefit.comparison.tables import ranking_note
 from bikefit.comparison.verdicts import count_verdicts, read_thresholds, verdicts, with_verdicts
 from bikefit.tracking import connection, reading, writing
+from bikefit.tracking.connection import TrackingError
 from bikefit.tracking.names import PARENT, VERDICT
 
 if TYPE_CHECKING:  # figures take a second to import, and a ranking does not need them
     from matplotlib.figure import Figure
 
     from bikefit.comparison.path_charts import Series
+    from bikefit.trained import TrainedNetwork
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +84,79 @@ class Comparison:
         from bikefit.comparison.path_charts import overview_chart
 
         return overview_chart(self.series)
+
+    def week(self, date: str | None = None) -> pd.DataFrame:
+        """Return rentals and predictions of the seven days from a date, such as "2012-06-04".
+
+        By default, they are the week with the fewest test days; of several the one with the most
+        validation days, and then the latest.
+
+        Returns:
+            One row per hour of the training and validation rows: ``timestamp``, ``part`` (train or
+            validation), ``rentals``, and the prediction of each run of
+            :func:`bikefit.comparison.ranking.highlighted_runs` under its role, bikes/hour.
+
+        Raises:
+            BikefitError: There are no such hours, or no networks that can predict.
+        """
+        from bikefit.comparison.predictions import best_weeks, week_table
+
+        networks = {role: several[0] for role, several in self._networks.items()}
+        hours = next(iter(networks.values())).hours
+        first = pd.Timestamp(date) if date else best_weeks(hours)[0]
+        return week_table(networks, hours, first)
+
+    def week_figure(self, date: str | None = None) -> Figure:
+        """Draw :meth:`week`."""
+        from bikefit.comparison.predictions import week_chart
+
+        return week_chart(self.week(date))
+
+    def response(self, column: str, at: str | None = None) -> pd.DataFrame:
+        """Return predicted rentals as a function of one column, the others having fixed values.
+
+        Weather is clear; temperature, humidity and wind speed are medians of the training rows.
+        The felt temperature changes with the temperature.
+
+        Args:
+            column: ``hour``, ``temperature``, ``humidity`` or ``windspeed``.
+            at: Time of the rows, such as "2012-06-06T17:00", the default for the rental bikes: the
+                first Wednesday of June in the last year.
+
+        Returns:
+            Clean rows with ``role``, ``network`` (a number: all seeds predict) and ``predicted``
+            (bikes/hour).
+
+        Raises:
+            BikefitError: There is no such column, or no networks that can predict.
+        """
+        from bikefit.comparison.predictions import made_up_hours, response_table
+
+        networks = self._networks
+        hours = next(iter(networks.values()))[0].hours
+        rows = made_up_hours(hours, column, pd.Timestamp(at) if at else None)
+        return response_table(networks, rows)
+
+    def response_figure(self, column: str, at: str | None = None) -> Figure:
+        """Draw :meth:`response`."""
+        from bikefit.comparison.predictions import response_chart
+
+        return response_chart(self.response(column, at), column)
+
+    @cached_property
+    def _networks(self) -> dict[str, list[TrainedNetwork]]:
+        """The networks of the highlighted configurations by role, the highlighted runs first."""
+        from bikefit.trained import load
+
+        runs = self.ranked_runs.dropna(subset=["val_loss"]).sort_values("val_loss", kind="stable")
+        highlighted = highlighted_runs(runs, self.ranking)
+        if not highlighted:
+            raise TrackingError(f"sweep {self.sweep}: no run has a result")
+        ids = runs["configuration_id"]
+        return {
+            role: [load(other) for other in runs.loc[ids == run["configuration_id"], "run_id"]]
+            for role, run in highlighted.items()
+        }
 
     def note(self) -> str:
         """Describe the sweep in Markdown: winner, verdicts, more data, and typical rows."""

@@ -14,7 +14,8 @@ from bikefit.data.splits import PARTS
 from bikefit.data.table import Table
 from bikefit.data.transformer import Transformer
 from bikefit.errors import BikefitError, DataError
-from bikefit.final.model import Ensemble, Network
+from bikefit.final.model import Ensemble
+from bikefit.nn.fitted import FittedNetwork
 from bikefit.training.fit import fit_stack
 from bikefit.training.folds import Pool
 from bikefit.training.members import Member, stack_key
@@ -76,5 +77,5 @@ def fit_networks(settings: Sequence[Settings], features: Features, hours: pd.Dat
         for i, result in zip(stack, results, strict=True):
             if result.failure:
                 raise FitError(f"the refit with seed {settings[i].seed} failed: {result.failure}")
-            networks[i] = Network(result.layers, result.state, settings[i].loss, mean, std)
+            networks[i] = FittedNetwork(result.layers, result.state, settings[i].loss, mean, std)
     return Ensemble(transformer, [networks[i] for i in range(len(members))])

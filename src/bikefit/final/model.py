@@ -24,40 +24,9 @@ from bikefit.errors import DataError
 from bikefit.final.interval import Interval
 from bikefit.final.rows import InputStatistics, parse_rows
 from bikefit.final.trees import FittedTrees
-from bikefit.nn.losses import SMALLEST_RATE, Loss, LossName
-from bikefit.nn.networks import LayerSpec, build
-from bikefit.nn.stacking import Stack
+from bikefit.nn.fitted import FittedNetwork
 
 FORMAT = "bikefit model 3"
-
-
-@dataclass(frozen=True, eq=False)
-class Network:
-    """A fitted network."""
-
-    layers: Sequence[dict[str, Any]]
-    state: dict[str, np.ndarray]  # parameters and buffers by name
-    loss: LossName
-    mean: float  # of the training rows' target, like the standard deviation, bikes/hour
-    std: float
-
-    @torch.no_grad()
-    def predict(self, features: torch.Tensor) -> np.ndarray:
-        """Return expected rentals for ``(N, D)`` features in double precision, ``(N,)``.
-
-        Networks predict in evaluation mode and in double precision, so that a prediction does not
-        depend on the other rows. Predictions of the squared loss below 1 bike/hour are set to 1.
-        """
-        specs = []
-        for layer in self.layers:
-            arguments = dict(layer)
-            specs.append(LayerSpec(arguments.pop("name"), arguments.pop("_target_"), arguments))
-        stack = Stack([build(specs, features.shape[1])])
-        stack.load({name: torch.from_numpy(value)[None] for name, value in self.state.items()})
-        output = stack.double().eval()(features)[0]
-        loss = Loss(self.loss, torch.tensor(self.mean).double(), torch.tensor(self.std).double())
-        rentals = loss.predict(output)
-        return (rentals.clamp_min(SMALLEST_RATE) if self.loss == "mse" else rentals).numpy()
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +34,7 @@ class Ensemble:
     """Average of networks and, with the weight ``share``, of boosted trees."""
 
     transformer: Transformer
-    networks: Sequence[Network]
+    networks: Sequence[FittedNetwork]
     trees: FittedTrees | None = None
     share: float = 0.0
 
@@ -159,7 +128,7 @@ def load(folder: Path) -> Model:
             i, name = key.split("/", 1)
             states[int(i)][name] = value
         pairs = zip(states, content["networks"], strict=True)
-        networks = [Network(state=state, **network) for state, network in pairs]
+        networks = [FittedNetwork(state=state, **network) for state, network in pairs]
         trees = None
         if content["share"]:
             text = (folder / "trees.txt").read_text(encoding="utf-8")

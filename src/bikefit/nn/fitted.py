@@ -1,0 +1,51 @@
+"""A fitted network: its layers, its parameters, and the link from its output to rentals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from bikefit.nn.losses import SMALLEST_RATE, Loss, LossName
+from bikefit.nn.networks import LayerSpec, Network, build
+from bikefit.nn.stacking import Stack
+
+
+@dataclass(frozen=True, eq=False)
+class FittedNetwork:
+    """A fitted network."""
+
+    layers: Sequence[dict[str, Any]]
+    state: dict[str, np.ndarray]  # parameters and buffers by name
+    loss: LossName
+    mean: float  # of the training rows' target, like the standard deviation, bikes/hour
+    std: float
+
+    @torch.no_grad()
+    def module(self, features: int) -> Network:
+        """Return the torch module for rows of D = ``features`` columns, in evaluation mode."""
+        specs = []
+        for layer in self.layers:
+            arguments = dict(layer)
+            specs.append(LayerSpec(arguments.pop("name"), arguments.pop("_target_"), arguments))
+        network = build(specs, features)
+        tensors = {**dict(network.named_parameters()), **dict(network.named_buffers())}
+        for name, value in self.state.items():
+            tensors[name].copy_(torch.from_numpy(value))
+        return network.eval()
+
+    @torch.no_grad()
+    def predict(self, features: torch.Tensor) -> np.ndarray:
+        """Return expected rentals for ``(N, D)`` features in double precision, ``(N,)``.
+
+        Networks predict in evaluation mode and in double precision, so that a prediction does not
+        depend on the other rows. Predictions of the squared loss below 1 bike/hour are set to 1.
+        """
+        stack = Stack([self.module(features.shape[1])])
+        output = stack.double().eval()(features)[0]
+        loss = Loss(self.loss, torch.tensor(self.mean).double(), torch.tensor(self.std).double())
+        rentals = loss.predict(output)
+        return (rentals.clamp_min(SMALLEST_RATE) if self.loss == "mse" else rentals).numpy()
