@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import subprocess
 import tempfile
 import time
 from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
@@ -26,23 +26,6 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("torch", "pytorch-lightning", "hydra-core", "mlflow", "scikit-learn", "numpy")
 
 
-@dataclass(frozen=True)
-class Measured:
-    """A finished command, as `/usr/bin/time -v` reports it.
-
-    Args:
-        seconds: Wall time.
-        processor: User and system time of the process and the children it waited for, s.
-        memory: Peak resident memory of the process or of its largest child, MiB.
-        output: Text it wrote to stdout.
-    """
-
-    seconds: float
-    processor: float
-    memory: float
-    output: str
-
-
 @contextmanager
 def scratch() -> Iterator[Path]:
     """Yield an empty folder with a link to the project's `data` and without a tracking store."""
@@ -56,8 +39,8 @@ def run(
     folder: Path,
     environment: Mapping[str, str] | None = None,
     statuses: Container[int] = (0,),
-) -> Measured:
-    """Run a command in a folder and measure it.
+) -> tuple[float, str]:
+    """Run a command in a folder; return its wall time in s and what it wrote to stdout.
 
     Args:
         command: Program and arguments.
@@ -69,25 +52,19 @@ def run(
         RuntimeError: The command failed.
     """
     inherited = {k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"}
-    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
-        start = time.perf_counter()
-        process = subprocess.Popen(
-            command,
-            cwd=folder,
-            env=inherited | dict(environment or {}),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=errors,
-        )
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - start
-        process.returncode = os.waitstatus_to_exitcode(status)
-        output.seek(0)
-        errors.seek(0)
-        if process.returncode not in statuses:
-            raise RuntimeError(f"{' '.join(command)} failed:\n{errors.read()[-3000:]}")
-        processor, memory = usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
-        return Measured(seconds, processor, memory, output.read())
+    start = time.perf_counter()
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env=inherited | dict(environment or {}),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode not in statuses:
+        raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr[-3000:]}")
+    return time.perf_counter() - start, done.stdout
 
 
 def settings(*overrides: str) -> Settings:
@@ -152,9 +129,6 @@ def machine() -> str:
 
 
 def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    names = re.findall(r"model name\s*: (.+)", info.read_text()) if info.exists() else []
+    return names[0] if names else platform.machine()

@@ -91,12 +91,12 @@ def measure(options: argparse.Namespace) -> dict[str, str]:
 
 def _run(racer: Racer, epochs: int) -> None:
     with scratch() as folder:
-        measured = run(racer.command, folder)
+        seconds, output = run(racer.command, folder)
         if racer.metrics is not None:
             racer.loss = _mean_loss(folder / "mlflow.db", racer.metrics, epochs)
         else:
-            racer.loss = json.loads(measured.output.strip().splitlines()[-1])["val_loss"]
-    racer.seconds.append(measured.seconds)
+            racer.loss = json.loads(output.strip().splitlines()[-1])["val_loss"]
+    racer.seconds.append(seconds)
 
 
 def _mean_loss(database: Path, metrics: tuple[str, str], epochs: int) -> float:

@@ -94,9 +94,9 @@ def measure(options: argparse.Namespace) -> dict[str, str]:
 def _sweep(arguments: Sequence[str]) -> Result:
     with scratch() as folder:
         # Status 1: a training diverged, which random learning rates may cause.
-        seconds = run([*TRAIN, "-m", *arguments], folder, statuses=(0, 1)).seconds
+        seconds, _ = run([*TRAIN, "-m", *arguments], folder, statuses=(0, 1))
         path = {"PYTHONPATH": str(ROOT)}
-        output = run([TRAIN[0], "-c", WINNER, FRESH], folder, path).output
+        _, output = run([TRAIN[0], "-c", WINNER, FRESH], folder, path)
         return Result(seconds, *json.loads(output.splitlines()[-1]))
 
 

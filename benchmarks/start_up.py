@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 
-from benchmarks.common import ROOT, Measured, run, scratch, spread, table
+from benchmarks.common import ROOT, run, scratch, spread, table
 from benchmarks.reference import SHARED, TRAIN
 
 PAGE = "benchmarks/results.md"
@@ -21,30 +22,26 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def measure(options: argparse.Namespace) -> dict[str, str]:
     """Return the table of start-up times."""
     repetitions = range(options.repetitions)
+    help_, new = [*TRAIN, "--help"], "one run of one epoch, new store"
     rows = [
-        _row("`python -m bikefit.train --help`", [_once([*TRAIN, "--help"]) for _ in repetitions]),
-        _row("one run of one epoch, new store", [_once(ONE_RUN) for _ in repetitions]),
-        _row("one run of one epoch, store there", [_with_store() for _ in repetitions]),
+        ["`python -m bikefit.train --help`", spread([_seconds(help_) for _ in repetitions], 2)],
+        [new, spread([_seconds(ONE_RUN) for _ in repetitions], 2)],
+        ["one run of one epoch, store there", spread([_with_store() for _ in repetitions], 2)],
     ]
     with scratch() as folder:
-        status = run([*DVC, "status"], folder).output
-        if "up to date" not in status:
+        if "up to date" not in run([*DVC, "status"], folder)[1]:
             raise SystemExit("the pipeline is not up to date: run `dvc repro` first")
-        repro = [run([*DVC, "repro"], folder) for _ in repetitions]
-    rows.append(_row("`dvc repro` with nothing to do", repro))
+        repro = [run([*DVC, "repro"], folder)[0] for _ in repetitions]
+    rows.append(["`dvc repro` with nothing to do", spread(repro, 2)])
     return {"start-up": table(("whole process", "seconds"), rows)}
 
 
-def _once(command: list[str] | tuple[str, ...]) -> Measured:
+def _seconds(command: Sequence[str]) -> float:
     with scratch() as folder:
-        return run(command, folder)
+        return run(command, folder)[0]
 
 
-def _with_store() -> Measured:
+def _with_store() -> float:
     with scratch() as folder:
         run([*ONE_RUN, "seed=1"], folder)  # another seed: the run of the same seed would be reused
-        return run(ONE_RUN, folder)
-
-
-def _row(name: str, measured: list[Measured]) -> list[object]:
-    return [name, spread([one.seconds for one in measured], 2)]
+        return run(ONE_RUN, folder)[0]
