@@ -44,7 +44,7 @@ def measure_variant(name: str, recipe: Recipe, seeds: int, seed: int) -> dict[st
     """Return RMSE and mean Poisson deviance of a variant on a split."""
     train, validation, _ = parts_of("days", seed)
     fitted = fit_networks(recipe.members(seeds), recipe.columns(), train)
-    mean = fitted.members(validation).mean(axis=0)
+    mean = fitted.predict_each(validation).mean(axis=0)
     return {"variant": name, "split": seed} | score(validation, mean)
 
 

@@ -15,7 +15,7 @@ import yaml
 from bikefit import refit
 from bikefit.data.table import read_table
 from bikefit.final import trees
-from bikefit.final.evaluate import DELIVERED
+from bikefit.final.evaluate import OUR_MODEL
 from bikefit.sweeps.jobs import Job
 from bikefit.sweeps.run import train
 from bikefit.tracking import reading, registry, writing
@@ -54,23 +54,23 @@ def test_every_model_is_measured_on_the_test_rows(refitted: Path) -> None:
     assert ours | {"LightGBM", "linear Poisson regression"} < set(models)
     for name, figures in models.items():
         assert figures["rmse_low"] < figures["rmse"] < figures["rmse_high"], name
-        if name != DELIVERED:
-            lead = figures["deviance"] - models[DELIVERED]["deviance"]
+        if name != OUR_MODEL:
+            lead = figures["deviance"] - models[OUR_MODEL]["deviance"]
             assert figures["lead_deviance"] == pytest.approx(lead)
     target = table.read("test").target
     fitting = np.concatenate([table.read(part).target for part in ("train", "validation")])
     rmse = np.sqrt(((target - fitting.mean()) ** 2).mean())
     assert models["constant"]["rmse"] == pytest.approx(rmse, rel=1e-5)
     assert 0.5 < report["interval_coverage"] <= 1
-    assert "the mean of 3 networks" in report["described"][DELIVERED]
-    assert models["the comparison's winner"]["rmse"] != models[DELIVERED]["rmse"]
+    assert "the mean of 3 networks" in report["described"][OUR_MODEL]
+    assert models["the comparison's winner"]["rmse"] != models[OUR_MODEL]["rmse"]
 
 
 def test_the_model_is_registered_with_its_files(refitted: Path) -> None:
     champion, report = registry.champion("bikefit"), read_report()
     assert champion is not None
     assert champion["data.version"] == report["data_version"]
-    ours = report["models"][DELIVERED]
+    ours = report["models"][OUR_MODEL]
     assert float(champion["test/rmse"]) == pytest.approx(ours["rmse"], rel=1e-5)
     run = reading.read_run(champion["run_id"]).iloc[0]
     assert run["status"] == "FINISHED"

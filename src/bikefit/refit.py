@@ -15,7 +15,7 @@ REPORT = Path("reports/test.json")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Refit, or only write the table of the last test to a document; return the exit status."""
+    """Refit a sweep, or write the table of the last test to a document; return the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m bikefit.refit",
         description="Test the best of a sweep once, fit it on all rows and register it.",
@@ -43,7 +43,7 @@ def _refit(options: argparse.Namespace) -> None:
     from bikefit.data.transformer import Transformer
     from bikefit.final import choose, evaluate, fit
     from bikefit.final.interval import calibrate
-    from bikefit.final.model import Model, average
+    from bikefit.final.model import Model, mean_and_spread
     from bikefit.final.publish import publish
     from bikefit.final.rows import input_statistics
     from bikefit.final.trees import tune
@@ -53,19 +53,19 @@ def _refit(options: argparse.Namespace) -> None:
     sweep = sweep or reading.latest_sweep()
     print(f"{reading.sweep_name(sweep)} ({sweep})\n")
 
-    plan = choose.choose(sweep, options.average, options.one_standard_error)
-    networks, ours = plan.networks["settings"].tolist(), plan.settings(choose.DELIVERED)
+    plan = choose.plan_refit(sweep, options.average, options.one_standard_error)
+    networks, ours = plan.networks["settings"].tolist(), plan.settings(choose.OUR_MODEL)
     table = read_table(ours[0].data.path)
     parts = fit.read_parts(table)
     features = Transformer.load(table.path / "transformer.json").features
     hours, test = fit.merge_parts(*parts.values()), parts["test"]
     fitting = fit.merge_parts(parts["train"], parts["validation"])
-    tuned, share, held_out = tune(parts["train"], parts["validation"]), 0.0, None
+    tuned, share, by_trees = tune(parts["train"], parts["validation"]), 0.0, None
     if options.average and tuned:
-        share, held_out = choose.weigh_trees(plan, tuned, parts)
+        share, by_trees = choose.weigh_trees(plan, tuned, parts)
     print(f"{plan.reason} Boosted trees have a weight of {share:.0%}.")
-    members = plan.held_out[plan.networks[choose.DELIVERED]]
-    interval = calibrate(plan.target, *average(members, held_out, share))
+    by_networks = plan.predicted[plan.networks[choose.OUR_MODEL]]
+    interval = calibrate(plan.target, *mean_and_spread(by_networks, by_trees, share))
 
     print(f"Fitting {len(networks)} networks for the test and {len(ours)} on all rows …")
     tasks = [(networks, features, fitting), (ours, features, hours)]
@@ -75,7 +75,9 @@ def _refit(options: argparse.Namespace) -> None:
     if tuned and share:
         final = replace(final, trees=tuned.fit(hours), share=share)
     baselines = evaluate.predict_baselines(fitting, test, features, tuned)
-    report, predicted = evaluate.evaluate(plan, tested, baselines, share, interval, test, table)
+    report, predicted = evaluate.evaluate_models(
+        plan, tested, baselines, share, interval, test, table
+    )
     write_json(REPORT, report)
     model = Model(final, interval, input_statistics(hours))
     print(publish(plan, model, report, predicted, options.promote))

@@ -11,7 +11,7 @@ import pytest
 
 from bikefit.errors import DataError
 from bikefit.final import choose
-from bikefit.final.choose import DELIVERED, UNREGULARIZED, WINNER, RefitPlan
+from bikefit.final.choose import OUR_MODEL, UNREGULARIZED, WINNER, RefitPlan
 from bikefit.final.trees import FittedTrees, TunedTrees
 from bikefit.tracking import writing
 from bikefit.tracking.connection import TrackingError
@@ -35,7 +35,7 @@ def add_run(sweep: str, val: float = 4.0, factor: float = 1.0, **values: Any) ->
 
 
 def make_plan(sweep: str, average: bool = False, one_standard_error: bool = False) -> RefitPlan:
-    return choose.choose(sweep, average, one_standard_error)
+    return choose.plan_refit(sweep, average, one_standard_error)
 
 
 def runs_of(plan: RefitPlan, model: str) -> list[str]:
@@ -48,12 +48,12 @@ def test_the_winner_and_the_unregularized_configuration_with_its_network(sweep: 
     add_run(sweep, 5.0, hidden=8)
     add_run(sweep, 5.5, hidden=16, training={"epochs": 60, "batch_size": 32})
     plan = make_plan(sweep)
-    assert runs_of(plan, WINNER) == runs_of(plan, DELIVERED) == best
+    assert runs_of(plan, WINNER) == runs_of(plan, OUR_MODEL) == best
     assert runs_of(plan, UNREGULARIZED) == plain
     assert len(plan.networks) == 4
-    assert [one.seed for one in plan.settings(DELIVERED)] == [0, 1]
-    assert {one.regularization.dropout for one in plan.settings(DELIVERED)} == {0.3}
-    assert {one.network.hidden for one in plan.settings(DELIVERED)} == {(16,)}
+    assert [one.seed for one in plan.settings(OUR_MODEL)] == [0, 1]
+    assert {one.regularization.dropout for one in plan.settings(OUR_MODEL)} == {0.3}
+    assert {one.network.hidden for one in plan.settings(OUR_MODEL)} == {(16,)}
     assert "dropout p=0.3 · mlp 16 has the lowest validation loss" in plan.reason
     assert plan.describe(WINNER) == "the mean of 2 networks of dropout p=0.3 · mlp 16"
 
@@ -63,9 +63,9 @@ def test_the_refit_trains_for_the_mean_selected_epoch_without_stopping(sweep: st
     for seed, selected in enumerate((1, 2, 3, 3)):
         add_run(sweep, seed=seed, regularization=stopped, outcome={"selected": selected})
     plan = make_plan(sweep)
-    assert {one.training.epochs for one in plan.settings(DELIVERED)} == {2}
-    assert {one.regularization.patience for one in plan.settings(DELIVERED)} == {None}
-    assert {one.regularization.averaged for one in plan.settings(DELIVERED)} == {0}
+    assert {one.training.epochs for one in plan.settings(OUR_MODEL)} == {2}
+    assert {one.regularization.patience for one in plan.settings(OUR_MODEL)} == {None}
+    assert {one.regularization.averaged for one in plan.settings(OUR_MODEL)} == {0}
     assert runs_of(plan, UNREGULARIZED) == []
 
 
@@ -82,29 +82,29 @@ def test_the_best_network_of_each_other_regularization_is_added_if_that_helps(
     add_run(sweep, 5.1, other)
     plan = make_plan(sweep, average=True)
     assert runs_of(plan, WINNER) == best
-    assert runs_of(plan, DELIVERED) == ([*best, added] if averaged else best)
+    assert runs_of(plan, OUR_MODEL) == ([*best, added] if averaged else best)
     assert "the best network of each of 1 other kinds" in plan.reason
-    held_out = plan.held_out[plan.networks[DELIVERED]]
+    predicted = plan.predicted[plan.networks[OUR_MODEL]]
     factors = [1.1, 1.1, other] if averaged else [1.1, 1.1]
-    assert held_out == pytest.approx(np.outer(factors, RATE))
+    assert predicted == pytest.approx(np.outer(factors, RATE))
     assert plan.target == pytest.approx(RATE)
-    described = plan.describe(DELIVERED)
+    described = plan.describe(OUR_MODEL)
     assert ("the mean of 3 networks: the winner's and the best" in described) == averaged
 
 
 def test_networks_of_other_tables_are_not_added(sweep: str) -> None:
     best = add_run(sweep, 4.0, dropout=0.3)
     add_run(sweep, 5.0, 0.9, data={"name": "rich"})
-    assert runs_of(make_plan(sweep, average=True), DELIVERED) == [best]
+    assert runs_of(make_plan(sweep, average=True), OUR_MODEL) == [best]
 
 
 def test_one_standard_error_chooses_the_least_flexible(sweep: str) -> None:
     for seed, val in enumerate((4.0, 4.4)):
         add_run(sweep, val, train=1.0, dropout=0.1, seed=seed)
         add_run(sweep, val + 0.1, train=3.0, dropout=0.5, seed=seed)
-    assert {one.regularization.dropout for one in make_plan(sweep).settings(DELIVERED)} == {0.1}
+    assert {one.regularization.dropout for one in make_plan(sweep).settings(OUR_MODEL)} == {0.1}
     plan = make_plan(sweep, one_standard_error=True)
-    assert {one.regularization.dropout for one in plan.settings(DELIVERED)} == {0.5}
+    assert {one.regularization.dropout for one in plan.settings(OUR_MODEL)} == {0.5}
     assert "The one-standard-error rule chooses dropout p=0.5" in plan.reason
 
 

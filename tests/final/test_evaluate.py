@@ -34,7 +34,7 @@ def test_baselines_get_better_and_do_not_read_the_rentals_of_test_rows(workplace
     parts = fit.read_parts(read_table(Path("data/features/full")))
     features = Transformer.load(Path("data/features/full/transformer.json")).features
     hours, test = fit.merge_parts(parts["train"], parts["validation"]), parts["test"]
-    trees = TunedTrees(leaves=15, count=40)
+    trees = TunedTrees(leaves=15, trees=40)
     predicted = evaluate.predict_baselines(hours, test, features, trees)
     errors = [np.sqrt(((one - test["rentals"]) ** 2).mean()) for one in predicted.values()]
     constant, hourly, linear, boosted = errors
@@ -47,7 +47,7 @@ def test_baselines_get_better_and_do_not_read_the_rentals_of_test_rows(workplace
 class Constant(Ensemble):
     """Three networks that predict constants."""
 
-    def members(self, hours: pd.DataFrame) -> np.ndarray:
+    def predict_each(self, hours: pd.DataFrame) -> np.ndarray:
         return np.array([100.0, 110.0, 60.0])[:, None] * np.ones(len(hours))
 
 
@@ -57,7 +57,7 @@ def run_test(
     """Evaluate averages of the three networks, of which the last is not regularized."""
     names = ["l2 · mlp 8", "l2 · mlp 8", "none · mlp 8"]
     networks = pd.DataFrame({"configuration": names, "configuration_id": names})
-    for name in (choose.DELIVERED, choose.WINNER, choose.UNREGULARIZED):
+    for name in (choose.OUR_MODEL, choose.WINNER, choose.UNREGULARIZED):
         networks[name] = networks.index.isin(models.get(name, []))
     plan = choose.RefitPlan("s", networks, "It is the winner.", np.array([]), np.array([]))
     table: Any = SimpleNamespace(name="full", split_kind="days", data_version="v")
@@ -65,12 +65,12 @@ def run_test(
     baselines = {"constant": np.full(len(TIME), 80.0), "LightGBM": np.full(len(TIME), 50.0)}
     fitted: Any = Constant(None, [])  # type: ignore[arg-type]
     interval = Interval(0.05, 2.0, 0.05, 0.95)
-    return evaluate.evaluate(plan, fitted, baselines, share, interval, test, table)
+    return evaluate.evaluate_models(plan, fitted, baselines, share, interval, test, table)
 
 
 def test_every_model_is_measured_against_ours() -> None:
     ours = {
-        choose.DELIVERED: [0, 1, 2],
+        choose.OUR_MODEL: [0, 1, 2],
         choose.WINNER: [0, 1],
         choose.UNREGULARIZED: [2],
     }
@@ -107,7 +107,7 @@ def test_every_model_is_measured_against_ours() -> None:
 
 
 def test_a_model_that_equals_ours_has_no_row() -> None:
-    winner = {choose.DELIVERED: [0, 1], choose.WINNER: [0, 1]}
+    winner = {choose.OUR_MODEL: [0, 1], choose.WINNER: [0, 1]}
     report, _ = run_test(winner)
     assert set(report["models"]) == {"constant", "LightGBM", "our model"}
     text = evaluate.report_table(report)

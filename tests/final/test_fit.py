@@ -91,10 +91,10 @@ def test_networks_predict_as_they_did_in_training(
     hours = parts["train"]
     ensemble = fit.fit_networks(members, features, hours)
     day = hours[hours["timestamp"].isin(trained[0].predictions["timestamp"])]
-    for result, predicted in zip(trained, ensemble.members(day), strict=True):
+    for result, predicted in zip(trained, ensemble.predict_each(day), strict=True):
         expected = result.predictions["predicted"].clip(1 if loss == "mse" else 0)
         assert predicted == pytest.approx(expected, rel=1e-4)
-    assert not np.allclose(*ensemble.members(day))  # other seeds
+    assert not np.allclose(*ensemble.predict_each(day))  # other seeds
 
 
 @pytest.mark.slow
@@ -104,6 +104,6 @@ def test_networks_of_several_shapes_keep_their_order(
     (wide,), (first, second) = make_members("network.hidden=[6]"), make_members(seeds=2)
     hours, day = parts["train"], parts["train"].iloc[:24]
     ensemble = fit.fit_networks([first, wide, second], features, hours)
-    pair = fit.fit_networks([first, second], features, hours).members(day)
-    alone = fit.fit_networks([wide], features, hours).members(day)
-    assert ensemble.members(day) == pytest.approx(np.stack([pair[0], alone[0], pair[1]]))
+    pair = fit.fit_networks([first, second], features, hours).predict_each(day)
+    alone = fit.fit_networks([wide], features, hours).predict_each(day)
+    assert ensemble.predict_each(day) == pytest.approx(np.stack([pair[0], alone[0], pair[1]]))

@@ -14,7 +14,7 @@ from bikefit.data.features import Features
 from bikefit.data.transformer import Transformer
 from bikefit.errors import DataError
 from bikefit.final.interval import Interval
-from bikefit.final.model import Ensemble, Model, average, load
+from bikefit.final.model import Ensemble, Model, load, mean_and_spread
 from bikefit.final.rows import InputStatistics, parse_rows
 from bikefit.final.trees import TunedTrees
 from bikefit.nn.fitted import FittedNetwork
@@ -53,13 +53,13 @@ def make_model(loss: str = "poisson", batch_norm: str = "before") -> Model:
 
 def test_average_of_networks_and_trees() -> None:
     members = np.array([[1.0, 4.0], [4.0, 4.0]])
-    mean, spread = average(members)
+    mean, spread = mean_and_spread(members)
     assert mean.tolist() == [2.5, 4]
     assert spread == pytest.approx([4.5**0.5, 0])
-    with_trees = average(members, np.array([6.5, 0.0]), 0.25)
+    with_trees = mean_and_spread(members, np.array([6.5, 0.0]), 0.25)
     assert with_trees[0].tolist() == [3.5, 3]
     assert with_trees[1].tolist() == spread.tolist()
-    assert average(members[:1])[1].tolist() == [0, 0]
+    assert mean_and_spread(members[:1])[1].tolist() == [0, 0]
 
 
 def test_the_bounds_are_whole_numbers_around_the_expected_rentals() -> None:
@@ -75,7 +75,7 @@ def test_members_are_the_networks_in_evaluation_mode() -> None:
     model = make_model()
     hours = pd.DataFrame({"weather": ["mist"], "temperature": [23.0], "working_day": [True]})
     features = torch.tensor([[0.0, 1, 0, 0, 1, 1]])
-    members = model.ensemble.members(hours)
+    members = model.ensemble.predict_each(hours)
     assert members.shape == (3, 1)
     for rentals, fitted, hidden in zip(members, model.ensemble.networks, (8, 8, 5), strict=True):
         network = build(mlp(6, (hidden,), "relu", "before", "inverted"), 6).eval()

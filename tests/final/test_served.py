@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import urllib.error
 import urllib.request
@@ -15,12 +14,11 @@ from typing import Any
 import mlflow
 import pandas as pd
 import pytest
-from servers import wait_for
 
 from bikefit.final.model import load
 from bikefit.final.predict import MODEL
 from bikefit.tracking import registry
-from ports import free_port
+from browsers import serving
 
 ROWS = [
     {"at": "2011-02-05T17:00", "temp": 7.0, "humidity": 60, "windspeed": 12, "weather": "clear"},
@@ -32,21 +30,13 @@ NUMBERS = ["expected", "low", "high"]
 
 
 @pytest.fixture
-def server(refitted: Path) -> Iterator[str]:
-    """Address of the server; it must use the code of the model, not ours."""
-    port = str(free_port())
-    command = ["mlflow", "models", "serve", "-m", MODEL, "--env-manager", "local", "--port", port]
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    process = subprocess.Popen(
-        [sys.executable, "-m", *command], env=environment, start_new_session=True
-    )
-    try:
-        wait_for(f"http://127.0.0.1:{port}", process)
-        yield f"http://127.0.0.1:{port}/invocations"
-    finally:
-        os.killpg(process.pid, 15)
-        process.wait(30)
+def server(refitted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Address of the server, which uses the code that is stored with the model."""
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
+    command = ("mlflow", "models", "serve", "-m", MODEL, "--env-manager", "local", "--port", "{}")
+    with serving(sys.executable, "-m", *command, health="ping", log=tmp_path / "log") as address:
+        yield f"{address}/invocations"
 
 
 def ask(address: str, rows: list[dict[str, Any]]) -> Any:

@@ -1,4 +1,4 @@
-"""Choose the networks to refit: the winner's, or these and the best of other regularizations."""
+"""Choose the networks to refit: those of the winner, or also the best of other regularizations."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import yaml
 from bikefit.comparison.ranking import comparable, least_flexible, rank, winner
 from bikefit.comparison.runs import full_data_runs, run_table
 from bikefit.comparison.sentences import choice_sentence, winner_sentence
-from bikefit.config import Settings, Validation, parse
+from bikefit.config import Settings, parse
 from bikefit.data.columns import TARGET
 from bikefit.errors import DataError
 from bikefit.final.scores import deviances
@@ -21,38 +21,37 @@ from bikefit.nn.losses import SMALLEST_RATE
 from bikefit.tracking import reading
 from bikefit.tracking.connection import TrackingError
 
-DELIVERED = "our model"
+OUR_MODEL = "our model"
 WINNER = "the comparison's winner"
 UNREGULARIZED = "our unregularized network"
-SHARES = np.arange(21) / 20  # weights that trees can have
 
 
 @dataclass(frozen=True, eq=False)
 class RefitPlan:
-    """Networks to fit and their averages to test.
+    """Networks to fit, and the models to test, each the average of some of them.
 
     Args:
         sweep: Run id.
         networks: One row per network as in :func:`~bikefit.comparison.runs.run_table`, with the
-            ``settings`` to fit it with, and a column of bool for each of :data:`DELIVERED`,
-            :data:`WINNER` and :data:`UNREGULARIZED`: whether the network is part of this average.
-        reason: Why these networks are delivered.
+            ``settings`` for the refit. A column of bool for each of :data:`OUR_MODEL`,
+            :data:`WINNER` and :data:`UNREGULARIZED` is True if the network is part of this model.
+        reason: Sentences that explain the choice.
         target: Rentals of the validation rows, ``(N,)``.
-        held_out: Rentals that each network expected for these rows, ``(M, N)``, bikes/hour.
+        predicted: Predictions of these rows by each network in the sweep, ``(M, N)``, bikes/hour.
     """
 
     sweep: str
     networks: pd.DataFrame
     reason: str
     target: np.ndarray
-    held_out: np.ndarray
+    predicted: np.ndarray
 
     def settings(self, model: str) -> list[Settings]:
-        """Return the settings of the networks of an average, for training on all rows."""
+        """Return the settings for the refit of the networks of a model."""
         return self.networks.loc[self.networks[model], "settings"].tolist()
 
     def describe(self, model: str) -> str:
-        """Return "the mean of 3 networks of l2 λ=0.1 · mlp 128×128" for an average."""
+        """Return a text like "the mean of 3 networks of l2 λ=0.1 · mlp 128×128"."""
         rows = self.networks[self.networks[model]]
         name, mean = rows["configuration"].iloc[0], f"the mean of {len(rows)} networks"
         if rows["configuration_id"].nunique() > 1:
@@ -60,14 +59,14 @@ class RefitPlan:
         return f"{mean} of {name}" if len(rows) > 1 else name
 
 
-def choose(sweep: str, average: bool, one_standard_error: bool) -> RefitPlan:
-    """Choose the networks of the winner of a sweep.
+def plan_refit(sweep: str, average: bool, one_standard_error: bool) -> RefitPlan:
+    """Return the plan to refit the networks of the winner of a sweep.
 
     With ``average``, the network with the lowest validation loss of each other kind of
     regularization is added, if that lowers the Poisson deviance of the validation rows. With
-    ``one_standard_error``, the least flexible configuration within one standard error of the best
-    takes the place of the winner. For the test, the plan has the unregularized configuration with
-    the same network, if there is one.
+    ``one_standard_error``, the winner is the least flexible configuration within one standard error
+    of the best. The plan has the unregularized configuration with the winner's network, if the
+    sweep has one.
 
     Raises:
         TrackingError: No run finished, or the runs lack predictions.
@@ -94,15 +93,15 @@ def choose(sweep: str, average: bool, one_standard_error: bool) -> RefitPlan:
     runs = runs.assign(epochs=runs.groupby("configuration_id")["best_epoch"].transform("mean"))
     runs[WINNER] = ids == best["configuration_id"]
     runs[UNREGULARIZED] = ids.isin(plain["configuration_id"].iloc[shortest])
-    runs[DELIVERED] = runs[WINNER] | runs["run_id"].isin(added["run_id"])
-    networks = runs[runs[DELIVERED] | runs[UNREGULARIZED]].reset_index(drop=True)
+    runs[OUR_MODEL] = runs[WINNER] | runs["run_id"].isin(added["run_id"])
+    networks = runs[runs[OUR_MODEL] | runs[UNREGULARIZED]].reset_index(drop=True)
     settings = map(refit_settings, networks["run_id"], networks["epochs"])
     networks["settings"] = pd.Series(settings, dtype=object)
-    target, held_out = read_held_out(networks["run_id"])
+    target, predicted = read_validation_predictions(networks["run_id"])
     if len(added):
         ours, alone = (
-            deviances(target, held_out[networks[name]].mean(axis=0)).mean()
-            for name in (DELIVERED, WINNER)
+            deviances(target, predicted[networks[name]].mean(axis=0)).mean()
+            for name in (OUR_MODEL, WINNER)
         )
         reason += (
             f" Averaged with the best network of each of {len(added)} other kinds of "
@@ -110,12 +109,12 @@ def choose(sweep: str, average: bool, one_standard_error: bool) -> RefitPlan:
             f"{alone:.3f} bikes/hour on the validation rows."
         )
         if ours >= alone:
-            networks[DELIVERED] = networks[WINNER]
-    return RefitPlan(sweep, networks, reason, target, held_out)
+            networks[OUR_MODEL] = networks[WINNER]
+    return RefitPlan(sweep, networks, reason, target, predicted)
 
 
-def read_held_out(runs: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Read rentals, ``(N,)``, and predicted rentals, ``(M, N)``, of the validation rows of runs.
+def read_validation_predictions(runs: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Return rentals, ``(N,)``, and predictions, ``(M, N)``, of the validation rows of runs.
 
     Rows are in time order. Predictions below 1 bike/hour, possible with the squared loss, are 1.
 
@@ -137,23 +136,21 @@ def read_held_out(runs: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:
 
 def refit_settings(run: str, epochs: float) -> Settings:
     """Return the settings of a run for training on all rows and a fixed number of epochs."""
-    settings = parse(yaml.safe_load(reading.read_config(run)))
-    changes = {
-        "data": {"fraction": 1.0},
-        "training": {"epochs": max(1, round(epochs))},
-        "regularization": {"patience": None, "averaged": 0},
-    }
-    changed = {key: getattr(settings, key).model_copy(update=new) for key, new in changes.items()}
-    return settings.model_copy(update=changed | {"validation": Validation(name="holdout")})
+    config = yaml.safe_load(reading.read_config(run))
+    config["data"]["fraction"] = 1.0
+    config["training"] |= {"epochs": max(1, round(epochs)), "probe": 0.0}
+    config["regularization"] |= {"patience": None, "averaged": 0}
+    config["validation"] = {"name": "holdout"}
+    return parse(config)
 
 
 def weigh_trees(
     plan: RefitPlan, trees: TunedTrees, parts: Mapping[str, pd.DataFrame]
 ) -> tuple[float, np.ndarray]:
-    """Return the :func:`trees_share` in our model, and predictions for the validation rows.
+    """Return the weight of trees in our model, and their predictions of the validation rows.
 
     Raises:
-        DataError: The networks were not validated on the validation rows (cross-validation).
+        DataError: The sweep was cross-validated, so its predictions are of other rows.
     """
     if not np.array_equal(plan.target, parts["validation"][TARGET]):
         raise DataError(
@@ -161,15 +158,15 @@ def weigh_trees(
             "validation rows of the table: refit without --average"
         )
     predicted = trees.fit(parts["train"]).predict(parts["validation"])
-    networks = plan.held_out[plan.networks[DELIVERED]].mean(axis=0)
+    networks = plan.predicted[plan.networks[OUR_MODEL]].mean(axis=0)
     return trees_share(networks, predicted, plan.target), predicted
 
 
 def trees_share(networks: np.ndarray, trees: np.ndarray, target: np.ndarray) -> float:
     """Return the weight of trees, a multiple of 5 %, with the lowest Poisson deviance.
 
-    Predictions of networks and trees, and the rentals, are ``(N,)``, bikes/hour.
+    All arguments are ``(N,)``: predictions of networks and trees, and the rentals.
     """
-    shares = SHARES[:, None]
-    losses = deviances(target, (1 - shares) * networks + shares * trees).mean(axis=1)
-    return float(SHARES[losses.argmin()])
+    shares = np.arange(21) / 20
+    averages = np.outer(1 - shares, networks) + np.outer(shares, trees)
+    return float(shares[deviances(target, averages).mean(axis=1).argmin()])

@@ -13,9 +13,9 @@ from bikefit.data.columns import TARGET
 from bikefit.data.features import Features
 from bikefit.data.table import Table
 from bikefit.data.transformer import Transformer
-from bikefit.final.choose import DELIVERED, UNREGULARIZED, WINNER, RefitPlan
+from bikefit.final.choose import OUR_MODEL, UNREGULARIZED, WINNER, RefitPlan
 from bikefit.final.interval import NOMINAL, Interval
-from bikefit.final.model import Ensemble, average
+from bikefit.final.model import Ensemble, mean_and_spread
 from bikefit.final.scores import day_sums, lead, score
 from bikefit.final.trees import TunedTrees
 
@@ -25,14 +25,14 @@ LINEAR_PENALTY = 1e-4  # alpha of PoissonRegressor; without a penalty, unseen co
 
 
 def hourly_mean(hours: pd.DataFrame, test: pd.DataFrame) -> np.ndarray:
-    """Predict the mean of the same hour on working days or on other days, ``(N,)``, bikes/hour."""
+    """Predict test rows by the mean of the same hour on working days or on other days."""
     keys = ["working_day", "hour"]
     means = hours.groupby(keys)[TARGET].mean().rename("mean")
     return test[keys].join(means, on=keys)["mean"].fillna(hours[TARGET].mean()).to_numpy()
 
 
 def linear_poisson(hours: pd.DataFrame, test: pd.DataFrame, features: Features) -> np.ndarray:
-    """Predict by Poisson regression on the features of the networks, ``(N,)``, bikes/hour."""
+    """Predict test rows by Poisson regression on the features of the networks."""
     fitted = Transformer.fit(features, hours)
     regression = PoissonRegressor(alpha=LINEAR_PENALTY, solver="newton-cholesky", max_iter=100)
     regression.fit(fitted.transform(hours).astype(np.float64), hours[TARGET])
@@ -42,10 +42,7 @@ def linear_poisson(hours: pd.DataFrame, test: pd.DataFrame, features: Features) 
 def predict_baselines(
     hours: pd.DataFrame, test: pd.DataFrame, features: Features, trees: TunedTrees | None
 ) -> dict[str, np.ndarray]:
-    """Fit baselines on clean rows; return their predictions of the test rows by name, ``(N,)``.
-
-    The linear regression uses the features of the networks.
-    """
+    """Return predictions of the test rows by baselines fitted on clean rows, ``(N,)`` by name."""
     baselines = {
         "constant": np.full(len(test), hours[TARGET].mean()),
         "hourly mean by working day": hourly_mean(hours, test),
@@ -54,7 +51,7 @@ def predict_baselines(
     return baselines | ({TREES: trees.fit(hours).predict(test)} if trees else {})
 
 
-def evaluate(
+def evaluate_models(
     plan: RefitPlan,
     fitted: Ensemble,
     baselines: Mapping[str, np.ndarray],
@@ -71,24 +68,24 @@ def evaluate(
         Content of `reports/test.json`, and the test rows: ``timestamp``, ``rentals``, ``predicted``
         (by our model) and the predictions of each model, bikes/hour.
     """
-    members, networks = fitted.members(test), plan.networks
-    ours = members[networks[DELIVERED]]
-    mean, spread = average(ours, baselines.get(TREES), share)
-    described = {DELIVERED: plan.describe(DELIVERED)}
-    predicted = {**baselines, DELIVERED: mean}
+    by_network, networks = fitted.predict_each(test), plan.networks
+    ours = by_network[networks[OUR_MODEL]]
+    mean, spread = mean_and_spread(ours, baselines.get(TREES), share)
+    described = {OUR_MODEL: plan.describe(OUR_MODEL)}
+    predicted = {**baselines, OUR_MODEL: mean}
     if share:
-        described[DELIVERED] += f", and boosted trees (weight {share:.0%})"
+        described[OUR_MODEL] += f", and boosted trees (weight {share:.0%})"
         predicted[NETWORKS] = ours.mean(axis=0)
     for name in (WINNER, UNREGULARIZED):
-        if networks[name].any() and not networks[name].equals(networks[DELIVERED]):
+        if networks[name].any() and not networks[name].equals(networks[OUR_MODEL]):
             described[name] = plan.describe(name)
-            predicted[name] = members[networks[name]].mean(axis=0)
+            predicted[name] = by_network[networks[name]].mean(axis=0)
     time, target = test["timestamp"].to_numpy(), test[TARGET].to_numpy()
     low, high = interval.bounds(mean, spread)
     sums = {name: day_sums(time, target, values) for name, values in predicted.items()}
     figures = {name: score(by_day) for name, by_day in sums.items()}
-    for name in set(sums) - {DELIVERED}:
-        leads = lead(sums[DELIVERED], sums[name])
+    for name in set(sums) - {OUR_MODEL}:
+        leads = lead(sums[OUR_MODEL], sums[name])
         for key in ("rmse", "deviance"):
             figures[name][f"lead_{key}"], figures[name][f"lead_{key}_se"] = leads[key]
     report = {
@@ -115,12 +112,15 @@ def report_table(report: Mapping[str, Any]) -> str:
         "| model | RMSE | mean Poisson deviance | MAE | lead of our model (deviance) |",
         "|:--|--:|--:|--:|--:|",
     ]
-    for name in sorted(models, key=lambda name: (name != DELIVERED, models[name]["deviance"])):
-        of, mark = models[name], "**" if name == DELIVERED else ""
-        cells = [_cell(of, "rmse", 1), _cell(of, "deviance", 2), _cell(of, "mae", 1)]
-        gain = "" if mark else f"{of['lead_deviance']:.2f} ± {of['lead_deviance_se']:.2f}"
-        lines.append(f"| {mark}{name}{mark} | {' | '.join(cells)} | {gain} |")
-    described = [f"{name.capitalize()} is {of}." for name, of in report["described"].items()]
+    for name in sorted(models, key=lambda name: (name != OUR_MODEL, models[name]["deviance"])):
+        scores, ours = models[name], name == OUR_MODEL
+        cells = [f"**{name}**" if ours else name]
+        for key, digits in (("rmse", 1), ("deviance", 2), ("mae", 1)):
+            value, low, high = (f"{scores[key + end]:.{digits}f}" for end in ("", "_low", "_high"))
+            cells.append(f"{value} [{low}, {high}]")
+        gain = "" if ours else f"{scores['lead_deviance']:.2f} ± {scores['lead_deviance_se']:.2f}"
+        lines.append(f"| {' | '.join([*cells, gain])} |")
+    described = [f"{name.capitalize()} is {text}." for name, text in report["described"].items()]
     paragraph = (
         f"{report['rows']:,} test rows ({report['days']} days) of table {report['table']} "
         f"(split: {report['split']}); neither the sweep nor the selection read them. All models "
@@ -130,8 +130,3 @@ def report_table(report: Mapping[str, Any]) -> str:
         f"{report['interval_coverage']:.1%} of the test rows."
     )
     return "\n".join([paragraph, "", *lines])
-
-
-def _cell(figures: Mapping[str, float], key: str, digits: int) -> str:
-    value, low, high = (f"{figures[key + end]:.{digits}f}" for end in ("", "_low", "_high"))
-    return f"{value} [{low}, {high}]"

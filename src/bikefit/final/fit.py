@@ -21,10 +21,6 @@ from bikefit.training.folds import Pool
 from bikefit.training.members import Member, stack_key
 
 
-class FitError(BikefitError):
-    """The training of a network failed."""
-
-
 def read_parts(table: Table) -> dict[str, pd.DataFrame]:
     """Return the clean rows of a table by ``train``, ``validation`` and ``test``, in time order.
 
@@ -53,29 +49,26 @@ def merge_parts(*parts: pd.DataFrame) -> pd.DataFrame:
 
 
 def fit_networks(settings: Sequence[Settings], features: Features, hours: pd.DataFrame) -> Ensemble:
-    """Return the average of networks fitted on clean rows, without validation rows.
+    """Return the ensemble of networks fitted on all of the clean rows.
 
     Raises:
-        FitError: The training of a network failed.
+        BikefitError: The training of a network failed.
     """
     transformer = Transformer.fit(features, hours)
     matrix = transformer.transform(hours)
     target, time = hours[TARGET].to_numpy(np.float32), hours["timestamp"].to_numpy()
-    # Training needs validation rows. The first 24 rows serve as such, and nothing depends on them.
-    rows = np.concatenate([np.arange(len(hours)), np.arange(len(hours))[:24]])
+    # Training needs validation rows. The result does not depend on them: the first 24 rows, again.
+    rows = np.append(np.arange(len(hours)), np.arange(24))
     pool = Pool(matrix[rows], target[rows], time[rows], train_rows=len(hours))
-    without_probe = {"probe": 0.0}  # whose result is not used
-    members = [
-        Member(one.model_copy(update={"training": one.training.model_copy(update=without_probe)}))
-        for one in settings
-    ]
+    members = [Member(one) for one in settings]
     keys = pd.Series([stack_key(member, pool) for member in members])
-    mean, std = float(hours[TARGET].mean()), float(hours[TARGET].std(ddof=0) or 1.0)
+    mean, std = float(hours[TARGET].mean()), float(hours[TARGET].std(ddof=0))
     networks = {}
     for stack in keys.groupby(keys).groups.values():
         results = fit_stack([members[i] for i in stack], pool)
         for i, result in zip(stack, results, strict=True):
             if result.failure:
-                raise FitError(f"the refit with seed {settings[i].seed} failed: {result.failure}")
+                seed = settings[i].seed
+                raise BikefitError(f"the refit with seed {seed} failed: {result.failure}")
             networks[i] = FittedNetwork(result.layers, result.state, settings[i].loss, mean, std)
     return Ensemble(transformer, [networks[i] for i in range(len(members))])

@@ -1,10 +1,10 @@
-"""Prediction intervals from counting noise, overdispersion and the spread of the ensemble.
+"""Prediction intervals from Poisson noise, overdispersion and the spread of the ensemble.
 
 Rentals of an hour follow a negative binomial distribution with the predicted mean μ and the
-variance μ + s² + α μᵖ (NB-P, Greene 2008): Poisson noise, the variance s² between the members of
-the ensemble, and overdispersion. α and p are fitted to held-out rows. The two probability levels
-are set so that the nominal fraction of these rows is inside (distributional conformal prediction,
-Chernozhukov et al. 2021).
+variance μ + s² + α μᵖ (NB-P, Greene 2008): Poisson noise, the variance s² between the networks, and
+overdispersion. α and p are fitted to validation rows. The two probability levels are set so that
+the nominal fraction of these rows is inside (distributional conformal prediction, Chernozhukov et
+al. 2021).
 """
 
 from __future__ import annotations
@@ -15,14 +15,15 @@ from typing import Any
 import numpy as np
 from scipy.special import betainc, nbdtrik
 
+from bikefit.nn.losses import SMALLEST_RATE
+
 NOMINAL = 0.9
-SMALLEST_MEAN = 1.0  # bikes/hour; the squared loss may predict less
 SMALLEST_DISPERSION = 1e-9  # α at p = 2, for data without overdispersion
 
 
 @dataclass(frozen=True)
 class Interval:
-    """Dispersion α, power p, and the probability levels of the bounds of a fraction of rows."""
+    """Prediction interval: dispersion α, power p, and the probability levels of its bounds."""
 
     dispersion: float
     power: float
@@ -30,16 +31,16 @@ class Interval:
     upper: float
 
     def bounds(self, mean: np.ndarray, spread: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return lower and upper bounds from μ and s of each row, ``(N,)``, bikes/hour."""
+        """Return the lower and upper bound of each row from its μ and s, ``(N,)``, bikes/hour."""
         n, p = _negative_binomial(mean, spread, self.dispersion, self.power)
         return _quantile(self.lower, n, p), _quantile(self.upper, n, p)
 
 
 def calibrate(target: np.ndarray, mean: np.ndarray, spread: np.ndarray) -> Interval:
-    """Fit an interval to held-out rows, ``(N,)`` each, in bikes/hour.
+    """Return the interval fitted to rentals y, μ and s of validation rows, ``(N,)``, bikes/hour.
 
-    Dispersion and power maximize the likelihood. The bounds are quantiles of the distribution
-    function at the rows' rentals, halfway between y - 1 and y.
+    Dispersion and power maximize the likelihood. The levels are quantiles of the distribution
+    function at the rentals, halfway between y - 1 and y.
     """
     from scipy.optimize import minimize  # not needed to predict
     from scipy.stats import nbinom
@@ -60,7 +61,7 @@ def _negative_binomial(
     mean: np.ndarray, spread: np.ndarray, dispersion: Any, power: Any
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the parameters n and p of ``scipy.stats.nbinom``."""
-    mean = np.maximum(mean, SMALLEST_MEAN)
+    mean = np.maximum(mean, SMALLEST_RATE)
     excess = np.maximum(spread**2 + dispersion * mean**power, SMALLEST_DISPERSION * mean**2)
     return mean**2 / excess, mean / (mean + excess)
 

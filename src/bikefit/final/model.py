@@ -1,7 +1,7 @@
-"""The registered model: predicts expected rentals and an interval for rows that users write.
+"""The registered model: predicts expected rentals and an interval for a user's rows.
 
 A saved model is a folder without executable content: `transformer.json`, `weights.safetensors` with
-parameters and buffers of all networks, `trees.txt` if boosted trees are part of the average, and
+parameters and buffers of all networks, `trees.txt` if boosted trees are part of the model, and
 `model.json` with everything else.
 """
 
@@ -31,36 +31,33 @@ FORMAT = "bikefit model 3"
 
 @dataclass(frozen=True, eq=False)
 class Ensemble:
-    """Average of networks and, with the weight ``share``, of boosted trees."""
+    """Weighted average of networks and boosted trees; ``share`` is the weight of the trees."""
 
     transformer: Transformer
     networks: Sequence[FittedNetwork]
     trees: FittedTrees | None = None
     share: float = 0.0
 
-    def members(self, hours: pd.DataFrame) -> np.ndarray:
-        """Return each network's expected rentals for clean rows, ``(M, N)``, bikes/hour."""
+    def predict_each(self, hours: pd.DataFrame) -> np.ndarray:
+        """Return the predictions of each network for clean rows, ``(M, N)``, bikes/hour."""
         features = torch.from_numpy(self.transformer.transform(hours)).double()
         return np.stack([network.predict(features) for network in self.networks])
 
     def predict(self, hours: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-        """Return mean and spread for clean rows, ``(N,)`` each; see :func:`average`."""
+        """Return mean and spread for clean rows, ``(N,)`` each; see :func:`mean_and_spread`."""
         trees = self.trees.predict(hours) if self.trees else None
-        return average(self.members(hours), trees, self.share)
+        return mean_and_spread(self.predict_each(hours), trees, self.share)
 
 
-def average(
-    members: np.ndarray, trees: np.ndarray | None = None, share: float = 0.0
+def mean_and_spread(
+    networks: np.ndarray, trees: np.ndarray | None = None, share: float = 0.0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return weighted mean and spread of predictions, ``(N,)`` each.
+    """Return the weighted mean of predictions, and the standard deviation between networks.
 
-    Args:
-        members: Predictions of the networks, ``(M, N)``. The spread is their standard deviation.
-        trees: Predictions of trees, ``(N,)``.
-        share: Weight of the trees, 0 to 1.
+    Predictions of networks are ``(M, N)``, those of trees and the results ``(N,)``; ``share`` is
+    the weight of the trees, 0 to 1. The standard deviation is 0 for a single network.
     """
-    mean, one = members.mean(axis=0), len(members) == 1
-    spread = np.zeros_like(mean) if one else members.std(axis=0, ddof=1)
+    mean, spread = networks.mean(axis=0), networks.std(axis=0, ddof=int(len(networks) > 1))
     return mean if trees is None else (1 - share) * mean + share * trees, spread
 
 
@@ -73,11 +70,9 @@ class Model:
     statistics: InputStatistics
 
     def predict(self, rows: pd.DataFrame) -> pd.DataFrame:
-        """Predict rows with the columns of :mod:`bikefit.final.rows`.
+        """Return ``expected``, ``low``, ``high`` (bikes/hour) and ``error`` of a user's rows.
 
-        Returns:
-            ``expected``, ``low`` and ``high`` (bikes/hour) and ``error`` of each row, with its
-            index. ``error`` is empty if the row is valid; otherwise the numbers are NaN.
+        ``error`` is empty if the row is valid; otherwise the numbers are NaN.
         """
         hours, errors = parse_rows(rows, self.statistics)
         answers = pd.DataFrame(np.nan, index=rows.index, columns=["expected", "low", "high"])
@@ -89,20 +84,17 @@ class Model:
 
     def save(self, folder: Path) -> None:
         """Write the model's files to a folder."""
-        ensemble = self.ensemble
+        ensemble, networks, state = self.ensemble, [], {}
+        for i, network in enumerate(ensemble.networks):
+            values = dict(vars(network))
+            for name, value in values.pop("state").items():
+                state[f"{i}/{name}"] = np.asarray(value, order="C")
+            networks.append(values)
         ensemble.transformer.save(folder / "transformer.json")
-        state = {
-            f"{i}/{name}": np.asarray(value, order="C")
-            for i, network in enumerate(ensemble.networks)
-            for name, value in network.state.items()
-        }
         save_file(state, folder / "weights.safetensors")
         content: dict[str, Any] = {
             "format": FORMAT,
-            "networks": [
-                {"layers": list(one.layers), "loss": one.loss, "mean": one.mean, "std": one.std}
-                for one in ensemble.networks
-            ],
+            "networks": networks,
             "share": ensemble.share,
             "interval": asdict(self.interval),
             "statistics": asdict(self.statistics),
@@ -114,11 +106,7 @@ class Model:
 
 
 def load(folder: Path) -> Model:
-    """Read a model that :meth:`Model.save` wrote.
-
-    Raises:
-        DataError: The folder holds no model, or a model of another format.
-    """
+    """Read a model that :meth:`Model.save` wrote; any other folder raises a DataError."""
     try:
         content = json.loads((folder / "model.json").read_text(encoding="utf-8"))
         if content["format"] != FORMAT:

@@ -1,4 +1,4 @@
-"""The command `python -m bikefit.predict`: rentals of hours from their weather."""
+"""The command `python -m bikefit.predict`, which predicts the rentals of hours."""
 
 from __future__ import annotations
 
@@ -80,16 +80,14 @@ def _predict_table(options: argparse.Namespace) -> int:
     errors = answers["error"][answers["error"] != ""]
     for line, error in errors.items():
         print(f"error: line {line}: {error}", file=sys.stderr)
-    if len(errors):
-        print(f"{len(rows) - len(errors)} of {len(rows)} rows predicted", file=sys.stderr)
     return int(len(errors) > 0)
 
 
 def open_model(name: str) -> Model:
-    """Return a model, loaded from its folder or by its address in the registry.
+    """Load a model from a folder, or from the registry (``models:/bikefit@champion``).
 
     Raises:
-        BikefitError: There is no such model, or the store is unavailable.
+        BikefitError: The model does not exist, or the store is unavailable.
     """
     from bikefit.final.model import load
 

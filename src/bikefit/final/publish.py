@@ -12,20 +12,16 @@ import pandas as pd
 import yaml
 
 from bikefit.data.files import write_json
-from bikefit.final.choose import DELIVERED, RefitPlan
+from bikefit.final.choose import OUR_MODEL, RefitPlan
 from bikefit.final.model import Model
 from bikefit.final.rows import OPTIONAL, REQUIRED
 from bikefit.final.scores import day_sums, lead
 from bikefit.tracking import reading, registry, writing
 
-NAME = "bikefit"
-"""Name of the registered model."""
-TEST_PREDICTIONS = "test_predictions.parquet"
-"""Artifact of a refit: the test rows with all predictions."""
-STANDARD_ERRORS = 2.0  # of the lead that makes a new champion
-PACKAGES = ["lightgbm", "mlflow", "numpy", "pandas", "pydantic", "pyyaml", "safetensors"]
-PACKAGES += ["scikit-learn", "scipy", "torch"]
-"""Packages that the registered model needs besides its own code."""
+NAME = "bikefit"  # of the registered model
+TEST_PREDICTIONS = "test_predictions.parquet"  # artifact of a refit: test rows, all predictions
+STANDARD_ERRORS = 2.0  # lead that a new champion needs
+PACKAGES = "lightgbm mlflow numpy pandas pydantic pyyaml safetensors scikit-learn scipy torch"
 EXAMPLE = pd.DataFrame(
     [
         ("2012-10-05T17:00", 21.0, 60.0, 12.0, "clear", 21.5, "no"),
@@ -40,14 +36,15 @@ def publish(
 ) -> str:
     """Register a model, fitted on all rows, and return whether it becomes champion, and why.
 
-    `report` and `tested` are the results of :func:`~bikefit.final.evaluate.evaluate`. With
+    `report` and `tested` are the results of :func:`~bikefit.final.evaluate.evaluate_models`. With
     ``promote``, the model becomes the champion in any case.
     """
-    networks, configuration = plan.settings(DELIVERED), plan.describe(DELIVERED)
-    run = writing.start_refit(networks[0], plan.sweep, report["data_version"], configuration)
+    first, *_ = plan.settings(OUR_MODEL)
+    data_version = report["data_version"]
+    run = writing.start_refit(first, plan.sweep, data_version, plan.describe(OUR_MODEL))
     try:
         number = _register(run, plan, model, report, tested)
-        better, reason = compare_with_champion(number, report["data_version"], tested)
+        better, reason = compare_with_champion(number, data_version, tested)
         if better or promote:
             registry.promote(NAME, number)
     except BaseException as error:
@@ -59,18 +56,18 @@ def publish(
 def _register(
     run: str, plan: RefitPlan, model: Model, report: dict[str, Any], tested: pd.DataFrame
 ) -> int:
-    """Log the model and its files to a run, register it and return the number of the version."""
-    metrics = {f"test/{key}": value for key, value in report["models"][DELIVERED].items()}
+    """Log a model and its test to a run, register it and return the number of its version."""
+    metrics = {f"test/{key}": value for key, value in report["models"][OUR_MODEL].items()}
     metrics["test/interval_coverage"] = report["interval_coverage"]
     tags = {
         "sweep": plan.sweep,
-        "configuration": plan.describe(DELIVERED),
+        "configuration": plan.describe(OUR_MODEL),
         "data.version": report["data_version"],
         **{key: f"{value:.6g}" for key, value in metrics.items()},
     }
-    networks = [one.model_dump(mode="json", by_alias=True) for one in plan.settings(DELIVERED)]
+    networks = [one.model_dump(mode="json", by_alias=True) for one in plan.settings(OUR_MODEL)]
     config = {"networks": networks, "share of trees": model.ensemble.share}
-    requirements = [f"{package}=={version(package).split('+')[0]}" for package in PACKAGES]
+    requirements = [f"{package}=={version(package).split('+')[0]}" for package in PACKAGES.split()]
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         model.save(folder / registry.MODEL)

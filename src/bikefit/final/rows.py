@@ -1,4 +1,4 @@
-"""Rows that users write (°C, %, km/h and a date), checked and converted to clean rows."""
+"""A user's rows (°C, %, km/h and local time), checked and converted to clean rows."""
 
 from __future__ import annotations
 
@@ -13,9 +13,7 @@ from bikefit.data.columns import SCALES, UNITS, WEATHER, add_derived_columns
 
 NUMBERS: Final = {"temp": "temperature"} | {
     name: name for name in ("feels_like", "humidity", "windspeed")
-}
-"""Column of the clean rows by column of the user's rows."""
-
+}  # column of the clean rows by column of the user's rows
 REQUIRED: Final = ("at", "temp", "humidity", "windspeed", "weather")
 OPTIONAL: Final = ("feels_like", "holiday")
 YES_NO: Final = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
@@ -25,13 +23,18 @@ TREND_LIMIT = pd.Timedelta(days=366)
 
 @dataclass(frozen=True)
 class InputStatistics:
-    """Statistics of the training rows that are needed to parse a user's rows."""
+    """Statistics of the training rows that are needed to parse a user's rows.
 
-    first: str  # first and last day, ISO dates
+    Args:
+        first, last: First and last day, ISO dates.
+        calm: Largest wind speed (km/h) that the anemometer does not measure.
+        feels_like: Linear model of missing felt temperatures: intercept (°C) and coefficients of
+            temperature (°C), humidity (%) and wind speed (km/h).
+    """
+
+    first: str
     last: str
-    calm: float  # largest wind speed (km/h) that the anemometer does not measure
-    # Linear model of the felt temperature: intercept (°C), and the coefficients of temperature
-    # (°C), humidity (%) and wind speed (km/h). It fills rows without a felt temperature.
+    calm: float
     feels_like: tuple[float, float, float, float]
 
 
@@ -41,26 +44,24 @@ def input_statistics(hours: pd.DataFrame) -> InputStatistics:
     weather = valid[["temperature", "humidity", "windspeed"]].to_numpy()
     features = np.column_stack([np.ones(len(valid)), weather])
     model = np.linalg.lstsq(features, valid["feels_like"].to_numpy(), rcond=None)[0].tolist()
-    calm = hours.loc[hours["windspeed_calm"], "windspeed"]
+    calm = float(hours["windspeed"].where(hours["windspeed_calm"], 0.0).max())
     days = hours["timestamp"].dt.strftime("%Y-%m-%d")
-    largest = float(calm.max()) if len(calm) else 0.0
-    return InputStatistics(days.min(), days.max(), largest, tuple(model))
+    return InputStatistics(days.min(), days.max(), calm, tuple(model))
 
 
 def parse_rows(rows: pd.DataFrame, statistics: InputStatistics) -> tuple[pd.DataFrame, pd.Series]:
-    """Convert a user's rows, in the units of :mod:`bikefit.final.rows`, to clean rows.
+    """Return the clean rows of a user's valid rows, with their index, and the error of every row.
 
-    Returns:
-        The clean rows of the valid rows, with their index, and the error of every row as text,
-        empty if it is valid. An error names each wrong column, its value and what is allowed.
+    An error names each wrong column, its value and the allowed values; it is empty if the row is
+    valid.
     """
-    given = rows.reindex(columns=[*REQUIRED, *OPTIONAL]).astype(object).map(_text)
+    cells = rows.reindex(columns=[*REQUIRED, *OPTIONAL]).astype(object).map(_cell_text)
     errors = pd.Series("", rows.index)
-    hours = pd.DataFrame({"timestamp": _times(given["at"], statistics, errors)})
+    hours = pd.DataFrame({"timestamp": _parse_times(cells["at"], statistics, errors)})
     for name, column in NUMBERS.items():
-        hours[column] = _numbers(name, given[name], column, errors)
-    hours["weather"] = _words("weather", given["weather"], tuple(WEATHER.values()), errors)
-    hours["holiday"] = _words("holiday", given["holiday"], tuple(YES_NO), errors).map(YES_NO)
+        hours[column] = _parse_numbers(cells[name], column, errors)
+    hours["weather"] = _parse_category(cells["weather"], list(WEATHER.values()), errors)
+    hours["holiday"] = _parse_category(cells["holiday"], list(YES_NO), errors).map(YES_NO)
     hours = hours[errors == ""].copy()
     intercept, *coefficients = statistics.feels_like
     felt = intercept + hours[["temperature", "humidity", "windspeed"]] @ np.array(coefficients)
@@ -71,48 +72,47 @@ def parse_rows(rows: pd.DataFrame, statistics: InputStatistics) -> tuple[pd.Data
     return add_derived_columns(hours, statistics.calm), errors
 
 
-def _times(values: pd.Series, statistics: InputStatistics, errors: pd.Series) -> pd.Series:
-    formed = values.str.fullmatch(TIME).astype(bool)
-    times = pd.to_datetime(values.where(formed), format="ISO8601", errors="coerce").dt.floor("h")
+def _parse_times(values: pd.Series, statistics: InputStatistics, errors: pd.Series) -> pd.Series:
+    valid = values.str.fullmatch(TIME).astype(bool)
+    times = pd.to_datetime(values.where(valid), format="ISO8601", errors="coerce").dt.floor("h")
     first, last = pd.Timestamp(statistics.first), pd.Timestamp(statistics.last) + TREND_LIMIT
     allowed = (
         f"must be from {first:%Y-%m-%d} to {last:%Y-%m-%d}: the data end on {statistics.last}, "
         "and their trend is not extrapolated for longer than a year"
     )
     outside = ~times.between(first, last + pd.Timedelta(hours=23))
-    _add_error(errors, values, times.notna() & outside, "at", allowed)
-    _add_error(errors, values, times.isna(), "at", "must be a local time like 2012-10-05T17:00")
+    _add_errors(errors, values, times.notna() & outside, allowed)
+    _add_errors(errors, values, times.isna(), "must be a local time like 2012-10-05T17:00")
     return times
 
 
-def _numbers(name: str, values: pd.Series, column: str, errors: pd.Series) -> pd.Series:
+def _parse_numbers(values: pd.Series, column: str, errors: pd.Series) -> pd.Series:
     numbers = pd.to_numeric(values, errors="coerce").astype(float)
     low, high = SCALES[column][1:]
-    positive = name == "humidity"  # outdoor air is never perfectly dry
+    positive = column == "humidity"  # outdoor air is never perfectly dry
     wrong = ~numbers.between(low, high, inclusive="right" if positive else "both")
     bounds = f"above {low:g} and at most {high:g}" if positive else f"from {low:g} to {high:g}"
-    _add_error(errors, values, wrong, name, f"must be a number {bounds} {UNITS[column]}")
+    _add_errors(errors, values, wrong, f"must be a number {bounds} {UNITS[column]}")
     return numbers
 
 
-def _words(name: str, values: pd.Series, allowed: tuple[str, ...], errors: pd.Series) -> pd.Series:
-    words = values.str.lower()
-    _add_error(errors, values, ~words.isin(allowed), name, f"must be one of {', '.join(allowed)}")
-    return words
+def _parse_category(values: pd.Series, allowed: list[str], errors: pd.Series) -> pd.Series:
+    values = values.str.lower()
+    _add_errors(errors, values, ~values.isin(allowed), f"must be one of {', '.join(allowed)}")
+    return values
 
 
-def _add_error(
-    errors: pd.Series, values: pd.Series, wrong: pd.Series, name: str, allowed: str
-) -> None:
-    """Append a sentence to the errors of the wrong rows, in place; optional values may be empty."""
-    if name in OPTIONAL:
+def _add_errors(errors: pd.Series, values: pd.Series, wrong: pd.Series, allowed: str) -> None:
+    """Append a sentence to the errors of wrong rows, in place; optional values may be empty."""
+    if values.name in OPTIONAL:
         wrong = wrong & (values != "")
     for row in map(int, np.flatnonzero(wrong)):
-        problem = f"{name} = {values.iloc[row]}: " if values.iloc[row] else f"{name}: missing, "
-        errors.iloc[row] = "; ".join(filter(None, [errors.iloc[row], problem + allowed]))
+        value = f" = {values.iloc[row]}: " if values.iloc[row] else ": missing, "
+        error = f"{values.name}{value}{allowed}"
+        errors.iloc[row] = f"{errors.iloc[row]}; {error}".removeprefix("; ")
 
 
-def _text(value: Any) -> str:
+def _cell_text(value: Any) -> str:
     """Return a cell as text without surrounding blanks, a missing value as ""."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)  # a column of integers with a missing value is read as floats

@@ -1,6 +1,7 @@
-"""Scores of the test rows, with uncertainty from a bootstrap over whole days.
+"""Scores of the test rows, with uncertainty from a bootstrap.
 
-The errors of the hours of a day are correlated, so days are drawn (Efron and Tibshirani 1993, 8.6).
+The errors of the hours of a day are correlated, so the bootstrap draws whole days (Efron and
+Tibshirani 1993, section 8.6).
 """
 
 from __future__ import annotations
@@ -11,8 +12,7 @@ from scipy.special import xlogy
 
 DRAWS = 2000
 LEVEL = 0.95
-MEASURES = ("rmse", "deviance", "mae")
-"""RMSE, mean Poisson deviance and mean absolute error, all in bikes/hour."""
+MEASURES = ("rmse", "deviance", "mae")  # deviance: mean Poisson deviance; all in bikes/hour
 
 
 def deviances(target: np.ndarray, predicted: np.ndarray) -> np.ndarray:
@@ -21,10 +21,9 @@ def deviances(target: np.ndarray, predicted: np.ndarray) -> np.ndarray:
 
 
 def day_sums(timestamps: np.ndarray, target: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """Return for each day the number of rows and the sums of three errors, ``(D, 4)``.
+    """Return number of rows, and sums of squared errors, deviances and absolute errors by day.
 
-    The errors are squared errors, deviances and absolute errors. All arguments are ``(N,)``, and
-    predictions are above 0.
+    The result is ``(D, 4)``. All arguments are ``(N,)``, and predictions are above 0.
     """
     target, predicted = target.astype(np.float64), predicted.astype(np.float64)
     error = predicted - target
@@ -39,13 +38,16 @@ def _bootstrap_counts(days: int) -> np.ndarray:
 
 
 def measures(sums: np.ndarray) -> np.ndarray:
-    """Return the :data:`MEASURES`, ``(..., 3)``, of sums over rows, ``(..., 4)``."""
+    """Return the :data:`MEASURES`, ``(..., 3)``, from sums like those of :func:`day_sums`."""
     means = sums[..., 1:] / sums[..., :1]
     return np.stack([np.sqrt(means[..., 0]), means[..., 1], means[..., 2]], axis=-1)
 
 
 def score(sums: np.ndarray) -> dict[str, float]:
-    """Return each measure with its 95 % interval (``…_low``, ``…_high``) and error (``…_se``)."""
+    """Return the measures of :func:`day_sums` by name.
+
+    ``…_low`` and ``…_high`` are the bounds of the 95 % interval, ``…_se`` is the standard error.
+    """
     samples = measures(_bootstrap_counts(len(sums)) @ sums)
     low, high = np.quantile(samples, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
     values = {"": measures(sums.sum(axis=0)), "_low": low, "_high": high}
@@ -54,10 +56,10 @@ def score(sums: np.ndarray) -> dict[str, float]:
 
 
 def lead(first: np.ndarray, second: np.ndarray) -> dict[str, tuple[float, float]]:
-    """Return how much lower each measure of the first model is, and its standard error.
+    """Return the lead of the first model over the second in each measure, and its standard error.
 
-    The arguments are the results of :func:`day_sums` of two models for the same rows. The same days
-    are drawn for both, so the difficulty of a day cancels.
+    The arguments are the :func:`day_sums` of two models for the same rows. The bootstrap draws the
+    same days for both, so the difficulty of a day cancels.
     """
     counts = _bootstrap_counts(len(first))
     gain = measures(second.sum(axis=0)) - measures(first.sum(axis=0))

@@ -1,4 +1,4 @@
-"""Code that MLflow runs to serve the registered model; the model's files are beside it."""
+"""Code that MLflow runs to load and serve the registered model."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ Params = dict[str, Any] | None
 
 
 class ServedModel(PythonModel):
-    """The registered model for MLflow; see :class:`bikefit.final.model.Model`."""
+    """Adapter of :class:`bikefit.final.model.Model` to MLflow."""
 
     def load_context(self, context: PythonModelContext) -> None:
         """Load the model's files."""

@@ -1,4 +1,4 @@
-"""Boosted trees of LightGBM: a baseline, and an optional part of the registered model."""
+"""Boosted trees of LightGBM: a baseline, and an optional part of our model."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from bikefit.data.features import DAYS_SINCE_START, category_codes, first_date, 
 if TYPE_CHECKING:
     from lightgbm import LGBMRegressor
 
-ORDINAL = ("season", "weekday", "weather", "occasion")  # categories given as their position
-PATIENCE = 100  # trees without a lower validation loss
+ORDINAL = ("season", "weekday", "weather", "occasion")  # categories, coded by their position
+PATIENCE = 100  # early stopping after this many trees without a lower validation loss
 MOST_TREES = 5000
-LEAVES = (15, 31, 63)
+LEAVES = (15, 31, 63)  # candidates for the largest number of leaves
+# The columns from which the features of the table `rich` are derived.
 COLUMNS = (
     *("hour", "month", "year", "holiday", "working_day", "temperature", "feels_like", "humidity"),
     *("windspeed", "windspeed_calm", "season", "weekday", "weather"),
     *(DAYS_SINCE_START, "day_of_year", "commuting", "occasion"),
 )
-"""The columns from which the features of the table `rich` are derived."""
 
 
 def tree_features(
     hours: pd.DataFrame, start: np.datetime64, names: Sequence[str] = COLUMNS
 ) -> pd.DataFrame:
-    """Return columns of clean rows as numbers; categories are given as their position."""
+    """Return columns of clean rows as numbers; days are counted from ``start``."""
     columns = {
         name: category_codes(name, hours).astype(float)
         if name in ORDINAL
@@ -42,7 +42,7 @@ def tree_features(
 
 
 def make_model(leaves: int, trees: int) -> LGBMRegressor:
-    """Return an unfitted LightGBM model of this size."""
+    """Return an unfitted LightGBM model with this size and number of trees."""
     import lightgbm
 
     return lightgbm.LGBMRegressor(
@@ -64,13 +64,13 @@ def make_model(leaves: int, trees: int) -> LGBMRegressor:
 
 @dataclass(frozen=True)
 class FittedTrees:
-    """Fitted trees in LightGBM's text format, and their first training day, an ISO date."""
+    """Fitted trees in LightGBM's text format, and the first day of their rows, an ISO date."""
 
     text: str
     start: str
 
     def predict(self, hours: pd.DataFrame) -> np.ndarray:
-        """Return expected rentals for clean rows, ``(N,)``, bikes/hour."""
+        """Return the predictions for clean rows, ``(N,)``, bikes/hour."""
         import lightgbm
 
         features = tree_features(hours, np.datetime64(self.start, "D"))
@@ -79,23 +79,23 @@ class FittedTrees:
 
 @dataclass(frozen=True)
 class TunedTrees:
-    """Largest number of leaves, and number of boosted trees."""
+    """Tuned settings: the largest number of leaves of a tree, and the number of trees."""
 
     leaves: int
-    count: int
+    trees: int
 
     def fit(self, hours: pd.DataFrame) -> FittedTrees:
-        """Fit trees of this size and number on clean rows."""
+        """Return trees fitted on clean rows."""
         start = first_date(hours)
-        model = make_model(self.leaves, self.count)
+        model = make_model(self.leaves, self.trees)
         model.fit(tree_features(hours, start), hours[TARGET])
         return FittedTrees(model.booster_.model_to_string(), str(start))
 
 
 def tune(train: pd.DataFrame, validation: pd.DataFrame) -> TunedTrees | None:
-    """Choose size and number of trees by the Poisson loss of validation rows.
+    """Return the settings with the lowest Poisson loss of the validation rows.
 
-    Returns None, with a warning, if the machine lacks a library that LightGBM needs (libgomp).
+    If the machine lacks a library that LightGBM needs (libgomp), warn and return None.
     """
     try:
         import lightgbm
@@ -104,10 +104,10 @@ def tune(train: pd.DataFrame, validation: pd.DataFrame) -> TunedTrees | None:
         return None
     start = first_date(train)
     features, held_out = (tree_features(rows, start) for rows in (train, validation))
-    measured: Any = {"eval_X": held_out, "eval_y": validation[TARGET]}
     models = [make_model(leaves, MOST_TREES) for leaves in LEAVES]
     for model in models:
-        stopping = lightgbm.early_stopping(PATIENCE, verbose=False)
-        model.fit(features, train[TARGET], **measured, callbacks=[stopping])
+        stopping: Any = {"callbacks": [lightgbm.early_stopping(PATIENCE, verbose=False)]}
+        stopping |= {"eval_X": held_out, "eval_y": validation[TARGET]}
+        model.fit(features, train[TARGET], **stopping)
     best = min(models, key=lambda model: min(model.best_score_["valid_0"].values()))
     return TunedTrees(best.num_leaves, max(1, best.best_iteration_))
