@@ -1,6 +1,6 @@
-"""The plane of all configurations, and the style, scales and files of all figures.
+"""The chart of all configurations, and the style, scales and files of all figures.
 
-Figures are drawn without a window, and the same runs give the same bytes.
+Equal runs give files with equal bytes.
 """
 
 from __future__ import annotations
@@ -40,23 +40,26 @@ KIND_COLOURS = {
 GREY = "#8A9096"
 INK = "#222222"
 MARKERS = "osD^vPX*<>ph"
-NUMBERED = 60  # configurations with a number
+NUMBERED = 60  # configurations whose rank is written beside their point
 
 
 @contextmanager
 def new_figure(width: float = 4.7, height: float = 3.3) -> Iterator[Figure]:
-    """Yield a figure in the project's style; sizes in inches, by default readable on a phone."""
+    """Yield an empty figure in the project's style; by default, it is readable on a phone.
+
+    Width and height are in inches.
+    """
     with rc_context(STYLE):
         yield Figure(figsize=(width, height), dpi=110, layout="constrained")
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a PNG without the version of the library in it."""
+    """Write a figure as PNG, without the version of matplotlib."""
     figure.savefig(path, format="png", metadata={"Software": None})
 
 
 def svg(figure: Figure) -> str:
-    """Return a figure as SVG with text as text, the same for the same figure."""
+    """Return a figure as SVG, without date and random ids; text is not converted to paths."""
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "bikefit"}):
         buffer = io.StringIO()
         metadata = {"Date": None, "Creator": None}
@@ -65,20 +68,20 @@ def svg(figure: Figure) -> str:
 
 
 def add_title_and_legend(figure: Figure, title: str, columns: int = 3) -> None:
-    """Set a title that fits a phone, and put the legend below, where it hides no curve."""
+    """Set a title that is wrapped to the width of a phone, and add a legend below the axes."""
     figure.axes[0].set_title(textwrap.fill(title, 48))
     figure.legend(loc="outside lower left", ncols=columns, fontsize=7.5)
 
 
-def spans_decades(values: Any) -> bool:
-    """Return whether values span so much that a linear axis would hide most differences."""
+def needs_log_axis(values: Any) -> bool:
+    """Return whether values are positive and the largest is more than 6 times the smallest."""
     array = np.asarray(values, dtype=float)
     return bool(array.size and array.min() > 0 and array.max() / array.min() > 6)
 
 
 def scale_axes(axes: Axes, values: Any, names: str) -> None:
-    """Make the axes named "x", "y" or "xy" logarithmic if the values span decades."""
-    if spans_decades(values):
+    """Make the axes "x", "y" or both ("xy") logarithmic if :func:`needs_log_axis`."""
+    if needs_log_axis(values):
         for name in names:
             axes.set(**{f"{name}scale": "log"})
             axis = axes.xaxis if name == "x" else axes.yaxis
@@ -93,14 +96,11 @@ def kind_colour(kind: str) -> str:
 
 
 def plane_chart(table: pd.DataFrame, ranking: pd.DataFrame) -> Figure:
-    """Draw validation against train loss: a point per configuration, a faint one per run.
+    """Return a chart of validation against train loss of configurations and (faint) of runs.
 
     Underfitting is high in both, at the left; overfitting is far above the diagonal, at the right.
-    Bars are ± a standard deviation, numbers are ranks, colours methods and markers networks.
-
-    Args:
-        table: of :func:`bikefit.comparison.runs.run_table`.
-        ranking: of :func:`bikefit.comparison.ranking.rank`.
+    Bars are ± a standard deviation, numbers are ranks. Colours stand for methods, markers for
+    networks. The arguments are those of :func:`bikefit.comparison.ranking.rank` and its result.
     """
     shown, runs = ranking.dropna(subset=["val_loss"]), table.dropna(subset=["val_loss"])
     networks = shown["network"].value_counts().index
@@ -137,7 +137,7 @@ def plane_chart(table: pd.DataFrame, ranking: pd.DataFrame) -> Figure:
 
 
 def _number_points(axes: Axes, points: np.ndarray) -> None:
-    """Write each configuration's rank beside its point, the best first, where there is room."""
+    """Write ranks beside the points, best first; a rank without free space is left out."""
     figure = axes.get_figure(root=True)
     assert figure is not None
     figure.draw_without_rendering()  # the layout decides where points are in pixels

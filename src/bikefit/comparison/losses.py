@@ -13,19 +13,15 @@ from bikefit.comparison.runs import ranking_metric
 from bikefit.tracking import connection, reading
 
 READERS = 8  # files that are read concurrently
-SMALLEST = 1.0  # bikes/hour; lower bound of predictions for the deviance
+SMALLEST_RATE = 1.0  # bikes/hour; smaller predictions are set to it if some are not positive
 
 
 def losses_by_fold_and_day(table: pd.DataFrame) -> pd.DataFrame:
-    """Read the validation losses of each run by fold or by day, so that they can be paired.
+    """Return a run table with the validation losses of each run by fold and by day, as tuples.
 
-    Args:
-        table: of :func:`bikefit.comparison.runs.run_table`.
-
-    Returns:
-        The table with ``fold_losses`` (the loss of each fold) and ``days`` (the contribution of
-        each day to the loss, in the order of the days) as tuples. ``days`` is empty if a run is
-        cross-validated, has no result or no saved predictions.
+    ``fold_losses`` has the loss of each fold, ``days`` the contribution of each day to the loss, in
+    the order of the days. ``days`` is empty if a run is cross-validated, has no result or no saved
+    predictions.
     """
     if table.empty:
         return table
@@ -49,25 +45,25 @@ def losses_by_fold_and_day(table: pd.DataFrame) -> pd.DataFrame:
 
 @lru_cache(maxsize=10_000)
 def _losses_by_day(run: str, mean: float, kind: str) -> tuple[float, ...]:
-    """Return the contribution of each day to the mean loss of a run; `kind` is that of the loss."""
+    """Return the contribution of each day to the mean loss of a run; `kind` is "mse" or another."""
     predictions = reading.read_predictions(run) if mean > 0 else None
     if predictions is None:
         return ()
     true, predicted = predictions["rentals"].to_numpy(), predictions["predicted"].to_numpy()
     rows = (predicted - true) ** 2 if kind == "mse" else _half_deviance(true, predicted)
     days = pd.Series(rows).groupby(predictions["timestamp"].dt.normalize().to_numpy()).sum()
-    # Scaled to the unit of the mean loss.
+    # The contributions sum to the mean loss, whatever its unit.
     return tuple(float(day) for day in days * (mean / days.sum()))
 
 
 def _half_deviance(true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    rate = np.maximum(predicted.astype(float), SMALLEST if predicted.min() <= 0 else 0.0)
+    rate = np.maximum(predicted.astype(float), SMALLEST_RATE if predicted.min() <= 0 else 0.0)
     logarithm = np.log(np.where(true > 0, true, 1.0) / rate)
     return np.asarray(true * logarithm - true + rate)
 
 
 def history(run: str, metric: str) -> list[float]:
-    """Return a metric of a run by epoch; for a cross-validated run, the mean over its folds."""
+    """Return a metric of a run by epoch; of a cross-validated run, the mean over its folds."""
     values = reading.read_history(run, metric)
     if values:
         return values

@@ -1,7 +1,7 @@
-"""Losses along the paths of a sweep: what a setting changes, in figures and sentences.
+"""Losses along the paths of a sweep, in figures and sentences.
 
-The recipe's step 6: too little flexibility leaves both losses high (underfitting), too much lowers
-only the train loss (overfitting), and the best value lies between.
+Too little flexibility leaves both losses high (underfitting), too much lowers only the train loss
+(overfitting), and the best value lies between (step 6 of the recipe).
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from bikefit.comparison.charts import (
     INK,
     ROLES,
     add_title_and_legend,
+    needs_log_axis,
     new_figure,
     scale_axes,
-    spans_decades,
 )
 from bikefit.comparison.paths import SettingPath, find_paths
 from bikefit.comparison.ranking import rank
@@ -34,9 +34,9 @@ from bikefit.comparison.sentences import number, with_spread
 from bikefit.comparison.verdicts import Thresholds, along
 
 LINEAR = {"dropout", "depth", "p_norm", "fraction"}  # settings whose axis is never logarithmic
-FEWEST = 3  # values of a setting that make a curve
-EACH = 2  # curves of a setting: those that reach the lowest validation loss
-MOST = 6  # curves in the overview
+MIN_VALUES = 3  # smallest number of values of a path; 2 for the fraction of the training rows
+PATHS_PER_SETTING = 2  # largest number, those with the lowest validation losses
+MAX_PANELS = 6  # of the overview
 MORE_DATA = "Would more data help?"
 
 
@@ -44,8 +44,8 @@ MORE_DATA = "Would more data help?"
 class Series:
     """A path with the losses of its configurations.
 
-    ``table`` is the ranking of the configurations in the order of ``value``, the value of the
-    setting, with the columns of :func:`bikefit.comparison.verdicts.along`.
+    ``table`` has the rows of the ranking in the order of the path, with the columns of
+    :func:`bikefit.comparison.verdicts.along` and ``value``, the value of the setting.
     """
 
     path: SettingPath
@@ -58,17 +58,15 @@ class Series:
 
 
 def find_series(runs: pd.DataFrame, thresholds: Thresholds | None = None) -> list[Series]:
-    """Return the losses along every setting, at most two paths per setting.
+    """Return the losses along the best paths of every setting in a run table.
 
-    Args:
-        runs: of :func:`bikefit.comparison.runs.run_table`.
-        thresholds: Thresholds of the verdicts; the defaults if None.
+    The default of ``thresholds`` is that of the verdicts.
     """
     chosen: list[SettingPath] = []
     for path in find_paths(runs):
-        fewest = 2 if path.key == FRACTION else FEWEST
+        fewest = 2 if path.key == FRACTION else MIN_VALUES
         same = sum(other.key == path.key for other in chosen)
-        if len(path.values) >= fewest and same < EACH:
+        if len(path.values) >= fewest and same < PATHS_PER_SETTING:
             chosen.append(path)
     ranking = rank(runs).set_index("configuration_id")
     ranking = ranking.drop(columns=["difference", "difference_se", "within_noise"])
@@ -81,10 +79,9 @@ def find_series(runs: pd.DataFrame, thresholds: Thresholds | None = None) -> lis
 
 
 def path_chart(series: Series) -> Figure:
-    """Draw train and validation loss along a setting, from underfitting to overfitting.
+    """Return a chart of train and validation loss along a path, with shaded verdicts.
 
-    The band is ± a standard deviation over seeds or folds. Regions are those of
-    :func:`bikefit.comparison.verdicts.along`.
+    Bands are ± a standard deviation over seeds or folds.
     """
     table = series.table.set_index("value")
     title = f"{series.path.label}: validation {ranking_metric(table)} is lowest at "
@@ -100,14 +97,14 @@ def path_chart(series: Series) -> Figure:
 
 
 def overview_chart(series: Sequence[Series]) -> Figure:
-    """Draw one panel per setting on one scale, from underfitting to overfitting.
+    """Return a chart with a panel for the longest path of each setting that changes flexibility.
 
-    The longest path of each setting is shown, and no setting without a direction.
+    All panels have the same scale of losses.
     """
-    directed = [one for one in series if one.path.direction]
-    longest = {one.path.key: one for one in sorted(directed, key=lambda one: len(one.table))}
-    shown = [one for one in directed if one is longest[one.path.key]]
-    shown = sorted(shown, key=lambda one: -one.path.direction)[:MOST]
+    directed = [losses for losses in series if losses.path.direction]
+    longest = {losses.path.key: losses for losses in sorted(directed, key=lambda s: len(s.table))}
+    shown = [losses for losses in directed if losses is longest[losses.path.key]]
+    shown = sorted(shown, key=lambda losses: -losses.path.direction)[:MAX_PANELS]
     columns = min(3, max(1, len(shown)))
     rows = max(1, math.ceil(len(shown) / columns))
     with new_figure(3.3 * columns, 2.9 * rows + 0.4) as figure:
@@ -116,9 +113,9 @@ def overview_chart(series: Sequence[Series]) -> Figure:
             figure.text(0.5, 0.5, message, ha="center")
             return figure
         panels = figure.subplots(rows, columns, squeeze=False, sharey=True)
-        for axes, one in zip(panels.flat, shown, strict=False):
-            _draw_losses(axes, one)
-            axes.set_title(one.path.label)
+        for axes, losses in zip(panels.flat, shown, strict=False):
+            _draw_losses(axes, losses)
+            axes.set_title(losses.path.label)
             axes.tick_params(axis="x", labelsize=7)
         for axes in panels.ravel()[len(shown) :]:
             axes.set_visible(False)
@@ -133,12 +130,10 @@ def overview_chart(series: Sequence[Series]) -> Figure:
 
 def _draw_losses(axes: Axes, series: Series) -> None:
     table, x = series.table, _set_value_axis(axes, series)
-    for part, label, look, shade in (
-        ("train", "train", "o--", GREY),
-        ("val", "validation", "o-", INK),
-    ):
+    styles = (("train", "train", "o--", GREY), ("val", "validation", "o-", INK))
+    for part, label, style, shade in styles:
         mean, spread = table[f"{part}_loss"], table[f"{part}_loss_std"].fillna(0)
-        axes.plot(x, mean, look, color=shade, label=label, linewidth=1.6, markersize=4, zorder=3)
+        axes.plot(x, mean, style, color=shade, label=label, linewidth=1.6, markersize=4, zorder=3)
         axes.fill_between(x, mean - spread, mean + spread, color=shade, alpha=0.2, zorder=2)
     scale_axes(axes, table[["train_loss", "val_loss"]], "y")
     if not series.about_data:
@@ -146,9 +141,10 @@ def _draw_losses(axes: Axes, series: Series) -> None:
 
 
 def _set_value_axis(axes: Axes, series: Series) -> np.ndarray:
-    """Set the horizontal axis, on which flexibility grows to the right; return the positions.
+    """Set up the horizontal axis; return the position of each value.
 
-    On a logarithmic axis 0 is one step of the grid, at least a factor of 3, before the rest.
+    Flexibility grows to the right. On a logarithmic axis, 0 is drawn one step of the grid, at least
+    a factor of 3, below the smallest positive value.
     """
     by_rows = series.about_data and bool(series.table["train_rows"].notna().all())
     x = series.table["train_rows" if by_rows else "value"].to_numpy(dtype=float)
@@ -159,7 +155,7 @@ def _set_value_axis(axes: Axes, series: Series) -> np.ndarray:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     positive = x[x > 0]
     linear = series.path.last in LINEAR or x[0] < 0
-    if linear or len(positive) < 2 or not spans_decades(positive):
+    if linear or len(positive) < 2 or not needs_log_axis(positive):
         return x
     axes.set_xscale("log")
     values, step = x, max(3.0, positive[1] / positive[0])
@@ -171,7 +167,7 @@ def _set_value_axis(axes: Axes, series: Series) -> np.ndarray:
 
 
 def _draw_regions(axes: Axes, series: Series, x: np.ndarray) -> None:
-    """Draw a line at the lowest validation loss, and shade underfitting and overfitting."""
+    """Draw a line at the lowest validation loss; shade the regions of under- and overfitting."""
     lowest = x[int(series.table["val_loss"].argmin())]
     axes.axvline(lowest, color=ROLES["winner"], linewidth=1, linestyle=":", zorder=1)
     limits = axes.get_xlim()
@@ -191,7 +187,11 @@ def _draw_regions(axes: Axes, series: Series, x: np.ndarray) -> None:
 
 
 def path_sentence(series: Series) -> str:
-    """Return the lowest validation loss of a path, equally good values, and whether to go on."""
+    """Return a sentence with the lowest validation loss of a path and its value of the setting.
+
+    It names values that are not significantly worse, and advises further values if the best is the
+    smallest or largest.
+    """
     table, values = series.table, list(series.table["value"])
     position = int(table["val_loss"].argmin())
     row, best = table.iloc[position], values[position]
@@ -208,7 +208,7 @@ def path_sentence(series: Series) -> str:
 
 
 def more_data(series: Series) -> str:
-    """Answer the recipe's step 8 from the last step of a path of numbers of training rows."""
+    """Return a sentence on whether more training rows would help, from the last step of a path."""
     table, losses = series.table, series.table["val_loss"]
     before, last = table.iloc[-2], table.iloc[-1]
     start, end = (f"{row['train_rows']:,.0f}" for row in (before, last))

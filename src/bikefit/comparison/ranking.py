@@ -1,7 +1,4 @@
-"""The ranking of a sweep: which configuration has the lowest validation loss, and by how much.
-
-Nothing here reads or writes files or MLflow.
-"""
+"""The ranking of the configurations of a sweep by their validation loss, and selections from it."""
 
 from __future__ import annotations
 
@@ -19,13 +16,10 @@ SHARED += ["validation_rows"]
 
 
 def rank(table: pd.DataFrame) -> pd.DataFrame:
-    """Rank the configurations of a sweep by their mean validation loss.
+    """Rank the configurations of a run table by their mean validation loss.
 
     Losses on different validation rows cannot be compared. Such configurations are ranked
     separately, one group below the other; the group with the lowest loss comes first.
-
-    Args:
-        table: of :func:`bikefit.comparison.runs.run_table`.
 
     Returns:
         One row per configuration, best first, those without a result last. ``runs``, ``seeds`` and
@@ -79,10 +73,10 @@ def comparable(ranking: pd.DataFrame) -> pd.DataFrame:
 
 
 def least_flexible(ranking: pd.DataFrame) -> pd.Series | None:
-    """Choose by the one-standard-error rule (Breiman et al. 1984); None if no run has a result.
+    """Return the choice of the one-standard-error rule, or None if no run has a result.
 
-    Of the configurations whose validation loss is at most one standard error above the lowest, the
-    least flexible is chosen: the one with the highest train loss.
+    It is the least flexible configuration (highest train loss) whose validation loss is at most one
+    standard error above the lowest (Breiman et al. 1984).
     """
     best = winner(ranking)
     if best is None or math.isnan(best["val_loss_se"]):
@@ -94,10 +88,10 @@ def least_flexible(ranking: pd.DataFrame) -> pd.Series | None:
 
 
 def typical_rows(ranking: pd.DataFrame) -> pd.DataFrame:
-    """Return a selection of the rows of a ranking with verdicts, in their order.
+    """Return representative rows of a ranking with verdicts, in their order.
 
-    Of each kind of method it has the best configuration, the worst that overfits and the worst that
-    underfits, and the winner's network without regularization.
+    These are the best, the worst overfitting and the worst underfitting configuration of each kind
+    of regularization, and the winner's network without regularization.
     """
     finished = ranking.dropna(subset=["val_loss"])
     if finished.empty:
@@ -105,7 +99,7 @@ def typical_rows(ranking: pd.DataFrame) -> pd.DataFrame:
     failing = finished[finished["verdict"].isin(["underfitting", "overfitting"])]
     network = finished["network"].iloc[0]
     plain = finished[(finished["kind"] == "none") & (finished["network"] == network)]
-    # Prefer the configuration that differs from most in nothing but its method.
+    # The configuration with the shortest name differs from most in its regularization only.
     shortest = plain["configuration"].str.len().sort_values(kind="stable").index[:1]
     chosen = [
         finished.drop_duplicates("kind").index,
@@ -116,16 +110,11 @@ def typical_rows(ranking: pd.DataFrame) -> pd.DataFrame:
 
 
 def highlighted_runs(table: pd.DataFrame, ranking: pd.DataFrame) -> dict[str, pd.Series]:
-    """Return a run of the winner, of an underfitting and of an overfitting configuration.
+    """Return a row of a run table for each of three roles; roles without a candidate are absent.
 
-    Args:
-        table: of :func:`bikefit.comparison.runs.run_table`.
-        ranking: of :func:`rank`, with verdicts.
-
-    Returns:
-        A row of `table` for each role: the run of the configuration with the lowest validation
-        loss. The underfitting configuration has the highest train loss, the overfitting one the
-        widest gap, and the verdict. Roles without a candidate are absent.
+    ``winner`` is the best configuration, ``underfitting`` the configuration with this verdict and
+    the highest train loss, ``overfitting`` that with this verdict and the widest gap. The row is
+    their run with the lowest validation loss.
     """
     candidates = comparable(ranking).set_index("configuration_id")
     if candidates.empty:

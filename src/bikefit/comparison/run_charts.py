@@ -1,4 +1,4 @@
-"""Figures of single runs: learning curves and errors of predictions."""
+"""Charts of single runs: learning curves and errors of predictions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from bikefit.comparison.charts import GREY, ROLES, add_title_and_legend, new_figure, scale_axes
 from bikefit.data.columns import WEEKDAYS
 
-# Conditions by which errors are grouped: functions of the timestamps.
+# Keys by which errors are grouped, as functions of the timestamps.
 CONDITIONS: dict[str, Callable[[pd.Series], pd.Series]] = {
     "hour": lambda time: time.dt.hour,
     "weekday": lambda time: time.dt.day_of_week,
@@ -21,7 +21,7 @@ CONDITIONS: dict[str, Callable[[pd.Series], pd.Series]] = {
 
 @dataclass(frozen=True)
 class LearningCurve:
-    """The losses of a run by epoch; `role` is a key of `charts.ROLES`, or None for grey curves."""
+    """Losses of a run by epoch; `role` is a key of `charts.ROLES`, or None for a grey curve."""
 
     label: str
     train: Sequence[float]
@@ -31,11 +31,9 @@ class LearningCurve:
 
 
 def learning_chart(curves: Sequence[LearningCurve], unit: str) -> Figure:
-    """Draw loss against epoch: train dashed, validation solid, the selected epoch as a point.
+    """Return a chart of loss by epoch: train dashed, validation solid, a point at the selected.
 
-    Args:
-        curves: Curves; of those without a role only the validation loss is drawn, in grey.
-        unit: Unit of the loss.
+    A curve without a role shows only the validation loss, in grey.
     """
     with new_figure(height=4.1) as figure:
         axes = figure.subplots()
@@ -58,7 +56,7 @@ def learning_chart(curves: Sequence[LearningCurve], unit: str) -> Figure:
 
 
 def predictions_chart(predictions: pd.DataFrame, role: str) -> Figure:
-    """Draw predicted against true rentals of every validation row."""
+    """Return a chart of predicted against true rentals of the validation rows of a run."""
     true, predicted = predictions["rentals"], predictions["predicted"]
     top = max(1.0, *(float(values.quantile(0.999)) for values in (true, predicted)))
     rmse = float(np.sqrt(((predicted - true) ** 2).mean()))
@@ -74,11 +72,9 @@ def predictions_chart(predictions: pd.DataFrame, role: str) -> Figure:
 
 
 def errors_chart(name: str, predictions: Mapping[str, pd.DataFrame]) -> Figure:
-    """Draw RMSE (solid) and mean error (dashed) by a key of `CONDITIONS`.
+    """Return a chart of RMSE (solid) and mean error (dashed) by a key of `CONDITIONS`.
 
-    Args:
-        name: Name of the condition.
-        predictions: of :func:`bikefit.tracking.reading.read_predictions`, by role.
+    ``predictions`` has results of :func:`bikefit.tracking.reading.read_predictions` by role.
     """
     with new_figure() as figure:
         axes = figure.subplots()
