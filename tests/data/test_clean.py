@@ -1,4 +1,4 @@
-"""Reading, checking and cleaning of the raw table, and the picture of the clean one."""
+"""Reading, validation and cleaning of the raw table, and plots of the clean table."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ import pytest
 from bikefit.data import clean as stage_clean
 from bikefit.data import look
 from bikefit.data.clean import RAW, clean, parse_raw, read_raw
-from bikefit.data.faults import CleanParams, interpolate, is_stuck, quality_report
+from bikefit.data.faults import CleanParams, is_stuck, quality_report
 from bikefit.data.params import read_section
 from bikefit.errors import DataError
 from conftest import ROOT
@@ -33,7 +33,7 @@ def damaged(column: str, value: object) -> pd.DataFrame:
     return raw
 
 
-def test_lines_and_values(tmp_path: Path) -> None:
+def test_a_raw_table_is_read_with_line_numbers(tmp_path: Path) -> None:
     path = tmp_path / "hour.csv"
     raw_hours(2).to_csv(path, index=False)
     raw = read_raw(path)
@@ -68,7 +68,9 @@ HEADER = ",".join(RAW)
         (f"{HEADER}\n1{',1' * 12}\n", "cannot be read as a CSV table"),
     ],
 )
-def test_other_files_are_refused(tmp_path: Path, content: str | None, message: str) -> None:
+def test_files_of_another_format_are_refused(
+    tmp_path: Path, content: str | None, message: str
+) -> None:
     path = tmp_path / "hour.csv"
     if content is not None:
         path.write_text(content, encoding="latin-1")
@@ -109,7 +111,7 @@ def test_many_wrong_rows_are_counted() -> None:
     assert str(error.value).count("\n") == 8
 
 
-def test_decoded_units_and_words() -> None:
+def test_clean_rows_have_units_and_category_names() -> None:
     raw = raw_hours(3)
     raw.loc[0, ["temp", "atemp", "hum", "windspeed"]] = [0.24, 0.2879, 0.81, 0.1]
     hours = cleaned(raw)
@@ -126,26 +128,21 @@ def test_decoded_units_and_words() -> None:
 
 def test_humidity_of_zero_is_interpolated_in_time() -> None:
     raw = raw_hours(2)
+    raw.loc[:1, "hum"] = [0, 0.3]
     raw.loc[9:14, "hum"] = [0.4, 0, 0, 0, 0, 0.9]
     raw = raw.drop(index=11)  # one of the faulty hours is absent
     repaired = cleaned(raw)
     assert repaired["humidity"].iloc[9:14].to_list() == pytest.approx([40, 50, 70, 80, 90])
-    assert repaired["humidity_suspect"].sum() == 3
+    assert repaired["humidity"].iloc[0] == pytest.approx(30)
+    assert repaired["humidity_suspect"].sum() == 4
     with pytest.raises(DataError, match="humidity: every value is faulty"):
         cleaned(raw.assign(hum=0.0))
-
-
-def test_interpolation_extends_the_ends() -> None:
-    times = pd.Series(pd.date_range("2011-01-01", periods=5, freq="h"))
-    values = pd.Series([0.0, 2.0, 0.0, 4.0, 0.0])
-    wrong = pd.Series([True, False, True, False, True])
-    assert interpolate(values, wrong, times).to_list() == [2.0, 2.0, 3.0, 4.0, 4.0]
 
 
 @pytest.mark.parametrize(
     ("hours", "moves", "expected"), [(24, 2, 24), (23, 9, 0), (24, 1.9, 0), (30, 5, 30)]
 )
-def test_stuck_felt_temperature(hours: int, moves: float, expected: int) -> None:
+def test_stuck_felt_temperature_is_detected(hours: int, moves: float, expected: int) -> None:
     temperature = [10.0, *np.linspace(12, 12 + moves, hours), 10.0]
     rows = pd.DataFrame({"temperature": temperature, "feels_like": [9.0, *[0.0] * hours, 13.0]})
     assert is_stuck(rows, PARAMS).sum() == expected
@@ -162,7 +159,7 @@ def test_repaired_felt_temperature_follows_the_temperature() -> None:
     assert excess.to_list() == pytest.approx([2.0] * 72)
 
 
-def test_quality_report() -> None:
+def test_the_quality_report_counts_faults_and_absent_hours() -> None:
     raw = raw_hours(3)
     raw["weathersit"] = 1
     raw.loc[40:42, "weathersit"] = 4
@@ -187,7 +184,7 @@ def test_quality_report() -> None:
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project whose raw table lacks two hours."""
+    """A project with a raw table without two of its hours."""
     (tmp_path / "data/raw").mkdir(parents=True)
     raw_hours(20).drop(index=[30, 31]).to_csv(tmp_path / "data/raw/hour.csv", index=False)
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
@@ -211,7 +208,7 @@ def test_stages_write_the_same_bytes_twice(project: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("days", [1, 2, 8])
-def test_the_picture_needs_few_rows(days: int) -> None:
+def test_plots_of_tables_with_few_rows(days: int) -> None:
     figure = look.draw(cleaned(raw_hours(days)))
     figure.canvas.draw()
     titles = [axes.get_title(loc="left") for axes in figure.axes]

@@ -1,4 +1,4 @@
-"""The stage `download`: its sources, their failures, and the file by hand."""
+"""The stage `download`: its sources and their failures."""
 
 import os
 import subprocess
@@ -22,7 +22,7 @@ def host() -> Iterator[str]:
 
 @pytest.fixture
 def no_pip(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Replace pip by one that cannot reach its index."""
+    """Replace pip by a program that cannot reach its index."""
 
     def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
         error = "WARNING: x\nERROR: No route to https://me:secret@index.test/simple\n"
@@ -42,7 +42,7 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_archive(host: str, tmp_path: Path) -> None:
+def test_the_official_archive_is_unpacked(host: str, tmp_path: Path) -> None:
     target = tmp_path / "data/raw/hour.csv"
     assert download(params(url=f"{host}/good"), target) == f"from official archive {host}/good"
     assert target.read_bytes() == TABLE
@@ -96,7 +96,7 @@ def test_source_distribution_after_the_archive_failed(index: Path, tmp_path: Pat
         ({"member": "bundle-1.0/none.csv"}, "bundle-1.0/none.csv"),
     ],
 )
-def test_wrong_source_distributions(
+def test_wrong_source_distributions_are_refused(
     index: Path, tmp_path: Path, change: dict[str, str], reason: str
 ) -> None:
     section = pinned(sdist(index)) | change
@@ -106,14 +106,14 @@ def test_wrong_source_distributions(
 
 
 def test_a_local_file_is_the_only_source(tmp_path: Path) -> None:
-    own, target = tmp_path / "own.csv", tmp_path / "raw/hour.csv"
-    own.write_bytes(TABLE)
-    assert download(params(file=str(own)), target) == f"from local file {own}"
+    local, target = tmp_path / "local.csv", tmp_path / "raw/hour.csv"
+    local.write_bytes(TABLE)
+    assert download(params(file=str(local)), target) == f"from local file {local}"
     assert target.read_bytes() == TABLE
-    own.write_bytes(b"changed")
-    with pytest.raises(DataError, match=r"local file .*own.csv: wrong content") as error:
-        download(params(file=str(own)), target)
+    local.write_bytes(b"changed")
+    with pytest.raises(DataError, match=r"local file .*local.csv: wrong content") as error:
+        download(params(file=str(local)), target)
     assert "archive" not in str(error.value).splitlines()[1]
     assert target.read_bytes() == TABLE
-    download(params(file=str(own), sha256=None), target)
+    download(params(file=str(local), sha256=None), target)
     assert target.read_bytes() == b"changed"

@@ -1,4 +1,4 @@
-"""The stage `featurize`, and tables of other columns."""
+"""The stage `featurize`, and custom tables."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ PARTS = ("train", "validation", "test")
 
 @pytest.fixture
 def params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict:
-    """Parameters for a short table, in a folder with the clean table and nothing else."""
+    """Parameters for short tables, in a folder that contains only the clean table."""
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     for name, table in params["featurize"]["tables"].items():
         table["rows"] = None if name == "full" else 480
@@ -47,7 +47,7 @@ def content() -> dict[str, bytes]:
     return {str(path.relative_to(FEATURES)): path.read_bytes() for path in files}
 
 
-def test_stage(params: dict) -> None:
+def test_the_stage_writes_split_and_standardized_tables(params: dict) -> None:
     files = run(params)
     assert len(files) == 25
     assert run(params) == files
@@ -99,13 +99,13 @@ def test_a_failure_keeps_the_old_table(params: dict, monkeypatch: pytest.MonkeyP
     assert content() == before
 
 
-def test_a_missing_clean_table(params: dict) -> None:
+def test_without_a_clean_table_the_message_names_the_command(params: dict) -> None:
     Path("data/clean/hours.parquet").unlink()
     with pytest.raises(DataError, match="run `dvc repro clean`"):
         run(params)
 
 
-def test_a_table_of_other_columns(tmp_path: Path) -> None:
+def test_a_custom_table_has_numeric_columns(tmp_path: Path) -> None:
     folder = tmp_path / "custom"
     hours = pd.DataFrame(HOURS[["timestamp", "rentals", "temperature"]]).assign(constant=3)
     columns = ["constant", "temperature"]
@@ -121,7 +121,7 @@ def test_a_table_of_other_columns(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_sweep_trains_on_a_table_of_other_columns(quick: list[str]) -> None:
+def test_a_sweep_trains_on_a_custom_table(quick: list[str]) -> None:
     hours = pd.read_parquet("data/clean/hours.parquet")
     by_time = hours.set_index("timestamp")["temperature"]
     hours["yesterday"] = hours["timestamp"].map(by_time.shift(freq="24h"))

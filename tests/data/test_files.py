@@ -34,15 +34,15 @@ def content(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): path.read_text() for path in files}
 
 
-def test_success_and_failure(tmp_path: Path) -> None:
+def test_a_write_is_complete_or_changes_nothing(tmp_path: Path) -> None:
     for text in ("old", "new"):
         with atomic_write(tmp_path / "below/file") as file:
             file.write_text(text)
         with atomic_write(tmp_path / "folder") as folder:
             (folder / "inner").mkdir(parents=True)
             (folder / f"inner/{text}").write_text(text)
-    whole = {"below/file": "new", "folder/inner/new": "new"}
-    assert content(tmp_path) == whole
+    complete = {"below/file": "new", "folder/inner/new": "new"}
+    assert content(tmp_path) == complete
     with pytest.raises(OSError, match="full"), atomic_write(tmp_path / "below/file") as file:
         file.write_text("half")
         raise OSError("full")
@@ -50,7 +50,7 @@ def test_success_and_failure(tmp_path: Path) -> None:
         folder.mkdir()
         (folder / "inner").write_text("half")
         raise OSError("full")
-    assert content(tmp_path) == whole
+    assert content(tmp_path) == complete
     remove_folder(tmp_path / "folder")
     assert [path.name for path in tmp_path.iterdir()] == ["below"]
 

@@ -1,4 +1,4 @@
-"""`params.yaml` and its errors."""
+"""Validation of `params.yaml`."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ SPLIT = {"kind": "days", "seed": 0, "validation": 0.2, "test": 0.2}
 TABLE = {"plain": ["temperature"]}
 
 
-def test_the_parameters_of_the_project() -> None:
+def test_the_project_has_valid_parameters() -> None:
     assert read_section("download", DownloadParams, PARAMS).sdist.name == "effector"
     assert read_section("clean", CleanParams, PARAMS).stuck_hours == 24
     tables = read_section("featurize", FeaturizeParams, PARAMS).tables
@@ -54,7 +54,9 @@ def test_errors_name_key_value_and_what_is_allowed(change: dict, message: str) -
         ("clean: much", "clean = 'much': input should be a valid dictionary"),
     ],
 )
-def test_wrong_files(tmp_path: Path, text: str | None, message: str) -> None:
+def test_missing_and_invalid_files_are_refused(
+    tmp_path: Path, text: str | None, message: str
+) -> None:
     path = tmp_path / "params.yaml"
     if text is not None:
         path.write_text(text)

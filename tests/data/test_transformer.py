@@ -51,12 +51,14 @@ def matrix(spec: Features, rows: pd.DataFrame, training: pd.DataFrame = HOURS) -
         ({"one_hot": ["month"]}, [0], [[1, *[0] * 11]]),  # months without rows have a column
     ],
 )
-def test_features_by_hand(spec: dict, rows: list[int], expected: list[list[float]]) -> None:
+def test_features_have_hand_computed_values(
+    spec: dict, rows: list[int], expected: list[list[float]]
+) -> None:
     values = matrix(features(**spec), HOURS.iloc[rows]).to_numpy()
     assert values == pytest.approx(np.array(expected), abs=1e-6)
 
 
-def test_names() -> None:
+def test_names_are_in_the_order_of_the_features() -> None:
     spec = features(
         one_hot=["holiday"],
         drop_first=True,
@@ -74,7 +76,7 @@ def test_names() -> None:
     ]
 
 
-def test_interactions() -> None:
+def test_interactions_are_products_of_categories() -> None:
     spec = features(interactions=[["hour", "working_day"], ["hour", "occasion"]])
     rows = matrix(spec, HOURS.iloc[[8, 72 + 8]])  # New Year's Day, Tuesday
     assert len(spec.names) == 48 + 24 * 8
@@ -83,15 +85,15 @@ def test_interactions() -> None:
         assert rows.columns[rows.iloc[number] == 1].to_list() == names
 
 
-def test_splines() -> None:
+def test_splines_equal_those_of_scikit_learn() -> None:
     spec = features(splines=[{"of": "temperature", "first": 0, "last": 25, "every": 10}])
     rows = matrix(spec, HOURS.iloc[:4].assign(temperature=[-5.0, 4.0, 10.0, 99.0]))
     expected = np.array([[1, 0, 0], [0.6, 0.4, 0], [0, 1, 0], [0, 0, 1]])
     assert rows.to_numpy() == pytest.approx(expected)
     spec = features(splines=[{"of": "humidity", "first": 20, "last": 80, "every": 7.5}])
     knots = spec.splines[0].knots[:, None]
-    peer = SplineTransformer(degree=1, knots=knots, extrapolation="constant").fit(knots)
-    values = peer.transform(HOURS[["humidity"]].to_numpy())
+    spline = SplineTransformer(degree=1, knots=knots, extrapolation="constant").fit(knots)
+    values = spline.transform(HOURS[["humidity"]].to_numpy())
     assert matrix(spec, HOURS).to_numpy() == pytest.approx(values, abs=1e-6)
 
 
@@ -159,12 +161,12 @@ def test_a_loaded_transformer_is_the_same(tmp_path: Path) -> None:
 
 def test_rows_are_independent_of_each_other() -> None:
     fitted = Transformer.fit(EVERYTHING, HOURS)
-    whole = fitted.transform(HOURS)
+    every = fitted.transform(HOURS)
     assert fitted.transform(HOURS.iloc[:0]).shape == (0, len(EVERYTHING.names))
-    assert (fitted.transform(HOURS.iloc[[50]]) == whole[50]).all()
+    assert (fitted.transform(HOURS.iloc[[50]]) == every[50]).all()
 
 
-def test_changed_files_are_refused(tmp_path: Path) -> None:
+def test_damaged_and_incompatible_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "transformer.json"
     with pytest.raises(DataError, match="run `dvc repro featurize`"):
         Transformer.load(path)
