@@ -10,7 +10,7 @@ import torch
 
 from bikefit.training import fit
 from bikefit.training.callbacks import EpochSelection
-from bikefit.training.evaluation import predictions, unfinished
+from bikefit.training.evaluation import predictions, remaining_decrease
 from bikefit.training.fit import make_module, run_probe, run_trainer
 from bikefit.training.folds import read_pool
 from bikefit.training.members import Member
@@ -47,9 +47,11 @@ def test_unfinished_is_the_largest_decrease_on_the_line_of_the_probe() -> None:
     (bias,) = (name for name in zero if name.endswith("bias"))
     end, probed = (zero | {bias: torch.full_like(zero[bias], at)} for at in (2.5, 1.5))
     module.stack.load(probed)
-    assert unfinished(module, probed).item() == 0  # without a step of the probe
+    assert remaining_decrease(module, probed).item() == 0  # without a step of the probe
     module.stack.load(probed)
-    assert unfinished(module, end).item() == pytest.approx((1 + 2.5**2 - 1 - 0.5**2) / (1 + 2.5**2))
+    assert remaining_decrease(module, end).item() == pytest.approx(
+        (1 + 2.5**2 - 1 - 0.5**2) / (1 + 2.5**2)
+    )
 
 
 @pytest.mark.parametrize(("patience", "times"), [("null", 0), ("1", 2)])
@@ -57,8 +59,10 @@ def test_the_probe_evaluates_validation_rows_only_for_members_that_stopped_early
     patience: str, times: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     evaluated: list[str] = []
-    real = fit.losses
-    monkeypatch.setattr(fit, "losses", lambda *given: evaluated.append(given[1]) or real(*given))
+    real = fit.mean_losses
+    monkeypatch.setattr(
+        fit, "mean_losses", lambda *given: evaluated.append(given[1]) or real(*given)
+    )
     one = member(f"{LINEAR} regularization.patience={patience} optimizer.lr=0.9")
     train_stack([one])
     assert evaluated == ["val"] * times

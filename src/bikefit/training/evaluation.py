@@ -1,4 +1,4 @@
-"""Evaluation of a trained stack: predictions, losses, model averaging, distance to convergence."""
+"""Evaluation of a trained stack: predictions, losses, model averaging, unfinished training."""
 
 from __future__ import annotations
 
@@ -11,25 +11,24 @@ from torch import Tensor
 from bikefit.training.data import CHUNK, PIECE
 from bikefit.training.module import StackModule
 
-# Lengths of the steps along the line of a probe, in probes. A probe has a tenth of the epochs at a
-# tenth of the learning rate, so a hundred probes go about as far as the training itself.
+# Distances from the state before the probe, in units of the distance that the probe moved. A probe
+# has a tenth of the epochs and of the learning rate, so training moves about 100 units.
 LINE_STEPS = tuple(2**power for power in range(11))
 
 
 @torch.no_grad()
 def predictions(module: StackModule) -> Tensor:
-    """Return every member's prediction of all rows (bikes/hour), ``(M, N)``."""
-    parts = [module.loss.predict(module.evaluate(rows)) for rows in module.rows.pieces()]
+    """Return the predictions of all rows by each member (bikes/hour), ``(M, N)``."""
+    parts = [module.loss.predict(module.outputs(rows)) for rows in module.rows.pieces()]
     return torch.cat(parts, dim=1)
 
 
 @torch.no_grad()
 def constant_losses(module: StackModule) -> dict[str, Tensor]:
-    """Return the losses of a constant prediction: the mean of the member's training rows.
+    """Return the losses of predicting the mean of each member's training rows.
 
     Returns:
-        ``constant/train/loss`` and ``constant/val/loss``, ``(M,)`` each. A network with a higher
-        loss has learned nothing.
+        ``constant/train/loss`` and ``constant/val/loss``, ``(M,)`` each.
     """
     sums = torch.zeros_like(module.rows.counts)
     for rows in module.rows.pieces():
@@ -41,7 +40,7 @@ def constant_losses(module: StackModule) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def unfinished(module: StackModule, end: Mapping[str, Tensor]) -> Tensor:
+def remaining_decrease(module: StackModule, end: Mapping[str, Tensor]) -> Tensor:
     """Estimate how much further training would lower the loss, as a fraction of the train loss.
 
     The estimate is the larger of two values: the decrease of the train loss during the probe, and
@@ -50,16 +49,16 @@ def unfinished(module: StackModule, end: Mapping[str, Tensor]) -> Tensor:
     learning rate that was far too low.
 
     Args:
-        module: Module after the probe. Afterwards it has the parameters of the last step.
+        module: Module after the probe; its parameters change.
         end: State of the stack before the probe.
 
     Returns:
         Estimates, ``(M,)``, at least 0.
     """
     stack, probed = module.stack, module.stack.state()
-    after = losses(module, "train")
+    after = mean_losses(module, "train")
     stack.load(end)
-    before = losses(module, "train")
+    before = mean_losses(module, "train")
     start = lowest = _objective(module)
     falls = torch.ones_like(before, dtype=torch.bool)
     for step in LINE_STEPS:
@@ -79,12 +78,12 @@ def unfinished(module: StackModule, end: Mapping[str, Tensor]) -> Tensor:
 
 def _objective(module: StackModule) -> Tensor:
     """Return the objective of each member, ``(M,)``, with the same dropout noise in each call."""
-    return losses(module, "train", noisy=True) + module.penalty_values()["train/penalty"]
+    return mean_losses(module, "train", noisy=True) + module.penalty_values()["train/penalty"]
 
 
 @torch.no_grad()
-def losses(module: StackModule, part: Literal["train", "val"], noisy: bool = False) -> Tensor:
-    """Return the members' mean loss on their training or validation rows, ``(M,)``.
+def mean_losses(module: StackModule, part: Literal["train", "val"], noisy: bool = False) -> Tensor:
+    """Return the mean loss of each member on its training or validation rows, ``(M,)``.
 
     Args:
         module: Module of the stack.
@@ -99,17 +98,17 @@ def losses(module: StackModule, part: Literal["train", "val"], noisy: bool = Fal
         if not mask.any():
             continue
         drawn = noise.draw(len(target)) if noise is not None else None
-        values = module.loss.rows(module.evaluate(piece, drawn), target)
+        values = module.loss.rows(module.outputs(piece, drawn), target)
         total += torch.where(mask > 0, values, 0.0).sum(-1, dtype=torch.float64)
     return total / rows.counts[which]
 
 
 @torch.no_grad()
-def average(module: StackModule, samples: int) -> dict[str, Tensor]:
-    """Evaluate the mean prediction of ``samples`` thinned networks of each member.
+def evaluate_average(module: StackModule, samples: int) -> dict[str, Tensor]:
+    """Return metrics of the mean prediction of ``samples`` thinned networks of each member.
 
-    This is Monte-Carlo model averaging: a network with dropout is an ensemble of all its thinned
-    networks. Scaling at test time approximates their mean, sampling estimates it (Gal and
+    This is Monte-Carlo model averaging: a network with dropout is an ensemble of its thinned
+    networks. Scaling at test time approximates their mean; sampling estimates it (Gal and
     Ghahramani 2016).
 
     Returns:
@@ -122,7 +121,7 @@ def average(module: StackModule, samples: int) -> dict[str, Tensor]:
     sums = torch.zeros(4, module.stack.size, dtype=torch.float64, device=rows.features.device)
     for piece in rows.pieces():
         target, mask = rows.target[piece], rows.member_masks(piece)[1]
-        drawn = [module.evaluate(piece, noise.draw(len(target))) for _ in range(samples)]
+        drawn = [module.outputs(piece, noise.draw(len(target))) for _ in range(samples)]
         predicted = loss.predict(torch.stack(drawn))
         mean, spread = predicted.mean(dim=0), predicted.std(dim=0, correction=0)
         output = loss.output(mean)

@@ -17,7 +17,13 @@ from bikefit.training.callbacks import CheckpointCallback, EpochSelection, StopC
 from bikefit.training.checkpoints import CheckpointDir
 from bikefit.training.data import Rows
 from bikefit.training.devices import trainer_device
-from bikefit.training.evaluation import average, constant_losses, losses, predictions, unfinished
+from bikefit.training.evaluation import (
+    constant_losses,
+    evaluate_average,
+    mean_losses,
+    predictions,
+    remaining_decrease,
+)
 from bikefit.training.folds import Pool
 from bikefit.training.members import Member, MemberResult, Stopped, layer_specs
 from bikefit.training.module import StackModule
@@ -65,7 +71,7 @@ def fit_stack(
     final = constant_losses(module) | final
     module.stack.load(selection.selected_state)
     if settings.regularization.averaged:
-        final |= average(module, settings.regularization.averaged)
+        final |= evaluate_average(module, settings.regularization.averaged)
     return _results(module, selection, final)
 
 
@@ -111,10 +117,9 @@ def run_probe(
     changes the parameters of the stack.
 
     Returns:
-        Metrics ``(M,)`` by name, NaN for members to which one does not apply; none without a probe
-        (``training.probe``). ``unfinished``, for members that trained all epochs:
-        :func:`~bikefit.training.evaluation.unfinished`. ``unfinished/val``, for members that
-        stopped early: the decrease of the validation loss as a fraction of it.
+        Metrics ``(M,)`` by name; none without a probe (``training.probe``). ``unfinished``, NaN for
+        members that did not train all epochs: see :func:`remaining_decrease`. ``unfinished/val``,
+        NaN for members that did not stop early: the decrease of the validation loss as a fraction.
 
     Raises:
         Stopped: Training was stopped.
@@ -131,15 +136,15 @@ def run_probe(
     )
     module.lr = [rate * PROBE_LR for rate in module.lr]
     module.stack.load(selection.selected_state)
-    before = losses(module, "val") if early.any() else None
+    before = mean_losses(module, "val") if early.any() else None
     module.train()  # evaluation has set another mode
     run_trainer(module, [StopCheck(stopping)], max_epochs=epochs, limit_val_batches=0)
     result = {}
     if before is not None:
-        decrease = (1 - losses(module, "val") / before).clamp_min(0.0)
+        decrease = (1 - mean_losses(module, "val") / before).clamp_min(0.0)
         result["unfinished/val"] = decrease.masked_fill(~early, torch.nan)
     if full.any():
-        estimate = unfinished(module, selection.selected_state)
+        estimate = remaining_decrease(module, selection.selected_state)
         result["unfinished"] = estimate.masked_fill(~full, torch.nan)
     return result
 

@@ -18,8 +18,8 @@ from bikefit.training.data import PIECE, Batches, Rows
 from bikefit.training.optimizers import StackOptimizer, make_schedule
 from bikefit.training.strengths import make_network, make_penalties, proximal_strengths, strengths
 
-# Metrics of each epoch: the mean over the rows (M, C) of a function of the loss, the outputs (M, C)
-# and the targets (C,), or the root of that mean.
+# Functions of the loss, the outputs (M, C) and the targets (C,). A metric is the mean over rows of
+# its values (M, C), or the root of the mean for names in ROOTS.
 MEASURES: dict[str, Callable[[Loss, Tensor, Tensor], Tensor]] = {
     "loss": Loss.rows,
     "rmse": lambda loss, output, target: (loss.predict(output) - target) ** 2,
@@ -29,11 +29,11 @@ ROOTS = {"rmse"}
 
 
 class StackModule(pl.LightningModule):
-    """M members side by side; a single run is a stack of one.
+    """A stack of M members as a LightningModule; a single run is a stack with M = 1.
 
     The objective of a member is its mean data loss over the batch plus its penalties. Objectives
     are summed over members, so that no member's gradient depends on another. After each epoch
-    every member is evaluated, without make_penalties, on its validation rows and on as many of its
+    every member is evaluated, without penalties, on its validation rows and on as many of its
     training rows.
 
     Args:
@@ -71,11 +71,11 @@ class StackModule(pl.LightningModule):
         return self.batches
 
     def val_dataloader(self) -> range:
-        """Return one batch: a single validation step evaluates all rows."""
+        """Return a single batch, because a validation step evaluates all rows."""
         return range(1)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Return one optimizer over the slices of the stack, which is on the device."""
+        """Create the optimizer and the schedule of the learning rate, and return the optimizer."""
         parameters = self.stack.stacked_parameters()
         decay = strengths(self.settings, parameters, "weight_decay")
         settings = self.optimizer_settings
@@ -85,7 +85,7 @@ class StackModule(pl.LightningModule):
         return self.optimizer.optimizer
 
     def on_fit_start(self) -> None:
-        """Prepare the tensors of each step on the device."""
+        """Create what needs the device: penalties, proximal strengths, noise, sparse rows."""
         if self.device.type == "cpu" and self.stack.reads_sparse and self.rows.columns is None:
             self.rows.compress()
         self.parameters_by_name = self.stack.stacked_parameters()
@@ -94,13 +94,13 @@ class StackModule(pl.LightningModule):
         self.noise = self.make_noise("dropout")
 
     def make_noise(self, purpose: str) -> DropoutNoise:
-        """Return new generators of the noise of all layers in which a member drops units."""
+        """Return new noise for the dropout layers in which a member drops units."""
         layers = self.stack.dropouts().items()
         widths = {name: layer.width for name, layer in layers if layer.p.any()}
         return DropoutNoise(self.seeds, widths, purpose)
 
     def training_step(self, rows: Tensor, batch_index: int) -> None:
-        """Do one step of every member on the rows ``(S, B)`` of its stream."""
+        """Make one step with the rows ``(S, B)`` of the streams."""
         features = self.rows.read(rows, self.stream_fold, self.streams)
         target = self.rows.target[rows][self.streams]
         noise = self.noise.draw(rows.shape[1])
@@ -130,11 +130,10 @@ class StackModule(pl.LightningModule):
         return base * (first["lr"] / first["max_lr"])
 
     @torch.no_grad()
-    def evaluate(self, rows: Tensor, noise: Mapping[str, Noise] | None = None) -> Tensor:
-        """Return the members' outputs in evaluation mode for rows ``(C,)``, ``(M, C)``.
+    def outputs(self, rows: Tensor, noise: Mapping[str, Noise] | None = None) -> Tensor:
+        """Return outputs in evaluation mode for rows ``(C,)``, ``(M, C)``.
 
-        With noise, units are dropped as in training: the outputs are those of one thinned network
-        of each member.
+        With noise, units are dropped as in training: the outputs are those of a thinned network.
         """
         if noise:
             return self.stack.subnetworks(self.rows.member_features(rows), noise)
@@ -144,14 +143,13 @@ class StackModule(pl.LightningModule):
 
     @torch.no_grad()
     def measure(self, masks: Tensor) -> dict[str, Tensor]:
-        """Return metrics of each member ``(M,)`` for the rows of its fold in ``(2, F, N)``."""
+        """Return metrics ``(M,)`` by name, on the training and validation rows in ``(2, F, N)``."""
         shape = (len(MEASURES), 2, self.stack.size)
         sums = torch.zeros(shape, dtype=torch.float64, device=self.device)
         for rows in masks.any(dim=1).any(dim=0).nonzero().flatten().split(PIECE):
-            output, target = self.evaluate(rows), self.rows.target[rows]
+            output, target = self.outputs(rows), self.rows.target[rows]
             values = torch.stack([value(self.loss, output, target) for value in MEASURES.values()])
-            # Select by the mask instead of multiplying: 0·∞ would spoil the sum of a member that
-            # overflows on rows of another fold.
+            # Multiplying by the mask would give 0·∞ if a member overflows on rows of another fold.
             of_member = masks[..., rows][:, self.rows.fold_of] > 0
             counted = torch.where(of_member, values.unsqueeze(1), 0.0)
             sums += counted.sum(-1, dtype=torch.float64)
@@ -169,12 +167,11 @@ class StackModule(pl.LightningModule):
 
     @torch.no_grad()
     def penalty_values(self) -> dict[str, Tensor]:
-        """Return the penalty of each member ``(M,)``, in total and by layer.
+        """Return penalties ``(M,)``: ``train/penalty`` and, by layer, ``train/penalty/hidden1``.
 
-        The key of a layer is ``train/penalty/hidden1``; the value is NaN for members without a
-        penalty of that layer.
+        Values of a layer are NaN for members without a penalty of that layer.
         """
-        parameters = self.stack.stacked_parameters()  # not those by name: the device may differ
+        parameters = self.stack.stacked_parameters()  # their device may have changed
         total = torch.zeros(self.stack.size, dtype=torch.float64, device=self.device)
         values: dict[str, Tensor] = {}
         applies: dict[str, Tensor] = {}
@@ -194,7 +191,7 @@ class StackModule(pl.LightningModule):
         return (torch.cat(weights, dim=1) == 0).double().mean(dim=1)
 
     def state(self) -> dict[str, Tensor]:
-        """Return by name all that the next epochs depend on, and the history, ``(M, E)`` each."""
+        """Return the tensors from which :meth:`restore` continues training, and the history."""
         steps = 0 if self.schedule is None else self.schedule.last_epoch
         parts = {
             "stack": self.stack.state(),

@@ -1,7 +1,7 @@
 """torch's optimizers for a stack, with a learning rate and weight decay of each member.
 
-SGD, Adam and AdamW work element by element, so one optimizer serves all members: neighbouring
-members with equal settings form a parameter group over their slice of the stack.
+SGD, Adam and AdamW update each element separately, so one optimizer is enough. Slices of
+neighbouring members with equal settings are its parameters.
 
 Weight decay: with plain SGD, L2 with λ equals weight decay with 2λ, because the gradient of λΣθ²
 is 2λθ. Adam divides the gradient, including the decay, by its running size. There the two differ,
@@ -28,13 +28,13 @@ OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
 
 
 class StackOptimizer:
-    """Optimizer of a stack's parameters, which works on slices of neighbouring members.
+    """Optimizer of a stack's parameters with settings of each member.
 
     Args:
-        settings: Kind of the optimizer; its learning rate is not used.
+        settings: Name and momentum of the optimizer.
         parameters: Parameters ``(M, ...)`` by name.
         lr: Learning rate of each member, length M.
-        weight_decay: Decay of each member by parameter name, length M; 0 for other names.
+        weight_decay: Weight decay of each member, length M, by parameter name; otherwise 0.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class StackOptimizer:
         )
 
     def take_gradients(self) -> None:
-        """Move the gradients of the stack's parameters to the slices."""
+        """Move the gradients of the stack's parameters to the slices, before each step."""
         for parameter, part, view in self.slices:
             view.grad = None if parameter.grad is None else _contiguous(parameter.grad[part])
         for parameter, _, _ in self.slices:
@@ -83,7 +83,7 @@ class StackOptimizer:
 
 
 def _contiguous(values: Tensor) -> Tensor:
-    """Return a view of a slice in the order of memory; torch copies others in each step."""
+    """Return a contiguous view, because torch copies others in each step."""
     return values if values.is_contiguous() else values.mT
 
 
