@@ -1,4 +1,4 @@
-"""The functions of the package do what the commands do."""
+"""The functions of the package."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SMALL = [
 
 
 @pytest.mark.process
-def test_the_package_loads_nothing() -> None:
+def test_the_package_imports_no_other_package() -> None:
     code = "import sys, bikefit; print(*{'torch', 'pandas', 'hydra', 'mlflow'} & {*sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not done.stdout.strip()
@@ -38,24 +38,33 @@ def test_a_function_is_not_hidden_by_the_command_of_the_same_name(name: str) -> 
 
 
 @pytest.mark.slow
-def test_a_sweep_comes_back_compared(workplace: Path) -> None:
-    found = bikefit.sweep([*SMALL, "regularization.dropout=0,0.1,0.3", "seed=0,1"])
-    assert found.sweep == reading.latest_sweep()
-    assert found.runs["regularization.dropout"].tolist() == [0, 0, 0.1, 0.1, 0.3, 0.3]
-    assert found.runs["val_loss"].notna().all()
-    assert found.ranking["seeds"].tolist() == [2, 2, 2]
-    assert found.ranking["val_loss"].is_monotonic_increasing
-    assert set(found.ranking["verdict"]) <= {"good fit", "underfitting", "overfitting", "undecided"}
-    best = found.runs[found.runs["configuration"] == found.ranking["configuration"][0]]
-    last = found.learning_curves["winner validation"].tolist()[-1]
+def test_sweep_returns_the_comparison(workplace: Path) -> None:
+    comparison = bikefit.sweep([*SMALL, "regularization.dropout=0,0.1,0.3", "seed=0,1"])
+    assert comparison.sweep == reading.latest_sweep()
+    assert comparison.runs["regularization.dropout"].tolist() == [0, 0, 0.1, 0.1, 0.3, 0.3]
+    assert comparison.runs["val_loss"].notna().all()
+    assert comparison.ranking["seeds"].tolist() == [2, 2, 2]
+    assert comparison.ranking["val_loss"].is_monotonic_increasing
+    assert set(comparison.ranking["verdict"]) <= {
+        "good fit",
+        "underfitting",
+        "overfitting",
+        "undecided",
+    }
+    best = comparison.runs[
+        comparison.runs["configuration"] == comparison.ranking["configuration"][0]
+    ]
+    last = comparison.learning_curves["winner validation"].tolist()[-1]
     assert last == pytest.approx(best["val_loss"].min())
-    assert "validation loss" in found.train_against_validation().axes[0].get_ylabel()
-    assert [axes.get_title(loc="left") for axes in found.curves().axes] == ["dropout p"]
-    assert found._repr_markdown_().startswith(f"**{found.ranking['configuration'][0]} has the")
+    assert "validation loss" in comparison.train_against_validation().axes[0].get_ylabel()
+    assert [axes.get_title(loc="left") for axes in comparison.curves().axes] == ["dropout p"]
+    assert comparison._repr_markdown_().startswith(
+        f"**{comparison.ranking['configuration'][0]} has the"
+    )
 
     again = bikefit.compare()
     assert again.name.startswith("sweep ")
-    pd.testing.assert_frame_equal(again.ranking, found.ranking)
+    pd.testing.assert_frame_equal(again.ranking, comparison.ranking)
 
 
 def test_a_wrong_setting_raises_the_error_of_the_settings(workplace: Path) -> None:
@@ -66,29 +75,22 @@ def test_a_wrong_setting_raises_the_error_of_the_settings(workplace: Path) -> No
 
 
 @pytest.mark.slow
-def test_a_row_that_is_wrong_says_so(refitted: Path) -> None:
-    rows = pd.DataFrame(
-        {
-            "at": ["2011-02-05T17:00"],
-            "temp": [7],
-            "humidity": [60],
-            "windspeed": [12],
-            "weather": ["sunny"],
-        }
-    )
-    (answer,) = bikefit.predict(rows).to_dict("records")
+def test_a_wrong_row_has_an_error(refitted: Path) -> None:
+    row = {"at": "2011-02-05T17:00", "temp": 7, "humidity": 60, "windspeed": 12}
+    row["weather"] = "sunny"
+    (answer,) = bikefit.predict(row).to_dict("records")
     assert answer["error"].startswith("weather = sunny: must be one of clear, mist")
-    with pytest.raises(TrackingError, match="no model models:/nobody@champion"):
-        bikefit.predict(rows, "models:/nobody@champion")
+    with pytest.raises(TrackingError, match="no model models:/absent@champion"):
+        bikefit.predict(row, "models:/absent@champion")
 
 
 @pytest.mark.slow
-def test_a_job_that_fails_stops_no_later_batch(
+def test_later_batches_are_trained_after_a_failed_job(
     workplace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     jobs = ["optimizer.lr=1e38,1e-3", "seed=0,1", "hydra.sweeper.max_batch_size=1"]
-    found = bikefit.sweep([*SMALL, *jobs, "optimizer=sgd"])
-    assert len(found.runs) == 4
-    assert found.ranking["failed"].tolist() == [0, 2]
-    assert found.runs["val_loss"].notna().sum() == 2
+    comparison = bikefit.sweep([*SMALL, *jobs, "optimizer=sgd"])
+    assert len(comparison.runs) == 4
+    assert comparison.ranking["failed"].tolist() == [0, 2]
+    assert comparison.runs["val_loss"].notna().sum() == 2
     assert capsys.readouterr().err.count("\nfailed: ") == 2

@@ -49,7 +49,7 @@ def make_folds(*losses: tuple[float, float]) -> str:
         outcomes = [result(fold + 1.0, val) for fold, val in enumerate(pair)]
         for fold, outcome in enumerate(outcomes):
             writing.finish_member(writing.start_job(one, job, "v1", fold=fold), outcome, one)
-        writing.finish_folds(job, [writing.best_metrics(one) for one in outcomes])
+        writing.finish_folds(job, [writing.summarize(one) for one in outcomes])
     return sweep
 
 

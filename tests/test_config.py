@@ -5,9 +5,9 @@ import pytest
 from bikefit.config import (
     ConfigError,
     configuration_id,
-    describe,
     flat,
     regularization_kind,
+    run_name,
 )
 from conftest import make_settings
 
@@ -79,7 +79,7 @@ def test_strengths_of_a_layer_replace_general_strengths() -> None:
     ],
 )
 def test_names_of_runs(overrides: list[str], name: str) -> None:
-    assert describe(make_settings(*overrides)) == name
+    assert run_name(make_settings(*overrides)) == name
 
 
 def test_parameters_are_settings_that_determine_results() -> None:

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import stores
-from bikefit.config import ConfigError, Settings, describe, flat, parse
+from bikefit.config import ConfigError, Settings, flat, parse, run_name
 from bikefit.data.clean import RAW, clean, read_raw
 from bikefit.data.columns import SCALES
 from bikefit.data.faults import CleanParams
@@ -90,7 +90,7 @@ def check_settings(accepted: Settings) -> None:
     assert 0 <= regularization.dropout < 1
     assert min(accepted.network.hidden, default=1) >= 1
     assert accepted.training.epochs >= 1
-    assert describe(accepted)
+    assert run_name(accepted)
     assert all(isinstance(value, str | int | float) for value in flat(accepted).values())
     assert parse(accepted.model_dump(mode="json", by_alias=True)) == accepted
 

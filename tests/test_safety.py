@@ -1,4 +1,4 @@
-"""Data chooses nothing that runs: names in configs, formats of files, addresses, ports."""
+"""Configs run no other code, addresses show no password, servers listen on this machine only."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bikefit.config import ConfigError
 from bikefit.errors import hide_secrets
 from bikefit.nn.networks import build
 from bikefit.nn.specs import LayerSpec
-from bikefit.sweeps.command import check_allowed
+from bikefit.sweeps.command import check_packages
 from bikefit.tracking import connection, writing
 from conftest import ROOT, make_settings
 
@@ -54,15 +54,15 @@ def test_a_user_allows_a_package_and_no_other(
 def test_only_the_command_line_allows_a_package() -> None:
     settings = make_settings("network=custom", "network.allow=[waves]")
     with pytest.raises(ConfigError, match=r"write network.allow=\[waves\] on the command line"):
-        check_allowed(settings, ["network=custom"])
-    check_allowed(settings, ["network.allow=[waves]"])
+        check_packages(settings, ["network=custom"])
+    check_packages(settings, ["network.allow=[waves]"])
 
 
-def test_servers_listen_on_this_machine_alone() -> None:
-    door = (ROOT / "src/bikefit/ui.py").read_text()
-    assert 'HOST = "127.0.0.1"' in door
-    assert '"mlflow", "ui", "--host", HOST' in door
-    assert "mlflow ui" not in (ROOT / "Makefile").read_text()  # which opens it by that door
+def test_servers_listen_on_this_machine_only() -> None:
+    command = (ROOT / "src/bikefit/ui.py").read_text()
+    assert 'HOST = "127.0.0.1"' in command
+    assert '"mlflow", "ui", "--host", HOST' in command
+    assert "mlflow ui" not in (ROOT / "Makefile").read_text()  # it calls bikefit.ui
     for file in (ROOT / "src").rglob("*.py"):
         assert "0.0.0.0" not in file.read_text()
 
@@ -71,10 +71,10 @@ def test_servers_listen_on_this_machine_alone() -> None:
 def test_malicious_versions_are_excluded(name: str) -> None:
     text = (ROOT / "constraints.txt").read_text() + (ROOT / "pyproject.toml").read_text()
     lines = [line.split("#")[0].strip(' ",') for line in text.splitlines()]
-    found = [Requirement(line) for line in lines if re.match(f"{name}[=!<>~]", line)]
-    assert found
+    pins = [Requirement(line) for line in lines if re.match(f"{name}[=!<>~]", line)]
+    assert pins
     for version in ("2.6.2", "2.6.3"):
-        assert all(not requirement.specifier.contains(version) for requirement in found)
+        assert all(not pin.specifier.contains(version) for pin in pins)
 
 
 @pytest.mark.parametrize(

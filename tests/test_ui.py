@@ -1,4 +1,4 @@
-"""The command `python -m bikefit.ui`; tracking/test_pages.py looks at the pages in a browser."""
+"""The command `python -m bikefit.ui`; tracking/test_pages.py tests the pages in a browser."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from stores import settings
 
 @pytest.fixture(autouse=True)
 def serve(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Mock:
-    """The start of MLflow's server, which is only recorded."""
+    """Replace the start of MLflow's server by a mock."""
     called = Mock(return_value=0)
     monkeypatch.setattr(ui.subprocess, "call", called)
     return called
@@ -23,7 +23,7 @@ def serve(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Mock:
 
 @pytest.fixture(autouse=True)
 def browse(monkeypatch: pytest.MonkeyPatch) -> Mock:
-    """The thread that opens a browser on a screen, which is only recorded."""
+    """Replace the thread that opens a browser by a mock, on a machine with a screen."""
     threading = Mock()
     monkeypatch.setattr(ui, "threading", threading)
     monkeypatch.setenv("DISPLAY", ":0")

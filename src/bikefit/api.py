@@ -1,4 +1,4 @@
-"""The commands as functions. Importing this module loads nothing else."""
+"""The commands as functions. Importing this module imports no other package."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ DEFAULT_ACTIVATION: Literal["gelu"] = "gelu"  # omitted in labels
 
 
 class ConfigError(BikefitError):
-    """A setting is wrong, so that training cannot start."""
+    """A setting is wrong."""
 
 
 class Data(StrictModel):
@@ -50,11 +50,10 @@ class Data(StrictModel):
 
 
 class Layer(BaseModel):
-    """A layer of a network that is given as a list of layers.
+    """An entry of ``network.layers``.
 
     ``name`` is ``block.part``. ``_target_`` is a module of torch or bikefit.nn, or a function. All
-    other keys are arguments of the module. The number of inputs may be omitted: it follows from the
-    previous layer.
+    other keys are arguments of the module; the number of inputs may be omitted.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -70,10 +69,10 @@ class Layer(BaseModel):
 
 
 class NetworkSettings(StrictModel):
-    """A list of layers, or its short form: a multilayer perceptron or a linear model.
+    """A list of layers, or the widths of a multilayer perceptron or a linear model.
 
-    ``allow`` lists packages other than torch whose functions and classes may be layers. ``lr`` is a
-    learning rate for the network, to which an optimizer may refer.
+    ``allow`` lists packages other than torch whose functions and classes may be layers. ``lr`` is
+    the default of ``optimizer.lr``.
     """
 
     name: str
@@ -103,10 +102,7 @@ class NetworkSettings(StrictModel):
 
 
 class Strengths(StrictModel):
-    """Strengths of regularization, 0 for none: a larger one makes a network less flexible.
-
-    The title is the name in labels.
-    """
+    """Strengths of regularization, 0 for none; titles are their names in labels."""
 
     l1: Strength = Field(0.0, title="l1 λ")
     l2: Strength = Field(0.0, title="l2 λ")
@@ -138,7 +134,7 @@ class Regularization(Strengths):
     layers: dict[str, LayerStrengths] = Field(default_factory=dict)
 
     def of(self, block: str, key: str) -> float:
-        """Return the strength of a method, a key of STRENGTHS, for a layer by its name."""
+        """Return the strength of a layer; ``key`` is one of STRENGTHS."""
         strength = getattr(self.layers.get(block), key, None)
         return float(getattr(self, key) if strength is None else strength)
 
@@ -234,8 +230,7 @@ class Settings(StrictModel):
 def parse(values: dict[str, Any]) -> Settings:
     """Check a resolved config and return it as settings.
 
-    Raises:
-        ConfigError: The message has one line per wrong key.
+    A ConfigError has one line per wrong key.
     """
     try:
         return Settings.model_validate(values)
@@ -244,7 +239,7 @@ def parse(values: dict[str, Any]) -> Settings:
 
 
 def flat(settings: Settings) -> dict[str, str | int | float | bool]:
-    """Return settings as ``group.key`` pairs, without unset keys, device, display and tracking."""
+    """Return settings by ``group.key``, without null values, device, display and tracking."""
     omitted: Any = {"trainer": True, "tracking": True, "rerun": True, "network": {"lr"}}
     values = settings.model_dump(exclude=omitted, exclude_none=True, by_alias=True)
     if layers := values["network"].pop("layers", None):
@@ -262,7 +257,7 @@ def _pairs(key: str, value: Any) -> Iterator[tuple[str, Any]]:
         yield key, value
 
 
-# Keys that change where a result is stored or how it is displayed, but not the result.
+# Keys that do not influence a result.
 NOT_DETERMINING: Any = {
     "tracking": True,
     "rerun": True,
@@ -284,10 +279,7 @@ def configuration_id(settings: Settings) -> str:
 
 
 def regularization_kind(settings: Settings) -> str:
-    """Return the regularization methods without their strengths: "l2 + dropout", or "none".
-
-    Methods of single layers count as the same method.
-    """
+    """Return the methods of all layers without their strengths: "l2 + dropout", or "none"."""
     r = settings.regularization
     every = (r, *r.layers.values())
     kinds = [key for key in STRENGTHS if any(getattr(strengths, key) for strengths in every)]
@@ -324,7 +316,7 @@ def network_label(network: NetworkSettings) -> str:
     return " ".join(filter(None, parts))
 
 
-def describe(settings: Settings, fold: int | None = None) -> str:
+def run_name(settings: Settings, fold: int | None = None) -> str:
     """Return the name of a run: "dropout p=0.3 · mlp 256×256 · seed 1"."""
     parts = [regularization_label(settings), network_label(settings.network)]
     parts.append(f"seed {settings.seed}")

@@ -1,4 +1,4 @@
-"""Errors that a user can correct, and masking of passwords in messages."""
+"""Base classes of errors that a user can correct, and masking of passwords."""
 
 import re
 import sys
@@ -18,10 +18,7 @@ class DataError(BikefitError):
 
 
 def run_command(command: Callable[[], int | None]) -> int:
-    """Call a command and return its exit status.
-
-    A :class:`BikefitError` or OSError is printed as a message, and the status is 1.
-    """
+    """Call a command and return its exit status; print an error that a user can correct."""
     try:
         return command() or 0
     except (BikefitError, OSError) as error:
@@ -37,7 +34,7 @@ SECRETS = {
 
 
 def hide_secrets(text: str) -> str:
-    """Return text for messages, logs and records with the passwords in its addresses masked."""
+    """Return a text in which the passwords of addresses are masked."""
     for pattern, mask in SECRETS.items():
         text = re.sub(pattern, mask, text)
     return text

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from bikefit.config import Settings
 
 CONF = Path(__file__).parents[2] / "conf"
-INTERRUPTED = 130  # exit status after Ctrl-C
 
 # Hydra accepts any layer name below regularization.layers; bikefit.config checks the names.
 ConfigStore.instance().store(
@@ -34,9 +33,9 @@ ConfigStore.instance().store(
 
 
 def train(config: DictConfig) -> float | Settings:
-    """Train a single run and return its validation loss; return the settings of a sweep's job.
+    """Train a run and return its validation loss, or return settings for the stack launcher.
 
-    The stack launcher trains the jobs of a sweep together. Other launchers train them one by one.
+    The stack launcher trains the jobs of a sweep together; other launchers train each by this task.
     """
     forkserver.start()  # workers import torch while this process imports MLflow
     with compact_errors():
@@ -52,22 +51,20 @@ def train(config: DictConfig) -> float | Settings:
             return settings
         from bikefit.sweeps.command import run_single
 
-        # The overrides of a sweep's job include those of files.
+        # The overrides of a sweep's job may come from files, which must not allow packages.
         return run_single(settings, [] if sweep else context.overrides.task)
 
 
 def main() -> None:
-    """Run the command and exit with its status."""
+    """Run the command; exit with status 130 after Ctrl-C."""
     gc.set_threshold(100_000)  # otherwise collections during the imports take 0.7 s
-    status = 0
     try:
         hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")(train)()
     except KeyboardInterrupt:
-        status = INTERRUPTED
+        sys.exit(130)
     finally:
         forkserver.kill()
-        gc.freeze()  # Python would search all modules for garbage before it ends
-    sys.exit(status)
+        gc.freeze()  # otherwise Python searches all modules for garbage before it exits
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Show all runs in MLflow's pages: `python -m bikefit.ui`."""
+"""Serve MLflow's pages and print the addresses of the views: `python -m bikefit.ui`."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ PATIENCE = 120.0  # s to wait for MLflow, which takes half a minute with a new d
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the addresses of the views, serve MLflow's pages until Ctrl-C, return the exit status.
+    """Run the command and return its exit status.
 
-    A tracking server (``MLFLOW_TRACKING_URI=http…``) serves its pages itself.
+    If ``MLFLOW_TRACKING_URI`` is a server, only the addresses of the views are printed.
     """
     parser = argparse.ArgumentParser(
         prog="python -m bikefit.ui", description="Show all runs in MLflow."
@@ -52,7 +52,7 @@ def _show(options: argparse.Namespace) -> int:
 def _serve(port: int) -> int:
     """Serve MLflow's pages of the store that training uses until Ctrl-C."""
     command = ["mlflow", "ui", "--host", HOST, "--port", str(port), "--workers", "1"]
-    # without MLflow's processes for jobs, which are not used
+    # MLflow's processes for jobs are not needed.
     environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     if store := os.environ.get("MLFLOW_TRACKING_URI"):
         environment["MLFLOW_BACKEND_STORE_URI"] = store  # no argument: it may contain a password
@@ -63,12 +63,12 @@ def _serve(port: int) -> int:
 
 
 def _has_screen() -> bool:
-    """Return whether a browser would open in a window rather than in the terminal."""
+    """Return whether the machine has a screen, so that no browser opens in the terminal."""
     return sys.platform != "linux" or any(os.environ.get(k) for k in ("DISPLAY", "WAYLAND_DISPLAY"))
 
 
 def _open(pages: str, address: str) -> None:
-    """Open a page as soon as MLflow answers."""
+    """Open ``address`` in a browser as soon as MLflow answers."""
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
         try:

@@ -182,7 +182,7 @@ def test_folds_stand_for_a_cross_validated_run(workplace: Path) -> None:
     job = writing.start_job(one, sweep, "v1")
     for fold in range(2):
         writing.finish_member(writing.start_job(one, job, "v1", fold=fold), outcome, one)
-    writing.finish_folds(job, [writing.best_metrics(outcome)] * 2)
+    writing.finish_folds(job, [writing.summarize(outcome)] * 2)
     predictions = reading.read_predictions(job)
     assert predictions is not None
     assert len(predictions) == 2 * 336

@@ -96,8 +96,8 @@ def test_a_batch_is_compared_with_earlier_batches() -> None:
     on_rung = {n: [job for batch in batches for job in batch if job["epochs"] == n] for n in (1, 3)}
     first = sorted(map(loss, on_rung[1][:18]))
     second_batch = {job["x"] for job in on_rung[1][9:18]}
-    went_on = [loss(job) for job in on_rung[3] if job["x"] in second_batch]
-    assert all(value <= first[5] for value in went_on)  # the best third of 18
+    promoted = [loss(job) for job in on_rung[3] if job["x"] in second_batch]
+    assert all(value <= first[5] for value in promoted)  # the best third of 18
 
 
 def test_without_a_resource_every_trial_is_complete() -> None:
@@ -106,7 +106,7 @@ def test_without_a_resource_every_trial_is_complete() -> None:
     assert {trial["state"] for trial in table} == {"complete"}
 
 
-def test_the_same_seed_proposes_the_same_and_another_seed_does_not() -> None:
+def test_proposals_depend_on_the_seed() -> None:
     one, again, other = (search(seed=seed)[0] for seed in (0, 0, 1))
     assert one == again
     assert one[0] != other[0]
@@ -141,7 +141,7 @@ def test_the_trials_are_written_if_the_search_is_interrupted() -> None:
 @pytest.mark.parametrize(
     ("seconds", "count", "spent"), [(60, 18, 54), (50, 18, 45), (None, 27, 81)]
 )
-def test_no_batch_starts_that_would_end_too_late(
+def test_no_batch_starts_that_would_exceed_the_seconds(
     monkeypatch: pytest.MonkeyPatch, seconds: float | None, count: int, spent: float
 ) -> None:
     now = [0.0]
@@ -180,17 +180,7 @@ def test_every_third_stack_is_drawn_at_random() -> None:
         jobs = [(job["width"], job["x"]) for batch in batches for job in batch]
         stacks.append([jobs[start : start + 3] for start in range(0, 36, 3)])
     same = [i for i, (one, other) in enumerate(zip(*stacks, strict=True)) if one == other]
-    assert [i for i in same if i >= 6] == [6, 9]  # TPE knows nothing before
-
-
-@pytest.mark.slow
-def test_it_comes_closer_than_random_search() -> None:
-    late = {}
-    for sampler in ("tpe", "random"):
-        _, table = search("n=interval(0,1)", sampler=sampler, trials=72, rungs=1)
-        values = [float(trial["value"]) for trial in table[36:]]
-        late[sampler] = sum(values) / len(values)
-    assert late["tpe"] < late["random"] - 0.05
+    assert [i for i in same if i >= 6] == [6, 9]  # before, TPE is random, too
 
 
 @pytest.mark.parametrize(
@@ -205,6 +195,6 @@ def test_it_comes_closer_than_random_search() -> None:
         ({"trials": None}, "hydra.sweeper.trials and hydra.sweeper.seconds are null"),
     ],
 )
-def test_a_wrong_setting_is_named(settings: dict[str, Any], message: str) -> None:
+def test_a_wrong_setting_is_an_error(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         search(**settings)

@@ -1,4 +1,4 @@
-"""The launcher passes the contract tests of hydra-core; other tasks than ours run one by one."""
+"""The launcher passes the contract tests of hydra-core, whose tasks return no settings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hydra_plugins.stack_launcher.stack_launcher import StackLauncher
 
 @pytest.fixture(autouse=True)
 def no_version_base(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Other tests compose configs and so choose a version base for the whole process."""
+    """Reset the version base, which other tests set for the whole process."""
     monkeypatch.setattr(VersionBase.instance(), "version_base", _UNSPECIFIED_)
 
 
@@ -23,14 +23,14 @@ def test_hydra_finds_the_launcher() -> None:
 
 @pytest.mark.parametrize(("launcher_name", "overrides"), [("stack", [])])
 class TestStackLauncher(LauncherTestSuite):
-    """What Hydra expects of any launcher."""
+    """Contract tests of Hydra."""
 
 
 @pytest.mark.parametrize(
     ("task_launcher_cfg", "extra_flags"), [({}, ["-m", "hydra/launcher=stack"])]
 )
 class TestStackLauncherIntegration(IntegrationTestSuite):
-    """What Hydra expects of any launcher, in processes of their own."""
+    """Contract tests of Hydra in separate processes."""
 
 
 # The shipped tests run under the oldest version base, which warns.

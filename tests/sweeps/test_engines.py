@@ -19,7 +19,7 @@ import slurm
 from bikefit.config import ConfigError
 from bikefit.data.table import read_table
 from bikefit.sweeps.engines import BACKENDS, connect, local_engine
-from bikefit.sweeps.jobs import Job, MemberError
+from bikefit.sweeps.jobs import Job, JobError
 from bikefit.sweeps.run import train
 from bikefit.training.members import STOPPED, Member, MemberResult
 from bikefit.training.worker import StackError, run_stack
@@ -30,8 +30,8 @@ PRESETS = sorted((ROOT / "conf/hydra/launcher").glob("*.yaml"))
 TESTS = str(ROOT / "tests")
 
 
-# Returns slot and number of a worker process; waits, so that each process gets a call.
-WHO = (
+# Returns slot and number of a worker process after 0.5 s, so that each process gets a call.
+PROCESS = (
     "(__import__('time').sleep(0.5), __import__('bikefit.training.devices').training.devices.slot, "
     "__import__('os').getpid())[1:]"
 )
@@ -40,12 +40,12 @@ WHO = (
 @pytest.mark.process
 def test_a_killed_worker_costs_its_call_and_is_replaced_in_its_slot() -> None:
     with local_engine(2) as engine:
-        calls = [engine.executor.submit(eval, WHO) for _ in range(2)]
+        calls = [engine.executor.submit(eval, PROCESS) for _ in range(2)]
         before = dict(call.result() for call in calls)
         assert before.keys() == {0, 1}
         lost = engine.executor.submit(signal.raise_signal, signal.SIGKILL)
         assert isinstance(lost.exception(), BrokenProcessPool)
-        calls = [engine.executor.submit(eval, WHO) for _ in range(2)]
+        calls = [engine.executor.submit(eval, PROCESS) for _ in range(2)]
         after = dict(call.result() for call in calls)
     assert after.keys() == {0, 1}
     assert len(set(before.items()) & set(after.items())) == 1
@@ -88,7 +88,7 @@ def test_a_script_without_a_guard_fails_and_does_not_hang(tmp_path: Path) -> Non
     assert "BrokenProcessPool" in done.stderr
 
 
-def test_a_machine_with_another_table_says_so(workplace: Path) -> None:
+def test_a_machine_with_another_table_is_an_error(workplace: Path) -> None:
     settings = make_settings()
     version = read_table(settings.data.path).data_version
     member = Member(settings, version="0123456789abcdef")
@@ -122,16 +122,14 @@ def test_the_stop_file_stops_a_stack_and_no_folder_is_made(workplace: Path) -> N
         ("ray", "somewhere", "address=somewhere: .*; give the address that `ray start"),
     ],
 )
-def test_errors_of_the_address_are_reported(
-    backend: str, address: str | None, message: str
-) -> None:
+def test_wrong_launcher_keys_are_errors(backend: str, address: str | None, message: str) -> None:
     if backend in BACKENDS:
         pytest.importorskip(BACKENDS[backend][0])
     with pytest.raises(ConfigError, match=message), connect(backend, address):
         pass
 
 
-def test_a_package_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ConfigError, match=r"ray is not installed here; run `pip install .*cluster"):
         connect("ray")
@@ -154,11 +152,11 @@ LAYERS = """[
 
 
 def deadly_jobs(marker: Path, node: bool, *overrides: str) -> list[Job]:
-    """Two jobs, of which the first to reach its 20th step kills its worker; and one diverges."""
+    """Return two jobs that kill their worker once, at the 20th step, and a job that diverges."""
     layers = " ".join(
         LAYERS.format(spared=os.getpid(), marker=marker, node=str(node).lower()).split()
     )
-    given = [
+    settings = [
         "network=custom",
         f"network.layers={layers}",
         "network.allow=[deadly]",
@@ -166,14 +164,14 @@ def deadly_jobs(marker: Path, node: bool, *overrides: str) -> list[Job]:
         "training.batch_size=64",
         *overrides,
     ]
-    jobs = [Job(make_settings(*given, f"seed={seed}"), f"seed={seed}") for seed in (0, 1)]
-    return [*jobs, Job(make_settings(*given, "optimizer=sgd", "optimizer.lr=1e12"), "wild")]
+    jobs = [Job(make_settings(*settings, f"seed={seed}"), f"seed={seed}") for seed in (0, 1)]
+    return [*jobs, Job(make_settings(*settings, "optimizer=sgd", "optimizer.lr=1e12"), "wild")]
 
 
 @pytest.mark.slow(seconds=35)
 @pytest.mark.filterwarnings("default")  # of the engines' own code
 @pytest.mark.parametrize("backend", clusters.CLUSTERS)
-def test_a_worker_that_dies_costs_no_run(
+def test_results_are_equal_after_the_loss_of_a_worker(
     backend: str, workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip(BACKENDS[backend][0], reason="the extra `cluster` is not installed")
@@ -190,5 +188,5 @@ def test_a_worker_that_dies_costs_no_run(
     assert marker.exists(), "no worker died"
     here = train(deadly_jobs(marker, node, "rerun=true"), None, stack_size=2, engine=INLINE)
     assert there[:2] == pytest.approx(here[:2], rel=1e-5)
-    assert isinstance(there[2], MemberError)
+    assert isinstance(there[2], JobError)
     assert str(there[2]) == str(here[2])

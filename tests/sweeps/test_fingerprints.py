@@ -1,11 +1,16 @@
-"""Equal fingerprints promise equal results."""
+"""Fingerprints differ if results may differ."""
 
 from pathlib import Path
 
 import pytest
 
 from bikefit.sweeps import fingerprints
-from bikefit.sweeps.fingerprints import code_version, family, fingerprint, module_version
+from bikefit.sweeps.fingerprints import (
+    code_version,
+    fingerprint,
+    fingerprint_prefix,
+    module_version,
+)
 from conftest import make_settings
 
 BASE = fingerprint(make_settings(), "v1")
@@ -23,7 +28,7 @@ BASE = fingerprint(make_settings(), "v1")
         ["data.root=/other"],
     ],
 )
-def test_names_and_display_do_not_count(overrides: list[str]) -> None:
+def test_names_and_display_do_not_change_a_fingerprint(overrides: list[str]) -> None:
     assert fingerprint(make_settings(*overrides), "v1") == BASE
 
 
@@ -41,15 +46,15 @@ def test_names_and_display_do_not_count(overrides: list[str]) -> None:
         "network.lr=0.5",
     ],
 )
-def test_settings_that_change_a_result_count(override: str) -> None:
+def test_settings_that_change_a_result_change_the_fingerprint(override: str) -> None:
     assert fingerprint(make_settings(override), "v1") != BASE
 
 
-def test_data_folds_and_code_count(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_data_folds_and_code_change_the_fingerprint(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = make_settings()
     assert len({fingerprint(settings, "v1", fold) for fold in (None, 0, 1)}) == 3
     assert fingerprint(settings, "v2") != BASE
-    assert BASE.startswith(family("v1"))
+    assert BASE.startswith(fingerprint_prefix("v1"))
     monkeypatch.setattr(fingerprints, "code_version", lambda: "another")
     assert fingerprint(settings, "v1") != BASE
 
@@ -61,24 +66,22 @@ def test_the_code_version_reads_all_code_that_determines_results(
     read = Path.read_bytes
     real = code_version()
 
-    def with_line_ends(file: Path) -> bytes:
-        return read(file).replace(b"\n", b"\r\n")
-
     def changed(file: Path) -> bytes:
         return read(file) + (b"#" if file.as_posix().endswith(path) else b"")
 
-    monkeypatch.setattr(Path, "read_bytes", with_line_ends)
     assert code_version.__wrapped__() == real
     monkeypatch.setattr(Path, "read_bytes", changed)
     assert code_version.__wrapped__() != real
 
 
-def test_a_changed_module_of_layers_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_changed_module_of_layers_changes_the_fingerprint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.syspath_prepend(tmp_path)
     settings = make_settings("network=custom", "network.allow=[changing_waves]")
-    found = []
+    values = []
     for factor in (2, 2, 3):
         (tmp_path / "changing_waves.py").write_text(f"def wave(x):\n    return {factor} * x\n")
         module_version.cache_clear()
-        found.append(fingerprint(settings, "v1"))
-    assert found[0] == found[1] != found[2]
+        values.append(fingerprint(settings, "v1"))
+    assert values[0] == values[1] != values[2]

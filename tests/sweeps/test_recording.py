@@ -1,4 +1,4 @@
-"""Curves grow in MLflow during the training, and results that it does not take are kept."""
+"""Curves are written during training, and results are written again after an error."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bikefit.processes import process_id
 from bikefit.sweeps import recording
 from bikefit.sweeps.engines import Engine
 from bikefit.sweeps.jobs import Job
-from bikefit.sweeps.recording import CHECKPOINTS, pending_results, record_pending_results
+from bikefit.sweeps.recording import CHECKPOINTS, pending_stacks, record_pending_results
 from bikefit.sweeps.run import train
 from bikefit.tracking import connection, reading, writing
 from bikefit.tracking.connection import StoreUnavailableError
@@ -77,7 +77,7 @@ def test_curves_grow_during_the_training(workplace: Path, monkeypatch: pytest.Mo
 
 
 class Store:
-    """A store that does not take results, from the first or after some."""
+    """A store that is unavailable for results after the first ``takes`` ones."""
 
     def __init__(self, patch: pytest.MonkeyPatch, takes: int) -> None:
         self.takes = takes
@@ -94,7 +94,7 @@ class Store:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("takes", [0, 1])
-def test_results_are_kept_while_the_store_is_unavailable(
+def test_results_stay_in_folders_while_the_store_is_unavailable(
     workplace: Path,
     takes: int,
     caplog: pytest.LogCaptureFixture,
@@ -109,9 +109,9 @@ def test_results_are_kept_while_the_store_is_unavailable(
         text = "the store does not answer: results are kept in checkpoints/ and recorded later"
         assert text in caplog.text
         assert record_pending_results() == 4
-    assert len(pending_results()) == 2
+    assert len(pending_stacks()) == 2
     assert {status(one.run) for one in jobs} <= {"RUNNING", "FINISHED"}
-    MlflowClient().set_tag(sweep, PROCESS, "elsewhere.1.1")  # not known to have ended
+    MlflowClient().set_tag(sweep, PROCESS, "elsewhere.1.1")  # may be running
     assert send.main() == 0
     assert capsys.readouterr().out.startswith("4 runs recorded in sqlite:///")
     assert not list(CHECKPOINTS.iterdir())
@@ -126,22 +126,22 @@ def test_results_are_kept_while_the_store_is_unavailable(
 
 
 @pytest.mark.slow
-def test_results_are_left_to_their_command_while_it_runs(
+def test_results_of_a_running_command_are_not_recorded_by_others(
     workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, seen, process = job(), [], process_id()
 
     def refuse(*_: Any) -> None:
         monkeypatch.setattr(recording, "process_id", lambda: "of another command")
-        seen.append(len(pending_results()))
+        seen.append(len(pending_stacks()))
         raise StoreUnavailableError("the store does not answer")
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(writing, "finish_member", refuse)
         train([first], None, engine=INLINE)
-    (stack,) = pending_results()  # training has ended, though the process goes on
+    (stack,) = pending_stacks()  # training has ended, but the process is running
     stack.directory.assign_runs(replace(stack.directory.runs, process=process))
-    assert [*seen, len(pending_results())] == [0, 0]
+    assert [*seen, len(pending_stacks())] == [0, 0]
     killed = f"{process.rpartition('.')[0]}.1000000000"
     stack.directory.assign_runs(replace(stack.directory.runs, process=killed))
     assert record_pending_results() == 0
@@ -149,7 +149,7 @@ def test_results_are_left_to_their_command_while_it_runs(
 
 
 @pytest.mark.slow
-def test_a_sweep_whose_command_has_ended_is_closed_with_its_last_run(
+def test_a_sweep_of_an_ended_command_is_closed_with_its_last_run(
     workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sweep = writing.start_sweep("full", "sweep", [])
@@ -194,7 +194,7 @@ def test_results_of_an_earlier_command_are_not_trained_again(
 def test_runs_of_a_process_that_has_ended_are_closed(workplace: Path) -> None:
     alive, dead, elsewhere = (writing.start_sweep("full", name, []) for name in "ade")
     host, number, _ = MlflowClient().get_run(dead).data.tags[PROCESS].split(".")
-    # the number was given to another process since
+    # another process has the number now
     MlflowClient().set_tag(dead, PROCESS, f"{host}.{number}.1000000000")
     MlflowClient().set_tag(elsewhere, PROCESS, f"not-{host}.{number}.1000000000")
     assert writing.close_abandoned_runs() == 1

@@ -1,4 +1,4 @@
-"""Members become stacks."""
+"""Members are grouped into stacks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from bikefit.config import ConfigError
 from bikefit.sweeps.jobs import Job
-from bikefit.sweeps.stacks import count_slots, make_stacks, plan_stacks
+from bikefit.sweeps.stacks import count_slots, group_members, plan_stacks
 from bikefit.training.checkpoints import LAST, TIMESTAMPS, CheckpointDir
 from bikefit.training.members import Member
 from conftest import make_settings
@@ -27,18 +27,18 @@ def members_of(*jobs: Job) -> list[Member]:
     return [member for job in jobs for member in job.members]
 
 
-def test_members_of_a_shape_share_stacks(workplace: Path) -> None:
+def test_members_with_equal_shapes_share_stacks(workplace: Path) -> None:
     wide = [job("network.hidden=[8]", f"seed={s}") for s in (0, 1)]
     narrow = [job(f"regularization.l2={v}") for v in (0, 0.1, 1)]
-    stacks = make_stacks(members_of(*wide, *narrow), processes=1, stack_size=8)
+    stacks = group_members(members_of(*wide, *narrow), processes=1, stack_size=8)
     assert stacks == [members_of(*wide), members_of(*narrow)]
 
 
 def test_large_groups_are_divided_by_size_and_among_processes(workplace: Path) -> None:
     many = [job(f"seed={s}", f"regularization.l2={v}") for v in range(4) for s in range(2)]
-    sizes = [len(s) for s in make_stacks(members_of(*many), processes=1, stack_size=3)]
+    sizes = [len(s) for s in group_members(members_of(*many), processes=1, stack_size=3)]
     assert sorted(sizes) == [2, 3, 3]
-    halves = make_stacks(members_of(*many), processes=2, stack_size=100)
+    halves = group_members(members_of(*many), processes=2, stack_size=100)
     # members with one seed stay together: they share rows and noise
     assert [{member.settings.seed for member in stack} for stack in halves] == [{0}, {1}]
 
@@ -49,15 +49,15 @@ def test_a_group_that_costs_more_than_its_share_is_divided(
 ) -> None:
     jobs = [job("network.hidden=[2]"), *(job(*wide, f"seed={seed}") for seed in range(6))]
     jobs.append(job("network.hidden=[3]"))
-    assert sorted(len(s) for s in make_stacks(members_of(*jobs), processes=2)) == [1, 1, 3, 3]
-    assert sorted(len(s) for s in make_stacks(members_of(*jobs), processes=1)) == [1, 1, 6]
+    assert sorted(len(s) for s in group_members(members_of(*jobs), processes=2)) == [1, 1, 3, 3]
+    assert sorted(len(s) for s in group_members(members_of(*jobs), processes=1)) == [1, 1, 6]
 
 
 @pytest.mark.slow
 def test_small_networks_train_in_larger_stacks(workplace: Path) -> None:
     def sizes(*overrides: str) -> list[int]:
         jobs = [job(*overrides, f"regularization.l2={v}") for v in range(48)]
-        return [len(s) for s in make_stacks(members_of(*jobs), processes=1)]
+        return [len(s) for s in group_members(members_of(*jobs), processes=1)]
 
     # 4 bytes x 256 rows x 128 units = 128 KiB, of which 4 MiB hold 32
     assert sizes("network.hidden=[128,64]", "training.batch_size=256") == [24, 24]
@@ -65,12 +65,14 @@ def test_small_networks_train_in_larger_stacks(workplace: Path) -> None:
     assert sizes("network.hidden=[4096]", "training.batch_size=256") == [4] * 12
 
 
-def test_a_gpu_takes_hundreds_of_members(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stacks_on_a_gpu_have_up_to_512_members(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     one = make_settings("network.hidden=[4096]", "trainer.accelerator=gpu")
     jobs = [Job(one.model_copy(update={"seed": seed}), str(seed)) for seed in range(600)]
-    assert [len(s) for s in make_stacks(members_of(*jobs), processes=1)] == [300, 300]
-    assert [len(s) for s in make_stacks(members_of(*jobs[:400]), processes=1)] == [400]
-    assert [len(s) for s in make_stacks(members_of(*jobs[:400]), processes=2)] == [200, 200]
+    assert [len(s) for s in group_members(members_of(*jobs), processes=1)] == [300, 300]
+    assert [len(s) for s in group_members(members_of(*jobs[:400]), processes=1)] == [400]
+    assert [len(s) for s in group_members(members_of(*jobs[:400]), processes=2)] == [200, 200]
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     assert count_slots(jobs, None) == 2
     assert count_slots(jobs, 5) == 5
@@ -98,13 +100,13 @@ def directory(root: Path, jobs: dict[str, Job], names: str, epoch: int) -> None:
 @pytest.mark.parametrize(
     ("pending", "finished", "expected"),
     [
-        ("abcde", "", ["bd", "ca", "e"]),  # as they were
+        ("abcde", "", ["bd", "ca", "e"]),
         ("abde", "c", ["bd", "ca", "e"]),  # c is trained again for the bits of a
-        ("abde", "", ["ae", "bd"]),  # c is not asked for: a starts again
+        ("abde", "", ["ae", "bd"]),  # c is not pending: a starts again
         ("e", "ab", ["e"]),
     ],
 )
-def test_stacks_with_a_folder_stay_as_they_were(
+def test_stacks_with_a_folder_have_the_same_members_again(
     jobs: dict[str, Job],
     pending: str,
     finished: str,

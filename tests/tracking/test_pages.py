@@ -35,7 +35,7 @@ POINTS = ".js-plotly-plot .scatterlayer .point"
 def site(
     project: Path, empty_store: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
-    """The address of `make ui` over a store of its own, in what is now the current folder."""
+    """Return the address of `make ui` in a new folder, which becomes the current folder."""
     folder = tmp_path_factory.mktemp("site")
     (folder / "data").symlink_to(project / "data")
     shutil.copy(empty_store, folder / "mlflow.db")
@@ -79,10 +79,10 @@ def test_mlflow_shows_runs_tags_and_the_report(site: str, browser: Browser) -> N
 
     browser.open(f"{runs}/{sweep}")
     browser.sees("a small sweep", "dropout p=0.3 wins", child["name"], "its curves")
-    # the description's link is relative, so that it also leads to its place behind a URL prefix
-    clicked = """const found = [...document.querySelectorAll('a')]
-        .find(a => a.innerText == 'its curves'); found.target = ''; found.click()
-        return found.href"""
+    # The link is relative, so that it also works behind a URL prefix.
+    clicked = """const link = [...document.querySelectorAll('a')]
+        .find(a => a.innerText == 'its curves'); link.target = ''; link.click()
+        return link.href"""
     assert browser.execute_script(clicked) == f"{site}/{link}"
     browser.sees("curves · latest sweep")
 
@@ -97,7 +97,7 @@ def test_mlflow_shows_runs_tags_and_the_report(site: str, browser: Browser) -> N
 
 @pytest.fixture(scope="module")
 def sweep(site: str) -> str:
-    """A sweep after another one, written over HTTP to the server."""
+    """Return the second of two sweeps, which are written over HTTP to the server."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", site)
         add(writing.start_sweep("two", "another", []), settings_in("two", 7), result(9.0, 9.0))
@@ -111,12 +111,12 @@ def sweep(site: str) -> str:
 
 @pytest.fixture(scope="module")
 def views(site: str, sweep: str) -> dict[str, str]:
-    """Addresses of its views; the run of the sweep before is not in them."""
+    """Return the addresses of the views of the second sweep."""
     return prepared.view_links(sweep, site)
 
 
 def cells(browser: Browser, column: str) -> list[str]:
-    """What the runs table shows in a column, from the top."""
+    """Return the texts of a column of the runs table, from the top."""
     script = """return [...document.querySelectorAll('.ag-center-cols-container .ag-row')]
         .sort((a, b) => a.getAttribute('row-index') - b.getAttribute('row-index'))
         .map(row => row.querySelector(`[col-id="${arguments[0]}"]`)?.innerText.trim() ?? '')"""
@@ -126,7 +126,7 @@ def cells(browser: Browser, column: str) -> list[str]:
 def test_the_comparison_is_sorted_and_shows_the_verdicts(
     views: dict[str, str], sweep: str, browser: Browser
 ) -> None:
-    # MLflow writes only the columns that are to be seen
+    # MLflow renders only visible columns.
     browser.set_window_rect(width=2200, height=1000)
     browser.open(views["comparison"])
     browser.sees("comparison · latest sweep", "3 matching runs")

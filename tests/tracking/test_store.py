@@ -1,4 +1,4 @@
-"""Artifacts are found if the folder of the store was moved or copied."""
+"""Artifacts can be read after the folder of the store was moved or copied."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def add_run(folder: Path) -> str:
 
 
 @pytest.mark.parametrize("copied", [False, True], ids=["moved", "copied"])
-def test_artifacts_follow_their_folder(
+def test_artifacts_are_read_beside_the_database(
     empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, copied: bool
 ) -> None:
     original, folder = tmp_path / "original", tmp_path / "another folder"
@@ -49,8 +49,8 @@ def test_artifacts_follow_their_folder(
     [
         ("/gone/mlruns/1", "{here}/mlruns/1"),
         ("/gone/mlruns/x/mlruns/1", "{here}/mlruns/1"),
-        ("{other}/mlruns/1", "{other}/mlruns/1"),  # it is there and not here
-        ("{other}/mlruns/2", "{here}/mlruns/2"),  # it is here as well: a copy
+        ("{other}/mlruns/1", "{other}/mlruns/1"),  # exists only there
+        ("{other}/mlruns/2", "{here}/mlruns/2"),  # a copy exists here
         ("/data/artifacts/1", "/data/artifacts/1"),
         ("mlruns/1", "{here}/mlruns/1"),
         ("s3://bucket/mlruns/1", "s3://bucket/mlruns/1"),
@@ -63,5 +63,5 @@ def test_local_path(
     for folder in (here / "mlruns/2", other / "mlruns/1", other / "mlruns/2"):
         folder.mkdir(parents=True)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{here}/mlflow.db")
-    found = connection.local_path(location.format(here=here, other=other))
-    assert found == expected.format(here=here, other=other)
+    path = connection.local_path(location.format(here=here, other=other))
+    assert path == expected.format(here=here, other=other)

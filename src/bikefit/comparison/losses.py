@@ -28,7 +28,7 @@ def losses_by_fold_and_day(table: pd.DataFrame) -> pd.DataFrame:
     crossed = table["folds"] > 1
     metric = f"folds/best/val/{ranking_metric(table)}"
     folds = [
-        tuple(reading.read_steps(run, metric).values()) if has_folds else ()
+        tuple(reading.read_history(run, metric)) if has_folds else ()
         for run, has_folds in zip(table["run_id"], crossed, strict=True)
     ]
     kind = table["loss"] if ranking_metric(table) == "loss" else "deviance"

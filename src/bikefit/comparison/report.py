@@ -128,7 +128,7 @@ def render_report(comparison: Comparison, address: str | None = None) -> str:
         comparison: Comparison in which at least one run has a result.
         address: Address of MLflow's pages, for the links; the one in use if None.
     """
-    address = address or views.pages()
+    address = address or views.pages_address()
     ranking, table = comparison.ranking, comparison.ranked_runs
     pages = f"{address.rstrip('/')}/#/experiments/" + table["experiment_id"] + "/runs/"
     table["link"] = pages + table["run_id"]

@@ -107,8 +107,8 @@ def fold_table(table: pd.DataFrame) -> str:
     table = table[table["val_loss"].notna() & (table["folds"] > 1)]
     rows = []
     for _, jobs in table.groupby("configuration_id", sort=False):
-        steps = [reading.read_steps(run, "folds/best/val/deviance") for run in jobs["run_id"]]
-        folds = pd.DataFrame(steps)
+        losses = [reading.read_history(run, "folds/best/val/deviance") for run in jobs["run_id"]]
+        folds = pd.DataFrame(losses)
         spread = f" ± {folds.mean(axis=1).std():.2f}" if len(jobs) > 1 else ""
         row = {"configuration": jobs["configuration"].iloc[0], "table": jobs["table"].iloc[0]}
         row |= {"seeds": str(len(jobs)), "mean": f"**{folds.mean(axis=1).mean():.2f}**{spread}"}

@@ -77,7 +77,8 @@ def _register(
         example = EXAMPLE, model.predict(EXAMPLE), OPTIONAL
         number = registry.register(run, NAME, folder / registry.MODEL, *example, requirements, tags)
         files = [folder / file for file in (TEST_PREDICTIONS, "test.json", "config.yaml")]
-        writing.finish_refit(run, metrics, report["reason"], files)
+        writing.log_files(run, files)
+    writing.finish_sweep(run, report["reason"], metrics, "FINISHED")
     return number
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from bikefit.comparison.result import assign_run_verdict, compare
 from bikefit.comparison.tables import print_ranking, ranking_note
 from bikefit.comparison.verdicts import read_thresholds
-from bikefit.config import ConfigError, Settings, describe
+from bikefit.config import ConfigError, Settings, run_name
 from bikefit.data.files import write_json
 from bikefit.errors import BikefitError
 from bikefit.sweeps.engines import connect
@@ -35,34 +35,31 @@ def run_single(settings: Settings, command: Sequence[str]) -> float:
     Raises:
         BikefitError: The run failed, or MLflow does not take its results.
     """
-    check_allowed(settings, command)
-    job = Job(settings, describe(settings))
+    check_packages(settings, command)
+    job = Job(settings, run_name(settings))
     try:
         (result,) = train([job], sweep=None)
     finally:
-        left = record_pending_results()
+        pending = record_pending_results()
     if isinstance(result, Exception):
         raise result
     log.info(f"{job.label}: validation loss {result:.4g} (run {job.run})")
-    _check_recorded(left)
+    _raise_if_pending(pending)
     log.info(assign_run_verdict(job.run))
     return result
 
 
 class OpenSweep:
-    """The sweep of a command: its parent run in MLflow, to which batches of jobs are added.
+    """A context manager for the sweep of a command, which trains one or several batches of jobs.
 
-    It is a context manager: at its end the runs are ranked, the ranking is printed and the parent
-    run is closed, also after an exception. Without a batch nothing is recorded.
+    The first batch starts the parent run in MLflow. At the end, also after an exception, the runs
+    are ranked, the ranking is printed and the parent run is closed.
 
     Args:
         command: Overrides as the user typed them.
         processes: Number of worker processes; None for one per core or GPU.
         stack_size: Largest number of members in a stack; None for the default of the device.
         engine: Arguments of :func:`bikefit.sweeps.engines.connect`.
-
-    Attributes:
-        run: Id of the parent run; "" before the first batch.
     """
 
     def __init__(
@@ -74,7 +71,7 @@ class OpenSweep:
     ) -> None:
         self.command, self.processes, self.stack_size = list(command), processes, stack_size
         self.engine = {"backend": "local", **engine}
-        self.run = ""
+        self.run = ""  # id of the parent run
         self.record: str | None = None
         self.jobs = 0
         self.failures: list[str] = []
@@ -84,14 +81,13 @@ class OpenSweep:
         return self
 
     def train(self, settings: Sequence[Settings], labels: Sequence[str]) -> list[float | Exception]:
-        """Train a batch of jobs, whose labels distinguish them in messages.
+        """Train a batch of jobs and return the validation loss or the error of each job.
 
-        Returns:
-            The validation loss of each job, or the error of a job that failed.
+        The labels distinguish the jobs in messages.
         """
-        for job_settings in settings:
-            check_allowed(job_settings, self.command)
         jobs = [Job(s, label) for s, label in zip(settings, labels, strict=True)]
+        for job in jobs:
+            check_packages(job.settings, self.command)
         with connect(**self.engine, processes=self.processes) as engine:
             if engine is None:
                 count_slots(jobs, self.processes)  # raises an error if there is no GPU
@@ -133,7 +129,7 @@ class OpenSweep:
             raise FailedJobsError(f"{len(self.failures)} of {self.jobs} jobs failed")
 
     def _finish(self, status: str) -> None:
-        _check_recorded(record_pending_results())
+        _raise_if_pending(record_pending_results())
         ranking = compare(self.run).ranking
         print_ranking(ranking)
         links = [f"[{name}]({link})" for name, link in views.view_links(self.run).items()]
@@ -142,19 +138,16 @@ class OpenSweep:
         writing.finish_sweep(self.run, note, counts, status)
         seconds = time.perf_counter() - self.started
         log.info(f"{self.jobs} runs in {seconds:.1f} s under sweep {self.run}; see `make ui`")
-        for name, link in views.view_links(self.run, views.pages()).items():
+        for name, link in views.view_links(self.run, views.pages_address()).items():
             log.info(f"{name}: {link}")
         for failure in self.failures:
             log.error(f"failed: {failure}")
 
 
-def check_allowed(settings: Settings, command: Sequence[str]) -> None:
-    """Check that packages of layers are allowed on the command line.
+def check_packages(settings: Settings, command: Sequence[str]) -> None:
+    """Raise a ConfigError if a file and not the command line sets ``network.allow``.
 
     A configuration file, which may come from someone else, must not choose what code runs.
-
-    Raises:
-        ConfigError: The settings allow packages that the command does not allow.
     """
     words = [word.lstrip("+") for word in command]
     if settings.network.allow and not any(word.startswith("network.allow=") for word in words):
@@ -165,10 +158,9 @@ def check_allowed(settings: Settings, command: Sequence[str]) -> None:
         )
 
 
-def _check_recorded(left: int) -> None:
-    """Raise an error if results are left that MLflow has not taken."""
-    if left:
+def _raise_if_pending(results: int) -> None:
+    if results:
         raise TrackingError(
-            f"{left} results are kept in {CHECKPOINTS}/: `python -m bikefit.send` records them "
+            f"{results} results are kept in {CHECKPOINTS}/: `python -m bikefit.send` records them "
             "when MLflow is available again"
         )

@@ -72,7 +72,7 @@ def _single_process(slot: int) -> ProcessPoolExecutor:
 
 @contextmanager
 def local_engine(slots: int) -> Iterator[Engine]:
-    """Yield an engine with worker processes of this machine."""
+    """Yield an engine of this machine."""
     with WorkerProcesses(slots) as executor:
         yield Engine(executor, slots)
 
@@ -83,12 +83,10 @@ def connect(
     options: Options | None = None,
     processes: int | None = None,
 ) -> AbstractContextManager[Engine | None]:
-    """Return a context manager that yields an engine, or None for this machine.
+    """Return a context manager that yields the engine of a cluster, or None for this machine.
 
-    The arguments are the keys of ``hydra.launcher``.
-
-    Raises:
-        ConfigError: Unknown backend, missing package, or no answer from the address.
+    The arguments are the keys of ``hydra.launcher``. A wrong key, a missing package or an address
+    that does not answer raise a ConfigError.
     """
     if backend == "local":
         return nullcontext()
@@ -103,8 +101,8 @@ def connect(
             f"hydra.launcher.backend={backend}: {package} is not installed here; "
             "run `pip install -c constraints.txt -e '.[cluster]'`"
         ) from None
-    given = {key: value for key, value in (options or {}).items() if value is not None}
-    return engine(address, given, processes)
+    chosen = {key: value for key, value in (options or {}).items() if value is not None}
+    return engine(address, chosen, processes)
 
 
 @contextmanager

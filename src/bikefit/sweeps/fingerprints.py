@@ -18,21 +18,18 @@ PACKAGES = ("torch", "pytorch-lightning", "numpy")
 
 
 def fingerprint(settings: Settings, data_version: str, fold: int | None = None) -> str:
-    """Return the fingerprint of a member: ``<versions>-<config>``, 8 and 24 hexadecimal digits.
+    """Return the fingerprint of one fold of a job; without ``fold``, that of the whole job.
 
-    Args:
-        settings: Settings of the job.
-        data_version: Version of its table.
-        fold: Number of the member's fold; None for the whole job.
+    It is ``<versions>-<config>``, 8 and 24 hexadecimal digits.
     """
     config = settings.model_dump(mode="json", by_alias=True, exclude=NOT_DETERMINING)
     modules = {name: module_version(name) for name in settings.network.allow or ()}
     text = json.dumps([config, fold, modules], sort_keys=True)
-    return family(data_version) + hashlib.sha256(text.encode()).hexdigest()[:24]
+    return fingerprint_prefix(data_version) + hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
-def family(data_version: str) -> str:
-    """Return the common prefix of all fingerprints with the same data and code version."""
+def fingerprint_prefix(data_version: str) -> str:
+    """Return the prefix of all fingerprints with the same data and code version."""
     text = f"{data_version} {code_version()}"
     return hashlib.sha256(text.encode()).hexdigest()[:8] + "-"
 
@@ -51,16 +48,15 @@ def module_version(name: str) -> str:
     spec = find_spec(name)
     if spec is None or spec.origin is None:
         return ""
-    return _hash(
-        [Path(spec.origin).parent if spec.submodule_search_locations else Path(spec.origin)]
-    )
+    file = Path(spec.origin)
+    return _hash([file.parent if spec.submodule_search_locations else file])
 
 
 def _hash(paths: Iterable[Path], text: str = "") -> str:
-    """Return a hash of a text and of the Python files in paths, whatever their line ends are."""
+    """Return a hash of a text and of the Python files in paths."""
     digest = hashlib.sha256(text.encode())
     for path in paths:
         for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
             name = file.relative_to(path.parent).as_posix()
-            digest.update(name.encode() + b"\0" + file.read_bytes().replace(b"\r\n", b"\n"))
+            digest.update(name.encode() + b"\0" + file.read_bytes())
     return digest.hexdigest()

@@ -1,7 +1,4 @@
-"""The fork server: a process that imports what training needs, and from which workers fork.
-
-It is started first of all, so that it imports torch while Hydra composes the jobs.
-"""
+"""The fork server: a process that imports torch while Hydra composes jobs, and forks workers."""
 
 import multiprocessing
 import signal
@@ -15,10 +12,10 @@ PRELOADED = ["bikefit.training.preload", "hydra"]
 
 
 def start() -> None:
-    """Start the fork server, unless it runs, without waiting for its imports."""
+    """Start the fork server if it is not running, without waiting for its imports."""
     multiprocessing.set_forkserver_preload(PRELOADED)
-    resource_tracker.ensure_running()  # it would unblock Ctrl-C below
-    # Ctrl-C stays blocked in the server and in its workers: the command handles it.
+    resource_tracker.ensure_running()  # otherwise the server starts it, which unblocks Ctrl-C
+    # The server and its workers inherit the block of Ctrl-C, which the command handles.
     previous = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
         forkserver.ensure_running()
@@ -27,7 +24,7 @@ def start() -> None:
 
 
 def kill() -> None:
-    """Kill the fork server, which would first finish its imports and hold the output open."""
+    """Kill the fork server, which would otherwise run until its imports are finished."""
     for child in psutil.Process().children():
         with suppress(psutil.Error):
             if any("multiprocessing.forkserver" in word for word in child.cmdline()):

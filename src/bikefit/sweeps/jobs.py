@@ -10,20 +10,19 @@ from bikefit.config import Settings
 from bikefit.data.table import read_table
 from bikefit.errors import BikefitError
 from bikefit.sweeps.fingerprints import fingerprint
-from bikefit.tracking.reading import Finished
+from bikefit.tracking.reading import FinishedRun
 from bikefit.training.members import Member, MemberResult
 
 
-class MemberError(BikefitError):
+class JobError(BikefitError):
     """A job has no result; the message is the reason."""
 
 
 @dataclass(eq=False)
 class Job:
-    """One configuration with one seed; its members are one network, or one per fold.
+    """A configuration with one seed; its members are one network, or one network per fold.
 
     Args:
-        settings: Checked settings.
         label: Text that distinguishes the job from the others, for messages.
         configuration: Name of the configuration, shared by jobs that differ only in their seed.
         run: Id of its MLflow run, once it has one.
@@ -37,22 +36,22 @@ class Job:
     configuration: str = ""
     run: str = ""
     runs: dict[str, str] = field(default_factory=dict)
-    results: dict[str, MemberResult | Finished] = field(default_factory=dict)
+    results: dict[str, MemberResult | FinishedRun] = field(default_factory=dict)
     alone: bool = False
 
     @cached_property
     def data_version(self) -> str:
-        """Version of its table."""
+        """Version of the job's table."""
         return read_table(self.settings.data.path).data_version
 
     @cached_property
     def fingerprint(self) -> str:
-        """Fingerprint of the whole job; without cross-validation also that of its member."""
+        """Fingerprint of the job; without cross-validation, its member has the same."""
         return fingerprint(self.settings, self.data_version)
 
     @cached_property
     def members(self) -> list[Member]:
-        """All its members, in the order of their folds."""
+        """All members of the job, in the order of their folds."""
         settings, version = self.settings, self.data_version
         if settings.validation.name == "holdout":
             return [Member(settings, None, self.fingerprint, version)]
@@ -68,21 +67,21 @@ class Job:
 
     @property
     def failed_member(self) -> MemberResult | None:
-        """A member that has failed; one that was stopped only if no other has failed."""
+        """Result of a failed member, or else of a stopped member, if any."""
         results = self.results.values()
         failed = [r for r in results if isinstance(r, MemberResult) and r.failure]
         return min(failed, key=lambda result: result.killed, default=None)
 
-    def outcome(self) -> float | MemberError:
-        """Return the validation loss, mean over folds, or the reason why there is none."""
+    def val_loss(self) -> float | JobError:
+        """Return the validation loss, mean over folds, or an error with the reason for none."""
         if self.failed_member:
-            return MemberError(self.failed_member.failure)
+            return JobError(self.failed_member.failure)
         if not self.results:
-            return MemberError("stopped before it began")
+            return JobError("stopped before it began")
         return fmean(_val_loss(result) for result in self.results.values())
 
 
-def _val_loss(result: MemberResult | Finished) -> float:
-    if isinstance(result, Finished):
+def _val_loss(result: MemberResult | FinishedRun) -> float:
+    if isinstance(result, FinishedRun):
         return result.metrics["best/val/loss"]
     return float(result.metrics["val/loss"][result.selected - 1])

@@ -1,4 +1,4 @@
-"""Recording: runs in MLflow from their start, over their curves, to their results."""
+"""Recording of stacks in MLflow: start of runs, curves during training, results."""
 
 from __future__ import annotations
 
@@ -12,29 +12,39 @@ from typing import Any
 from bikefit.processes import is_running, process_id
 from bikefit.sweeps.jobs import Job
 from bikefit.tracking import reading, writing
-from bikefit.tracking.connection import GONE, TrackingError, address, client, without_retries
+from bikefit.tracking.connection import (
+    NotFoundError,
+    TrackingError,
+    address,
+    client,
+    without_retries,
+)
 from bikefit.tracking.names import PROCESS
-from bikefit.tracking.reading import Finished
+from bikefit.tracking.reading import FinishedRun
 from bikefit.training.checkpoints import NO_RUNS, CheckpointDir, MemberRuns, checkpoint_dirs
 from bikefit.training.members import MemberResult
 
 log = logging.getLogger(__name__)
 CHECKPOINTS = Path("checkpoints")  # in the current folder
-INTERVAL = 10.0  # s, at least, between two writes of curves, and until a store is tried again
-SHARE = 0.02  # largest fraction of the time that writing curves takes
+INTERVAL = 10.0  # s, at least, between two writes of curves, and until an error is retried
+SHARE = 0.02  # largest fraction of the time that is spent on writing curves
 
 
 @dataclass(eq=False)
 class Stack:
-    """Members that train together, in the folder of which their runs and results are."""
+    """Members that train together; their runs and results are in their folder."""
 
     directory: CheckpointDir
-    attempts: int = 2  # left to train it
-    logged: int = 0  # epochs that MLflow has
+    attempts: int = 2  # remaining attempts to train it
+    logged: int = 0  # number of epochs whose metrics are in MLflow
     results: Sequence[MemberResult] = ()
 
     def assign_runs(self, jobs: Mapping[str, Job], sweep: str | None) -> None:
-        """Write the ids of the runs of its members, whose jobs are given by fingerprint."""
+        """Store the runs of the members, here and in the folder.
+
+        ``jobs`` has the jobs by fingerprint of their members. Members without a job are not
+        recorded: their results are finished already.
+        """
         runs: list[str | None] = []
         parents: list[str | None] = []
         for fingerprint in self.directory.fingerprints:
@@ -45,7 +55,7 @@ class Stack:
         self.directory.assign_runs(MemberRuns(address(), sweep, runs, parents, process_id()))
 
     def divide(self) -> list[Stack]:
-        """Return a stack for each member, to be trained once."""
+        """Return one stack per member, each with one attempt."""
         root, runs = self.directory.folder.parent, self.directory.runs
         return [
             Stack(
@@ -58,10 +68,10 @@ class Stack:
 
 
 def start_runs(job: Job, sweep: str | None) -> None:
-    """Start the runs of a job and of its folds; finished folds are reused."""
+    """Start the runs of a job and of its folds, except finished folds, which are reused."""
     settings, version = job.settings, job.data_version
     job.run = writing.start_job(settings, sweep, version, job.fingerprint, job.configuration)
-    reused = {f: result.run for f, result in job.results.items() if isinstance(result, Finished)}
+    reused = {f: r.run for f, r in job.results.items() if isinstance(r, FinishedRun)}
     writing.add_reused_runs(job.run, list(reused.values()))
     for member in job.members:
         fingerprint, fold = member.fingerprint, member.fold
@@ -88,10 +98,10 @@ def record_stack(stack: Stack) -> None:
     unknown = [
         run
         for member, run, result in zip(directory.members, runs.runs, stack.results, strict=True)
-        if run and not _succeeds(writing.finish_member, run, result, member.settings, stack.logged)
+        if run and not _write(writing.finish_member, run, result, member.settings, stack.logged)
     ]
     jobs = dict.fromkeys(filter(None, runs.jobs))
-    unknown += [job for job in jobs if not _succeeds(finish_cross_validated, job)]
+    unknown += [job for job in jobs if not _write(finish_cross_validated, job)]
     if unknown:
         directory.assign_runs(NO_RUNS)
         log.error(
@@ -103,25 +113,21 @@ def record_stack(stack: Stack) -> None:
         directory.remove()
 
 
-def _succeeds(action: Callable[..., None], run: str, *arguments: Any) -> bool:
-    """Do something with a run; return False if the store does not know the run."""
+def _write(function: Callable[..., None], run: str, *arguments: Any) -> bool:
+    """Call a function that writes to a run; return False if the store has no such run."""
     try:
-        action(run, *arguments)
-    except TrackingError as error:
-        if error.code not in GONE:
-            raise
+        function(run, *arguments)
+    except NotFoundError:
         return False
     return True
 
 
 def finish_cross_validated(run: str) -> None:
-    """Close the run of a cross-validated job once the runs of all its folds are closed."""
+    """Close the run of a cross-validated job if the runs of all its folds are closed."""
     folds = sorted(reading.children(run), key=lambda fold: int(fold.data.params["fold"]))
     failed = [fold for fold in folds if fold.info.status != "FINISHED"]
     if not failed:
-        writing.finish_folds(
-            run, [Finished(f.info.run_id, dict(f.data.metrics)).best for f in folds]
-        )
+        writing.finish_folds(run, [reading.summary_metrics(fold) for fold in folds])
     elif all(fold.info.status != "RUNNING" for fold in failed):
         worst = min(failed, key=lambda fold: str(fold.info.status == "KILLED"))
         reason = worst.data.tags.get("failure", "a fold has no result")
@@ -129,10 +135,10 @@ def finish_cross_validated(run: str) -> None:
 
 
 class Recorder:
-    """Records the stacks of a command.
+    """Write the curves and results of a command's stacks to MLflow.
 
-    Curves are read from the checkpoints. While the store is unavailable, training continues, and
-    results stay in the folders of their stacks.
+    Curves are read from the checkpoints. While the store is unavailable, results stay in the
+    folders of their stacks.
     """
 
     def __init__(self) -> None:
@@ -141,7 +147,7 @@ class Recorder:
         self.next_results = 0.0
 
     def update(self, training: Iterable[Stack]) -> None:
-        """Write what is due: results, and the curves of stacks in training."""
+        """Write results and, not more often than INTERVAL, the curves of stacks in training."""
         if time.monotonic() >= self.next_results:
             self._write_results()
         start = time.monotonic()
@@ -149,13 +155,13 @@ class Recorder:
             try:
                 for stack in training:
                     _write_curves(stack)
-            except (TrackingError, OSError) as error:  # they are written with the result
+            except (TrackingError, OSError) as error:  # the result contains the curves
                 log.debug(f"curves are written later: {error}")
             end = time.monotonic()
             self.next_curves = end + max(INTERVAL, (end - start) / SHARE)
 
     def release(self) -> None:
-        """Let other commands record the results that the store has not taken."""
+        """Allow other commands to record the results that are still waiting."""
         for stack in self.waiting:
             stack.directory.assign_runs(replace(stack.directory.runs, process=""))
 
@@ -178,10 +184,10 @@ def _write_curves(stack: Stack) -> None:
     stack.logged = max(stack.logged, len(stamps))
 
 
-def pending_results() -> list[Stack]:
-    """List the stacks whose results this store does not have yet.
+def pending_stacks() -> list[Stack]:
+    """Return the stacks whose results are not in this store yet.
 
-    Those of another command that is running are left out: it records them itself.
+    Stacks of another running command are excluded, because that command records them.
     """
     stacks = []
     for directory in checkpoint_dirs(CHECKPOINTS.absolute()):
@@ -196,25 +202,23 @@ def pending_results() -> list[Stack]:
 
 
 def record_pending_results() -> int:
-    """Record the results that earlier commands could not record; return how many runs are left.
+    """Record the results that earlier commands could not record; return the number of runs left.
 
-    Cross-validated jobs and sweeps are closed with their last run.
+    A cross-validated job or a sweep is closed with its last run.
     """
-    pending = pending_results()
-    if not pending:
-        return 0
+    pending = pending_stacks()
     try:
         for stack in pending:
             record_stack(stack)
         for sweep in set(filter(None, (stack.directory.runs.sweep for stack in pending))):
-            _succeeds(_close_sweep, sweep)
+            _write(_close_sweep, sweep)
     except (TrackingError, OSError) as error:
         log.warning(str(error))
-    return sum(len(stack.directory.members) for stack in pending_results())
+    return sum(len(stack.directory.members) for stack in pending_stacks())
 
 
 def _close_sweep(sweep: str) -> None:
-    """Close a sweep whose command has ended, once all its runs are closed."""
+    """Close a sweep if its command has ended and all its runs are closed."""
     run = client().get_run(sweep)
     statuses = [child.info.status for child in reading.children(sweep)]
     ended = is_running(run.data.tags.get(PROCESS, "")) is False

@@ -1,11 +1,16 @@
-"""Training the jobs of a command: reuse, stacks on an engine, results."""
+"""Train the jobs of a command: reuse finished runs, train stacks on an engine, record results."""
 
 from __future__ import annotations
 
 import logging
+import os
+import signal
+import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
+from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pandas as pd
@@ -15,9 +20,10 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from bikefit.comparison.runs import run_table
 from bikefit.config import configuration_id, network_label
 from bikefit.data.table import read_table
+from bikefit.processes import process_id
+from bikefit.sweeps import forkserver
 from bikefit.sweeps.engines import Engine, local_engine
-from bikefit.sweeps.fingerprints import family
-from bikefit.sweeps.interrupt import Interrupt
+from bikefit.sweeps.fingerprints import fingerprint_prefix
 from bikefit.sweeps.jobs import Job
 from bikefit.sweeps.recording import (
     CHECKPOINTS,
@@ -28,23 +34,54 @@ from bikefit.sweeps.recording import (
 )
 from bikefit.sweeps.stacks import count_slots, plan_stacks
 from bikefit.tracking import reading, writing
-from bikefit.tracking.reading import Finished
+from bikefit.tracking.reading import FinishedRun
 from bikefit.training.members import STOPPED, MemberResult
 from bikefit.training.worker import StackError, run_stack
 
 log = logging.getLogger(__name__)
-POLL = 0.5  # s between two looks at checkpoints
+POLL = 0.5  # s between two readings of checkpoints
 LOST = (
     "its worker was lost: {error}; a smaller network, training.batch_size or table needs less "
     "memory; a script that starts sweeps must do so below `if __name__ == '__main__':`"
 )
 
 
-class StackLoop:
-    """Trains stacks on an engine.
+class Interrupt:
+    """Handle Ctrl-C: the first one stops all stacks by the file ``stop``, the second one exits."""
 
-    A stack that raises or is lost is submitted again once, and then each member alone. A member
-    that fails alone has failed.
+    def __init__(self, root: Path) -> None:
+        self.requested = False
+        self.stop = root / f".stop.{process_id()}.tmp"  # deleted with other temporary files
+
+    def __enter__(self) -> Interrupt:
+        if threading.current_thread() is threading.main_thread():
+            self.previous = signal.signal(signal.SIGINT, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, self.previous)
+        self.stop.unlink(missing_ok=True)
+
+    def request(self) -> None:
+        """Stop all stacks at the end of their step."""
+        self.requested = True
+        with suppress(OSError):
+            self.stop.touch()
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.requested:  # workers exit with this process; the next command closes the runs
+            forkserver.kill()
+            os._exit(130)
+        self.request()
+        log.warning("stopping at the end of the step; Ctrl-C again stops at once")
+
+
+class StackLoop:
+    """Train stacks on an engine.
+
+    A stack that raises or whose worker is lost is submitted once more, and after that each of its
+    members as a stack of its own, once.
     """
 
     def __init__(self, engine: Engine, interrupt: Interrupt, stacks: Sequence[Stack]) -> None:
@@ -60,26 +97,27 @@ class StackLoop:
         root, stop = stack.directory.folder.parent, self.interrupt.stop
         self.training[self.engine.executor.submit(run_stack, members, table, root, stop)] = stack
 
-    def results(self) -> Iterator[list[Stack]]:
-        """Yield stacks that have their results, and an empty list now and then."""
+    def finished_stacks(self) -> Iterator[list[Stack]]:
+        """Yield the stacks that have finished since the last time, at least every POLL seconds."""
         while self.training:
             if self.interrupt.requested:
                 self.cancel()
             done, _ = wait(self.training, POLL, FIRST_COMPLETED)
-            yield [stack for future in done for stack in self._finish(future)]
+            yield [stack for future in done for stack in self._take_result(future)]
 
     def cancel(self) -> None:
-        """Cancel stacks that have not begun, and on other machines those in training."""
+        """Cancel stacks that have not started; on clusters also those in training."""
         for future in self.training:
             future.cancel()
 
-    def _finish(self, future: Future[list[MemberResult]]) -> list[Stack]:
+    def _take_result(self, future: Future[list[MemberResult]]) -> list[Stack]:
+        """Return the stack of a future if it has finished; otherwise submit it again."""
         stack = self.training.pop(future)
         directory, count = stack.directory, len(stack.directory.members)
         try:
             stack.results = future.result()
             if not directory.has_result and not any(r.killed for r in stack.results):
-                directory.save_result(stack.results)  # trained where the folder does not exist
+                directory.save_result(stack.results)  # the worker does not have the folder
             return [stack]
         except (CancelledError, Exception) as error:
             if self.interrupt.requested:
@@ -110,7 +148,7 @@ def train(
     stack_size: int | None = None,
     engine: Engine | None = None,
 ) -> list[float | Exception]:
-    """Train all members of all jobs and record them in MLflow.
+    """Train and record all jobs; return the validation loss or the error of each.
 
     Members with a finished run, in this sweep or an earlier one, are not trained again.
 
@@ -118,14 +156,11 @@ def train(
         jobs: Jobs to train.
         sweep: Id of the parent run; None for a single run.
         processes: Number of worker processes; None for one per core, or one per GPU.
-        stack_size: Largest number of members in a stack; None for a suitable one.
-        engine: Where to train; None for processes of this machine.
-
-    Returns:
-        The validation loss of each job at the selected epoch (mean over folds), or its error.
+        stack_size: Largest number of members in a stack; None for the default of the device.
+        engine: None for an engine of this machine.
 
     Raises:
-        KeyboardInterrupt: Ctrl-C was pressed; what was measured until then is recorded.
+        KeyboardInterrupt: Ctrl-C was pressed; the metrics measured until then are recorded.
     """
     _check_networks(jobs)
     _name_configurations(jobs)
@@ -135,14 +170,14 @@ def train(
     finished = _find_finished(unique, sweep)
     fresh = [job for job in unique.values() if not job.run]
     if fresh:
-        _train_jobs(fresh, sweep, finished, processes, stack_size, engine)
+        _train_pending(fresh, sweep, finished, processes, stack_size, engine)
     for job in jobs:
         job.run = unique[job.fingerprint].run
-    return [unique[job.fingerprint].outcome() for job in jobs]
+    return [unique[job.fingerprint].val_loss() for job in jobs]
 
 
 def _name_configurations(jobs: Sequence[Job]) -> None:
-    """Name configurations as the ranking will, if these jobs are all its runs."""
+    """Give the configurations of jobs the names that they will have in the ranking."""
     runs = [
         {
             **reading.parse_parameters(writing.parameters(job.settings)),
@@ -156,7 +191,10 @@ def _name_configurations(jobs: Sequence[Job]) -> None:
 
 
 def _check_networks(jobs: Sequence[Job]) -> None:
-    """Build each network that is a list of layers, so that an error stops before training."""
+    """Build networks that are lists of layers, and set ``job.alone`` if they cannot be stacked.
+
+    So a wrong layer raises an error before any training.
+    """
     reasons: dict[str, str | None] = {}
     for job in jobs:
         if job.settings.network.layers is None:
@@ -175,12 +213,15 @@ def _check_networks(jobs: Sequence[Job]) -> None:
 
 
 def _find_finished(jobs: dict[str, Job], sweep: str | None) -> set[str]:
-    """Give jobs and folds their finished runs; return all finished fingerprints."""
+    """Set the results of jobs and folds that are finished; return all finished fingerprints.
+
+    ``jobs`` has the jobs by fingerprint.
+    """
     record_pending_results()
     writing.close_abandoned_runs()
-    finished: dict[str, Finished] = {}
+    finished: dict[str, FinishedRun] = {}
     for version in {job.data_version for job in jobs.values()}:
-        finished |= reading.find_finished(family(version))
+        finished |= reading.finished_runs(fingerprint_prefix(version))
     reused = []
     for fingerprint, job in jobs.items():
         if job.settings.rerun:
@@ -200,7 +241,7 @@ def _find_finished(jobs: dict[str, Job], sweep: str | None) -> set[str]:
     return set(finished)
 
 
-def _train_jobs(
+def _train_pending(
     jobs: Sequence[Job],
     sweep: str | None,
     finished: Collection[str],
@@ -208,7 +249,7 @@ def _train_jobs(
     stack_size: int | None,
     engine: Engine | None,
 ) -> None:
-    """Train the members of jobs that have no result yet, and record them."""
+    """Train and record the members of jobs that have no result yet."""
     slots = engine.slots if engine else count_slots(jobs, processes)
     root = CHECKPOINTS.absolute()
     stacks = [Stack(d) for d in plan_stacks(jobs, slots, stack_size, root, finished)]
@@ -231,7 +272,7 @@ def _train_jobs(
                     start_runs(job, sweep)
             for stack in stacks:
                 stack.assign_runs(members, sweep)
-            for done in loop.results():
+            for done in loop.finished_stacks():
                 for stack in done:
                     recorder.waiting.append(stack)
                     complete += _collect(stack, members)
@@ -256,7 +297,7 @@ def _train_jobs(
 
 
 def _progress_bar(jobs: Sequence[Job]) -> Any:
-    """Return a bar that counts the epochs of all members and is shown only in a terminal."""
+    """Return a bar for the epochs of all members, which is shown only in a terminal."""
     return tqdm(
         total=sum(len(job.members) * job.settings.training.epochs for job in jobs),
         disable=None if jobs[0].settings.trainer.progress else True,
@@ -268,11 +309,14 @@ def _progress_bar(jobs: Sequence[Job]) -> Any:
 
 
 def _collect(stack: Stack, jobs: Mapping[str, Job]) -> int:
-    """Give jobs, by fingerprint of their members, the results; return how many became complete."""
+    """Copy the results of a stack to its jobs; return the number of jobs that are now complete.
+
+    ``jobs`` has the jobs by fingerprint of their members.
+    """
     complete = 0
     for fingerprint, result in zip(stack.directory.fingerprints, stack.results, strict=True):
         job = jobs.get(fingerprint)
-        if job is None:  # its result is finished, and only the stack needs it
+        if job is None:  # the member is finished and was trained only to resume its stack
             continue
         job.results[fingerprint] = result
         if not job.pending:

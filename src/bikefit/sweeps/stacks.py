@@ -1,4 +1,4 @@
-"""Planning: which members train together in a stack."""
+"""Group members into stacks."""
 
 from __future__ import annotations
 
@@ -35,11 +35,10 @@ def plan_stacks(
     root: Path,
     finished: Collection[str],
 ) -> list[CheckpointDir]:
-    """Return the stacks that train the pending members of jobs, the costliest first.
+    """Return the folders of the stacks that train the pending members of jobs, costliest first.
 
-    A stack with a folder is trained with the same members again, so that it resumes from its
-    checkpoint, if all its members are pending or have a fingerprint in ``finished``. All other
-    members are divided into new stacks.
+    A stack resumes from its folder in ``root`` with the same members if all of them are pending or
+    have a fingerprint in ``finished``. All other members are divided into new stacks.
     """
     pending = {member.fingerprint: member for job in jobs for member in job.pending}
     alone = {member.fingerprint for job in jobs if job.alone for member in job.members}
@@ -56,20 +55,21 @@ def plan_stacks(
             f"{len(epochs)} members resume from checkpoints, "
             f"after {min(epochs)} to {max(epochs)} epochs"
         )
-    stacks += make_stacks(pending.values(), processes, stack_size, alone)
+    stacks += group_members(pending.values(), processes, stack_size, alone)
     return [CheckpointDir(root, stack) for stack in sorted(stacks, key=_cost, reverse=True)]
 
 
-def make_stacks(
+def group_members(
     members: Iterable[Member],
     processes: int,
     stack_size: int | None = None,
     alone: Collection[str] = (),
 ) -> list[list[Member]]:
-    """Group members that can share a stack, and divide groups that are too large.
+    """Divide members into stacks of at most ``stack_size``, at least one stack per process.
 
-    Members with the same seed and fold stay together as far as possible, because they share rows
-    and noise. Members whose fingerprints are in ``alone`` share no stack.
+    Only members with equal shapes share a stack, and members whose fingerprints are in ``alone``
+    share none. Members with the same seed and fold, which share rows and noise, stay together as
+    far as possible.
     """
     groups: dict[str, list[Member]] = {}
     for member in members:
@@ -88,20 +88,24 @@ def make_stacks(
 
 
 def count_slots(jobs: Sequence[Job], processes: int | None) -> int:
-    """Return how many stacks train at the same time here: one per GPU, or else one per core."""
+    """Return the number of stacks that train at the same time on this machine.
+
+    The default is one per GPU, or one per core if the jobs train on the CPU.
+    """
     counts = [gpu_count(a) for a in {job.settings.trainer.accelerator for job in jobs}]
     return processes or min(counts, default=0) or joblib.cpu_count()
 
 
 def _members_per_stack(settings: Settings) -> int:
     accelerator = settings.trainer.accelerator
-    if accelerator == "gpu" or gpu_count(accelerator):  # "gpu" may mean those of other machines
+    if accelerator == "gpu" or gpu_count(accelerator):  # "gpu" may be a GPU of another machine
         return ON_GPU
     activations = 4 * settings.training.batch_size * max(settings.network.widths)
     return min(MOST, max(FEWEST, ACTIVATIONS // activations))
 
 
 def _cost(stack: Sequence[Member]) -> int:
+    """Estimate the relative training time of members with equal shapes."""
     settings = stack[0].settings
     products = sum(a * b for a, b in pairwise((64, *settings.network.widths)))
     return products * settings.training.epochs * len(stack)

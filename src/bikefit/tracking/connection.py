@@ -1,4 +1,4 @@
-"""Open MLflow's store, retry while it is unavailable, and convert its errors."""
+"""The connection to MLflow's store: creation, retries, errors and locations of artifacts."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ from bikefit.data.files import atomic_write
 from bikefit.errors import BikefitError, hide_secrets
 
 log = logging.getLogger(__name__)
-PATIENCE = "BIKEFIT_PATIENCE"  # environment variable: s to retry while the store is unavailable
-GONE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # no such run, or a deleted run
+PATIENCE = "BIKEFIT_PATIENCE"  # environment variable: s for retries of an unavailable store
+NOT_FOUND = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # no such run, deleted run
 ARTIFACTS = "mlruns"  # folder of artifacts beside the database
 
 
 class TrackingError(BikefitError):
-    """The store does not have or cannot do what was asked for; `code` is MLflow's name of it."""
+    """The store refuses a call or has not what it needs."""
 
-    def __init__(self, message: str, code: str = "") -> None:
-        super().__init__(message)
-        self.code = code
+
+class NotFoundError(TrackingError):
+    """The store has no such run or model."""
 
 
 class StoreUnavailableError(TrackingError):
-    """The store cannot be reached or cannot work now; it may later."""
+    """The store cannot be reached or has an internal error; a later call may succeed."""
 
 
 @contextmanager
@@ -59,7 +59,9 @@ def convert_errors() -> Iterator[None]:
         answered = answered or isinstance(error, sqlite3.Error)
         message = f": {hide_secrets(text.splitlines()[0])}" if answered else " does not answer"
         kind = StoreUnavailableError if status >= 500 else TrackingError
-        raise kind(f"{address()}{message}", str(getattr(error, "error_code", ""))) from error
+        if getattr(error, "error_code", "") in NOT_FOUND:
+            kind = NotFoundError
+        raise kind(f"{address()}{message}") from error
 
 
 _retries: ContextVar[bool] = ContextVar("retries", default=True)
@@ -85,7 +87,7 @@ def _with_retries(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
 
 @contextmanager
 def without_retries() -> Iterator[None]:
-    """Raise an error at once if the store is unavailable."""
+    """Disable retries in this context: an unavailable store raises an error at once."""
     token = _retries.set(False)
     try:
         yield
@@ -94,7 +96,7 @@ def without_retries() -> Iterator[None]:
 
 
 class RetryingProxy:
-    """An object of MLflow whose methods are retried and raise :class:`TrackingError`."""
+    """A proxy of an MLflow object whose methods are retried and raise :class:`TrackingError`."""
 
     def __init__(self, target: Any) -> None:
         self.target = target
@@ -110,7 +112,7 @@ def client() -> Any:
 
 @cache
 def _open(uri: str, folder: Path) -> Any:
-    """Open a store; create it first if necessary, even if processes start at the same time."""
+    """Open a store, and create its database if necessary; safe if several processes do so."""
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it logs tracebacks
     logging.getLogger("alembic").setLevel(logging.WARNING)
     options = {
@@ -147,12 +149,12 @@ def _create_database(database: Path) -> None:
 
 
 def address() -> str:
-    """Return the address of the store, without a password."""
+    """Return the address of the store, with passwords masked."""
     return hide_secrets(_uri())
 
 
 def server() -> str | None:
-    """Return the address of the tracking server, without a password; None for a database."""
+    """Return the address of the tracking server, with passwords masked; None for a database."""
     return address().rstrip("/") if _uri().startswith(("http://", "https://")) else None
 
 
@@ -168,12 +170,8 @@ def _database() -> Path | None:
 
 
 def experiment_id(name: str) -> str:
-    """Return the id of an experiment, which is created if it does not exist."""
-    return _experiment_id(name, client())
-
-
-@cache
-def _experiment_id(name: str, store: Any) -> str:
+    """Return the id of an experiment; create it if it does not exist."""
+    store = client()
     if experiment := store.get_experiment_by_name(name):
         return str(experiment.experiment_id)
     database = _database()
@@ -187,7 +185,7 @@ def _experiment_id(name: str, store: Any) -> str:
 
 
 def local_path(location: str) -> str:
-    """Return where an artifact is now; addresses on servers are returned unchanged.
+    """Return the current path of an artifact; addresses on servers are returned unchanged.
 
     MLflow records absolute paths. If the folder of the database was moved or copied, artifacts
     are in ``mlruns`` beside the database.

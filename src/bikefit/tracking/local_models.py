@@ -19,12 +19,12 @@ DEFAULT = "sqlite:///mlflow.db"
 
 
 def find_folder(uri: str) -> Path | None:
-    """Return the folder of a registered model's files; None if MLflow has to be asked."""
+    """Return the stored folder of a registered model; None if only MLflow can tell the folder."""
     database = _database()
-    if database is None or "mlflow" in sys.modules:  # which may have set another store
+    if database is None or "mlflow" in sys.modules:  # a caller may have set another store
         return None
     try:
-        file = _file(database)
+        file = _folders_file(database)
         stored = [database, database.with_name(f"{database.name}-wal")]
         if file.stat().st_mtime_ns <= max(f.stat().st_mtime_ns for f in stored if f.exists()):
             return None
@@ -34,16 +34,16 @@ def find_folder(uri: str) -> Path | None:
     return database.parent / folder if folder else None
 
 
-def remember_folder(uri: str, folder: Path) -> None:
-    """Write the folder of a registered model beside the database, if the store is a database."""
+def store_folder(uri: str, folder: Path) -> None:
+    """Store the folder of a registered model in a file beside the database, if there is one."""
     database = _database()
     if database is None:
         return
     with closing(sqlite3.connect(database)) as connection:
-        # Otherwise the database would change once more when this process ends.
+        # Otherwise the database changes at the end of this process, and the file is outdated.
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    with suppress(OSError):  # without the file, finding the model is only slower
-        write_json(_file(database), {uri: os.path.relpath(folder, database.parent)})
+    with suppress(OSError):  # the file only saves time
+        write_json(_folders_file(database), {uri: os.path.relpath(folder, database.parent)})
 
 
 def _database() -> Path | None:
@@ -52,5 +52,5 @@ def _database() -> Path | None:
     return database if address.startswith("sqlite:///") and database.is_file() else None
 
 
-def _file(database: Path) -> Path:
+def _folders_file(database: Path) -> Path:
     return database.with_name(f"{database.name}.models.json")

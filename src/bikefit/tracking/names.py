@@ -22,5 +22,5 @@ COLOUR = "mlflow.runColor"  # tag: colour of a run in MLflow's charts
 
 
 def member_of(parent: str) -> str:
-    """Return the tag of the runs that belong to a sweep or a cross-validated job."""
+    """Return the name of the tag of all runs of a sweep or a cross-validated job."""
     return f"bikefit.member_of.{parent}"

@@ -15,37 +15,45 @@ import numpy as np
 import pandas as pd
 from safetensors.numpy import load
 
-from bikefit.tracking.connection import GONE, TrackingError, address, artifacts_of, client, search
+from bikefit.tracking.connection import (
+    NotFoundError,
+    TrackingError,
+    address,
+    artifacts_of,
+    client,
+    search,
+)
 from bikefit.tracking.names import FINGERPRINT, KIND, PROCESS, member_of
 
 
 @dataclass(frozen=True)
-class Finished:
-    """A finished run: its id, and the last value of each metric."""
+class FinishedRun:
+    """Id of a finished run, and the last value of each metric."""
 
     run: str
     metrics: dict[str, float]
 
-    @property
-    def best(self) -> dict[str, float]:
-        """Result of :func:`~bikefit.tracking.writing.best_metrics` for this run."""
-        return {k: v for k, v in self.metrics.items() if f"best/{k}" not in self.metrics}
 
-
-def find_finished(family: str) -> dict[str, Finished]:
-    """Return the finished runs whose fingerprint starts with `family`, the newest of each one."""
+def finished_runs(prefix: str) -> dict[str, FinishedRun]:
+    """Return the latest finished run of each fingerprint that starts with ``prefix``."""
     runs = search(
-        f"tags.`{FINGERPRINT}` LIKE '{family}%' AND attributes.status = 'FINISHED'",
+        f"tags.`{FINGERPRINT}` LIKE '{prefix}%' AND attributes.status = 'FINISHED'",
         order="attributes.start_time ASC",
     )
     return {
-        run.data.tags[FINGERPRINT]: Finished(run.info.run_id, dict(run.data.metrics))
+        run.data.tags[FINGERPRINT]: FinishedRun(run.info.run_id, dict(run.data.metrics))
         for run in runs
     }
 
 
+def summary_metrics(run: Any) -> dict[str, float]:
+    """Return the metrics that :func:`~bikefit.tracking.writing.summarize` computed for a run."""
+    metrics = run.data.metrics
+    return {name: value for name, value in metrics.items() if f"best/{name}" not in metrics}
+
+
 def latest_sweep(process: str | None = None) -> str:
-    """Return the id of the sweep that started last, of any process or of this one."""
+    """Return the id of the sweep that started last; with ``process``, of those of a process."""
     started_by = f" AND tags.`{PROCESS}` = '{process}'" if process else ""
     for run in search(f"tags.`{KIND}` = 'sweep'{started_by}"):
         return str(run.info.run_id)
@@ -56,9 +64,7 @@ def sweep_name(sweep: str) -> str:
     """Return the name of a sweep; raise a TrackingError if the run is no sweep."""
     try:
         run = client().get_run(sweep)
-    except TrackingError as error:
-        if error.code not in GONE:
-            raise
+    except NotFoundError as error:
         raise TrackingError(f"no run {sweep} in {address()}") from error
     kind = run.data.tags.get(KIND, "of another program")
     if kind != "sweep":
@@ -147,19 +153,14 @@ def _parse(text: str) -> str | float | int | bool:
 
 
 def children(parent: str) -> Iterator[Any]:
-    """Yield the runs of a sweep or of a cross-validated job, including runs that it reuses."""
+    """Yield MLflow's runs of a sweep or of a cross-validated job, including reused runs."""
     return search(f"tags.`{member_of(parent)}` = 'true'", order="attributes.start_time ASC")
 
 
 def read_history(run: str, metric: str) -> list[float]:
-    """Return the values of a metric by epoch, from epoch 1."""
-    return list(read_steps(run, metric).values())
-
-
-def read_steps(run: str, metric: str) -> dict[int, float]:
-    """Return the values of a metric by step (epochs from 1, folds from 0), in this order."""
+    """Return the values of a metric in the order of its steps, which are epochs or folds."""
     history = client().get_metric_history(run, metric)
-    return {m.step: m.value for m in sorted(history, key=lambda m: m.step)}
+    return [m.value for m in sorted(history, key=lambda m: m.step)]
 
 
 def read_config(run: str) -> str:
@@ -170,21 +171,16 @@ def read_config(run: str) -> str:
 
 
 def read_predictions(run: str) -> pd.DataFrame | None:
-    """Return rentals and predicted rentals of the validation rows; None if they were not logged.
+    """Return rentals and predictions of the validation rows (of all folds), None if not logged.
 
-    Returns:
-        Columns ``timestamp``, ``rentals`` and ``predicted`` (bikes/hour). For a cross-validated
-        job, the validation rows of all folds.
+    The columns are ``timestamp``, ``rentals`` and ``predicted`` (bikes/hour).
     """
     tables = [pd.read_parquet(io.BytesIO(f)) for f in _read_files(run, "predictions.parquet")]
     return pd.concat(tables, ignore_index=True) if tables else None
 
 
 def read_weights(run: str) -> dict[str, np.ndarray] | None:
-    """Return parameters and buffers by name; None if they were not logged.
-
-    For a cross-validated job, they are those of the first fold.
-    """
+    """Return parameters and buffers by name (of the first fold), None if not logged."""
     for content in _read_files(run, "weights.safetensors"):
         return dict(load(content))
     return None

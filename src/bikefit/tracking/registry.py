@@ -1,4 +1,4 @@
-"""Register models in MLflow, and choose the version in use (the champion)."""
+"""Registered models in MLflow, and their version in use (the champion)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mlflow.models import ModelSignature, infer_signature
 from mlflow.types import ColSpec, Schema, TensorSpec
 
 from bikefit.tracking.connection import (
-    GONE,
+    NotFoundError,
     TrackingError,
     address,
     artifact_location,
@@ -25,7 +25,7 @@ from bikefit.tracking.connection import (
     local_path,
     server,
 )
-from bikefit.tracking.local_models import remember_folder
+from bikefit.tracking.local_models import store_folder
 from bikefit.tracking.names import MODEL
 
 CHAMPION = "champion"  # alias of the version in use
@@ -41,14 +41,14 @@ def register(
     requirements: Sequence[str],
     tags: Mapping[str, str],
 ) -> int:
-    """Attach a saved model to a run, with its code, register it and return the version's number.
+    """Attach a saved model and its code to a run, register it and return the version's number.
 
     Args:
         run: Id of a refit's run.
         name: Name of the registered model.
         folder: Folder written by :meth:`bikefit.final.model.Model.save`.
         example: Input rows, whose types become the signature.
-        answer: The model's predictions for them.
+        answer: The model's predictions for ``example``.
         optional: Input columns that may be absent.
         requirements: Exact versions of packages. Inferring them in MLflow would be slow.
         tags: Tags of the registered version.
@@ -60,7 +60,7 @@ def register(
         for column in inferred.inputs
     ]
     with tempfile.TemporaryDirectory() as temporary, warnings.catch_warnings():
-        # MLflow warns of its own and of our type hints, instead of which there is a signature.
+        # MLflow would infer the signature from type hints, and warns about ours and its own.
         warnings.filterwarnings("ignore", ".*type hint.*")
         warnings.filterwarnings("ignore", "Operation with range is deprecated")  # within MLflow
         logging.getLogger("mlflow.pyfunc").setLevel(logging.WARNING)
@@ -79,9 +79,7 @@ def register(
         artifacts_of(run).log_artifacts(str(saved), MODEL)
     try:
         client().get_registered_model(name)
-    except TrackingError as error:
-        if error.code not in GONE:
-            raise
+    except NotFoundError:
         client().create_registered_model(name)
     source = f"{artifact_location(run)}/{MODEL}"
     return int(client().create_model_version(name, source, run, tags=dict(tags)).version)
@@ -91,30 +89,29 @@ def champion(name: str) -> dict[str, str] | None:
     """Return ``version``, ``run_id`` and the tags of the champion; None if there is none."""
     try:
         version = client().get_model_version_by_alias(name, CHAMPION)
-    except TrackingError as error:
-        if error.code in GONE:
-            return None
-        raise
+    except NotFoundError:
+        return None
     return {**version.tags, "version": str(version.version), "run_id": str(version.run_id)}
 
 
 def promote(name: str, version: int) -> None:
     """Make a version the champion."""
     client().set_registered_model_alias(name, CHAMPION, str(version))
-    model_folder(f"models:/{name}@{CHAMPION}")  # so that the next prediction finds it quickly
+    model_folder(f"models:/{name}@{CHAMPION}")  # stores the folder for the next prediction
 
 
 def model_folder(uri: str) -> Path:
-    """Return the folder of a model's files: ``models:/bikefit@champion``, ``models:/bikefit/2``."""
+    """Return the folder of ``models:/bikefit@champion`` or ``models:/bikefit/2``.
+
+    Files on a server are downloaded; for a database, the folder is stored for `find_folder`.
+    """
     name, _, alias = uri.removeprefix("models:/").partition("@")
     name, _, version = (name, "", "") if alias else name.partition("/")
     missing = f"no model {uri} in {address()}: run `python -m bikefit.refit` first"
     try:
         version = version or client().get_model_version_by_alias(name, alias).version
         location = client().get_model_version_download_uri(name, version)
-    except TrackingError as error:
-        if error.code not in GONE:
-            raise
+    except NotFoundError as error:
         raise TrackingError(missing) from error
     with convert_errors():
         saved = artifacts.download_artifacts(local_path(location))
@@ -122,5 +119,5 @@ def model_folder(uri: str) -> Path:
     if not folder.is_dir():
         raise TrackingError(missing)
     if server() is None:
-        remember_folder(uri, folder)
+        store_folder(uri, folder)
     return folder

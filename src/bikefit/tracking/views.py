@@ -1,8 +1,7 @@
 """Views on MLflow's runs page: three for all runs and three for the latest sweep.
 
 MLflow (3.15 and newer) stores a named view as a tag of the experiment: JSON with its name and the
-state of the page. Only tags with our keys are written, so views of users do not change. Other
-versions of MLflow show their plain runs page at the same addresses.
+state of the page. Other versions show their plain runs page at the same addresses.
 """
 
 from __future__ import annotations
@@ -64,7 +63,7 @@ def _line(metric: str, deleted: bool = False) -> dict[str, Any]:
 def _charts(
     name: str, columns: int, metrics: Sequence[str], charts: Sequence[dict[str, Any]], group: str
 ) -> dict[str, Any]:
-    """Return the state of a page with these charts, grouped by a tag, and no others."""
+    """Return the state of a page that shows only these charts, with runs grouped by a tag."""
     return {
         "compareRunSections": [
             {"uuid": name, "name": name, "display": True, "columns": columns, "cardHeight": 400}
@@ -109,7 +108,7 @@ VIEWS = {
 
 
 def write_views(experiment: str, sweep: str | None = None) -> None:
-    """Write the views of an experiment, and those of a sweep that starts; warn if refused."""
+    """Write the views of an experiment and of its latest sweep; log a warning on an error."""
     tags = _tags("", "", f"tags.`{KIND}` = 'job'")
     if sweep is not None:
         tags |= _tags("-latest", " · latest sweep", f"tags.`{member_of(sweep)}` = 'true'")
@@ -122,7 +121,7 @@ def write_views(experiment: str, sweep: str | None = None) -> None:
 
 
 def _tags(key_suffix: str, name_suffix: str, condition: str) -> dict[str, str]:
-    """Return the tags of the views on the runs that meet a condition."""
+    """Return the tags of all views, which show the runs that meet a condition."""
     now = int(time.time() * 1000)
     tags = {}
     for name, state in VIEWS.items():
@@ -132,13 +131,16 @@ def _tags(key_suffix: str, name_suffix: str, condition: str) -> dict[str, str]:
     return tags
 
 
-def pages() -> str:
+def pages_address() -> str:
     """Return the address of MLflow's pages: the tracking server, or `make ui` for a database."""
     return server() or LOCAL
 
 
 def latest_links(pages: str) -> dict[str, str]:
-    """Return the address of each view of the latest sweep, or of all runs; empty without a run."""
+    """Return the addresses of the views of the latest sweep, or of all runs if there is none.
+
+    They are empty if there is no run.
+    """
     for kind in ("sweep", "job"):
         for run in search(f"tags.`{KIND}` = '{kind}'"):
             return _links(run.info.experiment_id, "-latest" if kind == "sweep" else "", pages)
@@ -146,7 +148,7 @@ def latest_links(pages: str) -> dict[str, str]:
 
 
 def view_links(sweep: str, pages: str = "") -> dict[str, str]:
-    """Return the address of each view of a sweep by its name, relative if `pages` is empty."""
+    """Return the addresses of a sweep's views by name, relative if ``pages`` is empty."""
     return _links(client().get_run(sweep).info.experiment_id, "-latest", pages)
 
 

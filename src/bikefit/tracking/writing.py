@@ -1,4 +1,4 @@
-"""Write runs to MLflow, from their start to their end.
+"""Start, log and close runs in MLflow.
 
 Functions that finish a run may be called again with the same result, for example after a lost
 connection: MLflow stores a metric only once for the same name, value, step and time.
@@ -51,9 +51,9 @@ def start_job(
     configuration: str = "",
     fold: int | None = None,
 ) -> str:
-    """Start the run of a job, or of one fold of a cross-validated job, and return its id.
+    """Start the run of a job or of one of its folds, and return its id.
 
-    The parent is the sweep, or the job of a fold; None for a plain run.
+    The parent is the run of the sweep, or of the fold's job; None for a single run.
     """
     tags = {names.FINGERPRINT: fingerprint, names.CONFIGURATION: configuration}
     tags |= {names.KIND: "job" if fold is None else "fold"}
@@ -62,13 +62,13 @@ def start_job(
     else:
         tags |= {names.PARENT: parent, names.member_of(parent): "true"}
     values = parameters(settings) | ({} if fold is None else {"fold": str(fold)})
-    return _start(settings, config.describe(settings, fold), data_version, tags, values)
+    return _start(settings, config.run_name(settings, fold), data_version, tags, values)
 
 
 def start_refit(settings: Settings, sweep: str, data_version: str, configuration: str) -> str:
-    """Start the run of a refit and return its id; the run does not belong to the sweep.
+    """Start the run of a refit, which is no child of the sweep, and return its id.
 
-    It has no fingerprint, because it is trained on other rows than its settings say.
+    It has no fingerprint, because it is trained on more rows than its settings describe.
     """
     tags = {names.KIND: "refit", names.CONFIGURATION: configuration, "sweep": sweep}
     name = f"refit · {configuration}"
@@ -111,13 +111,13 @@ def parameters(settings: Settings) -> dict[str, str]:
 
 
 def add_reused_runs(parent: str, runs: Sequence[str]) -> None:
-    """Add finished runs to a sweep or a cross-validated job instead of training them again."""
+    """Add finished runs to a sweep or to a cross-validated job."""
     for run in runs:
         client().set_tag(run, names.member_of(parent), "true")
 
 
 def close_abandoned_runs() -> int:
-    """Close runs with status "running" whose process has ended, as killed; return their number."""
+    """Set the status of running runs whose process has ended to KILLED; return their number."""
     running = search(f"tags.`{names.KIND}` != '' AND attributes.status = 'RUNNING'")
     abandoned = [r for r in running if is_running(r.data.tags.get(names.PROCESS, "")) is False]
     for run in abandoned:
@@ -128,9 +128,9 @@ def close_abandoned_runs() -> int:
 def log_epochs(
     run: str, metrics: Mapping[str, np.ndarray], after: int, stamps: Sequence[int]
 ) -> None:
-    """Write metrics of the epochs after the first ones, without waiting for an unavailable store.
+    """Write the metrics of the epochs after epoch ``after``; raise at once if there is no store.
 
-    `metrics` has the values of all epochs by name; `stamps` are their times in ms since 1970.
+    ``metrics`` has the values of all epochs by name; ``stamps`` are their times in ms since 1970.
     """
     with without_retries():
         _log_batch(run, _epoch_metrics(metrics, after, stamps))
@@ -139,20 +139,17 @@ def log_epochs(
 def finish_member(run: str, result: MemberResult, settings: Settings, logged: int = 0) -> None:
     """Write a member's metrics and artifacts, and close its run.
 
-    Metrics of epoch e have step e. ``best/…`` are those of the selected epoch, and ``gap`` is
-    ``best/val/loss`` - ``best/train/loss``. ``lowest/…`` tell when the validation loss was lowest,
-    even if another epoch was selected.
-
-    MLflow has the first `logged` epochs already.
+    Metrics of epoch e have step e; the first ``logged`` epochs are already in MLflow. ``best/…``
+    are metrics of the selected epoch, ``gap`` is ``best/val/loss`` - ``best/train/loss``, and
+    ``lowest/…`` are the lowest validation loss and its epoch, even if it was not selected.
     """
     if result.failure and not result.metrics:
         fail_run(run, result.failure, result.killed)
         return
     metrics = _epoch_metrics(result.metrics, logged, result.timestamps)
     if not result.failure:
-        best = best_metrics(result).items()
-        last = result.timestamps[-1]
-        metrics += [Metric(name, value, last, result.selected) for name, value in best]
+        last, summary = result.timestamps[-1], summarize(result).items()
+        metrics += [Metric(name, value, last, result.selected) for name, value in summary]
     tags = {"train_rows": str(result.train_rows), "val_rows": str(result.val_rows)}
     with tempfile.TemporaryDirectory() as folder:
         _write_artifacts(Path(folder), result, settings)
@@ -167,7 +164,7 @@ def finish_member(run: str, result: MemberResult, settings: Settings, logged: in
 def _epoch_metrics(
     metrics: Mapping[str, np.ndarray], after: int, stamps: Sequence[int]
 ) -> list[Metric]:
-    """Return the finite metrics of the epochs after the first ones; epoch e has step e."""
+    """Return the finite values of the epochs after epoch ``after``."""
     return [
         Metric(name, value, stamps[epoch - 1], epoch)
         for name, values in metrics.items()
@@ -187,12 +184,8 @@ def fail_run(run: str, reason: str, killed: bool = False) -> None:
     client().set_terminated(run, "KILLED" if killed else "FAILED")
 
 
-def _start_time(run: str) -> int:
-    return int(client().get_run(run).info.start_time)
-
-
-def best_metrics(result: MemberResult) -> dict[str, float]:
-    """Return the metrics of the selected epoch under ``best/``, the gap and the epoch."""
+def summarize(result: MemberResult) -> dict[str, float]:
+    """Return the metrics of a member that have one value: see :func:`finish_member`."""
     at = {name: float(values[result.selected - 1]) for name, values in result.metrics.items()}
     lowest = int(result.metrics["val/loss"].argmin())
     return {
@@ -206,7 +199,7 @@ def best_metrics(result: MemberResult) -> dict[str, float]:
 
 
 def _write_artifacts(folder: Path, result: MemberResult, settings: Settings) -> None:
-    """Write the files of a member's run: settings, layers, and what ``tracking`` asks for."""
+    """Write settings and layers to files; weights and predictions according to ``tracking``."""
     values = yaml.safe_dump(settings.model_dump(mode="json", by_alias=True), sort_keys=False)
     (folder / "config.yaml").write_text(values)
     layers = yaml.safe_dump({"layers": result.layers}, sort_keys=False)
@@ -218,12 +211,13 @@ def _write_artifacts(folder: Path, result: MemberResult, settings: Settings) -> 
 
 
 def finish_folds(run: str, folds: Sequence[Mapping[str, float]]) -> None:
-    """Write mean and standard error of :func:`best_metrics` over the folds, and close a job's run.
+    """Write mean and standard error of :func:`summarize` over the folds, and close a job's run.
 
     Both are over the folds that have the metric; with one such fold there is no standard error.
-    The losses of each fold are written as well (step: fold).
+    The losses of each fold are written as well, with the fold as step.
     """
-    stamp, table = _start_time(run), pd.DataFrame(list(folds))
+    stamp = int(client().get_run(run).info.start_time)  # the same if it is written again
+    table = pd.DataFrame(list(folds))
     summary = pd.concat([table.mean(), table.sem().add_suffix("/standard_error")]).dropna()
     losses = [
         Metric(f"folds/{name}", float(value), stamp, fold)
@@ -235,25 +229,19 @@ def finish_folds(run: str, folds: Sequence[Mapping[str, float]]) -> None:
 
 
 def _metrics(values: Mapping[str, float], stamp: int | None = None) -> list[Metric]:
-    """Return metrics that are measured once, by default at this moment."""
+    """Return MLflow's metrics for single values, by default with the current time."""
     stamp = stamp or int(time.time() * 1000)
     return [Metric(name, float(value), stamp, 0) for name, value in values.items()]
 
 
 def finish_sweep(run: str, note: str, metrics: Mapping[str, float], status: str) -> None:
-    """Write a sweep's description and the counts of its runs, and close it."""
+    """Write the description and the metrics of a sweep or a refit, and close its run."""
     _log_batch(run, _metrics(metrics), {"mlflow.note.content": note})
     client().set_terminated(run, status)
 
 
-def finish_refit(run: str, metrics: Mapping[str, float], note: str, files: Sequence[Path]) -> None:
-    """Write test metrics, a description and files to the run of a refit, and close it."""
-    log_files(run, files)
-    finish_sweep(run, note, metrics, "FINISHED")
-
-
 def tag_verdicts(table: pd.DataFrame) -> None:
-    """Write verdicts to their runs as tags, and the colour of the verdict for MLflow's charts.
+    """Write a table of verdicts to its runs as tags, with the colour for MLflow's charts.
 
     A run without a result has a reason and no verdict.
     """
@@ -265,7 +253,7 @@ def tag_verdicts(table: pd.DataFrame) -> None:
 
 
 def log_counts(run: str, counts: Mapping[str, int]) -> None:
-    """Write the number of runs with each verdict to a sweep: ``verdicts/good_fit`` and so on."""
+    """Write the number of runs with each verdict to a sweep, as ``verdicts/good_fit`` …"""
     metrics = {f"verdicts/{name.replace(' ', '_')}": count for name, count in counts.items()}
     text = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
     _log_batch(run, _metrics(metrics), {"verdicts": text})

@@ -1,9 +1,9 @@
-"""The work of the search sweeper: propose batches of trials, train them, continue the best.
+"""A search that proposes batches of trials with Optuna and stops bad trials early.
 
-Trials are stopped early by successive halving (Jamieson and Talwalkar 2016), with promotion by
-comparison with all trials so far (Li et al. 2020): all trials of a batch are trained with a small
-amount of the resource, the best third again with three times as much, and so on. On each rung the
-training starts again, so that stacks stay full and learning-rate schedules end with the rung.
+Successive halving (Jamieson and Talwalkar 2016): all trials of a batch are trained with a small
+amount of the resource; trials among the best third so far (Li et al. 2020) are trained again with
+three times as much, and so on. Training starts from the beginning on each rung, so that stacks
+stay full and learning-rate schedules end with the rung.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ from hydra_plugins.stack_launcher.config import SearchSweeperConf
 log = logging.getLogger(__name__)
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
-RANDOM_STACK = 3  # every third stack is drawn at random
-TOP = 10  # trials in the final table
+RANDOM_STACK = 3  # interval of stacks that are drawn at random
+TOP = 10  # trials in the printed table
 STATES = {"COMPLETE": "complete", "PRUNED": "stopped early", "FAIL": "failed", "RUNNING": "open"}
 
 
 class Search:
-    """A search within one command, over the space and overrides that replace its keys."""
+    """A search over the space that overrides describe, which trains trials with a launcher."""
 
     def __init__(
         self,
@@ -59,11 +59,11 @@ class Search:
         self.folder = Path(str(config.hydra.sweep.dir))
         self.study = optuna.create_study()
         self.start = time.monotonic()
-        self.seconds_per_unit = 0.0  # a unit is a job with 1 of the resource
+        self.seconds_per_unit = 0.0  # training time of a trial with 1 of the resource
         self.returns: list[Sequence[JobReturn]] = []
 
     def run(self) -> list[Sequence[JobReturn]]:
-        """Search within the budget, write and print the trials, return the job returns."""
+        """Search within the limits, write and print the trials, return the job returns."""
         try:
             self._train()
         finally:
@@ -98,8 +98,7 @@ class Search:
     def _propose(self) -> Trial:
         """Return a new trial, whose values follow from the seed and the results so far.
 
-        The first trial of every ``stack`` gets new values for all keys; the others copy its values
-        of the ``shared`` keys and get new values for the rest.
+        The first trial of a stack has new values; the others copy its values of ``shared`` keys.
         """
         trials = self.study.get_trials(deepcopy=False)
         self.study.sampler = self._sampler(len(trials))
@@ -111,8 +110,8 @@ class Search:
     def _sampler(self, trial: int) -> BaseSampler:
         """Return the sampler of a trial.
 
-        Every third stack is drawn at random, as in BOHB (Falkner et al. 2018): with few stacks, TPE
-        alone would never look at most shapes.
+        Every third stack is drawn at random, as in BOHB (Falkner et al. 2018), because TPE alone
+        proposes few shapes.
         """
         seed = random.Random(f"{self.settings.seed} {trial}").getrandbits(32)
         stack = trial // self.settings.stack
@@ -121,15 +120,15 @@ class Search:
         return TPESampler(multivariate=True, constant_liar=True, seed=seed)
 
     def _in_time(self, units: int) -> bool:
-        """Return whether a batch would end in time, estimated from the duration of the last one."""
+        """Estimate whether a batch would end within ``seconds``, from the last batch."""
         end = time.monotonic() - self.start + units * self.seconds_per_unit
         return self.settings.seconds is None or end <= self.settings.seconds
 
     def _launch(self, batch: Sequence[Trial], step: int) -> None:
-        """Train the trials on one rung and report their losses."""
+        """Train the trials with ``step`` of the resource and report their losses."""
         resource = {self.settings.resource: step} if self.settings.resource else {}
         values = [as_text(trial.params) | resource for trial in batch]
-        jobs = [[*self.fixed, *(f"{k}={v}" for k, v in one.items())] for one in values]
+        jobs = [[*self.fixed, *(f"{k}={v}" for k, v in job.items())] for job in values]
         start = time.monotonic()
         returns = self.launcher.launch(jobs, sum(map(len, self.returns)))
         self.seconds_per_unit = (time.monotonic() - start) / (len(batch) * step)
@@ -140,7 +139,7 @@ class Search:
                 trial.report(value, step)
 
     def _promote(self, batch: Sequence[Trial], step: int) -> list[Trial]:
-        """Return the trials that continue on the next rung, and end the others."""
+        """End the trials that are complete, failed or stopped early, and return the others."""
         reached = [trial.intermediate_values for trial in self.study.trials]
         values = sorted(reports[step] for reports in reached if step in reports)
         limit = values[math.ceil(len(values) / self.settings.reduction) - 1] if values else math.inf

@@ -1,8 +1,8 @@
-"""The launcher plugin; the work is in ``_core``."""
+"""The launcher plugin. Its functions are in ``_core``, which Hydra does not import for --help."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -16,33 +16,25 @@ if TYPE_CHECKING:
 
 
 class StackLauncher(Launcher):
-    """Train the jobs whose task returns settings of bikefit; run other tasks one after the other.
+    """Run the tasks of jobs in turn, and train the settings that they return together.
 
     :class:`~hydra_plugins.stack_launcher.config.StackLauncherConf` describes the arguments.
     """
 
-    def __init__(
-        self,
-        processes: int | None = None,
-        stack_size: int | None = None,
-        backend: str = "local",
-        address: str | None = None,
-        options: Mapping[str, Any] | None = None,
-    ) -> None:
-        self.engine = {"backend": backend, "address": address, "options": dict(options or {})}
-        self.processes, self.stack_size = processes, stack_size
+    def __init__(self, **arguments: Any) -> None:
+        self.arguments = arguments
         self.sweep: OpenSweep | None = None
         self.context: ExitStack | None = None  # closes the sweep
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        """Store the arguments."""
+        """Store the arguments, as Hydra's interface requires."""
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
 
     @contextmanager
-    def one_sweep(self) -> Iterator[None]:
-        """Train all batches within the context as one sweep, and conclude the sweep at its end."""
+    def joined_batches(self) -> Iterator[None]:
+        """Train all batches that are launched in this context as one sweep."""
         from hydra_plugins.stack_launcher._core import compact_errors
 
         with compact_errors(), ExitStack() as self.context:
@@ -55,22 +47,21 @@ class StackLauncher(Launcher):
         """Run a batch of jobs and return their results in order."""
         from hydra_plugins.stack_launcher import _core
 
-        # A sweeper of Hydra does not open a sweep: each of its batches is one.
-        with nullcontext() if self.context else self.one_sweep():
+        # Each batch of a sweeper of Hydra, which does not open this context, is a sweep.
+        with nullcontext() if self.context else self.joined_batches():
             jobs = _core.run_jobs(
                 self.hydra_context, self.config, self.task_function, job_overrides, initial_job_idx
             )
-            if _core.have_settings(jobs):
-                _core.train_jobs(jobs, self.open_sweep())
+            if _core.returned_settings(jobs):
+                _core.train_settings(jobs, self.current_sweep())
         return jobs
 
-    def open_sweep(self) -> OpenSweep:
-        """Return the sweep, which the first batch opens."""
+    def current_sweep(self) -> OpenSweep:
+        """Return the sweep of this context, which begins with the first batch."""
         from bikefit.sweeps.command import OpenSweep
 
         if self.sweep is None:
             assert self.context is not None
             command = list(self.config.hydra.overrides.task)
-            sweep = OpenSweep(command, self.processes, self.stack_size, **self.engine)
-            self.sweep = self.context.enter_context(sweep)
+            self.sweep = self.context.enter_context(OpenSweep(command, **self.arguments))
         return self.sweep

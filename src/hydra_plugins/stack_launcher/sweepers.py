@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -15,26 +15,23 @@ from hydra_plugins.stack_launcher.config import SearchSweeperConf
 
 
 class StackSweeper(BasicSweeper):
-    """Hydra's grid sweeper, with helpers of both sweepers."""
+    """Base class of both sweepers."""
 
     def parse(self, written: dict[str, Any], arguments: Sequence[str]) -> list[Override]:
-        """Return keys of the config and then arguments of the command line as overrides."""
+        """Return the overrides of the config, followed by those of the command line."""
         assert self.hydra_context is not None
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         return parser.parse_overrides([*(f"{k}={v}" for k, v in written.items()), *arguments])
 
-    def one_sweep(self) -> AbstractContextManager[None]:
-        """Train all batches within the context as one sweep, if the launcher can do so."""
-        context: AbstractContextManager[None]
-        context = getattr(self.launcher, "one_sweep", nullcontext)()
-        return context
+    def joined_batches(self) -> Any:
+        """Return a context in which the stack launcher trains all batches as one sweep."""
+        return getattr(self.launcher, "joined_batches", nullcontext)()
 
 
 class GridsSweeper(StackSweeper):
-    """Sweep over one grid after the other, such as network sizes and strengths.
+    """Sweep over several grids, each crossed with ``params``; without grids, over ``params``.
 
-    A key on the command line replaces the same key in ``params`` and ``grids``. Without grids this
-    is Hydra's basic sweeper.
+    A key on the command line replaces the same key in ``params`` and ``grids``.
     """
 
     def __init__(
@@ -55,7 +52,7 @@ class GridsSweeper(StackSweeper):
             (batch,) = self.split_arguments(overrides, None)
             jobs += [job for job in batch if job not in jobs]
         returns: list[Sequence[JobReturn]] = []
-        with self.one_sweep():
+        with self.joined_batches():
             for batch in self.split_overrides_to_chunks(jobs, self.max_batch_size):
                 returns.append(self.launcher.launch(batch, sum(map(len, returns))))
                 _ = [job.return_value for job in returns[-1]]  # raises the error of a failed task
@@ -63,11 +60,7 @@ class GridsSweeper(StackSweeper):
 
 
 class SearchSweeper(StackSweeper):
-    """Search for the values with which the task returns the lowest number.
-
-    The published plugin hydra-optuna-sweeper requires Optuna 2.10 and knows neither stacks nor
-    early stopping of trials.
-    """
+    """Search for the values with which the task returns the lowest number."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(max_batch_size=None)
@@ -79,5 +72,5 @@ class SearchSweeper(StackSweeper):
 
         assert self.config and self.launcher
         overrides = self.parse(self.settings.space, arguments)
-        with self.one_sweep():
+        with self.joined_batches():
             return Search(self.launcher, self.settings, self.config, overrides).run()
