@@ -111,7 +111,7 @@ def test_a_sweep_from_the_shell(workplace: Path) -> None:
     assert yaml.safe_load((workplace / "out/sweep.json").read_text()) == {"runs": 4, "sweep": sweep}
     assert reading.read_runs(sweep)["status"].tolist() == ["FINISHED"] * 4
     files = {path.name for path in workplace.glob("multirun/*/*")}
-    assert files == {"0", "1", "2", "3", "multirun.yaml"}
+    assert files == {"0", "1", "2", "3"}
     for noise in ("GPU available", "litlogger", "TPU", "Warning", "💡"):
         assert noise not in done.stderr
 

@@ -51,9 +51,9 @@ def test_a_composed_config_equals_that_of_hydra(
             return real(config, overrides)
 
         monkeypatch.setattr(loader, "load_sweep_config", counted)
-        composer = Composer(loader, master)
-        ours = [composer.compose(["training.epochs=3", *o]) for o in (first, second)]
+        composer = Composer(loader)
+        jobs = [["training.epochs=3", *overrides] for overrides in (first, second)]
+        ours = [composer.load_sweep_config(master, job) for job in jobs]
         assert len(calls) == (1 if copied else 2)
-        for overrides, config in zip((first, second), ours, strict=True):
-            wanted = real(master, ["training.epochs=3", *overrides])
-            assert OmegaConf.to_container(config) == OmegaConf.to_container(wanted)
+        for job, config in zip(jobs, ours, strict=True):
+            assert OmegaConf.to_container(config) == OmegaConf.to_container(real(master, job))

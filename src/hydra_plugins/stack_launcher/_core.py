@@ -1,4 +1,4 @@
-"""Functions of the stack launcher: compose the configs of jobs, run their tasks, train them."""
+"""Functions of the stack launcher: compose the configs of jobs, train their settings."""
 
 from __future__ import annotations
 
@@ -7,16 +7,14 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hydra._internal.config_loader_impl import get_overrides_dirname
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
-from hydra.core.utils import JobReturn, JobStatus, configure_log, run_job, setup_globals
+from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import CompactHydraException
-from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 if TYPE_CHECKING:
@@ -35,25 +33,25 @@ def compact_errors() -> Iterator[None]:
 
 
 class Composer:
-    """Compose the configs of the jobs of a sweep, whose config is ``master``.
+    """A config loader for the jobs of one sweep.
 
     Hydra takes 0.1 s to compose a config from about twenty files. Configs of jobs that choose the
     same files and set the same keys differ only in values, so the first such config is copied.
     """
 
-    def __init__(self, loader: ConfigLoader, master: DictConfig) -> None:
-        self.loader, self.master = loader, master
+    def __init__(self, loader: ConfigLoader) -> None:
+        self.loader = loader
         self.parser = OverridesParser.create(config_loader=loader)
         self.composed: dict[tuple[str, ...], DictConfig] = {}
         self.options = cache(loader.get_group_options)
 
-    def compose(self, overrides: Sequence[str]) -> DictConfig:
-        """Return the same config as ``load_sweep_config``."""
-        parsed = self.parser.parse_overrides(list(overrides))
+    def load_sweep_config(self, master: DictConfig, overrides: list[str]) -> DictConfig:
+        """Return the same config as the method of Hydra's loader; ``master`` is the sweep's."""
+        parsed = self.parser.parse_overrides(overrides)
         values = [override for override in parsed if self._sets_a_value(override)]
         files = tuple(f"{o.key_or_group}=" if o in values else str(o.input_line) for o in parsed)
         if files not in self.composed:
-            self.composed[files] = self.loader.load_sweep_config(self.master, list(overrides))
+            self.composed[files] = self.loader.load_sweep_config(master, overrides)
         config = copy.deepcopy(self.composed[files])
         for override in values:
             OmegaConf.update(config, override.key_or_group, override.value(), merge=True)
@@ -63,7 +61,7 @@ class Composer:
             config.hydra.job.override_dirname = get_overrides_dirname(
                 overrides=task, **config.hydra.job.config.override_dirname
             )
-        OmegaConf.copy_cache(from_config=self.master, to_config=config)
+        OmegaConf.copy_cache(from_config=master, to_config=config)
         return config
 
     def _sets_a_value(self, override: Override) -> bool:
@@ -78,31 +76,6 @@ class Composer:
             and not isinstance(override.value(), dict)
             and not self.options(override.key_or_group)
         )
-
-
-def run_jobs(
-    context: HydraContext,
-    config: DictConfig,
-    task: TaskFunction,
-    job_overrides: Sequence[Sequence[str]],
-    initial_job_idx: int,
-) -> list[JobReturn]:
-    """Run the task of each job; Hydra's ``run_job`` makes directories, configs and job returns."""
-    setup_globals()
-    configure_log(config.hydra.hydra_logging, config.hydra.verbose)
-    folder = Path(str(config.hydra.sweep.dir))
-    folder.mkdir(parents=True, exist_ok=True)
-    OmegaConf.save(config, folder / "multirun.yaml")
-    composer = Composer(context.config_loader, config)
-    jobs = []
-    for number, overrides in enumerate(job_overrides, start=initial_job_idx):
-        job = composer.compose(overrides)
-        with open_dict(job):
-            job.hydra.job.id = f"{job.hydra.job.name}_{number}"
-            job.hydra.job.num = number
-        jobs.append(run_job(task, job, "hydra.sweep.dir", "hydra.sweep.subdir", context))
-    configure_log(config.hydra.hydra_logging, config.hydra.verbose)
-    return jobs
 
 
 def returned_settings(jobs: Sequence[JobReturn]) -> bool:

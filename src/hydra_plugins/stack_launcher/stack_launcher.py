@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
+from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.core.utils import JobReturn
-from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
@@ -15,13 +15,14 @@ if TYPE_CHECKING:
     from bikefit.sweeps.command import OpenSweep
 
 
-class StackLauncher(Launcher):
+class StackLauncher(BasicLauncher):
     """Run the tasks of jobs in turn, and train the settings that they return together.
 
     :class:`~hydra_plugins.stack_launcher.config.StackLauncherConf` describes the arguments.
     """
 
     def __init__(self, **arguments: Any) -> None:
+        super().__init__()
         self.arguments = arguments
         self.sweep: OpenSweep | None = None
         self.context: ExitStack | None = None  # closes the sweep
@@ -29,8 +30,12 @@ class StackLauncher(Launcher):
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        """Store the arguments, as Hydra's interface requires."""
-        self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
+        """Store the arguments, with a faster config loader."""
+        from hydra_plugins.stack_launcher._core import Composer
+
+        loader: Any = Composer(hydra_context.config_loader)
+        context = HydraContext(loader, hydra_context.callbacks)
+        super().setup(hydra_context=context, task_function=task_function, config=config)
 
     @contextmanager
     def joined_batches(self) -> Iterator[None]:
@@ -49,9 +54,7 @@ class StackLauncher(Launcher):
 
         # Each batch of a sweeper of Hydra, which does not open this context, is a sweep.
         with nullcontext() if self.context else self.joined_batches():
-            jobs = _core.run_jobs(
-                self.hydra_context, self.config, self.task_function, job_overrides, initial_job_idx
-            )
+            jobs = super().launch(job_overrides, initial_job_idx)
             if _core.returned_settings(jobs):
                 _core.train_settings(jobs, self.current_sweep())
         return jobs
@@ -61,7 +64,7 @@ class StackLauncher(Launcher):
         from bikefit.sweeps.command import OpenSweep
 
         if self.sweep is None:
-            assert self.context is not None
+            assert self.context and self.config
             command = list(self.config.hydra.overrides.task)
             self.sweep = self.context.enter_context(OpenSweep(command, **self.arguments))
         return self.sweep
