@@ -1,4 +1,4 @@
-"""Every fault is survived and no result is lost; `make faults` injects more of each."""
+"""Commands survive every fault and no result is lost; `make faults` injects each many times."""
 
 import pytest
 

@@ -2,22 +2,21 @@
 
 import os
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pytest_httpserver import HTTPServer
 
 from bikefit.data import download as stage_download
 from bikefit.data.download import download
 from bikefit.errors import DataError
-from faults.hosts import TABLE, params, pinned, sdist, serving
+from downloads import TABLE, params, pinned, sdist, serve_downloads
 
 
-@pytest.fixture(scope="module")
-def host() -> Iterator[str]:
-    with serving() as address:
-        yield address
+@pytest.fixture
+def host(httpserver: HTTPServer) -> str:
+    return serve_downloads(httpserver)
 
 
 @pytest.fixture

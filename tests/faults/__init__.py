@@ -1,4 +1,4 @@
-"""Real faults: the tests inject each of them once, `make faults` many times.
+"""Real faults: tests inject each fault once, `make faults` many times.
 
 A fault is a function that gets an empty folder and a source of random numbers, causes one fault
 there, and returns the number of results that were lost. It raises an error if the command did not
@@ -34,7 +34,7 @@ class Fault:
 
 @dataclass
 class Tally:
-    """Outcomes of a fault: counts, tracebacks of injections not survived, reason for none."""
+    """Outcomes of a fault: counts, tracebacks of failed commands, reason if it is impossible."""
 
     injected: int = 0
     lost: int = 0

@@ -1,4 +1,4 @@
-"""Faults of a sweep: kills, Ctrl-C, a server that goes away, a full disk, other sweeps."""
+"""Faults of a sweep: kills, Ctrl-C, an unavailable server, a full disk, other sweeps."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ import psutil
 import commands
 from bikefit.training.checkpoints import CHECKPOINT, checkpoint_dirs
 from faults import fault
-from faults.projects import environment, fill, project, python, shared, small_disk, some
+from faults.projects import environment, fill, project, python, random_size, shared, small_disk
 from ports import free_port
 from slurm import wait_until
 
-LONG = 240  # s after which something hangs
+LONG = 240  # s, time limit of a command
 TRAIN = [
     "-m",
     "bikefit.train",
@@ -67,7 +67,7 @@ class SweepProcess:
 
     @staticmethod
     def _clean(process: subprocess.Popen[bytes], log: Path) -> None:
-        """End what a failed test left running."""
+        """Kill the process if it is still running."""
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
@@ -320,7 +320,7 @@ SERVED = [TWO, "training.epochs=60", FOUR, ALONE]
 
 
 @fault("tracking server is not available in the middle or at the start of a sweep", times=6)
-def server_away(folder: Path, draw: random.Random) -> int:
+def unavailable_server(folder: Path, draw: random.Random) -> int:
     """Training continues; results are recorded when the server is back, or by `send`."""
     project(folder)
     made = python(folder, "-c", "from bikefit.tracking import connection; connection.client()")
@@ -360,7 +360,7 @@ def full_under_a_sweep(folder: Path, draw: random.Random) -> int:
         project(disk)
         SweepProcess(disk, *overrides, "seed=0").end()
         (first,) = finished(disk)
-        filler = fill(disk, leave=some(draw, 20_000, 900_000))
+        filler = fill(disk, leave=random_size(draw, 20_000, 900_000))
         second = SweepProcess(disk, *overrides, FOUR)
         if second.process.wait(LONG):
             assert re.search("disk is full|No space left on device", second.output), second.output

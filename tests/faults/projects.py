@@ -1,4 +1,4 @@
-"""Folders in which faults happen: a project of made-up data, and a disk that fills up."""
+"""Folders for faults: a project with made-up data, and a small disk."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
-    """Every file below a folder, hidden ones too."""
+    """Return the contents of all files below a folder by relative path."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob("*"))
@@ -35,7 +35,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 @cache
 def _made() -> Path:
-    """A project with the outputs of all data stages, made once in each process."""
+    """Return a project with the outputs of all data stages, made once per process."""
     folder = Path(mkdtemp(prefix="project-"))
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     params["download"] |= {"file": "own.csv", "sha256": None}
@@ -57,19 +57,19 @@ def project(folder: Path) -> Path:
 
 
 def python(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run Python with our code in a folder."""
+    """Run Python with the code of this project in a folder."""
     return commands.run(*arguments, cwd=folder, env=environment())
 
 
 def environment() -> dict[str, str]:
-    """Variables for a process that uses our code and the tests' tools."""
+    """Return environment variables with which a process imports this project and its tests."""
     paths = [str(ROOT / "src"), str(ROOT / "tests")]
-    kept = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
-    return kept | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
+    others = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
+    return others | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
 
 
 def shared(seconds: float) -> float:
-    """How long what takes so many seconds may take while other processes want the cores too."""
+    """Return a time limit in seconds that allows for the current load of the machine."""
     return seconds * max(1.0, os.getloadavg()[0] / joblib.cpu_count())
 
 
@@ -79,7 +79,7 @@ def _fails(command: list[str]) -> bool:
 
 @contextmanager
 def small_disk(folder: Path, kib: int) -> Iterator[Path]:
-    """A disk of its own below a folder, so small that it can be filled."""
+    """Mount a small disk below a folder."""
     disk = folder / "disk"
     disk.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", f"size={kib}k", "tmpfs", str(disk)]
@@ -92,16 +92,16 @@ def small_disk(folder: Path, kib: int) -> Iterator[Path]:
 
 
 def fill(disk: Path, leave: int) -> Path:
-    """Fill a disk but for so many bytes, while others write to it; returns the file that does."""
+    """Fill a disk up to ``leave`` bytes with a file, and return the file."""
     filler = disk / "filler"
     with filler.open("wb", buffering=0) as file:
-        with suppress(OSError):  # what is free now need not be free in a moment
+        with suppress(OSError):  # other processes write at the same time
             while file.write(bytes(4096)):
                 pass
         file.truncate(max(0, file.tell() - leave))
     return filler
 
 
-def some(draw: random.Random, low: int, high: int) -> int:
-    """A number of bytes, small ones as likely as large ones."""
+def random_size(draw: random.Random, low: int, high: int) -> int:
+    """Draw a number of bytes from a log-uniform distribution."""
     return int(low * (high / low) ** draw.random())

@@ -1,17 +1,16 @@
-"""Where a table is downloaded from: a host that answers as its path says, and an index of pip."""
+"""Sources of a download: archives on a server, and a source distribution for pip."""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import tarfile
-import threading
+import time
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+
+from pytest_httpserver import HTTPServer
+from werkzeug import Request, Response
 
 from bikefit.data.download import DownloadParams
 from bikefit.data.params import validate
@@ -31,51 +30,26 @@ def zipped(**members: bytes) -> bytes:
 GOOD = zipped(**{"hour.csv": TABLE, "day.csv": b"other"})
 
 
-class Host(BaseHTTPRequestHandler):
-    """Answers as the path says."""
-
-    stop = threading.Event()
-    climbing = zipped(**{"../hour.csv": TABLE, "/etc/hour.csv": TABLE})
-
-    def do_GET(self) -> None:
-        answers: dict[str, Callable[[], None]] = {
-            "/good": lambda: self.send(GOOD),
-            "/wrong": lambda: self.send(zipped(**{"hour.csv": TABLE + b"2,2011-01-01\n"})),
-            "/page": lambda: self.send(b"<html>Sorry, we are moving</html>"),
-            "/climbing": lambda: self.send(self.climbing),
-            "/cut": lambda: self.send(GOOD[: len(GOOD) // 2], claimed=len(GOOD)),
-            "/short": lambda: self.send(GOOD[: len(GOOD) // 2]),
-            "/error": lambda: self.send(b"sorry", status=500),
-            "/silent": lambda: self.stop.wait(20) and None,
-        }
-        answers[self.path]()
-
-    def send(self, content: bytes, status: int = 200, claimed: int | None = None) -> None:
-        self.send_response(status)
-        self.send_header("Content-Length", str(claimed or len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, *_: Any) -> None:
-        pass
+def serve_downloads(server: HTTPServer) -> str:
+    """Add a good archive and archives with errors to a server; return its address."""
+    contents = {
+        "/good": GOOD,
+        "/wrong": zipped(**{"hour.csv": TABLE + b"2,2011-01-01\n"}),
+        "/page": b"<html>Sorry, we are moving</html>",
+        "/climbing": zipped(**{"../hour.csv": TABLE, "/etc/hour.csv": TABLE}),
+    }
+    for path, content in contents.items():
+        server.expect_request(path).respond_with_data(content)
+    length = {"Content-Length": str(len(GOOD))}
+    server.expect_request("/cut").respond_with_data(GOOD[:50], headers=length)
+    server.expect_request("/error").respond_with_data(status=500)
+    server.expect_request("/silent").respond_with_handler(_answer_late)
+    return server.url_for("").rstrip("/")
 
 
-class Server(ThreadingHTTPServer):
-    def handle_error(self, *_: Any) -> None:
-        pass
-
-
-@contextmanager
-def serving() -> Iterator[str]:
-    """The address of a host on this machine."""
-    Host.stop.clear()
-    with Server(("127.0.0.1", 0), Host) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-        Host.stop.set()
-        server.shutdown()
-        thread.join()
+def _answer_late(_: Request) -> Response:
+    time.sleep(1)
+    return Response()
 
 
 def params(**change: object) -> DownloadParams:
@@ -90,7 +64,7 @@ def params(**change: object) -> DownloadParams:
 
 
 def sdist(folder: Path, name: str = "bundle-1.0/data/hour.csv") -> Path:
-    """A source distribution whose build needs nothing but itself."""
+    """Write a source distribution that builds without dependencies."""
     backend = (
         "import pathlib\n"
         "def prepare_metadata_for_build_wheel(folder, settings=None):\n"
