@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 
 class BikefitError(Exception):
-    """An error whose message tells the user what was wrong, what is allowed and what to do.
+    """An error that a user can correct: the message says what is wrong, allowed and to be done.
 
-    Commands print the message without a traceback. Every other exception, except a failure of the
-    operating system (:class:`OSError`), is a bug and keeps its traceback.
+    Commands print it without a traceback. Every other exception except an :class:`OSError` is a
+    bug and is printed with its traceback.
     """
 
 

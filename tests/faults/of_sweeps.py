@@ -53,7 +53,7 @@ EVERY_EPOCH = {"BIKEFIT_CHECKPOINT": "0"}
 
 
 class SweepProcess:
-    """A command that trains a sweep, in its own process group as a terminal starts it."""
+    """A command that trains a sweep, in a new process group, as a terminal starts it."""
 
     def __init__(self, folder: Path, *overrides: str, **variables: str) -> None:
         descriptor, name = mkstemp()  # not on a disk that fills up

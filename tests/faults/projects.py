@@ -38,13 +38,13 @@ def _made() -> Path:
     """Return a project with the outputs of all data stages, made once per process."""
     folder = Path(mkdtemp(prefix="project-"))
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    params["download"] |= {"file": "own.csv", "sha256": None}
+    params["download"] |= {"file": "raw.csv", "sha256": None}
     for name, table in params["featurize"]["tables"].items():
         table["rows"] = None if name == "full" else 240
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
     (folder / "data/raw").mkdir(parents=True)
-    raw_hours(days=20).to_csv(folder / "own.csv", index=False)
-    shutil.copy(folder / "own.csv", folder / "data/raw/hour.csv")
+    raw_hours(days=20).to_csv(folder / "raw.csv", index=False)
+    shutil.copy(folder / "raw.csv", folder / "data/raw/hour.csv")
     with chdir(folder), redirect_stdout(StringIO()):
         clean.main()
         featurize.main()

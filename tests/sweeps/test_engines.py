@@ -169,7 +169,7 @@ def deadly_jobs(marker: Path, node: bool, *overrides: str) -> list[Job]:
 
 
 @pytest.mark.slow(seconds=35)
-@pytest.mark.filterwarnings("default")  # of the engines' own code
+@pytest.mark.filterwarnings("default")  # in the engines' code
 @pytest.mark.parametrize("backend", clusters.CLUSTERS)
 def test_results_are_equal_after_the_loss_of_a_worker(
     backend: str, workplace: Path, monkeypatch: pytest.MonkeyPatch

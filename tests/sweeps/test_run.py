@@ -94,9 +94,9 @@ def test_training_does_not_wait_for_the_runs_in_mlflow(
     stacks_before: list[int] = []
     real = writing.start_job
 
-    def start_job(*given: Any) -> str:
+    def start_job(*arguments: Any) -> str:
         stacks_before.append(len(trained))
-        return real(*given)
+        return real(*arguments)
 
     monkeypatch.setattr(writing, "start_job", start_job)
     train([job("seed=0"), job("seed=1")], None, engine=INLINE)
@@ -127,8 +127,9 @@ def test_networks_that_cannot_be_stacked_train_alone(
 ) -> None:
     caplog.set_level("INFO")
     noisy = "[{name: a, _target_: torch.nn.Dropout},{name: b, _target_: torch.nn.Linear}]"
-    own = ["network=custom", f"network.layers={noisy.replace('Linear', 'Linear, out_features: 1')}"]
-    train([job("seed=0"), job("seed=1"), job(*own), job(*own, "seed=1")], None, engine=INLINE)
+    layers = f"network.layers={noisy.replace('Linear', 'Linear, out_features: 1')}"
+    custom = [job("network=custom", layers, f"seed={seed}") for seed in (0, 1)]
+    train([job("seed=0"), job("seed=1"), *custom], None, engine=INLINE)
     assert "4 members in 3 stacks (of 2, 1, 1) on 1 processes" in caplog.text
     assert caplog.text.count("trains alone, because it cannot be stacked") == 2
     assert "(a.layer: vmap: called random operation" in caplog.text

@@ -30,10 +30,10 @@ class FailedJobsError(BikefitError):
 
 
 def run_single(settings: Settings, command: Sequence[str]) -> float:
-    """Train a single run, whose overrides are ``command``, and return its validation loss.
+    """Train a single run and return its validation loss; ``command`` has its overrides.
 
     Raises:
-        BikefitError: The run failed, or MLflow does not take its results.
+        BikefitError: The run failed, or MLflow is unavailable for its results.
     """
     check_packages(settings, command)
     job = Job(settings, run_name(settings))
@@ -111,7 +111,7 @@ class OpenSweep:
 
         Raises:
             FailedJobsError: Jobs have failed.
-            TrackingError: MLflow has not taken all results.
+            TrackingError: MLflow was unavailable for some results.
         """
         if not self.run:
             return
@@ -147,7 +147,7 @@ class OpenSweep:
 def check_packages(settings: Settings, command: Sequence[str]) -> None:
     """Raise a ConfigError if a file and not the command line sets ``network.allow``.
 
-    A configuration file, which may come from someone else, must not choose what code runs.
+    A configuration file, which may come from another person, must not choose the code that runs.
     """
     words = [word.lstrip("+") for word in command]
     if settings.network.allow and not any(word.startswith("network.allow=") for word in words):

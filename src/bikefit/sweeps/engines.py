@@ -32,8 +32,8 @@ class Engine:
 class WorkerProcesses(ThreadPoolExecutor):
     """An executor with one worker process per slot.
 
-    Each thread waits for a process of its own, so a process that is killed costs one call, which
-    raises BrokenProcessPool. The next call in its slot starts another process.
+    Each slot has a thread and a process. If the process is killed, its call raises
+    BrokenProcessPool, and the next call in the slot starts another process.
     """
 
     def __init__(self, slots: int) -> None:

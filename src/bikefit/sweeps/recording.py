@@ -42,8 +42,8 @@ class Stack:
     def assign_runs(self, jobs: Mapping[str, Job], sweep: str | None) -> None:
         """Store the runs of the members, here and in the folder.
 
-        ``jobs`` has the jobs by fingerprint of their members. Members without a job are not
-        recorded: their results are finished already.
+        ``jobs`` has the jobs by fingerprint of their members. A member without a job has a
+        finished run and is not recorded again.
         """
         runs: list[str | None] = []
         parents: list[str | None] = []
@@ -202,7 +202,7 @@ def pending_stacks() -> list[Stack]:
 
 
 def record_pending_results() -> int:
-    """Record the results that earlier commands could not record; return the number of runs left.
+    """Record the results that earlier commands could not record; return the number that is left.
 
     A cross-validated job or a sweep is closed with its last run.
     """

@@ -77,8 +77,8 @@ class Interrupt:
 class StackLoop:
     """Train stacks on an engine.
 
-    A stack that raises or whose worker is lost is submitted once more, and after that each of its
-    members as a stack of its own, once.
+    A stack that raises or whose worker is lost is submitted once more. If it fails again, each of
+    its members is submitted alone, once.
     """
 
     def __init__(self, engine: Engine, interrupt: Interrupt, stacks: Sequence[Stack]) -> None:

@@ -33,7 +33,7 @@ ARTIFACTS = "mlruns"  # folder of artifacts beside the database
 
 
 class TrackingError(BikefitError):
-    """The store refuses a call or has not what it needs."""
+    """The store refuses a call, or has no such sweep, run or model."""
 
 
 class NotFoundError(TrackingError):

@@ -84,9 +84,8 @@ def read_runs(parent: str) -> pd.DataFrame:
     """Return the runs of a sweep or of a cross-validated job, in the order of their start.
 
     Returns:
-        One row per run: ``run_id``, ``experiment_id``, ``name``, ``status``, a column for each
-        parameter under its own name (numbers as numbers), one for each metric, and one for each
-        tag with the prefix ``tags.``.
+        One row per run with the columns ``run_id``, ``experiment_id``, ``name`` and ``status``, a
+        column per parameter (numbers as numbers), per metric, and per tag (``tags.<name>``).
     """
     return pd.DataFrame([_row(run) for run in children(parent)])
 

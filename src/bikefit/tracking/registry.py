@@ -60,7 +60,7 @@ def register(
         for column in inferred.inputs
     ]
     with tempfile.TemporaryDirectory() as temporary, warnings.catch_warnings():
-        # MLflow would infer the signature from type hints, and warns about ours and its own.
+        # MLflow warns about type hints, from which it would infer a signature.
         warnings.filterwarnings("ignore", ".*type hint.*")
         warnings.filterwarnings("ignore", "Operation with range is deprecated")  # within MLflow
         logging.getLogger("mlflow.pyfunc").setLevel(logging.WARNING)
