@@ -159,7 +159,7 @@ def children(parent: str) -> Iterator[Any]:
 def read_history(run: str, metric: str) -> list[float]:
     """Return the values of a metric in the order of its steps, which are epochs or folds."""
     history = client().get_metric_history(run, metric)
-    return [m.value for m in sorted(history, key=lambda m: m.step)]
+    return list({m.step: m.value for m in sorted(history, key=lambda m: m.step)}.values())
 
 
 def read_config(run: str) -> str:
