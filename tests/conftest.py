@@ -151,7 +151,7 @@ def refit_folder(
     from bikefit.data.files import write_json
     from bikefit.final import choose, trees
     from bikefit.sweeps.jobs import Job
-    from bikefit.sweeps.run import train
+    from bikefit.sweeps.run import train_jobs
     from inline import INLINE
 
     folder = tmp_path_factory.mktemp("refit")
@@ -171,7 +171,7 @@ def refit_folder(
         patch.setattr(trees, "MOST_TREES", 30)
         patch.setattr(choose, "trees_share", lambda *_: 0.25)  # so few rows leave it to chance
         sweep = writing.start_sweep("full", "sweep of a test", [])
-        train(jobs, sweep, engine=INLINE)
+        train_jobs(jobs, sweep, engine=INLINE)
         writing.finish_sweep(sweep, "", {}, "FINISHED")
         write_json(folder / "sweep.json", {"sweep": sweep})
         assert refit.main(["--record", "sweep.json", "--average"]) == 0

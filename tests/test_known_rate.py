@@ -19,7 +19,7 @@ from sklearn.linear_model import PoissonRegressor
 from bikefit.data import clean, featurize
 from bikefit.data.table import read_table
 from bikefit.sweeps.jobs import Job
-from bikefit.sweeps.run import train
+from bikefit.sweeps.run import train_jobs
 from conftest import ROOT, make_settings
 from inline import INLINE
 from synthetic import raw_hours
@@ -68,7 +68,7 @@ def known(
 def test_the_truth_is_reached_and_the_linear_model_its_limit(known: pd.Series) -> None:
     common = ("trainer.progress=false", "regularization.on=weights")
     jobs = [Job(make_settings(*common, *one), " ".join(one)) for one in MEMBERS]
-    losses = train(jobs, sweep=None, engine=INLINE)
+    losses = train_jobs(jobs, sweep=None, engine=INLINE)
     table = read_table(Path("data/features/full"))
     fitted, held_out = table.read("train"), table.read("validation")
     truth = half_deviance(

@@ -17,7 +17,7 @@ from bikefit.data.table import read_table
 from bikefit.final import trees
 from bikefit.final.evaluate import OUR_MODEL
 from bikefit.sweeps.jobs import Job
-from bikefit.sweeps.run import train
+from bikefit.sweeps.run import train_jobs
 from bikefit.tracking import reading, registry, writing
 from conftest import SMALL, make_settings
 from inline import INLINE
@@ -40,7 +40,7 @@ def make_sweep(*overrides: str) -> str:
     """Train a sweep of two seeds."""
     sweep = writing.start_sweep("full", "sweep", [])
     jobs = [Job(make_settings(*SMALL, *overrides, f"seed={seed}"), str(seed)) for seed in (0, 1)]
-    train(jobs, sweep, engine=INLINE)
+    train_jobs(jobs, sweep, engine=INLINE)
     return sweep
 
 

@@ -8,7 +8,7 @@ import pytest
 from bikefit.comparison.losses import losses_by_fold_and_day
 from bikefit.comparison.runs import run_table
 from bikefit.sweeps.jobs import Job
-from bikefit.sweeps.run import train
+from bikefit.sweeps.run import train_jobs
 from bikefit.tracking import reading, writing
 from conftest import make_settings
 from inline import INLINE
@@ -19,7 +19,7 @@ SMALL = ["network.hidden=[4]", "training.epochs=2", "training.batch_size=64"]
 def trained(*configs: list[str]) -> pd.DataFrame:
     sweep = writing.start_sweep("full", "sweep of a test", [])
     jobs = [Job(make_settings(*SMALL, *one), str(i)) for i, one in enumerate(configs)]
-    train(jobs, sweep, engine=INLINE)
+    train_jobs(jobs, sweep, engine=INLINE)
     return losses_by_fold_and_day(run_table(reading.read_runs(sweep)))
 
 

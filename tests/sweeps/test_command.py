@@ -41,7 +41,7 @@ def status_and_counts(sweep: OpenSweep) -> tuple[str, float, float]:
 def test_failed_jobs_are_counted_and_named(
     workplace: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(command, "train", train_with_one_failure)
+    monkeypatch.setattr(command, "train_jobs", train_with_one_failure)
     with pytest.raises(FailedJobsError, match="2 of 6 jobs failed"), OpenSweep([]) as sweep:
         train_batch(sweep)
         train_batch(sweep)
@@ -61,7 +61,7 @@ def test_an_interrupted_sweep_is_closed_and_not_recorded(
         train_with_one_failure(*arguments)
         raise error
 
-    monkeypatch.setattr(command, "train", raises)
+    monkeypatch.setattr(command, "train_jobs", raises)
     with pytest.raises(error), OpenSweep([]) as sweep:
         train_batch(sweep)
     assert status_and_counts(sweep) == (status, 3, 0)
@@ -71,7 +71,7 @@ def test_an_interrupted_sweep_is_closed_and_not_recorded(
 def test_results_that_mlflow_does_not_take_are_an_error(
     workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(command, "train", train_with_one_failure)
+    monkeypatch.setattr(command, "train_jobs", train_with_one_failure)
     monkeypatch.setattr(command, "record_pending_results", lambda: 2)
     with (
         pytest.raises(TrackingError, match="2 results are kept in checkpoints/: `python -m"),

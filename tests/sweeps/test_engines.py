@@ -20,7 +20,7 @@ from bikefit.config import ConfigError
 from bikefit.data.table import read_table
 from bikefit.sweeps.engines import BACKENDS, connect, local_engine
 from bikefit.sweeps.jobs import Job, JobError
-from bikefit.sweeps.run import train
+from bikefit.sweeps.run import train_jobs
 from bikefit.training.members import STOPPED, Member, MemberResult
 from bikefit.training.worker import StackError, run_stack
 from conftest import ROOT, make_settings
@@ -184,9 +184,9 @@ def test_results_are_equal_after_the_loss_of_a_worker(
         clusters.CLUSTERS[backend]() as (address, options),
         connect(backend, address, options, 2) as engine,
     ):
-        there = train(deadly_jobs(marker, node), None, stack_size=2, engine=engine)
+        there = train_jobs(deadly_jobs(marker, node), None, stack_size=2, engine=engine)
     assert marker.exists(), "no worker died"
-    here = train(deadly_jobs(marker, node, "rerun=true"), None, stack_size=2, engine=INLINE)
+    here = train_jobs(deadly_jobs(marker, node, "rerun=true"), None, stack_size=2, engine=INLINE)
     assert there[:2] == pytest.approx(here[:2], rel=1e-5)
     assert isinstance(there[2], JobError)
     assert str(there[2]) == str(here[2])

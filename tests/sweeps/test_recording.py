@@ -16,7 +16,7 @@ from bikefit.sweeps import recording
 from bikefit.sweeps.engines import Engine
 from bikefit.sweeps.jobs import Job
 from bikefit.sweeps.recording import CHECKPOINTS, pending_stacks, record_pending_results
-from bikefit.sweeps.run import train
+from bikefit.sweeps.run import train_jobs
 from bikefit.tracking import connection, reading, writing
 from bikefit.tracking.connection import StoreUnavailableError
 from bikefit.tracking.names import PROCESS
@@ -68,7 +68,7 @@ def test_curves_grow_during_the_training(workplace: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(writing, "log_epochs", log_epochs)
     jobs = [job(*LONG, "seed=0"), job(*LONG, "seed=1", "regularization.l2=0.1")]
     with ThreadPoolExecutor(1) as thread:  # a worker process might not see the patched variable
-        train(jobs, None, engine=Engine(thread, 1))
+        train_jobs(jobs, None, engine=Engine(thread, 1))
     assert len(written) > 2 and sum(written) <= 600 + written[0]
     for one in jobs:
         assert_complete(one.run, 300)
@@ -104,7 +104,7 @@ def test_results_stay_in_folders_while_the_store_is_unavailable(
     jobs = [job("seed=0"), job("seed=1"), job("validation=kfold", "validation.folds=2")]
     with pytest.MonkeyPatch.context() as patch:
         Store(patch, takes)
-        results = train(jobs, sweep, engine=INLINE)
+        results = train_jobs(jobs, sweep, engine=INLINE)
         assert all(isinstance(result, float) for result in results)
         text = "the store does not answer: results are kept in checkpoints/ and recorded later"
         assert text in caplog.text
@@ -138,7 +138,7 @@ def test_results_of_a_running_command_are_not_recorded_by_others(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(writing, "finish_member", refuse)
-        train([first], None, engine=INLINE)
+        train_jobs([first], None, engine=INLINE)
     (stack,) = pending_stacks()  # training has ended, but the process is running
     stack.directory.assign_runs(replace(stack.directory.runs, process=process))
     assert [*seen, len(pending_stacks())] == [0, 0]
@@ -156,7 +156,7 @@ def test_a_sweep_of_an_ended_command_is_closed_with_its_last_run(
     wild = job("optimizer=sgd", "optimizer.lr=1e12")
     with pytest.MonkeyPatch.context() as patch:
         Store(patch, 0)
-        train([job(), wild], sweep, engine=INLINE)
+        train_jobs([job(), wild], sweep, engine=INLINE)
     host, number, _ = MlflowClient().get_run(sweep).data.tags[PROCESS].split(".")
     MlflowClient().set_tag(sweep, PROCESS, f"{host}.{number}.1000000000")
     assert record_pending_results() == 0
@@ -176,7 +176,7 @@ def test_results_of_an_earlier_command_are_not_trained_again(
     first, second = job(), job()
     with pytest.MonkeyPatch.context() as patch:
         Store(patch, 0)
-        (value,) = train([first], None, engine=INLINE)
+        (value,) = train_jobs([first], None, engine=INLINE)
     if deleted:
         MlflowClient().delete_run(first.run)
         for _ in range(2):
@@ -185,7 +185,7 @@ def test_results_of_an_earlier_command_are_not_trained_again(
     monkeypatch.setattr(
         callbacks.StopCheck, "on_train_batch_end", lambda *_: pytest.fail("trained")
     )
-    assert train([second], None, engine=INLINE) == [pytest.approx(value)]
+    assert train_jobs([second], None, engine=INLINE) == [pytest.approx(value)]
     assert (second.run != first.run) == deleted
     assert_complete(second.run, 6)
     assert not list(CHECKPOINTS.iterdir())

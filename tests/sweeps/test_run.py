@@ -18,7 +18,7 @@ from bikefit.comparison.runs import run_table
 from bikefit.config import ConfigError
 from bikefit.sweeps.jobs import Job, JobError
 from bikefit.sweeps.recording import CHECKPOINTS
-from bikefit.sweeps.run import train
+from bikefit.sweeps.run import train_jobs
 from bikefit.tracking import connection, reading, writing
 from bikefit.training import callbacks, fit
 from bikefit.training.checkpoints import checkpoint_dirs
@@ -75,7 +75,7 @@ def after_step(epoch: int, action: Callable[[Any], object]) -> pytest.MonkeyPatc
 def test_training_records_every_run(workplace: Path) -> None:
     sweep = writing.start_sweep("full", "sweep", [])
     jobs = [job("seed=0"), job("regularization.l1=0.1"), job("network.hidden=[3]")]
-    results = train(jobs, sweep, engine=INLINE)
+    results = train_jobs(jobs, sweep, engine=INLINE)
     runs = reading.read_runs(sweep).set_index("run_id")
     assert runs["status"].tolist() == ["FINISHED"] * 3
     for one, value in zip(jobs, results, strict=True):
@@ -99,7 +99,7 @@ def test_training_does_not_wait_for_the_runs_in_mlflow(
         return real(*arguments)
 
     monkeypatch.setattr(writing, "start_job", start_job)
-    train([job("seed=0"), job("seed=1")], None, engine=INLINE)
+    train_jobs([job("seed=0"), job("seed=1")], None, engine=INLINE)
     assert stacks_before == [1, 1]
 
 
@@ -111,7 +111,7 @@ def test_configurations_are_named_from_the_start_as_in_the_ranking(workplace: Pa
         for s in (0, 1)
     ]
     sweep = writing.start_sweep("full", "a sweep", [])
-    train([*many, job("network.hidden=[5]")], sweep, engine=INLINE)
+    train_jobs([*many, job("network.hidden=[5]")], sweep, engine=INLINE)
     runs = reading.read_runs(sweep)
     assert runs["tags.configuration"].tolist() == [
         *2 * ["none · mlp 4 · optimizer.lr=0.1"],
@@ -129,7 +129,7 @@ def test_networks_that_cannot_be_stacked_train_alone(
     noisy = "[{name: a, _target_: torch.nn.Dropout},{name: b, _target_: torch.nn.Linear}]"
     layers = f"network.layers={noisy.replace('Linear', 'Linear, out_features: 1')}"
     custom = [job("network=custom", layers, f"seed={seed}") for seed in (0, 1)]
-    train([job("seed=0"), job("seed=1"), *custom], None, engine=INLINE)
+    train_jobs([job("seed=0"), job("seed=1"), *custom], None, engine=INLINE)
     assert "4 members in 3 stacks (of 2, 1, 1) on 1 processes" in caplog.text
     assert caplog.text.count("trains alone, because it cannot be stacked") == 2
     assert "(a.layer: vmap: called random operation" in caplog.text
@@ -141,7 +141,7 @@ def test_a_diverging_member_fails_and_the_others_finish(
 ) -> None:
     wild = job("optimizer=sgd", "optimizer.lr=1e12")
     tame = job("optimizer=sgd", "optimizer.lr=1e-5")
-    results = train([wild, tame], None, engine=INLINE)
+    results = train_jobs([wild, tame], None, engine=INLINE)
     assert isinstance(results[0], JobError)
     assert "loss became" in str(results[0])
     assert isinstance(results[1], float)
@@ -154,7 +154,7 @@ def test_a_wrong_layer_is_an_error_before_training(workplace: Path) -> None:
     wrong = Job(make_settings("network=custom", f"network.layers={layers}"), "wrong")
     expected = r"'a.linear'.*received shape \(B, 87\) and expects \(B, 3\)"
     with pytest.raises(ConfigError, match=expected):
-        train([job(), wrong], None, engine=INLINE)
+        train_jobs([job(), wrong], None, engine=INLINE)
     assert MlflowClient().get_experiment_by_name("full") is None  # no run was started
 
 
@@ -171,7 +171,7 @@ def test_a_stack_that_raises_is_retried_and_then_each_member_alone(
 
     monkeypatch.setattr(fit, "fit_stack", broken)
     jobs = [job(f"seed={s}") for s in range(3)]
-    results = train(jobs, None, engine=INLINE)
+    results = train_jobs(jobs, None, engine=INLINE)
     assert sizes == [3, 3, 1, 1, 1]
     assert [type(r) for r in results] == [float, JobError, float]
     assert "a stack of 3 is trained again: OSError: disk on fire" in caplog.text
@@ -183,7 +183,7 @@ def test_a_stack_that_raises_is_retried_and_then_each_member_alone(
 
 def test_folds_are_averaged(workplace: Path) -> None:
     one = job("validation=kfold", "validation.folds=3")
-    (result,) = train([one], None, engine=INLINE)
+    (result,) = train_jobs([one], None, engine=INLINE)
     children = reading.read_runs(one.run)
     assert len(children) == 3
     assert result == pytest.approx(children["best/val/loss"].mean())
@@ -196,17 +196,17 @@ def test_a_finished_run_is_reused(workplace: Path, caplog: pytest.LogCaptureFixt
     caplog.set_level("INFO")
     first = writing.start_sweep("full", "first", [])
     old = [job("seed=0"), job("seed=1")]
-    values = train(old, first, engine=INLINE)
+    values = train_jobs(old, first, engine=INLINE)
     second = writing.start_sweep("full", "second", [])
     new = [job("seed=2"), job("seed=1", "trainer.progress=false"), job("seed=0")]
-    again = train(new, second, engine=INLINE)
+    again = train_jobs(new, second, engine=INLINE)
     assert [again[2], again[1]] == pytest.approx(values)
     assert "2 of 3 runs are finished already" in caplog.text
     assert [new[1].run, new[2].run] == [old[1].run, old[0].run]
     assert set(reading.read_runs(second)["run_id"]) == {one.run for one in new}
-    train([job("seed=0", "rerun=true")], second, engine=INLINE)
+    train_jobs([job("seed=0", "rerun=true")], second, engine=INLINE)
     assert len(reading.read_runs(second)) == 4
-    train([job("seed=2")], second, engine=INLINE)  # as a later batch of the same command
+    train_jobs([job("seed=2")], second, engine=INLINE)  # as a later batch of the same command
     assert reading.read_runs(second)["run_id"].tolist().count(new[0].run) == 1
 
 
@@ -214,13 +214,13 @@ def test_a_finished_run_is_reused(workplace: Path, caplog: pytest.LogCaptureFixt
 def test_a_single_run_has_the_verdict_of_its_sweep(workplace: Path) -> None:
     sweep = writing.start_sweep("full", "sweep", [])
     old = job("seed=0")
-    train([old], sweep, engine=INLINE)
+    train_jobs([old], sweep, engine=INLINE)
     verdict = {"configuration": "none", "verdict": "overfitting", "reason": "gap", "next": "less"}
     writing.tag_verdicts(pd.DataFrame([{"run_id": old.run, **verdict}]))
     assert assign_run_verdict(old.run) == "overfitting: gap. Next: less"
     assert run_of(old).data.tags["verdict"] == "overfitting"
     alone = job("seed=1")
-    train([alone], None, engine=INLINE)
+    train_jobs([alone], None, engine=INLINE)
     assert assign_run_verdict(alone.run).startswith("undecided: ")
     assert run_of(alone).data.tags["verdict"] == "undecided"
 
@@ -228,7 +228,7 @@ def test_a_single_run_has_the_verdict_of_its_sweep(workplace: Path) -> None:
 def test_equal_jobs_of_a_sweep_are_trained_once(workplace: Path) -> None:
     sweep = writing.start_sweep("full", "sweep", [])
     twice = [job("seed=0"), job("network.name=another")]
-    results = train(twice, sweep, engine=INLINE)
+    results = train_jobs(twice, sweep, engine=INLINE)
     assert results[0] == results[1]
     assert twice[0].run == twice[1].run
     assert len(reading.read_runs(sweep)) == 1
@@ -238,7 +238,7 @@ def test_equal_jobs_of_a_sweep_are_trained_once(workplace: Path) -> None:
 def test_finished_folds_are_reused(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     overrides = ("validation=kfold", "validation.folds=3", "training.epochs=20")
     first = job(*overrides, "rerun=true")
-    (undisturbed,) = train([first], None, engine=INLINE)
+    (undisturbed,) = train_jobs([first], None, engine=INLINE)
     measured = run_of(first).data.metrics
     assert measured["unfinished/standard_error"] > 0
     for run in MlflowClient().search_runs(["1"]):  # as if it had been killed before its last fold
@@ -246,7 +246,7 @@ def test_finished_folds_are_reused(workplace: Path, monkeypatch: pytest.MonkeyPa
             MlflowClient().set_terminated(run.info.run_id, "KILLED")
     trained = record_calls(monkeypatch)
     one = job(*overrides)
-    (resumed,) = train([one], None, engine=INLINE)
+    (resumed,) = train_jobs([one], None, engine=INLINE)
     assert [[member.fold for member in stack] for stack in trained] == [[2]]
     assert resumed == pytest.approx(undisturbed)
     assert sorted(reading.read_runs(one.run)["fold"]) == [0, 1, 2]
@@ -260,7 +260,7 @@ def test_after_ctrl_c_a_stack_resumes_from_its_checkpoint(
     monkeypatch.setenv(callbacks.INTERVAL, "0")
     long = ("training.epochs=20", "rerun=true")
     undisturbed = job(*long)
-    train([undisturbed], None, engine=INLINE)
+    train_jobs([undisturbed], None, engine=INLINE)
     sent = False
 
     def interrupt(module: Any) -> None:
@@ -273,12 +273,12 @@ def test_after_ctrl_c_a_stack_resumes_from_its_checkpoint(
     stopped, other = job(*long), job("network.hidden=[3]")
     patch = after_step(2, interrupt)
     with pytest.raises(KeyboardInterrupt):
-        train([stopped, other], None, engine=INLINE)
+        train_jobs([stopped, other], None, engine=INLINE)
     patch.undo()
     # the inline engine trains before runs are started, so there is nothing to record
     (left, _) = sorted(checkpoint_dirs(CHECKPOINTS.absolute()), key=lambda d: -d.epoch())
     assert left.epoch() == 2
     resumed = job(*long)
-    train([resumed, job("network.hidden=[3]")], None, engine=INLINE)
+    train_jobs([resumed, job("network.hidden=[3]")], None, engine=INLINE)
     assert history(resumed) == history(undisturbed)
     assert not list(CHECKPOINTS.iterdir())

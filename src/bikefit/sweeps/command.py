@@ -17,7 +17,7 @@ from bikefit.errors import BikefitError
 from bikefit.sweeps.engines import connect
 from bikefit.sweeps.jobs import Job
 from bikefit.sweeps.recording import CHECKPOINTS, record_pending_results
-from bikefit.sweeps.run import train
+from bikefit.sweeps.run import train_jobs
 from bikefit.sweeps.stacks import count_slots
 from bikefit.tracking import views, writing
 from bikefit.tracking.connection import TrackingError
@@ -38,7 +38,7 @@ def run_single(settings: Settings, command: Sequence[str]) -> float:
     check_packages(settings, command)
     job = Job(settings, run_name(settings))
     try:
-        (result,) = train([job], sweep=None)
+        (result,) = train_jobs([job], sweep=None)
     finally:
         pending = record_pending_results()
     if isinstance(result, Exception):
@@ -98,7 +98,7 @@ class OpenSweep:
                 self.run = writing.start_sweep(tracking.experiment, name[:250], self.command)
                 self.record = tracking.record
             self.jobs += len(jobs)
-            results = train(jobs, self.run, self.processes, self.stack_size, engine)
+            results = train_jobs(jobs, self.run, self.processes, self.stack_size, engine)
         for job, result in zip(jobs, results, strict=True):
             if isinstance(result, Exception):
                 self.failures.append(f"{job.label}: {str(result).splitlines()[-1]}")

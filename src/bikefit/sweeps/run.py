@@ -138,7 +138,7 @@ class StackLoop:
         return []
 
 
-def train(
+def train_jobs(
     jobs: Sequence[Job],
     sweep: str | None,
     processes: int | None = None,
