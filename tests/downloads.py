@@ -40,8 +40,9 @@ def serve_downloads(server: HTTPServer) -> str:
     }
     for path, content in contents.items():
         server.expect_request(path).respond_with_data(content)
-    length = {"Content-Length": str(len(GOOD))}
-    server.expect_request("/cut").respond_with_data(GOOD[:50], headers=length)
+    cut = Response(GOOD[:50])
+    cut.content_length = len(GOOD)
+    server.expect_request("/cut").respond_with_response(cut)
     server.expect_request("/error").respond_with_data(status=500)
     server.expect_request("/silent").respond_with_handler(_answer_late)
     return server.url_for("").rstrip("/")
