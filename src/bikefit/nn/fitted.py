@@ -16,21 +16,21 @@ from bikefit.nn.stacking import Stack
 
 @dataclass(frozen=True, eq=False)
 class FittedNetwork:
-    """A fitted network."""
+    """A fitted network; mean and standard deviation are those of its target, bikes/hour."""
 
     layers: Sequence[dict[str, Any]]
     state: dict[str, np.ndarray]  # parameters and buffers by name
     loss: LossName
-    mean: float  # of the training rows' target, like the standard deviation, bikes/hour
+    mean: float
     std: float
 
     @torch.no_grad()
     def module(self, features: int) -> Network:
         """Return the torch module for rows of D = ``features`` columns, in evaluation mode."""
-        specs = []
-        for layer in self.layers:
-            arguments = dict(layer)
-            specs.append(LayerSpec(arguments.pop("name"), arguments.pop("_target_"), arguments))
+        specs = [
+            LayerSpec(arguments.pop("name"), arguments.pop("_target_"), arguments)
+            for arguments in map(dict, self.layers)
+        ]
         network = build(specs, features)
         tensors = {**dict(network.named_parameters()), **dict(network.named_buffers())}
         for name, value in self.state.items():
@@ -39,7 +39,7 @@ class FittedNetwork:
 
     @torch.no_grad()
     def predict(self, features: torch.Tensor) -> np.ndarray:
-        """Return expected rentals for ``(N, D)`` features in double precision, ``(N,)``.
+        """Return expected rentals for features ``(N, D)``, ``(N,)``.
 
         Networks predict in evaluation mode and in double precision, so that a prediction does not
         depend on the other rows. Predictions of the squared loss below 1 bike/hour are set to 1.

@@ -14,22 +14,15 @@ from torch import Tensor, nn
 
 
 class Dropout(nn.Module):
-    """Drop each unit with probability p in training mode (Srivastava et al. 2014).
+    """Drop each unit with probability p, 0 <= p < 1, in training mode (Srivastava et al. 2014).
 
     ``scaling="inverted"`` multiplies the remaining units by 1 / (1 - p) in training mode, as torch
     does. ``scaling="lecture"`` multiplies all units by 1 - p in evaluation mode instead. Both have
-    the same expectation.
+    the same expectation. Other arguments raise a ValueError.
 
     A unit is dropped if its noise, uniform in [0, 1), is below p. The caller sets the buffer
     ``noise`` before each step, so that members with the same seed share it. No unit is dropped
     while it is empty.
-
-    Args:
-        p: Probability of dropping a unit, in [0, 1).
-        scaling: "inverted" or "lecture".
-
-    Raises:
-        ValueError: An argument is not allowed.
 
     **Shape**: ``(B, D) -> (B, D)``; ``p`` is a scalar, ``noise`` is ``(B, D)``.
     """
@@ -49,7 +42,7 @@ class Dropout(nn.Module):
         self.register_buffer("noise", torch.empty(0), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return x with dropped units (training mode), or the scaled x (evaluation mode)."""
+        """Return x with dropped units in training mode, otherwise the scaled x."""
         p = self.p[..., None, None]
         if not self.training:
             return x * (1.0 - p) if self.scaling == "lecture" else x
@@ -57,26 +50,19 @@ class Dropout(nn.Module):
             return x
         # floor(noise - p) is -1 if noise < p, otherwise 0. A comparison, whose booleans must be
         # converted to numbers, takes several times as long.
-        kept = (self.noise - p).floor_()
+        dropped = (self.noise - p).floor_()
         if self.scaling == "inverted":
             scale = 1.0 / (1.0 - p)
-            return x * torch.addcmul(scale, kept, scale)
-        return x * kept.add_(1.0)
+            return x * torch.addcmul(scale, dropped, scale)
+        return x * dropped.add_(1.0)
 
 
 class BatchNorm(nn.Module):
     """Normalize each feature over the rows of the batch (Ioffe and Szegedy 2015).
 
     In training mode ŷ = γ (x - μ) / √(σ² + ε) + β with the mean μ and the variance σ² of the batch
-    (divisor B). Evaluation mode uses running averages of μ and of the variance (divisor B - 1).
-
-    Args:
-        features: Number of features D.
-        eps: ε, which keeps the divisor away from zero.
-        momentum: Weight of the newest batch in the running averages.
-
-    Raises:
-        ValueError: A training batch has only one row, so its variance is not defined.
+    (divisor B). Evaluation mode uses running averages of μ and of the variance (divisor B - 1), in
+    which the newest batch has the weight ``momentum``. ``eps`` is ε.
 
     **Shape**: ``(B, D) -> (B, D)``; weight (γ), bias (β) and the running averages are ``(D,)``.
     """
@@ -93,7 +79,10 @@ class BatchNorm(nn.Module):
         self.register_buffer("running_var", torch.ones(features))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the normalized rows; in training mode, update the running averages."""
+        """Return the normalized rows; in training mode, also update the running averages.
+
+        A training batch of a single row raises a ValueError: its variance is not defined.
+        """
         if self.training and x.shape[-2] < 2:
             raise ValueError(
                 "batch normalization needs at least 2 rows in a training batch, got "
@@ -112,10 +101,7 @@ class BatchNorm(nn.Module):
 
 
 class _Normalize(torch.autograd.Function):
-    """Batch normalization with the statistics of the batch, for any leading axes.
-
-    torch's function does not support leading axes.
-    """
+    """Normalization by the statistics of the batch, for any leading axes (torch has none)."""
 
     @staticmethod
     def forward(
@@ -146,11 +132,7 @@ class _Normalize(torch.autograd.Function):
 
 
 class Function(nn.Module):
-    """Function of a tensor as a layer.
-
-    Args:
-        function: Function of a tensor ``(B, D)``.
-    """
+    """Layer that applies a function of a tensor ``(B, D)``."""
 
     def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
         super().__init__()

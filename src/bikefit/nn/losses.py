@@ -1,8 +1,8 @@
-"""Data losses, with the links between a network's output and rentals.
+"""Data losses, and the links between a network's output and rentals.
 
-All functions work row by row on shapes that broadcast; ``(M, B)`` for a stack. Predictions are
-scaled with the mean m and the standard deviation s of the target on the training rows
-(bikes/hour), so that a network's output f has the right range from the start:
+All functions work row by row on shapes that broadcast; ``(M, B)`` for a stack. The mean m and the
+standard deviation s of the target on the training rows (bikes/hour) scale the predictions, so that
+a network's output f has the right range from the start:
 
 - ``mse``: prediction μ = m + s f, loss ((y - μ) / s)², in units of the target's variance. The
   constant prediction m has a loss of about 1.
@@ -25,16 +25,10 @@ SMALLEST_RATE = 1.0  # bikes/hour; the table has no hour without a rental
 
 @dataclass(frozen=True)
 class Loss:
-    """Data loss with its link.
-
-    Args:
-        name: mse or poisson.
-        mean, std: Mean and standard deviation of the target on the training rows (bikes/hour),
-            ``(M, 1)`` or scalar.
-    """
+    """Data loss with its link."""
 
     name: LossName
-    mean: Tensor
+    mean: Tensor  # m and s of the members, (M, 1) or scalar
     std: Tensor
 
     def predict(self, output: Tensor) -> Tensor:
@@ -44,7 +38,7 @@ class Loss:
         return self.mean * output.exp()
 
     def output(self, prediction: Tensor) -> Tensor:
-        """Return the network's output of a prediction (bikes/hour)."""
+        """Return the network's output for a prediction (bikes/hour); inverse of `predict`."""
         if self.name == "mse":
             return (prediction - self.mean) / self.std
         return (prediction / self.mean).log()
@@ -53,7 +47,7 @@ class Loss:
         """Return the loss of each row."""
         if self.name == "mse":
             return (output - (target - self.mean) / self.std) ** 2
-        return half_deviance(target, self.mean * output.exp(), log_rate=self.mean.log() + output)
+        return half_deviance(target, self.mean * output.exp(), self.mean.log() + output)
 
     def deviance(self, output: Tensor, target: Tensor) -> Tensor:
         """Return the Poisson deviance of each row (bikes/hour).
@@ -62,17 +56,11 @@ class Loss:
         of negative predictions is not defined.
         """
         if self.name == "mse":
-            return 2.0 * half_deviance(target, self.predict(output).clamp_min(SMALLEST_RATE))
+            rate = self.predict(output).clamp_min(SMALLEST_RATE)
+            return 2.0 * half_deviance(target, rate, rate.log())
         return 2.0 * self.rows(output, target)
 
 
-def half_deviance(target: Tensor, rate: Tensor, log_rate: Tensor | None = None) -> Tensor:
-    """Return half the Poisson deviance of each row: y ln(y / μ) - y + μ.
-
-    Args:
-        target: y >= 0 (bikes/hour).
-        rate: μ > 0 (bikes/hour).
-        log_rate: ln μ; None to compute it from ``rate``, which is less accurate.
-    """
-    log_rate = rate.log() if log_rate is None else log_rate
+def half_deviance(target: Tensor, rate: Tensor, log_rate: Tensor) -> Tensor:
+    """Return half the Poisson deviance of each row: y ln(y / μ) - y + μ for y >= 0 and μ > 0."""
     return torch.xlogy(target, target) - target * log_rate - target + rate

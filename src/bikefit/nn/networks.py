@@ -36,7 +36,7 @@ class Network(nn.Sequential):
 
 @torch.no_grad()
 def build(specs: Sequence[LayerSpec], features: int) -> Network:
-    """Return the network of a list of layers, after a test on two rows of ``features`` columns.
+    """Return the network of a list of layers for rows with ``features`` columns.
 
     Raises:
         ValueError: A layer is not allowed, does not exist, has the name of another layer or does
@@ -49,15 +49,15 @@ def build(specs: Sequence[LayerSpec], features: int) -> Network:
     for block, layers in groupby(specs, key=lambda spec: spec.block):
         parts = nn.Sequential()
         for spec in layers:
-            module = _make(spec, x.shape[-1])
+            module = _make_layer(spec, x.shape[-1])
             if isinstance(module, Dropout):
                 module.width = x.shape[-1]
-            x = _try(spec.name, module, x)
+            x = _checked_output(spec.name, module, x)
             parts.add_module(spec.name.partition(".")[2] or "layer", module)
         network.add_module(block, parts)
     if x.shape != (2, 1):
         raise ValueError(
-            f"the last layer, {specs[-1].name!r}, must return (B, 1), it returns {_rows(x)}"
+            f"the last layer, {specs[-1].name!r}, must return (B, 1), it returns {_shape_text(x)}"
         )
     return network
 
@@ -73,9 +73,9 @@ def _check_names(specs: Sequence[LayerSpec]) -> None:
             raise ValueError(f"the layers of block {block!r} must follow one another")
 
 
-def _make(spec: LayerSpec, width: int) -> nn.Module:
+def _make_layer(spec: LayerSpec, width: int) -> nn.Module:
     """Return a new layer; arguments for its number of inputs have the default ``width``."""
-    target = _locate(spec)
+    target = _import_target(spec)
     if not isinstance(target, type):
         if spec.args:
             raise ValueError(f"layer {spec.name!r}: a function takes no arguments, got {spec.args}")
@@ -91,12 +91,12 @@ def _make(spec: LayerSpec, width: int) -> nn.Module:
         raise ValueError(f"layer {spec.name!r} ({spec.target}): {error}") from error
 
 
-def _locate(spec: LayerSpec) -> Callable[..., Any]:
-    """Return the layer class or function of a dotted name.
+def _import_target(spec: LayerSpec) -> Callable[..., Any]:
+    """Return the class or function of a layer.
 
-    Names come from data, so they must not run arbitrary code. A name is looked up only in its own
-    module. Of torch and bikefit, only subclasses of ``nn.Module`` and the functions that torch
-    lists as functions of tensors are allowed; ``torch.load`` is neither.
+    Names come from data, so they must not run arbitrary code. Of torch and bikefit, only subclasses
+    of ``nn.Module`` and the functions that torch lists as functions of tensors are allowed;
+    ``torch.load`` is neither.
     """
     module, _, attribute = spec.target.rpartition(".")
     allowed = any(f"{module}.".startswith(f"{name}.") for name in spec.allow)
@@ -121,7 +121,7 @@ def _locate(spec: LayerSpec) -> Callable[..., Any]:
 
 
 def _is_safe(module: str, target: Callable[..., Any]) -> bool:
-    """Return whether a target is a layer, or one of the functions that torch lists."""
+    """Return whether a target of torch or bikefit is a layer or a function of tensors."""
     if isinstance(target, type):
         return module in LAYERS and issubclass(target, nn.Module)
     functions = torch.overrides.get_overridable_functions()
@@ -129,10 +129,10 @@ def _is_safe(module: str, target: Callable[..., Any]) -> bool:
     return any(target is function for function in listed)
 
 
-def _try(name: str, module: nn.Module, x: Tensor) -> Tensor:
-    """Return the output of a new layer for two rows; a layer treats each row separately."""
+def _checked_output(name: str, module: nn.Module, x: Tensor) -> Tensor:
+    """Return the output of a new layer for two rows; raise if it does not treat rows separately."""
     module.eval()
-    before = _rows(x)
+    before = _shape_text(x)
     try:
         y, first = module(x), module(x[:1])
     except Exception as error:  # modules raise errors of many types
@@ -151,7 +151,7 @@ def _try(name: str, module: nn.Module, x: Tensor) -> Tensor:
     return y
 
 
-def _rows(x: Tensor) -> str:
+def _shape_text(x: Tensor) -> str:
     return f"(B, {', '.join(map(str, x.shape[1:]))})"
 
 

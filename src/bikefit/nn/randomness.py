@@ -1,9 +1,8 @@
 """Random numbers of a member, which depend on its seed only.
 
-Each purpose (initialization, order of the rows, noise of one dropout layer) has a separate
-generator. So the numbers depend neither on the other members of a stack nor on which layers drop
-units. Members with the same seed have the same numbers: strengths are compared with common random
-numbers.
+Each purpose (initialization, order of the rows, noise of a dropout layer) has a separate generator,
+so the numbers depend neither on the other members of a stack nor on which layers drop units.
+Members with the same seed have common random numbers.
 """
 
 from __future__ import annotations
@@ -23,12 +22,12 @@ LEVELS = 2**16  # number of values of dropout noise
 
 
 def derive(seed: int, purpose: str) -> int:
-    """Return the seed (63 bits) of a purpose, independent of those of other purposes."""
+    """Return a seed (63 bits) for a purpose; seeds of different purposes are independent."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{purpose}".encode()).digest()[:8]) >> 1
 
 
 def generator(seed: int, purpose: str) -> torch.Generator:
-    """Return the generator of a purpose."""
+    """Return a torch generator for a purpose."""
     return torch.Generator().manual_seed(derive(seed, purpose))
 
 
@@ -44,14 +43,10 @@ class Noise:
     """Noise of a dropout layer for one step, as 16-bit integers k >= -2¹⁵.
 
     They represent the uniform numbers (k + 2¹⁵) / 2¹⁶ in [0, 1), so p is exact to 1 / 65,536.
-
-    Args:
-        bits: Integers of each of S distinct seeds, ``(S, D, B)``.
-        position: Position of each member's seed, ``(M,)``.
     """
 
-    bits: Tensor
-    position: Tensor
+    bits: Tensor  # integers of S distinct seeds, (S, D, B)
+    position: Tensor  # position of each member's seed, (M,)
 
     def uniform(self, device: torch.device | str = "cpu") -> Tensor:
         """Return uniform numbers, ``(B, D)`` if all members share a seed, or ``(M, B, D)``."""
@@ -65,8 +60,8 @@ class DropoutNoise:
     They are numpy's SFC64 on the CPU, so that results do not depend on the device.
 
     Args:
-        seeds: Seed of each member, length M.
-        widths: Number of units by name of each dropout layer that drops units.
+        seeds: Seed of each of the M members.
+        widths: Number of units of each layer that drops units, by name.
         purpose: Purpose of the noise.
     """
 
@@ -105,6 +100,6 @@ class DropoutNoise:
         """Set the generators to the result of :meth:`state`."""
         for name, generators in self.generators.items():
             for stream, words in zip(generators, state[name].numpy(), strict=True):
-                whole: Any = stream.state
-                whole["state"]["state"] = words.view(np.uint64).copy()
-                stream.state = whole
+                restored: Any = stream.state
+                restored["state"]["state"] = words.view(np.uint64).copy()
+                stream.state = restored

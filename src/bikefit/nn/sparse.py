@@ -20,26 +20,21 @@ DENSEST = 0.3  # largest fraction of features that are not zero in a row of a sp
 
 @dataclass(frozen=True)
 class SparseRows:
-    """Features of the rows of a batch, on the CPU. Features of other columns are zero.
+    """Rows of a batch for each of S groups of members, on the CPU.
 
-    Args:
-        columns: Column numbers of each of S streams, distinct in each row, ``(S, B, K)``.
-        values: Features in these columns, ``(S, B, K)``.
-        position: Stream of each member, ``(M,)``.
+    Features that are not in ``columns`` are zero.
     """
 
-    columns: Tensor
-    values: Tensor
-    position: Tensor
+    columns: Tensor  # numbers of columns, distinct in each row, (S, B, K)
+    values: Tensor  # features in these columns, (S, B, K)
+    position: Tensor  # group of each member, (M,)
 
 
 def nonzero_columns(nonzero: Tensor) -> Tensor | None:
-    """Return the columns of the features that are not zero, ``(N, K)``, or None if they are many.
+    """Return the columns of nonzero features, ``(N, K)``, or None if a row has too many.
 
-    Rows with fewer than K of them are filled up with other columns.
-
-    Args:
-        nonzero: Whether a feature is not zero, ``(N, D)``.
+    ``nonzero`` is a mask, ``(N, D)``. Rows with fewer than K nonzero features have other columns in
+    addition.
     """
     count = max(int(nonzero.sum(dim=1).max()), 1)
     if count > DENSEST * nonzero.shape[1]:
@@ -48,10 +43,7 @@ def nonzero_columns(nonzero: Tensor) -> Tensor | None:
 
 
 class SparseProduct(torch.autograd.Function):
-    """Product of sparse rows with the weights of each member.
-
-    It equals the product of the dense rows, except for the order of summation.
-    """
+    """Product of sparse rows with weights; it differs from torch's in the order of summation."""
 
     @staticmethod
     def forward(ctx: Any, weight: Tensor, x: SparseRows) -> Tensor:
@@ -82,10 +74,10 @@ def _weighted_sums(
 
     Args:
         table: Tables ``(M, R, E)``.
-        rows: Rows of all groups of a stream, ``(S, L)``.
+        rows: Row numbers of all G groups, ``(S, L)``.
         weights: Weights of these rows, ``(S, L)``.
-        starts: Start of each group in ``(S, L)``, ``(S, G)``.
-        position: Stream of each member, ``(M,)``.
+        starts: Start of each group in ``rows``, ``(S, G)``.
+        position: Position in S of each member, ``(M,)``.
     """
     members, size, width = table.shape
     first = torch.arange(members).unsqueeze(1)

@@ -18,19 +18,12 @@ ACTIVATIONS: dict[str, str] = {
 
 @dataclass(frozen=True)
 class LayerSpec:
-    """Description of a layer.
+    """Description of a layer."""
 
-    Args:
-        name: ``block.part``, such as ``hidden1.linear``; strengths are set by block.
-        target: Dotted name of a torch module, a layer of bikefit or a function (``torch.sin``).
-        args: Keyword arguments of a module; a function has none.
-        allow: Packages that the user allows in addition to torch and bikefit.
-    """
-
-    name: str
-    target: str
-    args: dict[str, Any] = field(default_factory=dict)
-    allow: tuple[str, ...] = ()
+    name: str  # block.part, such as hidden1.linear; strengths are set by block
+    target: str  # dotted name of a torch module, a layer of bikefit or a function (torch.sin)
+    args: dict[str, Any] = field(default_factory=dict)  # keyword arguments of a module
+    allow: tuple[str, ...] = ()  # packages allowed in addition to torch and bikefit
 
     @property
     def block(self) -> str:
@@ -49,14 +42,8 @@ def mlp(
 
     A hidden layer consists of linear, batch norm (if ``before``), activation, batch norm (if
     ``after``) and dropout. The output layer is linear. A linear layer that is followed by batch
-    norm has no bias, because batch norm subtracts the mean.
-
-    Args:
-        features: Number of input columns.
-        hidden: Width of each hidden layer; empty for a linear model.
-        activation: relu, gelu, silu, tanh, sigmoid or identity.
-        batch_norm: none, before or after the activation.
-        dropout_scaling: Scaling of :class:`~bikefit.nn.layers.Dropout`.
+    norm has no bias, because batch norm subtracts the mean. ``hidden`` has the width of each hidden
+    layer; it is empty for a linear model.
     """
     specs = [_dropout("input", dropout_scaling)]
     width = features

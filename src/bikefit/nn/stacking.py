@@ -26,14 +26,9 @@ ANY_AXES = (BatchNorm, Dropout, *ELEMENTWISE)
 
 
 class Stack(nn.Module):
-    """M networks of equal shape.
+    """M networks with equal layers and shapes; others raise a RuntimeError.
 
-    Args:
-        networks: Networks with equal layers and shapes. The values of parameters and buffers,
-            such as p of dropout, may differ.
-
-    Raises:
-        RuntimeError: Networks have different layers or shapes.
+    The values of parameters and buffers, such as p of dropout, may differ.
 
     **Shape**: ``(B, D)`` for all members, or ``(M, B, D)`` -> ``(M, B)``.
     """
@@ -45,14 +40,14 @@ class Stack(nn.Module):
         for block, parts in networks[0].named_children():
             names = [name for name, _ in parts.named_children()]
             stacked = [
-                (name, stack_layer([n.get_submodule(f"{block}.{name}") for n in networks]))
+                (name, _stack_layer([n.get_submodule(f"{block}.{name}") for n in networks]))
                 for name in names
             ]
             self.layers.add_module(block, nn.Sequential(OrderedDict(stacked)))
 
     @property
     def reads_sparse(self) -> bool:
-        """Whether the first layer is linear and no features are dropped."""
+        """Whether the stack accepts sparse rows: its first layer is linear, without dropout."""
         dropping = [layer for layer in self.dropouts().values() if layer.p.any()]
         first = next(x for x in self._sequence() if x in dropping or not isinstance(x, Dropout))
         return isinstance(first, StackedLinear)
@@ -82,10 +77,9 @@ class Stack(nn.Module):
         return [layer for block in self.layers for layer in block.children()]
 
     def subnetworks(self, x: Tensor | SparseRows, noise: Mapping[str, Tensor | Noise]) -> Tensor:
-        """Return the output of one thinned network of each member.
+        """Return the outputs with units dropped, and all other layers in evaluation mode.
 
-        Units are dropped as in training mode; all other layers are in evaluation mode. Arguments
-        are those of :meth:`forward`.
+        The arguments are those of :meth:`forward`.
         """
         self.eval()
         for layer in self.dropouts().values():
@@ -119,7 +113,7 @@ class Stack(nn.Module):
         return {n: m for n, m in self.layers.named_modules() if isinstance(m, Dropout)}
 
 
-def stack_layer(layers: Sequence[nn.Module]) -> nn.Module:
+def _stack_layer(layers: Sequence[nn.Module]) -> nn.Module:
     """Return the stack of the members' layers.
 
     **Shape** of the result: ``(B, D)`` or ``(M, B, D)`` -> ``(M, B, E)``; if the layers have no
@@ -136,9 +130,6 @@ def stack_layer(layers: Sequence[nn.Module]) -> nn.Module:
 
 class StackedLinear(nn.Module):
     """M linear layers: weight ``(M, E, D)``, bias ``(M, E)`` or None.
-
-    Args:
-        layers: Layers of the members.
 
     **Shape**: ``(B, D)`` or ``(M, B, D)`` -> ``(M, B, E)``.
     """
@@ -165,11 +156,7 @@ class StackedLinear(nn.Module):
 
 
 class Mapped(nn.Module):
-    """M layers of any other class, mapped over the members by ``vmap``.
-
-    Args:
-        layers: Layers of the members.
-    """
+    """M layers of any class, mapped over the members by ``vmap``."""
 
     def __init__(self, layers: Sequence[nn.Module]) -> None:
         super().__init__()
@@ -196,7 +183,7 @@ class Mapped(nn.Module):
 
 
 def _stack_tensors(stacked: nn.Module, layers: Sequence[nn.Module]) -> None:
-    """Register stacked copies of the layers' tensors, by the names in the layers."""
+    """Register stacked copies of the layers' parameters and buffers, under the same names."""
     parameters, buffers = stack_module_state(list(layers))
     for name, value in parameters.items():
         stacked.register_parameter(_slashed(name), nn.Parameter(value.detach().clone()))
