@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow  # the fixture runs a sweep and a refit
 
 ROW = {"at": "2011-02-05T17:00", "temp": "7", "humidity": "60"}
 ROW |= {"windspeed": "12", "weather": "clear"}
-ASKED = [word for name, value in ROW.items() for word in (f"--{name}", value)]
+ARGUMENTS = [word for name, value in ROW.items() for word in (f"--{name}", value)]
 TABLE = """at,temp,humidity,windspeed,weather,note
 2011-02-05T17:00,7,60,12,clear,first
 
@@ -29,10 +29,10 @@ TABLE = """at,temp,humidity,windspeed,weather,note
 """
 
 
-def test_a_row_is_answered_by_a_sentence(
+def test_the_prediction_of_a_row_is_a_sentence(
     refitted: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(ASKED) == 0
+    assert main(ARGUMENTS) == 0
     answer = load(registry.model_folder(MODEL)).predict(pd.DataFrame([ROW])).iloc[0]
     assert bikefit.predict(ROW).iloc[0].equals(answer)
     assert capsys.readouterr().out == (
@@ -53,9 +53,9 @@ def test_a_local_store_is_read_without_mlflow(
         "print({'mlflow'} & set(sys.modules))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, *ASKED], capture_output=True, text=True, check=True
+        [sys.executable, "-c", code, *ARGUMENTS], capture_output=True, text=True, check=True
     )
-    assert main(ASKED) == 0
+    assert main(ARGUMENTS) == 0
     assert done.stdout == f"set()\n{capsys.readouterr().out}set()\n"
 
 
@@ -74,7 +74,7 @@ def test_the_folder_of_a_model_is_remembered(refitted: Path, uri: str) -> None:
     assert Path(found()).resolve() == folder.resolve()
 
 
-def test_a_table_is_answered_row_by_row(
+def test_each_row_of_a_table_has_a_prediction_or_an_error(
     refitted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows, answers = tmp_path / "rows.csv", tmp_path / "answers.csv"
@@ -97,7 +97,7 @@ def test_a_table_is_answered_row_by_row(
 def test_options_change_the_prediction(refitted: Path, capsys: pytest.CaptureFixture[str]) -> None:
     answers = set()
     for more in ([], ["--holiday", "yes"], ["--feels-like", "-10"]):
-        assert main([*ASKED, *more]) == 0
+        assert main([*ARGUMENTS, *more]) == 0
         answers.add(capsys.readouterr().out)
     assert len(answers) == 3
 
@@ -105,10 +105,10 @@ def test_options_change_the_prediction(refitted: Path, capsys: pytest.CaptureFix
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([*ASKED[:-1], "sunny"], "weather = sunny: must be one of clear, mist"),
-        (ASKED[:-2], "weather: missing, must be one of clear, mist"),
+        ([*ARGUMENTS[:-1], "sunny"], "weather = sunny: must be one of clear, mist"),
+        (ARGUMENTS[:-2], "weather: missing, must be one of clear, mist"),
         *[
-            ([*ASKED, "--model", uri], f"no model {uri} in sqlite:///")
+            ([*ARGUMENTS, "--model", uri], f"no model {uri} in sqlite:///")
             for uri in ("models:/nobody@champion", "models:/bikefit/99", "models:/a", "b")
         ],
         (["--input", "no.csv"], "No such file"),
@@ -116,7 +116,7 @@ def test_options_change_the_prediction(refitted: Path, capsys: pytest.CaptureFix
         (["--input", "more.csv"], "more.csv cannot be read as a CSV table: Length of header"),
     ],
 )
-def test_what_cannot_be_predicted_ends_with_an_error(
+def test_invalid_input_ends_with_an_error(
     refitted: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
     Path("empty.csv").write_text("")
@@ -126,8 +126,10 @@ def test_what_cannot_be_predicted_ends_with_an_error(
     assert message in shown.err and not shown.out
 
 
-@pytest.mark.parametrize("arguments", [[], [*ASKED, "--input", "x.csv"], [*ASKED, "--output", "x"]])
-def test_either_a_table_or_a_row(arguments: list[str]) -> None:
+@pytest.mark.parametrize(
+    "arguments", [[], [*ARGUMENTS, "--input", "x.csv"], [*ARGUMENTS, "--output", "x"]]
+)
+def test_input_and_at_exclude_each_other(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(arguments)
     assert ended.value.code == 2

@@ -1,4 +1,4 @@
-"""The command, on small sweeps: what it writes, registers and prints."""
+"""The command `python -m bikefit.refit` on small sweeps: its files, model and output."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ def test_errors_are_printed(
     assert message in capsys.readouterr().err
 
 
-def test_a_sweep_is_named_once(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_sweep_and_a_record_exclude_each_other(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         refit.main(["sweep", "--record", "sweep.json"])
     assert "not allowed with" in capsys.readouterr().err

@@ -109,7 +109,7 @@ def test_small_widths_underfit_and_large_ones_overfit() -> None:
     assert figure.axes[0].get_xlabel() == "width (units per layer)"
 
 
-def test_what_lies_within_the_noise_is_not_shaded() -> None:
+def test_differences_that_are_not_significant_are_not_shaded() -> None:
     runs = along("regularization.l2", LAMBDA)
     close = runs["regularization.l2"] == 0.1
     runs.loc[close, "best/val/loss"] = [3.9, 4.0, 4.3]
@@ -139,7 +139,7 @@ def test_a_path_is_shaded_by_verdicts() -> None:
 
 
 @pytest.mark.slow
-def test_a_minimum_at_the_edge_asks_for_more() -> None:
+def test_a_minimum_at_the_end_of_a_path_advises_further_values() -> None:
     series = only(along("regularization.l2", {k: LAMBDA[k] for k in (0.0, 1e-3, 1e-2)}))
     assert path_sentence(series) == (
         "Lowest: 4.010 ± 0.010 at 0.01; this is the largest value tried: try further values."
@@ -193,7 +193,7 @@ def test_more_data_with_one_seed_is_unknown() -> None:
     assert more_data(only(runs)).startswith("Unknown: from 50% of the to 100% of the rows")
 
 
-def test_a_path_is_found_under_the_names_of_the_whole_sweep() -> None:
+def test_a_path_has_the_configurations_of_the_whole_sweep() -> None:
     """Without the runs of other epochs, "none" at 40 would have no epochs in its name."""
     widths = {"[4,4]": (3.0, 7.0), "[8,8]": (1.0, 6.0), "[16,16]": (0.5, 6.9)}
     epochs = {10: (1.0, 6.7), 80: (1.0, 6.3), 160: (1.0, 6.6)}
@@ -206,7 +206,7 @@ def test_a_path_is_found_under_the_names_of_the_whole_sweep() -> None:
     assert found["width"]["region"].tolist() == ["underfitting", "", "overfitting"]
 
 
-def test_nothing_that_was_not_finished_is_shaded_as_underfitting() -> None:
+def test_unfinished_training_is_not_shaded_as_underfitting() -> None:
     runs = along("regularization.l2", LAMBDA).assign(unfinished=0.0)
     assert only(runs).table["region"].tolist()[-2:] == ["underfitting"] * 2
     runs.loc[runs["regularization.l2"] == 1.0, "unfinished"] = 0.2

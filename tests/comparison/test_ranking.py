@@ -60,7 +60,7 @@ def test_a_failed_run_keeps_its_row_without_losses() -> None:
     assert found["failure"][1] == "loss is not finite"
 
 
-def test_another_swept_setting_tells_configurations_apart() -> None:
+def test_configurations_differ_in_any_swept_setting() -> None:
     runs = make_table([make_run(val=6 + r, **{"optimizer.lr": r}) for r in (0.01, 0.001)])
     table = runs
     assert table["optimizer.lr"].tolist() == [0.01, 0.001]
@@ -69,7 +69,7 @@ def test_another_swept_setting_tells_configurations_apart() -> None:
     assert len(rank(runs)) == 2
 
 
-def test_a_setting_that_follows_the_network_is_no_part_of_the_name() -> None:
+def test_a_setting_that_follows_from_the_network_is_not_in_the_name() -> None:
     table = make_table([make_run(hidden="[]"), make_run()])
     assert table["configuration"].tolist() == ["none · linear", "none · mlp 256×256"]
     assert table["network"].tolist() == ["linear", "mlp 256×256"]
@@ -144,7 +144,7 @@ def test_failed_runs_are_counted_and_come_last() -> None:
     )
 
 
-def test_sweeps_without_a_ranking_are_described() -> None:
+def test_sentences_on_sweeps_without_results() -> None:
     failed = ranked(*(make_run(seed=s, failure="x") for s in range(3)))
     assert winner(failed) is None
     assert winner_sentence(failed) == "No run finished (of 3)."
@@ -236,13 +236,13 @@ def test_configurations_within_noise_are_named() -> None:
         (1.0, 0.0, "1.000"),
     ],
 )
-def test_numbers_have_the_digits_of_the_size_that_is_given(
+def test_numbers_have_the_decimals_of_the_reference_value(
     value: float, like: float, text: str
 ) -> None:
     assert number(value, like) == text
 
 
-def test_the_one_standard_error_rule_chooses_the_least_flexible_close_one() -> None:
+def test_the_one_standard_error_rule_chooses_the_least_flexible_configuration() -> None:
     runs = [
         make_run(method, seed=seed, train=train, val=val + shift)
         for method, train, val in (("none", 1.0, 5.0), ("l2 λ=1", 3.0, 5.5), ("l1 λ=1", 4.0, 6.5))
@@ -262,7 +262,7 @@ def test_the_one_standard_error_rule_chooses_the_least_flexible_close_one() -> N
     assert choice_sentence(alone).endswith("the rule chooses none · mlp 256×256, the best.")
 
 
-def test_typical_rows_contain_the_network_of_the_winner_with_nothing_else_changed() -> None:
+def test_typical_rows_contain_the_winners_network_without_regularization() -> None:
     """Not a shorter training of it, though that is the better one without regularization."""
     runs = seeds({"l2 λ=0.1": [3.0], "none": [4.6], "l1 λ=1": [4.0]})
     runs += [make_run(val=v, **{"training.epochs": e}) for e, v in ((8, 3.3), (60, 5.8))]
@@ -273,7 +273,7 @@ def test_typical_rows_contain_the_network_of_the_winner_with_nothing_else_change
     assert typical_rows(ranking)["configuration"].tolist() == typical
 
 
-def test_highlighted_runs_are_the_winner_and_those_that_underfit_and_overfit_most() -> None:
+def test_highlighted_runs_are_the_winner_and_the_worst_of_both_verdicts() -> None:
     sweep = make_sweep()
     ranking = rank(sweep)
     ranking["verdict"] = (ranking["gap"] > 2).map({True: "overfitting", False: "underfitting"})

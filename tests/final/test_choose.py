@@ -1,4 +1,4 @@
-"""Which networks of a sweep are refitted, and how much weight trees get."""
+"""The networks of a refit, and the weight of trees."""
 
 from __future__ import annotations
 

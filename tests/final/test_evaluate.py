@@ -1,4 +1,4 @@
-"""The test: baselines, the models that are compared, and the table of the report."""
+"""Baselines, scores of all models, and the table of the report."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def run_test(
     return evaluate.evaluate_models(plan, fitted, baselines, share, interval, test, table)
 
 
-def test_every_model_is_measured_against_ours() -> None:
+def test_the_lead_of_our_model_is_measured_over_every_model() -> None:
     ours = {
         choose.OUR_MODEL: [0, 1, 2],
         choose.WINNER: [0, 1],

@@ -1,4 +1,4 @@
-"""Networks are fitted on all rows that are given."""
+"""Networks are fitted on all of the rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The registered model: saved, loaded, asked."""
+"""The registered model: averages, intervals, files and errors."""
 
 from __future__ import annotations
 
@@ -95,18 +95,18 @@ def test_predictions_do_not_depend_on_other_rows_or_on_saving(tmp_path: Path) ->
 
 
 def test_trees_are_saved_with_the_networks(tmp_path: Path) -> None:
-    given = make_model()
+    networks = make_model()
     days = pd.date_range("2011-01-01", "2011-02-01", freq="h", inclusive="left")
     hours = pd.DataFrame({"at": days.strftime("%Y-%m-%dT%H:%M"), **ROWS.drop(columns="at").iloc[0]})
-    rows, errors = parse_rows(hours, given.statistics)
+    rows, errors = parse_rows(hours, networks.statistics)
     assert (errors == "").all()
     trees = TunedTrees(15, 5).fit(rows.assign(rentals=100 + 10 * rows["hour"]))
-    model = replace(given, ensemble=replace(given.ensemble, trees=trees, share=0.5))
+    model = replace(networks, ensemble=replace(networks.ensemble, trees=trees, share=0.5))
     model.save(tmp_path)
     answers = load(tmp_path).predict(ROWS)
     pd.testing.assert_frame_equal(answers, model.predict(ROWS), rtol=0, atol=0)
-    alone = trees.predict(parse_rows(ROWS, given.statistics)[0])
-    expected = (given.predict(ROWS)["expected"] + alone) / 2
+    alone = trees.predict(parse_rows(ROWS, networks.statistics)[0])
+    expected = (networks.predict(ROWS)["expected"] + alone) / 2
     assert answers["expected"].tolist() == pytest.approx(expected.tolist())
 
 

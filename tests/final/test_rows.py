@@ -1,4 +1,4 @@
-"""Rows that users write become clean rows or errors."""
+"""A user's rows become clean rows or errors."""
 
 from __future__ import annotations
 

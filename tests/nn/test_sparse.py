@@ -1,4 +1,4 @@
-"""Sparse rows give what the dense rows give."""
+"""Outputs and gradients of sparse rows equal those of dense rows."""
 
 from __future__ import annotations
 

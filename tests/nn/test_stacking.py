@@ -16,23 +16,23 @@ def network(seed: int, p: float = 0.0, hidden: tuple[int, ...] = (6, 4)) -> Netw
     return made
 
 
-@pytest.mark.parametrize("own_rows", [False, True])
-def test_outputs_equal_those_of_the_members(own_rows: bool) -> None:
+@pytest.mark.parametrize("separate_rows", [False, True])
+def test_outputs_equal_those_of_the_members(separate_rows: bool) -> None:
     members = [network(0), network(1, 0.4), network(0, 0.2)]
     stack = Stack(members)
-    x = torch.randn(3, 7, 5) if own_rows else torch.randn(7, 5)
+    x = torch.randn(3, 7, 5) if separate_rows else torch.randn(7, 5)
     noise = torch.rand(3, 7, 6)
     out = stack(x, {"hidden1.dropout": noise})
     assert out.shape == (3, 7)
     for m, member in enumerate(members):
         member.hidden1.dropout.noise = noise[m]
-        torch.testing.assert_close(out[m], member(x[m] if own_rows else x))
+        torch.testing.assert_close(out[m], member(x[m] if separate_rows else x))
     stacked = stack.stacked_buffers()["hidden1.batch_norm.running_mean"]
     alone = torch.stack([member.hidden1.batch_norm.running_mean for member in members])
     torch.testing.assert_close(stacked, alone)
     stack.eval()
     for m, member in enumerate(members):
-        torch.testing.assert_close(stack(x)[m], member.eval()(x[m] if own_rows else x))
+        torch.testing.assert_close(stack(x)[m], member.eval()(x[m] if separate_rows else x))
 
 
 def test_load_restores_the_state() -> None:
