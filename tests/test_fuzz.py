@@ -25,9 +25,9 @@ from conftest import ROOT
 from synthetic import raw_hours
 
 
-def cases(count: int) -> settings:
-    slow_enough = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
-    return settings(max_examples=count, deadline=None, suppress_health_check=slow_enough)
+def examples(count: int) -> settings:
+    suppressed = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+    return settings(max_examples=count, deadline=None, suppress_health_check=suppressed)
 
 
 SPECIAL = st.sampled_from(["1e400", "nan", "-0.0", "0x10", "1_000", "${seed}", "!!python/x", "٣"])
@@ -53,7 +53,7 @@ def paths(value: Any, *before: Any) -> Iterator[tuple[Any, ...]]:
 
 @st.composite
 def damaged(draw: st.DrawFn, valid: dict[str, Any]) -> dict[str, Any]:
-    """Return valid values of which some are replaced or deleted, or to which some are added."""
+    """Return valid values with some of them replaced or deleted, or others added."""
     values = deepcopy(valid)
     for path in draw(st.lists(st.sampled_from(list(paths(valid))), min_size=1, max_size=3)):
         parent: Any = values
@@ -82,7 +82,7 @@ LIST = deepcopy(MLP) | {"network": {"name": "custom", "allow": ["numpy"], "layer
 
 
 def check_settings(accepted: Settings) -> None:
-    """Check what training relies on."""
+    """Assert the properties that training relies on."""
     assert 0 < accepted.optimizer.lr < math.inf
     regularization = accepted.regularization
     for key in ("l1", "l2", "lp", "weight_decay"):
@@ -96,7 +96,7 @@ def check_settings(accepted: Settings) -> None:
 
 
 @pytest.mark.slow(seconds=5)
-@cases(900)
+@examples(900)
 @given(damaged(MLP) | damaged(LIST) | JUNK)
 def test_settings(values: Any) -> None:
     try:
@@ -133,12 +133,12 @@ LAST = LayerSpec("last.linear", "torch.nn.Linear", {"out_features": 1})
 
 
 @pytest.mark.slow(seconds=5)
-@cases(500)
+@examples(500)
 @given(SPECS, st.booleans(), st.integers(1, 5))
-@pytest.mark.filterwarnings("ignore")  # torch's, of unusual layers
-def test_layers(specs: list[LayerSpec], closed: bool, features: int) -> None:
+@pytest.mark.filterwarnings("ignore")  # of torch, about unusual layers
+def test_layers(specs: list[LayerSpec], with_output: bool, features: int) -> None:
     try:
-        network = build([*specs, LAST] if closed else specs, features)
+        network = build([*specs, LAST] if with_output else specs, features)
     except ValueError as error:
         assert str(error)
         return
@@ -155,7 +155,7 @@ LINES = st.integers(0, 24)
 
 
 @pytest.mark.slow(seconds=7)
-@cases(400)
+@examples(400)
 @given(
     st.lists(st.tuples(LINES, st.integers(0, len(RAW)), CELLS), max_size=3),
     st.lists(LINES, max_size=2),

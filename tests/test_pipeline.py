@@ -1,4 +1,4 @@
-"""The whole pipeline through DVC, on a table that the test makes itself, outside git."""
+"""The whole pipeline through DVC, on a synthetic table, outside git."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ GRIDS = [
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    """A project as unpacked from an archive: no git, small networks, few trees, its own table."""
+    """A copy of the project without git, with small networks, few trees and a synthetic table."""
     copy_parts(tmp_path, "src", "conf", ".dvc", ".dvcignore", "dvc.yaml")
     (tmp_path / ".dvc/config.local").write_text("[core]\n    no_scm = true\n")
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    params["download"] |= {"file": "own.csv", "sha256": None}
+    params["download"] |= {"file": "synthetic.csv", "sha256": None}
     for name, table in params["featurize"]["tables"].items():
         table["rows"] = None if name in ("full", "rich") else 240
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
-    raw_hours(days=20).to_csv(tmp_path / "own.csv", index=False)
+    raw_hours(days=20).to_csv(tmp_path / "synthetic.csv", index=False)
     experiment = tmp_path / "conf/experiment/comparison.yaml"
     content = yaml.safe_load(experiment.read_text())
     content["training"] = {"epochs": 2, "batch_size": 64}
@@ -49,16 +49,16 @@ def copy(tmp_path: Path) -> Path:
 
 
 def dvc(folder: Path, *arguments: str) -> str:
-    """Run dvc in a folder with that folder's own code, and return what it prints."""
+    """Run dvc in a folder with the code of that folder, and return its output."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path, "PYTHONPATH": str(folder / "src")}
-    done = commands.run("-m", "dvc", *arguments, cwd=folder, env=environment)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    process = commands.run("-m", "dvc", *arguments, cwd=folder, env=environment)
+    assert process.returncode == 0, process.stdout + process.stderr
+    return process.stdout
 
 
 @pytest.mark.slow(seconds=60)
-def test_the_whole_recipe(copy: Path) -> None:
+def test_the_pipeline_gives_its_reports_and_runs_only_changed_stages(copy: Path) -> None:
     printed = dvc(copy, "repro")
     assert "has the lowest validation loss" in printed
     table = pd.read_csv(copy / "reports/comparison.csv")
@@ -78,7 +78,7 @@ def test_the_whole_recipe(copy: Path) -> None:
     assert "winner" in dvc(copy, "metrics", "show")
     assert "up to date" in dvc(copy, "repro")
 
-    # One value of the training's config: training again, but not the data.
+    # After a change of the training settings, the stages of the data do not run again.
     (copy / "conf/training/default.yaml").write_text("epochs: 1\nbatch_size: 64\n")
     status = json.loads(dvc(copy, "status", "--json"))
     assert set(status) == {"sweep"}

@@ -1,4 +1,4 @@
-"""The sharpest check of penalty and Poisson loss: scikit-learn's own Poisson regression."""
+"""Penalty and Poisson loss agree with the Poisson regression of scikit-learn."""
 
 from __future__ import annotations
 
@@ -13,10 +13,8 @@ from conftest import make_settings, train_stack
 
 @pytest.mark.slow
 @pytest.mark.parametrize("alpha", [0.1, 1.0])
-def test_the_linear_model_is_scikit_learns_poisson_regression(
-    workplace: object, alpha: float
-) -> None:
-    """It minimises half the mean deviance + α/2 ‖w‖², intercept free: λ = α/2 on weights."""
+def test_the_linear_model_equals_poisson_regression(workplace: object, alpha: float) -> None:
+    """scikit-learn minimizes half the mean deviance + α/2 ‖w‖², so λ = α/2 on weights."""
     overrides = (
         "data=lecture network=linear validation=kfold validation.folds=4 training.epochs=300 "
         "training.batch_size=1000 optimizer.lr=0.2 optimizer.schedule=one_cycle "

@@ -1,4 +1,4 @@
-"""What is kept in the middle of a training, and that going on gives the same bits."""
+"""Checkpoints and results of a stack; resumed training gives the same bits."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ STACKS = {
     ],
     "diverging": [["optimizer=sgd", f"optimizer.lr={v}"] for v in ("1e10", "1e-5")],
     "folds": [["validation=kfold", "validation.folds=3", f"seed={s}"] for s in (0, 1)],
-    "drawing for itself": [
+    "torch dropout": [
         [
             "network=custom",
             "network.layers=[{name: a, _target_: torch.nn.Dropout},"
@@ -59,10 +59,10 @@ STACKS = {
 
 
 def stack(name: str) -> list[Member]:
-    small = SMALL[1:] if name == "drawing for itself" else SMALL
+    small = SMALL[1:] if name == "torch dropout" else SMALL
     settings = [make_settings(*small, *overrides) for overrides in STACKS[name]]
     folds = range(3) if name == "folds" else [None]
-    members = [Member(one, fold) for one in settings for fold in folds]
+    members = [Member(chosen, fold) for chosen in settings for fold in folds]
     return [replace(member, fingerprint=f"f-{m}") for m, member in enumerate(members)]
 
 
@@ -74,11 +74,11 @@ def root(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 class KilledError(BaseException):
-    """Ends training in the middle of an epoch."""
+    """Simulates a kill in the middle of an epoch."""
 
 
 def interrupt(members: Sequence[Member], directory: CheckpointDir, epoch: int) -> None:
-    """Train until after the first step that follows an epoch."""
+    """Train until after the first step that follows the given epoch."""
     directory.create()
 
     def stopping() -> bool:
@@ -92,23 +92,23 @@ def interrupt(members: Sequence[Member], directory: CheckpointDir, epoch: int) -
 
 def assert_same(results: Sequence[MemberResult], others: Sequence[MemberResult]) -> None:
     """Assert that results have the same bits."""
-    same = [[replace(one, timestamps=[]) for one in stack] for stack in (results, others)]
-    np.testing.assert_equal(*([vars(one) for one in stack] for stack in same))
+    same = [[replace(result, timestamps=[]) for result in stack] for stack in (results, others)]
+    np.testing.assert_equal(*([vars(result) for result in stack] for stack in same))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", STACKS)
 def test_resuming_gives_the_same_bits(root: Path, name: str) -> None:
     members = stack(name)
-    undisturbed = train_stack(members)
+    uninterrupted = train_stack(members)
     directory = CheckpointDir(root, members)
     interrupt(members, directory, 1)
-    epochs = [len(result.metrics["val/loss"]) for result in undisturbed]
-    # early stopping: some members have stopped, others have not
+    epochs = [len(result.metrics["val/loss"]) for result in uninterrupted]
+    # With early stopping, interrupt when some members have stopped.
     interrupt(members, directory, min(epochs) if min(epochs) < max(epochs) else 3)
     first, _ = directory.histories()
-    for _ in range(2):  # the last epoch is a checkpoint as well, from which the result follows
-        assert_same(train_stack(members, directory), undisturbed)
+    for _ in range(2):  # the second time, from the checkpoint of the last epoch
+        assert_same(train_stack(members, directory), uninterrupted)
         last, _ = directory.histories()
         assert last[: len(first)] == first
         assert len(last) == max(epochs)
@@ -116,14 +116,14 @@ def test_resuming_gives_the_same_bits(root: Path, name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["dropout", "folds"])
-def test_training_on_another_device_resumes_too(root: Path, name: str) -> None:
+def test_training_on_another_device_resumes(root: Path, name: str) -> None:
     members = stack(name)
     directory = CheckpointDir(root, members)
     with pretended.training():
-        undisturbed = train_stack(members)
+        uninterrupted = train_stack(members)
         interrupt(members, directory, 2)
         resumed = train_stack(members, directory)
-    assert_same(resumed, undisturbed)
+    assert_same(resumed, uninterrupted)
 
 
 def test_histories_are_those_of_the_result(root: Path) -> None:
@@ -177,7 +177,7 @@ def test_a_full_disk_does_not_stop_training(
     root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     members = stack("adam")
-    undisturbed = train_stack(members)
+    uninterrupted = train_stack(members)
     directory = CheckpointDir(root, members)
     directory.create()
 
@@ -185,11 +185,8 @@ def test_a_full_disk_does_not_stop_training(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(checkpoints, "atomic_write", full)
-    assert_same(train_stack(members, directory), undisturbed)
+    assert_same(train_stack(members, directory), uninterrupted)
     assert "could not be written, training continues: [Errno 28] No space left" in caplog.text
-
-
-# ---- the files ----
 
 
 CHECKPOINTED = {
@@ -231,7 +228,7 @@ def test_results_are_read_as_they_were_written(workplace: Path) -> None:
     directory.save_result([results[0], failed])
     loaded = directory.load_result()
     assert loaded is not None
-    np.testing.assert_equal([vars(one) for one in loaded], [vars(results[0]), vars(failed)])
+    np.testing.assert_equal([vars(result) for result in loaded], [vars(results[0]), vars(failed)])
 
 
 @pytest.mark.parametrize("length", [0, 5, 100, -1])
@@ -250,17 +247,17 @@ def test_stacks_are_listed_with_their_members(
     workplace: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     root = workplace / "checkpoints"
-    whole = directory_of(root)
+    intact = directory_of(root)
     runs = MemberRuns("sqlite:///x", "sweep", ["1", None, "3"], [None, None, "job"])
-    whole.assign_runs(runs)
-    torn, foreign = root / "torn", root / "foreign"
-    for folder, content in ((torn, b"[1"), (foreign, (whole.folder / STACK).read_bytes())):
+    intact.assign_runs(runs)
+    damaged, foreign = root / "damaged", root / "foreign"
+    for folder, content in ((damaged, b"[1"), (foreign, (intact.folder / STACK).read_bytes())):
         folder.mkdir()
         (folder / STACK).write_bytes(content)
     (listed,) = checkpoint_dirs(root)
-    assert listed.folder == whole.folder
-    assert (listed.members, listed.runs) == (whole.members, runs)
+    assert listed.folder == intact.folder
+    assert (listed.members, listed.runs) == (intact.members, runs)
     assert caplog.text.count("is ignored: ") == 2
-    (whole.folder / STACK).write_text("[")
-    whole.create()
-    assert [one.folder for one in checkpoint_dirs(root)] == [whole.folder]
+    (intact.folder / STACK).write_text("[")
+    intact.create()
+    assert [directory.folder for directory in checkpoint_dirs(root)] == [intact.folder]

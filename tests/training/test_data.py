@@ -75,7 +75,7 @@ def test_folds_cover_the_pool_once() -> None:
         days = [
             set(pool.timestamps[rows].astype("M8[D]")) for rows in (fold.train, fold.validation)
         ]
-        assert not days[0] & days[1]  # the table is split by days, and so are its folds
+        assert not days[0] & days[1]  # folds have the kind of split of the table
 
 
 def test_a_fraction_applies_to_training_rows_only() -> None:

@@ -1,4 +1,4 @@
-"""The device of a stack on machines without GPU, with one, and with several."""
+"""Devices of worker processes, on machines with and without GPUs."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_a_gpu_that_is_missing_is_an_error(monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.process
 def test_the_process_that_workers_are_forked_from_does_not_use_a_gpu() -> None:
-    # CUDA cannot be used in a process that was forked from one that has used it.
+    # CUDA fails in a process whose parent used CUDA before the fork.
     watch = """
 import torch
 for name in ("is_available", "device_count", "_lazy_init"):
@@ -54,7 +54,9 @@ for name in ("is_available", "device_count", "_lazy_init"):
 import bikefit.training.preload, hydra
 torch.cuda.device_count()
 """
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", watch], capture_output=True, text=True, check=True, cwd=ROOT
     )
-    assert re.findall("used .*", done.stdout) == ["used device_count"]  # by the last line alone
+    assert re.findall("used .*", process.stdout) == [
+        "used device_count"
+    ]  # the call in the last line

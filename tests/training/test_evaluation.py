@@ -1,4 +1,4 @@
-"""The probe, and predictions of a trained stack."""
+"""The probe of a trained stack."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LINEAR = "network=linear network.hidden=[]"
 
 
 def unfinished_of(*configs: str) -> list[float]:
-    return [r.final["unfinished"] for r in train_stack([member(one) for one in configs])]
+    return [r.final["unfinished"] for r in train_stack([member(config) for config in configs])]
 
 
 def test_training_with_a_low_learning_rate_is_unfinished_and_converged_training_is_not() -> None:
@@ -108,7 +108,7 @@ def test_the_validation_loss_falls_after_an_early_stop_with_a_high_learning_rate
     assert 0.01 < result["unfinished/val"].item() < 0.5
 
 
-def test_a_stack_that_is_stopped_in_its_probe_has_no_result_of_it() -> None:
+def test_a_stack_stopped_in_its_probe_has_no_probe_metrics() -> None:
     one = member(LINEAR)
     training = one.settings.training
     rows = read_pool(one.settings.data.path).train_rows

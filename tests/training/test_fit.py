@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -35,13 +36,13 @@ def key_of(member: Member) -> str:
     return stack_key(member, read_pool(member.settings.data.path))
 
 
-def assert_equal(one: MemberResult, other: MemberResult) -> None:
-    assert one.selected == other.selected
-    assert one.metrics.keys() >= {"train/loss", "val/loss", "train/penalty"}
-    for name, values in other.metrics.items():
-        np.testing.assert_allclose(one.metrics[name], values, rtol=2e-4, err_msg=name)
-    for name, value in other.state.items():
-        np.testing.assert_allclose(one.state[name], value, rtol=1e-3, atol=2e-4, err_msg=name)
+def assert_equal(result: MemberResult, expected: MemberResult) -> None:
+    assert result.selected == expected.selected
+    assert result.metrics.keys() >= {"train/loss", "val/loss", "train/penalty"}
+    for name, values in expected.metrics.items():
+        np.testing.assert_allclose(result.metrics[name], values, rtol=2e-4, err_msg=name)
+    for name, value in expected.state.items():
+        np.testing.assert_allclose(result.state[name], value, rtol=1e-3, atol=2e-4, err_msg=name)
 
 
 STACKS = {
@@ -81,12 +82,15 @@ SHARED = {
 
 def members_of(name: str, more: str = "") -> list[Member]:
     shared = SHARED.get(name, "")
-    found = [settings(f"{shared} {overrides} {more}") for overrides in STACKS[name]]
-    return [
-        Member(one, fold)
-        for one in found
-        for fold in (range(one.validation.folds) if one.validation.name == "kfold" else [None])
-    ]
+    return in_each_fold(settings(f"{shared} {overrides} {more}") for overrides in STACKS[name])
+
+
+def in_each_fold(configs: Iterable[Settings]) -> list[Member]:
+    members = []
+    for config in configs:
+        folds = range(config.validation.folds) if config.validation.name == "kfold" else [None]
+        members += [Member(config, fold) for fold in folds]
+    return members
 
 
 @pytest.mark.slow
@@ -113,9 +117,9 @@ def test_a_stack_equals_its_members_trained_alone(name: str) -> None:
 def test_sparse_rows_train_the_same_networks(
     overrides: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    chosen = [settings(f"{overrides} training.epochs=2 seed={seed}") for seed in (0, 1)]
-    folds = chosen[0].validation.folds
-    members = [Member(one, f) for one in chosen for f in (range(folds) if folds > 1 else [None])]
+    members = in_each_fold(
+        settings(f"{overrides} training.epochs=2 seed={seed}") for seed in (0, 1)
+    )
     results = train_stack(members)
     monkeypatch.setattr(sparse, "DENSEST", 0.0)
     for result, dense in zip(results, train_stack(members), strict=True):
@@ -170,12 +174,12 @@ def test_without_patience_the_last_epoch_is_selected() -> None:
 
 
 def test_a_member_that_diverges_fails_without_the_others() -> None:
-    wild = Member(settings("optimizer=sgd optimizer.lr=1e10"))
-    tame = Member(settings("optimizer=sgd optimizer.lr=1e-5"))
-    results = train_stack([wild, tame])
+    diverging = Member(settings("optimizer=sgd optimizer.lr=1e10"))
+    stable = Member(settings("optimizer=sgd optimizer.lr=1e-5"))
+    results = train_stack([diverging, stable])
     assert "in epoch 1" in results[0].failure
     assert not results[1].failure
-    assert_equal(results[1], train_stack([tame])[0])
+    assert_equal(results[1], train_stack([stable])[0])
 
 
 def test_predictions_and_constant_losses_are_those_of_the_fold() -> None:
@@ -260,8 +264,8 @@ def plain_penalty(p: dict[str, torch.Tensor], r: Regularization) -> torch.Tensor
     for name, value in p.items():
         if r.on == "weights" and not name.endswith("linear.weight"):
             continue
-        own = r.layers.get(name.split(".")[0])
-        l2 = r.l2 if own is None or own.l2 is None else own.l2
+        layer = r.layers.get(name.split(".")[0])
+        l2 = r.l2 if layer is None or layer.l2 is None else layer.l2
         l1, sizes = 0 if r.proximal else r.l1, value.abs()
         total = total + l1 * sizes.sum() + l2 * (value**2).sum()
         if r.lp:

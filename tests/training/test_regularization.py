@@ -15,11 +15,11 @@ SMALL = "training.epochs=3 training.batch_size=32"
 def train(*configs: str) -> list[MemberResult]:
     """Train a stack whose members have the given overrides, separated by spaces."""
     small = SMALL if "network=custom" in configs[0] else f"{SMALL} network.hidden=[8,6]"
-    return train_stack([Member(make_settings(*f"{small} {one}".split())) for one in configs])
+    return train_stack([Member(make_settings(*f"{small} {config}".split())) for config in configs])
 
 
-def distance(one: MemberResult, other: MemberResult) -> float:
-    return max(float(np.abs(one.state[k] - other.state[k]).max()) for k in one.state)
+def distance(first: MemberResult, second: MemberResult) -> float:
+    return max(float(np.abs(first.state[k] - second.state[k]).max()) for k in first.state)
 
 
 def test_with_sgd_l2_equals_weight_decay_of_twice_the_strength() -> None:
@@ -43,19 +43,19 @@ def test_the_proximal_step_makes_exact_zeros_and_the_subgradient_does_not() -> N
     proximal, subgradient = train(f"{strong} regularization.proximal=true", strong)
     assert proximal.metrics["zeros"][-1] > 0.5
     weights = [v for k, v in proximal.state.items() if k.endswith("linear.weight")]
-    share = sum(int((w == 0).sum()) for w in weights) / sum(w.size for w in weights)
-    assert proximal.metrics["zeros"][-1] == pytest.approx(share)
+    fraction = sum(int((w == 0).sum()) for w in weights) / sum(w.size for w in weights)
+    assert proximal.metrics["zeros"][-1] == pytest.approx(fraction)
     assert subgradient.metrics["zeros"][-1] == 0.0
 
 
 def test_the_penalty_is_logged_in_total_and_by_layer() -> None:
-    without, one = train(
+    without, penalized = train(
         "",
         "regularization.l1=0.1 regularization.lp=0.2 regularization.p_norm=3 "
         "regularization.layers.hidden1.l1=0 regularization.layers.output.lp=0",
     )
     by_layer = {"hidden1": 0.0, "hidden2": 0.0, "output": 0.0}
-    for name, value in one.state.items():
+    for name, value in penalized.state.items():
         block, part, *_ = name.split(".")
         if part != "linear":
             continue
@@ -63,8 +63,8 @@ def test_the_penalty_is_logged_in_total_and_by_layer() -> None:
         by_layer[block] += (0 if block == "hidden1" else 0.1) * np.abs(theta).sum()
         by_layer[block] += (0 if block == "output" else 0.2) * (np.abs(theta) ** 3).sum()
     for block, value in by_layer.items():
-        assert one.metrics[f"train/penalty/{block}"][-1] == pytest.approx(value, rel=1e-5)
-    assert one.metrics["train/penalty"][-1] == pytest.approx(sum(by_layer.values()), rel=1e-5)
+        assert penalized.metrics[f"train/penalty/{block}"][-1] == pytest.approx(value, rel=1e-5)
+    assert penalized.metrics["train/penalty"][-1] == pytest.approx(sum(by_layer.values()), rel=1e-5)
     assert not [name for name in without.metrics if name.startswith("train/penalty/")]
     assert without.metrics["train/penalty"][-1] == 0.0
 
@@ -88,7 +88,7 @@ def test_model_averaging_samples_thinned_networks() -> None:
             f"averaged/val/{name}" for name in ("loss", "rmse", "deviance", "spread")
         }
     assert many.final["averaged/val/spread"] > few.final["averaged/val/spread"] > 0
-    # many samples approach what scaling at test time approximates
+    # Scaling at test time approximates the mean of many samples.
     assert many.final["averaged/val/rmse"] == pytest.approx(many.metrics["val/rmse"][-1], rel=0.05)
     (none,) = train("regularization.averaged=5")
     assert none.final["averaged/val/spread"] == 0.0
@@ -111,7 +111,7 @@ def test_a_list_of_layers_equals_the_short_form() -> None:
     assert names == ["input.dropout", *(layer["name"] for layer in listed.layers)]
 
 
-def test_functions_are_layers_of_a_stack() -> None:
+def test_a_function_is_a_layer_of_a_stack() -> None:
     config = layers("{name:hidden1.wave,_target_:torch.sin}")
     two = train(config, f"{config} seed=1")
     (one,) = train(f"{config} seed=1")
