@@ -117,5 +117,5 @@ def test_configurations_depend_on_other_settings() -> None:
     ],
 )
 def test_the_kind_of_regularization_has_no_strengths(overrides: str, kind: str) -> None:
-    settings = make_settings(*(f"regularization.{one}" for one in overrides.split()))
+    settings = make_settings(*(f"regularization.{override}" for override in overrides.split()))
     assert regularization_kind(settings) == kind

@@ -96,8 +96,8 @@ def test_no_secret_reaches_the_store(workplace: Path) -> None:
     address = "http://me:secret@host/x"
     sweep = writing.start_sweep("full", "s", [f"tracking.experiment={address}"])
     layer = {"name": "a.x", "_target_": "torch.sin", "source": address}
-    one = stores.settings(network={"name": "custom", "layers": [layer]})
-    run = writing.start_job(one, sweep, "v1")
+    settings = stores.settings(network={"name": "custom", "layers": [layer]})
+    run = writing.start_job(settings, sweep, "v1")
     read = connection.client().get_run
     assert read(sweep).data.tags["overrides"] == "tracking.experiment=http://…@host/x"
     assert read(run).data.params["network.layers.a.x.source"] == "http://…@host/x"

@@ -28,7 +28,7 @@ SMALL = ["network.hidden=[4]", "training.epochs=6", "training.batch_size=64"]
 LONG = ["training.epochs=300", "trainer.progress=false"]
 
 
-def job(*overrides: str) -> Job:
+def make_job(*overrides: str) -> Job:
     return Job(make_settings(*SMALL, *overrides), " ".join(overrides))
 
 
@@ -41,7 +41,7 @@ def status(run: str) -> str:
 
 
 def assert_complete(run: str, epochs: int) -> None:
-    """Assert that each metric has each epoch once, and each final metric one value."""
+    """Assert that each metric has each epoch once, and each final metric once."""
     assert status(run) == "FINISHED"
     metrics = MlflowClient().get_run(run).data.metrics
     per_epoch = [name for name in metrics if name.startswith(("train/", "val/"))]
@@ -66,12 +66,12 @@ def test_curves_grow_during_the_training(workplace: Path, monkeypatch: pytest.Mo
         real(run, metrics, after, stamps)
 
     monkeypatch.setattr(writing, "log_epochs", log_epochs)
-    jobs = [job(*LONG, "seed=0"), job(*LONG, "seed=1", "regularization.l2=0.1")]
+    jobs = [make_job(*LONG, "seed=0"), make_job(*LONG, "seed=1", "regularization.l2=0.1")]
     with ThreadPoolExecutor(1) as thread:  # a worker process might not see the patched variable
         train_jobs(jobs, None, engine=Engine(thread, 1))
     assert len(written) > 2 and sum(written) <= 600 + written[0]
-    for one in jobs:
-        assert_complete(one.run, 300)
+    for job in jobs:
+        assert_complete(job.run, 300)
     # a penalty of another member is no metric of a member
     assert "train/penalty/hidden1" not in MlflowClient().get_run(jobs[0].run).data.metrics
 
@@ -101,7 +101,11 @@ def test_results_stay_in_folders_while_the_store_is_unavailable(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     sweep = writing.start_sweep("full", "sweep", [])
-    jobs = [job("seed=0"), job("seed=1"), job("validation=kfold", "validation.folds=2")]
+    jobs = [
+        make_job("seed=0"),
+        make_job("seed=1"),
+        make_job("validation=kfold", "validation.folds=2"),
+    ]
     with pytest.MonkeyPatch.context() as patch:
         Store(patch, takes)
         results = train_jobs(jobs, sweep, engine=INLINE)
@@ -110,13 +114,13 @@ def test_results_stay_in_folders_while_the_store_is_unavailable(
         assert text in caplog.text
         assert record_pending_results() == 4
     assert len(pending_stacks()) == 2
-    assert {status(one.run) for one in jobs} <= {"RUNNING", "FINISHED"}
+    assert {status(job.run) for job in jobs} <= {"RUNNING", "FINISHED"}
     MlflowClient().set_tag(sweep, PROCESS, "elsewhere.1.1")  # may be running
     assert send.main() == 0
     assert capsys.readouterr().out.startswith("4 runs recorded in sqlite:///")
     assert not list(CHECKPOINTS.iterdir())
-    for one in jobs[:2]:
-        assert_complete(one.run, 6)
+    for job in jobs[:2]:
+        assert_complete(job.run, 6)
     children = reading.read_runs(jobs[2].run)
     assert children["status"].tolist() == ["FINISHED"] * 2
     metrics = MlflowClient().get_run(jobs[2].run).data.metrics
@@ -129,7 +133,7 @@ def test_results_stay_in_folders_while_the_store_is_unavailable(
 def test_results_of_a_running_command_are_not_recorded_by_others(
     workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first, seen, process = job(), [], process_id()
+    first, seen, process = make_job(), [], process_id()
 
     def refuse(*_: Any) -> None:
         monkeypatch.setattr(recording, "process_id", lambda: "of another command")
@@ -153,10 +157,10 @@ def test_a_sweep_of_an_ended_command_is_closed_with_its_last_run(
     workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sweep = writing.start_sweep("full", "sweep", [])
-    wild = job("optimizer=sgd", "optimizer.lr=1e12")
+    wild = make_job("optimizer=sgd", "optimizer.lr=1e12")
     with pytest.MonkeyPatch.context() as patch:
         Store(patch, 0)
-        train_jobs([job(), wild], sweep, engine=INLINE)
+        train_jobs([make_job(), wild], sweep, engine=INLINE)
     host, number, _ = MlflowClient().get_run(sweep).data.tags[PROCESS].split(".")
     MlflowClient().set_tag(sweep, PROCESS, f"{host}.{number}.1000000000")
     assert record_pending_results() == 0
@@ -173,7 +177,7 @@ def test_results_of_an_earlier_command_are_not_trained_again(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    first, second = job(), job()
+    first, second = make_job(), make_job()
     with pytest.MonkeyPatch.context() as patch:
         Store(patch, 0)
         (value,) = train_jobs([first], None, engine=INLINE)

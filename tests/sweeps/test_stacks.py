@@ -18,7 +18,7 @@ from conftest import make_settings
 QUICK = ["network.hidden=[4]", "training.epochs=2", "training.batch_size=64"]
 
 
-def job(*overrides: str) -> Job:
+def make_job(*overrides: str) -> Job:
     quick = QUICK[1:] if "network=custom" in overrides else QUICK
     return Job(make_settings(*quick, *overrides), " ".join(overrides))
 
@@ -28,18 +28,18 @@ def members_of(*jobs: Job) -> list[Member]:
 
 
 def test_members_with_equal_shapes_share_stacks(workplace: Path) -> None:
-    wide = [job("network.hidden=[8]", f"seed={s}") for s in (0, 1)]
-    narrow = [job(f"regularization.l2={v}") for v in (0, 0.1, 1)]
+    wide = [make_job("network.hidden=[8]", f"seed={s}") for s in (0, 1)]
+    narrow = [make_job(f"regularization.l2={v}") for v in (0, 0.1, 1)]
     stacks = group_members(members_of(*wide, *narrow), processes=1, stack_size=8)
     assert stacks == [members_of(*wide), members_of(*narrow)]
 
 
 def test_large_groups_are_divided_by_size_and_among_processes(workplace: Path) -> None:
-    many = [job(f"seed={s}", f"regularization.l2={v}") for v in range(4) for s in range(2)]
+    many = [make_job(f"seed={s}", f"regularization.l2={v}") for v in range(4) for s in range(2)]
     sizes = [len(s) for s in group_members(members_of(*many), processes=1, stack_size=3)]
     assert sorted(sizes) == [2, 3, 3]
     halves = group_members(members_of(*many), processes=2, stack_size=100)
-    # members with one seed stay together: they share rows and noise
+    # members with the same seed stay together, because they share rows and noise
     assert [{member.settings.seed for member in stack} for stack in halves] == [{0}, {1}]
 
 
@@ -47,8 +47,8 @@ def test_large_groups_are_divided_by_size_and_among_processes(workplace: Path) -
 def test_a_group_that_costs_more_than_its_share_is_divided(
     workplace: Path, wide: list[str]
 ) -> None:
-    jobs = [job("network.hidden=[2]"), *(job(*wide, f"seed={seed}") for seed in range(6))]
-    jobs.append(job("network.hidden=[3]"))
+    jobs = [make_job("network.hidden=[2]"), *(make_job(*wide, f"seed={seed}") for seed in range(6))]
+    jobs.append(make_job("network.hidden=[3]"))
     assert sorted(len(s) for s in group_members(members_of(*jobs), processes=2)) == [1, 1, 3, 3]
     assert sorted(len(s) for s in group_members(members_of(*jobs), processes=1)) == [1, 1, 6]
 
@@ -56,7 +56,7 @@ def test_a_group_that_costs_more_than_its_share_is_divided(
 @pytest.mark.slow
 def test_small_networks_train_in_larger_stacks(workplace: Path) -> None:
     def sizes(*overrides: str) -> list[int]:
-        jobs = [job(*overrides, f"regularization.l2={v}") for v in range(48)]
+        jobs = [make_job(*overrides, f"regularization.l2={v}") for v in range(48)]
         return [len(s) for s in group_members(members_of(*jobs), processes=1)]
 
     # 4 bytes x 256 rows x 128 units = 128 KiB, of which 4 MiB hold 32
@@ -68,8 +68,8 @@ def test_small_networks_train_in_larger_stacks(workplace: Path) -> None:
 def test_stacks_on_a_gpu_have_up_to_512_members(
     workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one = make_settings("network.hidden=[4096]", "trainer.accelerator=gpu")
-    jobs = [Job(one.model_copy(update={"seed": seed}), str(seed)) for seed in range(600)]
+    settings = make_settings("network.hidden=[4096]", "trainer.accelerator=gpu")
+    jobs = [Job(settings.model_copy(update={"seed": seed}), str(seed)) for seed in range(600)]
     assert [len(s) for s in group_members(members_of(*jobs), processes=1)] == [300, 300]
     assert [len(s) for s in group_members(members_of(*jobs[:400]), processes=1)] == [400]
     assert [len(s) for s in group_members(members_of(*jobs[:400]), processes=2)] == [200, 200]
@@ -84,9 +84,9 @@ def test_stacks_on_a_gpu_have_up_to_512_members(
 @pytest.fixture
 def jobs(workplace: Path) -> dict[str, Job]:
     """Jobs whose members have the fingerprints a to e."""
-    jobs = {name: job() for name in "abcde"}
-    for name, one in jobs.items():
-        one.members[0] = replace(one.members[0], fingerprint=name)
+    jobs = {name: make_job() for name in "abcde"}
+    for name, job in jobs.items():
+        job.members[0] = replace(job.members[0], fingerprint=name)
     return jobs
 
 

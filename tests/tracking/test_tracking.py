@@ -81,13 +81,15 @@ def test_folds_have_mean_and_standard_error(workplace: Path) -> None:
     settings = make_settings(*FOLDS)
     job = writing.start_job(settings, None, "abc123")
     results = [result(1.0), result(3.0), result(2.0)]
-    for fold, one in enumerate(results):
+    for fold, fold_result in enumerate(results):
         run = writing.start_job(settings, job, "abc123", fold=fold)
-        writing.finish_member(run, one, settings)
+        writing.finish_member(run, fold_result, settings)
     # With patience, a fold has either `unfinished` or `unfinished/val`.
     probes = [{"unfinished": 0.1}, {"unfinished": 0.3}, {"unfinished/val": 0.2}]
-    best = [writing.summarize(one) for one in results]
-    writing.finish_folds(job, [one | probe for one, probe in zip(best, probes, strict=True)])
+    best = [writing.summarize(r) for r in results]
+    writing.finish_folds(
+        job, [metrics | probe for metrics, probe in zip(best, probes, strict=True)]
+    )
     metrics = MlflowClient().get_run(job).data.metrics
     assert metrics["best/val/loss"] == pytest.approx((3 + 9 + 6) / 3)
     # deviations -3, 3, 0, variance 9 (n - 1), over √3 folds

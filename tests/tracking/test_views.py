@@ -85,9 +85,9 @@ def test_runs_have_the_colour_of_their_verdict(workplace: Path) -> None:
         table = pd.DataFrame({"run_id": runs, "verdict": verdict, "configuration": "none · mlp 8"})
         writing.tag_verdicts(table.assign(reason="a reason", next=None))
         stored = [connection.client().get_run(run).data.tags for run in runs]
-        assert {one["configuration"] for one in stored} == {"none · mlp 8"}
-        assert {one["verdict.reason"] for one in stored} == {"a reason"}
-        colours = [one.get("mlflow.runColor") for one in stored]
+        assert {tags["configuration"] for tags in stored} == {"none · mlp 8"}
+        assert {tags["verdict.reason"] for tags in stored} == {"a reason"}
+        colours = [tags.get("mlflow.runColor") for tags in stored]
         assert colours == [views.COLOURS[verdict] if verdict else None] * 2
 
 
