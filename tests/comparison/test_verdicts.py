@@ -158,6 +158,13 @@ def test_a_path_whose_lowest_loss_is_elsewhere_contradicts_the_direction() -> No
     assert verdict_of(runs, "none · mlp 4").startswith("underfitting")
 
 
+def test_a_best_loss_of_0_has_no_percentage() -> None:
+    found = verdict_of(seeds(0.0, 0.0) + seeds(0.2, 0.3, "l2 λ=1"), "l2")
+    assert found.startswith(
+        "underfitting: validation loss 0.300 is 0.300 above the best 0.000, and"
+    )
+
+
 def test_a_single_configuration_has_nothing_to_compare_with() -> None:
     assert verdict_of(LARGE, "none") == (
         f"undecided: validation loss 25.00 has no other configuration to compare with; {WIDEN}"

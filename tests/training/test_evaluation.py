@@ -8,10 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from bikefit.training import fit
-from bikefit.training.callbacks import EpochSelection
-from bikefit.training.evaluation import predictions, remaining_decrease
-from bikefit.training.fit import make_module, run_probe, run_trainer
+from bikefit.training.evaluation import remaining_decrease
+from bikefit.training.fit import make_module, run_trainer
 from bikefit.training.folds import read_pool
 from bikefit.training.members import Member
 from conftest import make_settings, train_stack
@@ -54,58 +52,17 @@ def test_unfinished_is_the_largest_decrease_on_the_line_of_the_probe() -> None:
     )
 
 
-@pytest.mark.parametrize(("patience", "times"), [("null", 0), ("1", 2)])
-def test_the_probe_evaluates_validation_rows_only_for_members_that_stopped_early(
-    patience: str, times: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    evaluated: list[str] = []
-    real = fit.mean_losses
-    monkeypatch.setattr(
-        fit, "mean_losses", lambda *given: evaluated.append(given[1]) or real(*given)
-    )
-    one = member(f"{LINEAR} regularization.patience={patience} optimizer.lr=0.9")
-    train_stack([one])
-    assert evaluated == ["val"] * times
-
-
 @pytest.mark.slow
-def test_early_stopping_decides_the_metric_of_the_probe_and_few_epochs_have_none() -> None:
+def test_members_that_stopped_early_and_trainings_of_few_epochs_have_no_probe() -> None:
     def keys(overrides: str) -> list[list[str]]:
         configs = (overrides, f"{overrides} regularization.patience=1")
         results = train_stack([member(f"optimizer.lr=0.1 {one}") for one in configs])
         assert results[1].selected < len(results[0].metrics["val/loss"])
         return [[key for key in r.final if key.startswith("unfinished")] for r in results]
 
-    assert keys("training.epochs=20") == [["unfinished"], ["unfinished/val"]]
+    assert keys("training.epochs=20") == [["unfinished"], []]
     assert keys("training.epochs=9") == [[], []]
     assert keys("training.epochs=20 training.probe=0") == [[], []]
-
-
-@pytest.mark.slow
-def test_the_validation_loss_falls_after_an_early_stop_with_a_high_learning_rate() -> None:
-    """Compare with a training from the selected epoch at a tenth of the learning rate."""
-    one = member(
-        f"{LINEAR} loss=mse optimizer=adam optimizer.lr=0.3 optimizer.schedule=constant "
-        "training.epochs=20 regularization.patience=3"
-    )
-    module = make_module([one], read_pool(one.settings.data.path))
-    selection = EpochSelection([3])
-    run_trainer(module, [selection])
-    assert selection.done == [True] and selection.selected[0] < 20
-    order = module.batches.state()
-    result = run_probe(module, selection)
-    held_out = module.rows.masks[1, 0] > 0
-
-    def val() -> float:
-        wrong = predictions(module)[0, held_out] - module.rows.target[held_out]
-        return float((wrong.double() ** 2).mean())
-
-    module.batches.restore(order)
-    module.stack.load(selection.selected_state)
-    high = val()
-    run_trainer(module.train(), [], max_epochs=2, limit_val_batches=0)
-    assert result["unfinished/val"].item() == pytest.approx(1 - val() / high, abs=1e-5)
-    assert 0.01 < result["unfinished/val"].item() < 0.5
 
 
 def test_a_stack_stopped_in_its_probe_has_no_probe_metrics() -> None:

@@ -34,7 +34,6 @@ NUMBERS = {
     "best_epoch": "best/epoch",
     "lowest": "lowest/val/loss",
     "unfinished": "unfinished",
-    "unfinished_val": "unfinished/val",
     "constant_train": "constant/train/loss",
     "constant_val": "constant/val/loss",
 }

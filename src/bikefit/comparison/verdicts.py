@@ -147,8 +147,8 @@ def _bad_fit(
 def _above(row: pd.Series, best: pd.Series) -> str:
     low = best["val_loss"]
     size, val, lowest = (number(x, low) for x in (row["difference"], row["val_loss"], low))
-    share = row["difference"] / abs(low)
-    return f"validation loss {val} is {size} ({share:.1%}) above the best {lowest}"
+    share = f" ({row['difference'] / abs(low):.1%})" if low else ""
+    return f"validation loss {val} is {size}{share} above the best {lowest}"
 
 
 def _contradicting(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -56,9 +55,9 @@ def remaining_decrease(module: StackModule, end: Mapping[str, Tensor]) -> Tensor
         Estimates, ``(M,)``, at least 0.
     """
     stack, probed = module.stack, module.stack.state()
-    after = mean_losses(module, "train")
+    after = train_losses(module)
     stack.load(end)
-    before = mean_losses(module, "train")
+    before = train_losses(module)
     start = lowest = _objective(module)
     falls = torch.ones_like(before, dtype=torch.bool)
     for step in LINE_STEPS:
@@ -78,29 +77,28 @@ def remaining_decrease(module: StackModule, end: Mapping[str, Tensor]) -> Tensor
 
 def _objective(module: StackModule) -> Tensor:
     """Return the objective of each member, ``(M,)``, with the same dropout noise in each call."""
-    return mean_losses(module, "train", noisy=True) + module.penalty_values()["train/penalty"]
+    return train_losses(module, noisy=True) + module.penalty_values()["train/penalty"]
 
 
 @torch.no_grad()
-def mean_losses(module: StackModule, part: Literal["train", "val"], noisy: bool = False) -> Tensor:
-    """Return the mean loss of each member on its training or validation rows, ``(M,)``.
+def train_losses(module: StackModule, noisy: bool = False) -> Tensor:
+    """Return the mean loss of each member on its training rows, ``(M,)``.
 
     Args:
         module: Module of the stack.
-        part: Rows to evaluate.
         noisy: Whether to drop units as in training.
     """
-    rows, which = module.rows, ("train", "val").index(part)
+    rows = module.rows
     noise = module.make_noise("unfinished") if noisy else None
-    total = torch.zeros_like(rows.counts[which])
+    total = torch.zeros_like(rows.counts[0])
     for piece in rows.pieces(PIECE if noise is not None and noise.widths else CHUNK):
-        target, mask = rows.target[piece], rows.member_masks(piece)[which]
+        target, mask = rows.target[piece], rows.member_masks(piece)[0]
         if not mask.any():
             continue
         drawn = noise.draw(len(target)) if noise is not None else None
         values = module.loss.rows(module.outputs(piece, drawn), target)
         total += torch.where(mask > 0, values, 0.0).sum(-1, dtype=torch.float64)
-    return total / rows.counts[which]
+    return total / rows.counts[0]
 
 
 @torch.no_grad()

@@ -20,7 +20,6 @@ from bikefit.training.devices import trainer_device
 from bikefit.training.evaluation import (
     constant_losses,
     evaluate_average,
-    mean_losses,
     predictions,
     remaining_decrease,
 )
@@ -117,9 +116,8 @@ def run_probe(
     changes the parameters of the stack.
 
     Returns:
-        Metrics ``(M,)`` by name; none without a probe (``training.probe``). ``unfinished``, NaN for
-        members that did not train all epochs: see :func:`remaining_decrease`. ``unfinished/val``,
-        NaN for members that did not stop early: the decrease of the validation loss as a fraction.
+        ``unfinished``, see :func:`remaining_decrease`, ``(M,)``, NaN for members that did not train
+        all epochs. Empty if none did, and without a probe (``training.probe``).
 
     Raises:
         Stopped: Training was stopped.
@@ -127,26 +125,18 @@ def run_probe(
     epochs = module.settings[0].training.probe_epochs
     device = module.rows.features.device
     failed = torch.tensor([failure != "" for failure in selection.failure], device=device)
-    early = torch.tensor(selection.done, device=device) & ~failed
-    full = ~early & ~failed
-    if not epochs or failed.all():
+    full = ~torch.tensor(selection.done, device=device) & ~failed
+    if not epochs or not full.any():
         return {}
     module.optimizer_settings = module.optimizer_settings.model_copy(
         update={"schedule": "one_cycle"}
     )
     module.lr = [rate * PROBE_LR for rate in module.lr]
     module.stack.load(selection.selected_state)
-    before = mean_losses(module, "val") if early.any() else None
     module.train()  # evaluation has set another mode
     run_trainer(module, [StopCheck(stopping)], max_epochs=epochs, limit_val_batches=0)
-    result = {}
-    if before is not None:
-        decrease = (1 - mean_losses(module, "val") / before).clamp_min(0.0)
-        result["unfinished/val"] = decrease.masked_fill(~early, torch.nan)
-    if full.any():
-        estimate = remaining_decrease(module, selection.selected_state)
-        result["unfinished"] = estimate.masked_fill(~full, torch.nan)
-    return result
+    estimate = remaining_decrease(module, selection.selected_state)
+    return {"unfinished": estimate.masked_fill(~full, torch.nan)}
 
 
 def _results(
