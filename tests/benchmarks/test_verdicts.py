@@ -15,36 +15,33 @@ from benchmarks.problems import Problem
 
 from benchmarks import verdicts
 
+GOOD, OVER, UNDER, UNDECIDED = "good fit", "overfitting", "underfitting", "undecided"
+
 
 @pytest.mark.parametrize(
-    ("near", "share", "far_off", "left", "right", "acceptable"),
+    ("near", "share", "far_off", "left", "exhausted", "expected"),
     [
-        (0.0, -1.0, False, 0.0, "good fit", "good fit"),
-        (0.08, 0.9, False, 0.0, "good fit", "good fit|undecided|underfitting"),
-        (0.15, 0.1, False, 0.0, "overfitting", "good fit|overfitting|undecided"),
-        (0.5, 0.9, False, 0.0, "underfitting", "underfitting"),
-        (0.5, 0.5, False, 0.0, "underfitting", "overfitting|underfitting"),
-        (0.0, 0.1, True, 0.0, "overfitting", "overfitting|undecided"),
-        (0.5, 0.1, True, 0.0, "overfitting", "overfitting"),
-        (0.5, 0.9, False, 0.02, "underfitting", "underfitting"),
-        (0.5, 0.9, False, 0.04, "underfitting", "undecided|underfitting"),
-        (0.5, 0.9, False, 0.06, "undecided", "undecided|underfitting"),
-        (0.5, 0.9, False, 0.11, "undecided", "undecided"),
-        (0.5, 0.1, False, 0.11, "overfitting", "overfitting"),
+        (0.0, 0.0, False, 0.0, False, [GOOD]),
+        (0.08, 0.9, False, 0.0, False, [GOOD, UNDER, UNDECIDED]),
+        (0.15, 0.1, False, 0.0, False, [GOOD, OVER, UNDECIDED]),
+        (0.5, 0.9, False, 0.0, False, [UNDER]),
+        (0.5, 0.5, False, 0.0, False, [UNDER, OVER]),
+        (0.0, 0.1, True, 0.0, False, [OVER, UNDECIDED]),
+        (0.5, 0.1, True, 0.0, False, [OVER]),
+        (0.5, 0.9, False, 0.02, False, [UNDER]),
+        (0.5, 0.9, False, 0.04, False, [UNDER, UNDECIDED]),
+        (0.5, 0.9, False, 0.11, False, [UNDECIDED]),
+        (0.5, 0.1, False, 0.11, False, [OVER]),
+        (0.5, 0.9, False, 0.0, True, [UNDER, UNDECIDED]),
+        (0.0, 0.9, False, 0.0, True, [GOOD]),
     ],
 )
-def test_what_the_benchmark_calls_right(
-    near: float, share: float, far_off: bool, left: float, right: str, acceptable: str
+def test_which_verdicts_the_benchmark_accepts(
+    near: float, share: float, far_off: bool, left: float, exhausted: bool, expected: list[str]
 ) -> None:
-    found = verdicts.right_verdict(near, share, far_off, left, exhausted=set())
-    assert found == (right, "|" not in acceptable, acceptable)
-
-
-def test_undecided_is_right_where_the_true_paths_speak_against_the_verdict() -> None:
-    against = verdicts.right_verdict(0.5, 0.9, False, 0.0, {1})
-    assert against == ("underfitting", False, "undecided|underfitting")
-    other_side = verdicts.right_verdict(0.5, 0.9, False, 0.0, {-1})
-    assert other_side == ("underfitting", True, "underfitting")
+    truth = pd.DataFrame([{"near": near, "share": share, "far_off": far_off, "left": left}])
+    (accepted,) = verdicts.acceptable(truth, pd.Series([exhausted])).to_dict("records")
+    assert [name for name, is_accepted in accepted.items() if is_accepted] == expected
 
 
 def test_a_problem_has_the_noise_that_it_claims() -> None:
@@ -58,44 +55,31 @@ def test_a_problem_has_the_noise_that_it_claims() -> None:
 
 @pytest.mark.slow(seconds=60)
 def test_verdicts_are_right_on_problems_whose_truth_is_known() -> None:
-    runs = verdicts.train(first=500, problems=3, processes=1)
-    rule = verdicts.RULES["… and paths: the verdicts of bikefit"]
-    judgements = verdicts.judged(runs, rule)
-    assert len(judgements) > 120
-    found = verdicts.summary(judgements)
-    assert float(found["clear runs right"].rstrip("%")) > 90
-    assert found["far off, called good"].startswith("0 of ")
-    wrong = verdicts.directions(runs, rule)
-    assert len(wrong) > 15
-    assert not any(wrong)
+    counts = sum(verdicts.count(verdicts.sweep(Problem.draw(seed))) for seed in (500, 501, 502))
+    bikefit = counts.loc["… and paths (bikefit)"]
+    assert bikefit["runs"] > 120
+    assert bikefit["right"] / bikefit["clear"] > 0.9
+    assert bikefit["good"] == 0
+    assert bikefit["cases"] > 15
+    assert bikefit["wrong"] == 0
 
 
 def test_the_baselines_decide_from_train_and_validation_loss() -> None:
     losses = {
-        "best/train/loss": [0.5, 0.89, 0.91, 0.98],
-        "best/val/loss": [0.9, 1.0, 1.0, 0.97],
-        "constant/train/loss": 1.0,
-        "constant/val/loss": 1.0,
-        "regularization.l2": [0.0, 0.1, 0.2, 0.3],
+        "configuration_id": list("abcd"),
+        "train_loss": [0.5, 0.89, 0.91, 0.98],
+        "val_loss": [0.9, 1.0, 1.0, 0.97],
+        "constant_train": 1.0,
+        "constant_val": 1.0,
     }
-    runs = pd.DataFrame(losses)
-    over, good = "overfitting", "good fit"
-    assert sorted(verdicts.fixed_gap(runs)) == sorted([over, over, good, good])
-    assert sorted(verdicts.skore(runs)) == sorted([over, over, good, "underfitting"])
+    table = pd.DataFrame(losses)
+    assert list(verdicts.fixed_gap(table, [])) == [OVER, OVER, GOOD, GOOD]
+    assert list(verdicts.skore(table, [])) == [OVER, OVER, GOOD, UNDER]
 
 
-def test_the_summary_counts_runs() -> None:
-    judgements = pd.DataFrame(
-        {
-            "verdict": ["good fit", "undecided", "overfitting", "overfitting"],
-            "acceptable": ["good fit", "good fit", "overfitting", "overfitting|underfitting"],
-            "clear": [True, True, True, False],
-            "far_off": [True, False, False, False],
-        }
-    )
-    assert verdicts.summary(judgements) == {
-        "clear runs right": "66.7%",
-        "all runs right": "75.0%",
-        "clear, wrongly undecided": "33.3%",
-        "far off, called good": "1 of 1",
-    }
+def test_counts_of_problems_become_a_table() -> None:
+    numbers = {"runs": 45, "clear": 30, "right": 20, "far off": 8, "good": 1, "cases": 9}
+    count = pd.DataFrame([numbers | {"wrong": 2}], index=["a rule"])
+    text = verdicts.report([count, count])
+    assert text.startswith("2 problems, 90 runs, 60 of them clear.")
+    assert text.endswith("| a rule | 66.7% | 2 of 16 | 4 of 18 |")
