@@ -32,6 +32,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--write-tags", action="store_true", help="write the verdicts to the runs as tags")
     add = parser.add_argument
     add("--reports", type=Path, help="folder for report, table, metrics and pictures")
+    add("--explorer", action="store_true", help="also write explorer.html, by default to reports/")
     address = "address of MLflow in the report's links; default: the tracking server, or `make ui`"
     add("--mlflow", metavar="ADDRESS", help=address)
     add("--document", type=Path, help="Markdown file in which to replace the table")
@@ -47,7 +48,7 @@ def _compare(options: argparse.Namespace) -> None:
     from bikefit.comparison.experiments import Metrics
     from bikefit.comparison.result import compare, compare_experiment
     from bikefit.comparison.tables import fold_table, print_ranking
-    from bikefit.data.files import replace_section
+    from bikefit.data.files import atomic_write, replace_section
     from bikefit.tracking import reading
 
     if options.experiment:
@@ -65,6 +66,13 @@ def _compare(options: argparse.Namespace) -> None:
         write_reports(comparison, options.reports, options.mlflow)
         attached = " and attached to the sweep's run in MLflow" if comparison.sweep else ""
         print(f"\nWritten to {options.reports}/{attached}.")
+    if options.explorer:
+        from bikefit.comparison.explorer import explorer_page
+
+        page = (options.reports or Path("reports")) / "explorer.html"
+        with atomic_write(page) as temporary:
+            temporary.write_text(explorer_page(comparison), encoding="utf-8")
+        print(f"Written to {page}.")
     if options.document:
         text = fold_table(comparison.runs) or comparison.note()
         replace_section(options.document, options.section, text)
