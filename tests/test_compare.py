@@ -122,11 +122,11 @@ def test_a_cross_validated_sweep_has_a_table_of_its_folds(workplace: Path) -> No
 def test_a_sweep_without_a_result_ends_with_its_reason(
     workplace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    sweep = make_sweep(())
+    make_sweep(())
     assert main([]) == 0
     assert "No run finished (of 1)." in capsys.readouterr().out
     assert main(["--reports", "reports"]) == 1
-    reason = f"sweep {sweep}: no run has a result; reasons: loss is not finite"
+    reason = "a sweep: no run has a result; reasons: loss is not finite"
     assert reason in capsys.readouterr().err
     assert not Path("reports").exists()
     page = Path("page.md")
