@@ -133,7 +133,7 @@ def test_a_sweep_without_a_result_ends_with_its_reason(
     page.write_text("<!-- comparison -->\n<!-- end of comparison -->\n")
     assert main(["--document", str(page)]) == 0
     assert "**No run finished (of 1).**" in page.read_text()
-    assert compare(sweep)._repr_markdown_().startswith("**No run finished (of 1).**")
+    assert compare()._repr_markdown_().startswith("**No run finished (of 1).**")
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_verdicts_become_tags_of_runs_and_counts_of_the_sweep(
     assert runs["tags.verdict"].isna().tolist() == [False] * 6 + [True]
     reason = "validation loss 42.05 is 24.10 (134.3%) above the best 17.95, and train loss 41.20 "
     assert runs["tags.verdict.reason"][0].startswith(reason)
-    assert runs["tags.verdict.next"][0].startswith("more flexible")
+    assert runs["tags.verdict.next"][0].startswith("make it more flexible")
     assert runs["tags.verdict.reason"][6] == "loss is not finite"
     written: list[pd.DataFrame] = []
     monkeypatch.setattr(writing, "tag_verdicts", written.append)
