@@ -9,7 +9,7 @@ INSTALLED_DEV := $(INSTALLED).dev
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev repro check lint test test-all readme case-study bench bench-scaling bench-search \
+.PHONY: help setup setup-dev repro check lint test test-all readme case-study bench bench-scaling \
 	bench-verdicts bench-champion bench-ablation \
 	faults audit ui screenshots clean
 
@@ -65,20 +65,15 @@ case-study: setup ## train the lecture's case study and renew its tables in docs
 			--section $$name || exit 1; \
 	done
 
-bench: setup ## the reference sweep against its peers, start-up, the search
+bench: setup ## the reference sweep against its peers, start-up
 	$(PIP) -e ".[bench]"
 	dvc repro featurize
 	python -m benchmarks race --write
 	python -m benchmarks start_up --write
-	python -m benchmarks search --write
 
 bench-scaling: setup ## how time and memory grow with members
 	dvc repro featurize
 	python -m benchmarks scaling --write
-
-bench-search: setup ## what a search finds in the time of the default grid, against random search
-	dvc repro featurize
-	python -m benchmarks search --write
 
 bench-verdicts: setup ## are verdicts right? 120 synthetic sweeps whose truth is known
 	python -m benchmarks verdicts --write

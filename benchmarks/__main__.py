@@ -22,7 +22,6 @@ NAMES = (
     "race",
     "scaling",
     "screenshots",
-    "search",
     "start_up",
     "verdicts",
 )

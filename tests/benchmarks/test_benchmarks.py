@@ -57,7 +57,7 @@ def test_sections_are_printed_and_written_if_asked(
 
 def test_sections_of_every_page_are_there() -> None:
     sections = {
-        "benchmarks/results.md": ["race", "start-up", "scaling", "search"],
+        "benchmarks/results.md": ["race", "start-up", "scaling"],
         "docs/champion.md": ["champion", "ablation"],
     }
     for page, names in sections.items():

@@ -1,9 +1,8 @@
-"""The comparison with boosted trees: recipes, scores, and that a stopped benchmark resumes."""
+"""The comparison with boosted trees: recipes, scores and leads."""
 
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import pytest
 from conftest import ROOT
 
 sys.path.insert(0, str(ROOT))
-from benchmarks import champion, trees
+from benchmarks import champion
 
 
 def test_recipes_give_columns_and_settings(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -33,11 +32,6 @@ def test_recipes_give_columns_and_settings(monkeypatch: pytest.MonkeyPatch) -> N
     assert not [n for n in names if n.startswith(("days_since_start", "month=", "season="))]
     days = [n for n in names if n.startswith("day_of_year")]
     assert days == ["day_of_year_sin", "day_of_year_cos"]
-
-
-def test_the_pipeline_is_that_of_dvc() -> None:
-    modules = [command[1] for command in champion.commands()]
-    assert modules == ["bikefit.data.featurize", "bikefit.train", "bikefit.refit"]
 
 
 def test_scores_and_leads() -> None:
@@ -76,45 +70,6 @@ def test_windows_of_the_future_expand(project: Path, monkeypatch: pytest.MonkeyP
     assert train["timestamp"].max() < validation["timestamp"].min()
     assert validation["timestamp"].max() < test["timestamp"].min()
     assert sum(map(len, champion.parts_of("chronological", 4))) == 576
-
-
-@pytest.mark.slow(seconds=10)
-def test_a_stopped_benchmark_resumes(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (workplace / "params.yaml").write_text((ROOT / "params.yaml").read_text())
-    (workplace / "benchmarks").mkdir()
-    header = "kind,seed,test_rows,model,rmse,deviance\n"
-    kept = "chronological,1,160,a tree,88.2,30.123456789012345\n"
-    (workplace / champion.DRAWS).write_text(header + kept)
-    small = champion.Recipe(overrides=["network.hidden=[4]", "training.epochs=1"])
-    asked: list[int] = []
-
-    def predict(
-        peer: str, train: pd.DataFrame, validation: pd.DataFrame, test: pd.DataFrame
-    ) -> np.ndarray:
-        asked.append(len(test))
-        return np.full(len(test), train["rentals"].mean())
-
-    monkeypatch.setattr(champion, "recipe", lambda kind: small)
-    monkeypatch.setattr(champion, "SEEDS", {"chronological": (0, 1)})
-    monkeypatch.setattr(trees, "PEERS", {"a tree": None})
-    monkeypatch.setattr(trees, "predict", predict)
-    options = argparse.Namespace(kinds=["chronological"], networks=2, processes=1, kept=False)
-    first = champion.measure(options)
-    assert asked == [192]  # of split 1, the tree is kept
-    text = first["champion"]
-    assert "**chronological**: 2 splits (seeds 0, 1), 192 test rows in the first." in text
-    assert re.search(r"\| a tree \| [\d.]+ \| [\d.]+ \| -?[\d.]+ ± [\d.]+ \| -?[\d.]+ ±", text)
-    content = (workplace / champion.DRAWS).read_text()
-    assert kept in content
-    assert champion.measure(options) == first
-    assert asked == [192]
-    assert (workplace / champion.DRAWS).read_text() == content
-    options.kept = True
-    assert champion.measure(options) == first
-    options.kept = False
-    monkeypatch.setattr(trees, "PEERS", {"a tree": None, "another": None})
-    champion.measure(options)  # a new peer is added to all splits
-    assert asked == [192, 192, 173]
 
 
 def test_the_kept_splits_give_the_tables_of_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
