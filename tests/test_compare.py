@@ -210,21 +210,6 @@ def test_verdicts_become_tags_of_runs_and_counts_of_the_sweep(
     assert counts == {"good fit": 1, "overfitting": 1, "undecided": 0, "underfitting": 1}
 
 
-@pytest.mark.slow
-def test_verdicts_change_with_the_thresholds(
-    workplace: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    sweep = make_spread_sweep()
-    assert main([]) == 0
-    Path("conf").mkdir()
-    Path("conf/verdicts.yaml").write_text("close: 0.5")
-    assert main([]) == 0
-    assert reading.read_runs(sweep)["tags.verdict"].tolist()[2:4] == ["good fit"] * 2
-    Path("conf/verdicts.yaml").write_text("close: near")
-    assert main([]) == 1
-    assert "conf/verdicts.yaml: close = 'near'" in capsys.readouterr().err
-
-
 def test_a_run_without_a_sweep_gets_a_verdict(workplace: Path) -> None:
     run = writing.start_job(settings(), None, "v1")
     writing.finish_member(run, result(9.0, 17.9), settings())
