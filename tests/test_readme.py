@@ -50,7 +50,9 @@ def _first(values: str) -> str:
 
 def test_make_targets_exist() -> None:
     targets = set(re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    named = set(re.findall(r"`?make ([a-z-]+)", " ".join(d.read_text() for d in DOCUMENTS)))
+    named = set(
+        re.findall(r"(?:`|^)make ([a-z-]+)", "\n".join(d.read_text() for d in DOCUMENTS), re.M)
+    )
     assert {"repro", "test", "ui", "help"} <= named <= targets
 
 

@@ -22,10 +22,10 @@ from bikefit.comparison.predictions import (
 from bikefit.comparison.result import Comparison
 from bikefit.comparison.sentences import number
 from bikefit.data.columns import UNITS
-from bikefit.errors import BikefitError
 from bikefit.trained import TrainedNetwork, load
 
 WEEKS = 3
+NO_PATH = "The explorer needs a sweep in which a setting has three values, with all others equal."
 ZERO = 1e-3  # weights of a smaller size are counted as zero: Adam leaves few exact zeros
 BINS = np.linspace(-0.5, 0.5, 42)  # of weights; larger weights are in the last bins
 PREDICTED, TRAIN, VALIDATION = ROLES["overfitting"], "#8A9096", ROLES["underfitting"]
@@ -39,15 +39,11 @@ SHADES = alt.Scale(domain=["train", "validation"], range=["#8A909622", "#F0B8316
 
 
 def explorer_page(comparison: Comparison) -> str:
-    """Return the explorer as HTML that works offline.
-
-    Raises:
-        BikefitError: There is no path of flexibility, or a network cannot predict.
-    """
+    """Return the explorer as HTML that works offline; without a path of flexibility, it says so."""
     paths = _paths(comparison)
     ids = list(dict.fromkeys(id_ for values in paths.values() for id_ in values.values()))
     if not ids:
-        raise BikefitError("the explorer needs a setting with three values, all others equal")
+        return f"<!doctype html>\n<title>bikefit</title>\n<p>{NO_PATH}</p>\n"
     runs = comparison.ranked_runs.dropna(subset=["val_loss"]).sort_values("val_loss", kind="stable")
     by_id = {id_: runs[runs["configuration_id"] == id_] for id_ in ids}
     networks = {id_: [load(run) for run in by_id[id_]["run_id"]] for id_ in ids}
