@@ -59,10 +59,10 @@ def experiment_table(
     names = [f"metrics.{name}" for name in (metrics.train, metrics.validation)]
     for key in names:
         if key not in runs:
-            known = sorted(runs.filter(like="metrics.").columns.str.removeprefix("metrics."))
+            logged = sorted(runs.filter(like="metrics.").columns.str.removeprefix("metrics."))
             raise ExperimentError(
                 f"no run has the metric {key.removeprefix('metrics.')!r}; there are: "
-                f"{', '.join(known) or 'none'}"
+                f"{', '.join(logged) or 'none'}"
             )
     runs, left_out = _usable(runs, names)
     parameters = runs.filter(regex=r"^params\.").rename(columns=lambda k: k.split(".", 1)[1])

@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from bikefit.comparison.charts import ROLES
 from bikefit.comparison.losses import history
 from bikefit.comparison.predictions import (
+    axis_label,
     best_weeks,
     fixed_values,
     made_up_hours,
@@ -21,7 +22,6 @@ from bikefit.comparison.predictions import (
 )
 from bikefit.comparison.result import Comparison
 from bikefit.comparison.sentences import number
-from bikefit.data.columns import UNITS
 from bikefit.trained import TrainedNetwork, load
 
 WEEKS = 3
@@ -156,10 +156,9 @@ def _response_chart(
     table = pd.concat(tables).rename(columns={"role": "c"}).astype({"c": int})
     table = table[["c", "day", "network", column, "predicted"]].round(1)
     scale = alt.Scale(domain=[0, float(table["predicted"].max())])
-    unit = f" ({UNITS[column]})" if column in UNITS else ""
     lines = alt.Chart(table).transform_filter(_selected("c")).mark_line(strokeWidth=1)
     lines = lines.encode(
-        x=alt.X(f"{column}:Q", title=f"{column}{unit}"),
+        x=alt.X(f"{column}:Q", title=axis_label(column)),
         y=alt.Y("predicted:Q", title="predicted bikes/hour", scale=scale),
         detail="network:N",
         color=alt.value(PREDICTED),

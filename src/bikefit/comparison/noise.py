@@ -63,8 +63,8 @@ def _moderated(variances: pd.Series, df: pd.Series) -> pd.Series:
     The typical variance is the median of all, corrected for its bias: each estimate is distributed
     as χ² over its degrees of freedom. It also replaces variances that are unknown.
     """
-    known = df > 0
-    typical = (variances[known] * df[known] / chi2.ppf(0.5, df[known])).median()
+    repeated = df > 0
+    typical = (variances[repeated] * df[repeated] / chi2.ppf(0.5, df[repeated])).median()
     return ((variances + typical) / 2).fillna(typical)
 
 

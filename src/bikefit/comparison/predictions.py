@@ -116,6 +116,11 @@ def response_table(
     )
 
 
+def axis_label(column: str) -> str:
+    """Return the name of a column with its unit."""
+    return f"{column} ({UNITS[column]})" if column in UNITS else column
+
+
 def fixed_values(table: pd.DataFrame, column: str) -> str:
     """Return the values of the columns that a response does not change."""
     row = table.iloc[0]
@@ -163,6 +168,5 @@ def response_chart(table: pd.DataFrame, column: str) -> Figure:
             axes.text(0.03, 1.0, role, transform=axes.transAxes, color=ROLES[role], va="top")
         panels[0, 0].set_ylim(bottom=0, top=1.15 * table["predicted"].max())
         panels[0, 0].set(ylabel="bikes/hour", title=f"Predicted rentals by {column}")
-        unit = f" ({UNITS[column]})" if column in UNITS else ""
-        panels[0, (len(roles) - 1) // 2].set_xlabel(f"{column}{unit}")
+        panels[0, (len(roles) - 1) // 2].set_xlabel(axis_label(column))
     return figure

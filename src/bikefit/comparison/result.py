@@ -188,9 +188,7 @@ def compare(sweep: str | None = None) -> Comparison:
     sweep = sweep or reading.latest_sweep()
     name = reading.sweep_name(sweep)
     runs = reading.read_runs(sweep)
-    table = losses_by_fold_and_day(run_table(runs))
-    given = verdicts(table, read_thresholds())
-    ranking = with_verdicts(rank(full_data_runs(table)), given)
+    given, table, ranking = _judge(losses_by_fold_and_day(run_table(runs)))
     if len(runs):
         # Writing a tag takes 5 ms, so only runs with another verdict are tagged.
         tags = list(VERDICT.values())
@@ -199,7 +197,14 @@ def compare(sweep: str | None = None) -> Comparison:
         changed = new.astype(object).fillna("") != old.astype(object).fillna("")
         writing.tag_verdicts(given[changed.any(axis=1)])
         writing.log_counts(sweep, count_verdicts(given))
-    return Comparison(sweep, name, table.join(given[["verdict", "reason", "next"]]), ranking)
+    return Comparison(sweep, name, table, ranking)
+
+
+def _judge(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Return the verdicts on a run table, the table with them, and the ranking with them."""
+    given = verdicts(table, read_thresholds())
+    ranking = with_verdicts(rank(full_data_runs(table)), given)
+    return given, table.join(given[["verdict", "reason", "next"]]), ranking
 
 
 def compare_experiment(experiment: str, metrics: Metrics, write_tags: bool = False) -> Comparison:
@@ -217,11 +222,9 @@ def compare_experiment(experiment: str, metrics: Metrics, write_tags: bool = Fal
     """
     runs = reading.read_experiment(experiment)
     table, left_out = experiment_table(runs, experiment, metrics)
-    given = verdicts(table, read_thresholds())
+    given, table, ranking = _judge(table)
     if write_tags:
         writing.tag_verdicts(given)
-    ranking = with_verdicts(rank(table), given)
-    table = table.join(given[["verdict", "reason", "next"]])
     histories = (metrics.train, metrics.validation)
     return Comparison("", experiment, table, ranking, histories, tuple(left_out))
 

@@ -127,13 +127,12 @@ def choice_sentence(ranking: pd.DataFrame) -> str:
     chosen, best = least_flexible(ranking), winner(ranking)
     if chosen is None or best is None:
         return "Nothing can be chosen: no run finished."
-    by = f"val_{ranking_metric(ranking)}"
-    if math.isnan(best[f"{by}_se"]):
+    if math.isnan(best["val_loss_se"]):
         return (
             f"One seed has no standard error: the rule chooses {chosen['configuration']}, the best."
         )
-    error = number(best[f"{by}_se"], best[by])
+    error, loss = (number(x, best["val_loss"]) for x in (best["val_loss_se"], chosen["val_loss"]))
     return (
-        f"The one-standard-error rule chooses {chosen['configuration']}, with "
-        f"{number(chosen[by], best[by])}: the least flexible within {error} of the best."
+        f"The one-standard-error rule chooses {chosen['configuration']}, with {loss}: the least "
+        f"flexible within {error} of the best."
     )

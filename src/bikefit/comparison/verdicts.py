@@ -95,12 +95,12 @@ def judge(
     seeds = runs.drop(columns=["days", "fold_losses"], errors="ignore")
     train = differences(seeds, "train_loss", str(best.name)).add_prefix("train_")
     table = means.join(differences(runs, "val_loss", str(best.name))).join(train)
-    found = {
+    judged = {
         name: _good_fit(row, best, len(table), t)
         or _bad_fit(row, best, table["val_loss"], paths, t)
         for name, row in table.iterrows()
     }
-    return pd.DataFrame.from_dict(found, orient="index", columns=["verdict", "reason", "next"])
+    return pd.DataFrame.from_dict(judged, orient="index", columns=["verdict", "reason", "next"])
 
 
 def _good_fit(
@@ -221,14 +221,16 @@ def along(
     path, see :func:`bikefit.comparison.noise.differences`.
     """
     losses = table.dropna(subset=["train_loss", "val_loss"])
-    verdict = verdicts(table, thresholds).groupby("configuration_id")["verdict"].first()
+    given = verdicts(table, thresholds).groupby("configuration_id")["verdict"].first()
     tables = []
     for path in paths:
         of_path = losses[losses["configuration_id"].isin(path.configurations)]
         val = of_path.groupby("configuration_id")["val_loss"].mean()
         regions = {
-            name: found if found in CHANGES and not _contradicting(name, found, [path], val) else ""
-            for name, found in verdict[val.index].items()
+            name: verdict
+            if verdict in CHANGES and not _contradicting(name, verdict, [path], val)
+            else ""
+            for name, verdict in given[val.index].items()
         }
         tables.append(
             differences(of_path, "val_loss", str(val.idxmin())).assign(region=pd.Series(regions))

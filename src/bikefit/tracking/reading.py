@@ -112,10 +112,7 @@ def read_experiment(name: str) -> pd.DataFrame:
         raise TrackingError(f"no experiment {name!r} in {address()}; there are: {names}")
     rows = [
         {
-            "run_id": run.info.run_id,
-            "experiment_id": run.info.experiment_id,
-            "name": run.info.run_name,
-            "status": run.info.status,
+            **_info(run),
             **{f"params.{key}": text for key, text in run.data.params.items()},
             **{f"metrics.{key}": value for key, value in run.data.metrics.items()},
         }
@@ -126,12 +123,18 @@ def read_experiment(name: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _row(run: Any) -> dict[str, Any]:
+def _info(run: Any) -> dict[str, Any]:
     return {
         "run_id": run.info.run_id,
         "experiment_id": run.info.experiment_id,
         "name": run.info.run_name,
         "status": run.info.status,
+    }
+
+
+def _row(run: Any) -> dict[str, Any]:
+    return {
+        **_info(run),
         **parse_parameters(run.data.params),
         **run.data.metrics,
         **{f"tags.{k}": v for k, v in run.data.tags.items() if not k.startswith("mlflow.")},
