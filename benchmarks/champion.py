@@ -26,7 +26,7 @@ from benchmarks.common import ROOT, mean_with_error, settings, table
 
 from benchmarks import trees
 from bikefit.config import Settings
-from bikefit.data.columns import CLEAN_FILE, TARGET, read_clean
+from bikefit.data.bikes.columns import CLEAN_FILE, TARGET, read_clean
 from bikefit.data.features import Features
 from bikefit.data.featurize import FeaturizeParams
 from bikefit.data.params import read_section, validate

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import mean_poisson_deviance
 
-from bikefit.data.columns import TARGET
+from bikefit.data.bikes.columns import TARGET
 from bikefit.data.features import DERIVED, first_date
 from bikefit.final.trees import COLUMNS as SAME
 from bikefit.final.trees import LEAVES, MOST_TREES, PATIENCE, make_model, tree_features

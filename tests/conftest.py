@@ -20,7 +20,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 import bikefit.train  # noqa: F401  (registers what the config needs)
 from bikefit.config import Settings, parse
-from bikefit.data import clean, featurize
+from bikefit.data import featurize
+from bikefit.data.bikes import clean
 from bikefit.tracking import connection, writing
 from hydra_plugins.stack_launcher._core import Composer
 from synthetic import raw_hours

@@ -12,7 +12,7 @@ from pathlib import Path
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
-from bikefit.data.download import DownloadParams
+from bikefit.data.bikes.download import DownloadParams
 from bikefit.data.params import validate
 
 TABLE = b"instant,dteday\n1,2011-01-01\n" * 50

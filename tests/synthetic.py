@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bikefit.data.clean import clean, parse_raw
-from bikefit.data.faults import CleanParams
+from bikefit.data.bikes.clean import clean, parse_raw
+from bikefit.data.bikes.faults import CleanParams
 from bikefit.data.params import read_section
 
 SEASON_OF_MONTH = {12: 1, 1: 1, 2: 1, 3: 2, 4: 2, 5: 2, 6: 3, 7: 3, 8: 3, 9: 4, 10: 4, 11: 4}

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 import stores
 from bikefit.config import ConfigError, Settings, flat, parse, run_name
-from bikefit.data.clean import RAW, clean, read_raw
-from bikefit.data.columns import SCALES
-from bikefit.data.faults import CleanParams
+from bikefit.data.bikes.clean import RAW, clean, read_raw
+from bikefit.data.bikes.columns import SCALES
+from bikefit.data.bikes.faults import CleanParams
 from bikefit.data.params import read_section
 from bikefit.errors import DataError
 from bikefit.nn.networks import build

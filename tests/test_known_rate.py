@@ -16,7 +16,8 @@ import pytest
 import yaml
 from sklearn.linear_model import PoissonRegressor
 
-from bikefit.data import clean, featurize
+from bikefit.data import featurize
+from bikefit.data.bikes import clean
 from bikefit.data.table import read_table
 from bikefit.sweeps.jobs import Job
 from bikefit.sweeps.run import train_jobs

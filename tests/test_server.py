@@ -17,9 +17,9 @@ from mlflow import MlflowClient
 
 import commands
 import stores
+from bikefit.data.bikes.rows import OPTIONAL
 from bikefit.final.model import load
 from bikefit.final.publish import EXAMPLE
-from bikefit.final.rows import OPTIONAL
 from bikefit.tracking import registry, writing
 from browsers import serving
 from conftest import ROOT

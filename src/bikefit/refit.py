@@ -38,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _refit(options: argparse.Namespace) -> None:
     import joblib
 
+    from bikefit.data.bikes.rows import input_statistics
     from bikefit.data.files import write_json
     from bikefit.data.table import read_table
     from bikefit.data.transformer import Transformer
@@ -45,7 +46,6 @@ def _refit(options: argparse.Namespace) -> None:
     from bikefit.final.interval import calibrate
     from bikefit.final.model import Model, mean_and_spread
     from bikefit.final.publish import publish
-    from bikefit.final.rows import input_statistics
     from bikefit.final.trees import tune
     from bikefit.tracking import reading
 

@@ -12,7 +12,7 @@ import torch
 import yaml
 
 from bikefit.config import parse
-from bikefit.data.columns import TARGET, read_clean
+from bikefit.data.bikes.columns import TARGET, read_clean
 from bikefit.data.table import PartName, read_table
 from bikefit.data.transformer import Transformer
 from bikefit.errors import DataError

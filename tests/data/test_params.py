@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from bikefit.data.download import DownloadParams
-from bikefit.data.faults import CleanParams
+from bikefit.data.bikes.download import DownloadParams
+from bikefit.data.bikes.faults import CleanParams
 from bikefit.data.featurize import FeaturizeParams
 from bikefit.data.params import read_section, validate
 from bikefit.errors import DataError

@@ -12,7 +12,7 @@ from faults.projects import files_of, fill, project, python, random_size, small_
 @fault("disk full while a table is written", times=12)
 def full_for_a_table(folder: Path, draw: random.Random) -> int:
     """The stage ends with an error, and every file has its old content."""
-    stage = draw.choice(["clean", "look", "featurize"])
+    stage = draw.choice(["bikes.clean", "look", "featurize"])
     with small_disk(folder, 4096) as disk:
         project(disk)
         (disk / "reports").mkdir(exist_ok=True)

@@ -17,7 +17,8 @@ import joblib
 import yaml
 
 import commands
-from bikefit.data import clean, featurize
+from bikefit.data import featurize
+from bikefit.data.bikes import clean
 from faults import ImpossibleError
 from synthetic import raw_hours
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from bikefit.config import Settings
-from bikefit.data import columns
+from bikefit.data.bikes import columns
 from bikefit.data.features import Features
 from bikefit.data.table import read_table
 from bikefit.data.transformer import Transformer

@@ -10,12 +10,12 @@ import pandas as pd
 import pytest
 import torch
 
+from bikefit.data.bikes.rows import InputStatistics, parse_rows
 from bikefit.data.features import Features
 from bikefit.data.transformer import Transformer
 from bikefit.errors import DataError
 from bikefit.final.interval import Interval
 from bikefit.final.model import Ensemble, Model, load, mean_and_spread
-from bikefit.final.rows import InputStatistics, parse_rows
 from bikefit.final.trees import TunedTrees
 from bikefit.nn.fitted import FittedNetwork
 from bikefit.nn.networks import build

@@ -22,7 +22,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from bikefit.comparison.runs import loss_unit, ranking_metric
-from bikefit.data.look import STYLE
+from bikefit.data.style import STYLE
 
 # Okabe-Ito palette, distinguishable for colour-blind readers.
 ROLES = {"winner": "#009E73", "underfitting": "#0072B2", "overfitting": "#D55E00"}

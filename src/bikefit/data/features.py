@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 from pydantic import AfterValidator, Field, PositiveInt, model_validator
 
-from bikefit.data import columns
-from bikefit.data.calendar import OCCASIONS, is_commuting_day, occasion
-from bikefit.data.columns import BOOLEANS, NO_YES
+from bikefit.data.bikes import columns
+from bikefit.data.bikes.calendar import OCCASIONS, is_commuting_day, occasion
+from bikefit.data.bikes.columns import BOOLEANS, NO_YES
 from bikefit.data.params import StrictModel
 from bikefit.errors import DataError
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field, StringConstraints
 
-from bikefit.data.columns import TARGET, read_clean
+from bikefit.data.bikes.columns import TARGET, read_clean
 from bikefit.data.features import Features
 from bikefit.data.files import atomic_write, sha256, write_json
 from bikefit.data.params import StrictModel, read_section

@@ -1,126 +1,17 @@
-"""The stage `python -m bikefit.data.look`: plots of the clean data.
+"""The stage `python -m bikefit.data.look`: plots of the data.
 
 Reads `data/clean/hours.parquet`; writes `reports/raw_data.png`.
 """
 
 import sys
 from pathlib import Path
-from typing import Any
 
-import pandas as pd
-from matplotlib import rc_context
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-
-from bikefit.data.columns import WEEKDAYS, read_clean
-from bikefit.data.faults import gaps
+from bikefit.data.bikes.columns import read_clean
+from bikefit.data.bikes.look import draw
 from bikefit.data.files import atomic_write
 from bikefit.errors import run_command
 
 FIGURE_FILE = Path("reports/raw_data.png")
-
-# Okabe-Ito palette: colour-blind readers can distinguish these.
-BLUE, ORANGE, RED = "#0072B2", "#E69F00", "#D55E00"
-FAINT = "#E9EBED"
-"""Colour of grids and shaded bands."""
-
-STYLE: dict[Any, Any] = {
-    "font.size": 9,
-    "axes.titlesize": 10.5,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.titlepad": 9,
-    "axes.labelcolor": "#444444",
-    "axes.edgecolor": "#BBBBBB",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": FAINT,
-    "xtick.color": "#666666",
-    "ytick.color": "#666666",
-    "legend.frameon": False,
-    "date.converter": "concise",
-}
-"""Matplotlib settings of all figures of the project."""
-
-
-def draw(hours: pd.DataFrame) -> Figure:
-    """Plot rentals (bikes/hour) against time, hour, kind of day and temperature."""
-    with rc_context(STYLE):
-        figure = Figure(figsize=(12, 8), dpi=110, layout="constrained")
-        panels = figure.subplot_mosaic(
-            [["time"] * 3, ["hour", "day", "temperature"]], height_ratios=[1, 1.15]
-        )
-        _plot_time(panels["time"], hours)
-        _plot_hours(panels["hour"], hours)
-        _plot_days(panels["day"], hours)
-        _plot_temperature(panels["temperature"], hours)
-        for axes in panels.values():
-            axes.set_ylabel("rentals (bikes/hour)")
-            axes.set_ylim(bottom=0)
-    return figure
-
-
-def _plot_time(axes: Axes, hours: pd.DataFrame) -> None:
-    daily = hours.groupby(hours["timestamp"].dt.normalize())["rentals"].mean()
-    smooth = daily.rolling("28D", center=True, min_periods=7).mean()
-    axes.plot(daily.index, daily, color=BLUE, alpha=0.35, linewidth=0.9, label="mean of a day")
-    axes.plot(smooth.index, smooth, color=BLUE, linewidth=2.4, label="mean of four weeks")
-    absent = gaps(hours["timestamp"])
-    label = f"absent hours ({absent['hours'].sum()} in total)"
-    bottom = absent["hours"] * 0 + 0.01 * daily.max()
-    axes.scatter(absent["begins"], bottom, s=14 + 6 * absent["hours"], color=RED, label=label)
-    axes.set_ylim(top=1.17 * daily.max())  # room for the legend
-    axes.legend(loc="upper left", ncols=3)
-    axes.set_title("Rentals over time")
-
-
-def _plot_hours(axes: Axes, hours: pd.DataFrame) -> None:
-    for working, colour, label in ((True, BLUE, "working days"), (False, ORANGE, "days off")):
-        rentals = hours[hours["working_day"] == working].groupby("hour")["rentals"]
-        low, median, high = (rentals.quantile(q) for q in (0.25, 0.5, 0.75))
-        axes.fill_between(low.index, low, high, color=colour, alpha=0.18, linewidth=0)
-        axes.plot(median.index, median, color=colour, linewidth=2.2, label=label)
-    axes.set_xticks(range(0, 24, 6), [f"{hour}:00" for hour in range(0, 24, 6)])
-    axes.set_xlabel("hour of the day")
-    axes.legend(loc="upper left")
-    axes.set_title("Hours of the day (median and quartiles)")
-
-
-def _plot_days(axes: Axes, hours: pd.DataFrame) -> None:
-    days = hours.groupby(hours["timestamp"].dt.normalize()).agg(
-        rentals=("rentals", "mean"), weekday=("weekday", "first"), holiday=("holiday", "first")
-    )
-    groups = {
-        name[:3].title(): days["rentals"][(days["weekday"] == name) & ~days["holiday"]]
-        for name in WEEKDAYS
-    }
-    groups["Hol."] = days["rentals"][days["holiday"]]
-    boxes = axes.boxplot(
-        list(groups.values()),
-        tick_labels=list(groups),
-        patch_artist=True,
-        showfliers=False,
-        medianprops={"color": "black"},
-    )
-    for box, colour in zip(boxes["boxes"], [BLUE] * 5 + [ORANGE] * 2 + [RED], strict=True):
-        box.set(facecolor=colour, alpha=0.6)
-    axes.set_xlabel("weekday or public holiday")
-    axes.set_title("Means of days")
-
-
-def _plot_temperature(axes: Axes, hours: pd.DataFrame) -> None:
-    cells = axes.hexbin(
-        hours["temperature"], hours["rentals"], gridsize=34, mincnt=1, bins="log", cmap="Blues"
-    )
-    means = hours["rentals"].groupby((hours["temperature"] / 3).round() * 3).agg(["mean", "size"])
-    means = means[means["size"] >= min(20, len(hours) // 50)]
-    axes.plot(means.index, means["mean"], color=RED, linewidth=2.4, label="mean")
-    axes.figure.colorbar(cells, ax=axes, label="number of hours")
-    axes.set_xlabel("temperature (°C)")
-    axes.legend(loc="upper left")
-    axes.set_title(f"Most rentals at about {means['mean'].idxmax():.0f} °C")
 
 
 def main() -> None:

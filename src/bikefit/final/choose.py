@@ -13,7 +13,7 @@ from bikefit.comparison.ranking import comparable, least_flexible, rank, winner
 from bikefit.comparison.runs import full_data_runs, run_table
 from bikefit.comparison.sentences import choice_sentence, winner_sentence
 from bikefit.config import Settings, parse
-from bikefit.data.columns import TARGET
+from bikefit.data.bikes.columns import TARGET
 from bikefit.errors import DataError
 from bikefit.final.scores import deviances
 from bikefit.final.trees import TunedTrees

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from sklearn.linear_model import PoissonRegressor
 
-from bikefit.data.columns import TARGET
+from bikefit.data.bikes.columns import TARGET
 from bikefit.data.features import Features
 from bikefit.data.table import Table
 from bikefit.data.transformer import Transformer

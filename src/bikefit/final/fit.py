@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from bikefit.config import Settings
-from bikefit.data.columns import TARGET, read_clean
+from bikefit.data.bikes.columns import TARGET, read_clean
 from bikefit.data.features import Features
 from bikefit.data.splits import PARTS
 from bikefit.data.table import Table

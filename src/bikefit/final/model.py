@@ -18,11 +18,11 @@ import pandas as pd
 import torch
 from safetensors.numpy import load_file, save_file
 
+from bikefit.data.bikes.rows import InputStatistics, parse_rows
 from bikefit.data.files import write_json
 from bikefit.data.transformer import Transformer
 from bikefit.errors import DataError
 from bikefit.final.interval import Interval
-from bikefit.final.rows import InputStatistics, parse_rows
 from bikefit.final.trees import FittedTrees
 from bikefit.nn.fitted import FittedNetwork
 

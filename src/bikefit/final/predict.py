@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from bikefit.data.columns import WEATHER, read_cells
+from bikefit.data.bikes.columns import WEATHER
+from bikefit.data.bikes.rows import OPTIONAL, REQUIRED
+from bikefit.data.cells import read_cells
 from bikefit.data.files import atomic_write
 from bikefit.errors import BikefitError, run_command
-from bikefit.final.rows import OPTIONAL, REQUIRED
 from bikefit.tracking.local_models import find_folder
 
 if TYPE_CHECKING:

@@ -11,10 +11,10 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from bikefit.data.bikes.rows import OPTIONAL, REQUIRED
 from bikefit.data.files import write_json
 from bikefit.final.choose import OUR_MODEL, RefitPlan
 from bikefit.final.model import Model
-from bikefit.final.rows import OPTIONAL, REQUIRED
 from bikefit.final.scores import day_sums, lead
 from bikefit.tracking import reading, registry, writing
 

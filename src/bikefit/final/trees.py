@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from bikefit.data.columns import TARGET
+from bikefit.data.bikes.columns import TARGET
 from bikefit.data.features import DAYS_SINCE_START, category_codes, first_date, numeric
 
 if TYPE_CHECKING:

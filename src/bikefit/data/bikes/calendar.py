@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from pandas.tseries.holiday import Holiday, USFederalHolidayCalendar, nearest_workday
 
-from bikefit.data.columns import SEASONS
+from bikefit.data.bikes.columns import SEASONS
 
 SEASON_STARTS: Final = {321: "spring", 621: "summer", 923: "autumn", 1221: "winter"}
 """Season by its first day, as 100 · month + day."""

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bikefit.data.clean import CLEAN
-from bikefit.final.rows import InputStatistics, input_statistics, parse_rows
+from bikefit.data.bikes.clean import CLEAN
+from bikefit.data.bikes.rows import InputStatistics, input_statistics, parse_rows
 
 STATISTICS = InputStatistics("2011-01-01", "2012-12-31", calm=0.0, feels_like=(1.0, 1.0, 0.1, -0.5))
 ROW = {"at": "2012-10-05T17:00", "temp": 21, "humidity": 60, "windspeed": 12, "weather": "clear"}

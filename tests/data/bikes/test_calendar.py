@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from bikefit.data.calendar import (
+from bikefit.data.bikes.calendar import (
     OCCASIONS,
     is_commuting_day,
     is_holiday,

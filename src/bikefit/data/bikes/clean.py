@@ -1,4 +1,4 @@
-"""The stage `python -m bikefit.data.clean`: one checked row per hour, in physical units.
+"""The stage `python -m bikefit.data.bikes.clean`: one checked row per hour, in physical units.
 
 Reads `data/raw/hour.csv`; writes `data/clean/hours.parquet` and `reports/data_quality.json`.
 """
@@ -10,7 +10,7 @@ from typing import Final
 
 import pandas as pd
 
-from bikefit.data.columns import (
+from bikefit.data.bikes.columns import (
     CLEAN_FILE,
     FLAGS,
     SCALES,
@@ -18,9 +18,9 @@ from bikefit.data.columns import (
     TARGET,
     WEATHER,
     add_derived_columns,
-    read_cells,
 )
-from bikefit.data.faults import CleanParams, flag_and_repair, quality_report
+from bikefit.data.bikes.faults import CleanParams, flag_and_repair, quality_report
+from bikefit.data.cells import read_cells
 from bikefit.data.files import atomic_write, write_json
 from bikefit.data.params import read_section
 from bikefit.errors import DataError, run_command

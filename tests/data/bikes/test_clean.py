@@ -7,10 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bikefit.data import clean as stage_clean
 from bikefit.data import look
-from bikefit.data.clean import RAW, clean, parse_raw, read_raw
-from bikefit.data.faults import CleanParams, is_stuck, quality_report
+from bikefit.data.bikes import clean as stage_clean
+from bikefit.data.bikes.clean import RAW, clean, parse_raw, read_raw
+from bikefit.data.bikes.faults import CleanParams, is_stuck, quality_report
+from bikefit.data.bikes.look import draw
 from bikefit.data.params import read_section
 from bikefit.errors import DataError
 from conftest import ROOT
@@ -209,7 +210,7 @@ def test_stages_write_the_same_bytes_twice(project: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("days", [1, 2, 8])
 def test_plots_of_tables_with_few_rows(days: int) -> None:
-    figure = look.draw(cleaned(raw_hours(days)))
+    figure = draw(cleaned(raw_hours(days)))
     figure.canvas.draw()
     titles = [axes.get_title(loc="left") for axes in figure.axes]
     assert "Rentals over time" in titles

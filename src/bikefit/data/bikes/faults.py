@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from bikefit.data.columns import SCALES
+from bikefit.data.bikes.columns import SCALES
 from bikefit.data.params import StrictModel
 from bikefit.errors import DataError
 

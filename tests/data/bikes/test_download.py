@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from pytest_httpserver import HTTPServer
 
-from bikefit.data import download as stage_download
-from bikefit.data.download import download
+from bikefit.data.bikes import download as stage_download
+from bikefit.data.bikes.download import download
 from bikefit.errors import DataError
 from downloads import TABLE, params, pinned, sdist, serve_downloads
 

@@ -1,11 +1,10 @@
-"""Columns, units and categories of the clean table, and functions to read CSV and clean tables.
+"""Columns, units and categories of the clean table, and functions to read it and to derive columns.
 
 Source: the data dictionary of the "Bike Sharing" data set (H. Fanaee-T, J. Gama, 2013). If it
 contradicts the numbers, the numbers are right: season code 1 is the season of January, so it is
 winter, and temperatures are scaled between their lowest and highest possible value.
 """
 
-import warnings
 from pathlib import Path
 from typing import Final
 
@@ -51,29 +50,6 @@ CATEGORIES: Final[dict[str, tuple[str, ...]]] = {
 """Allowed values of each categorical column."""
 
 TARGET: Final = "rentals"
-
-
-def read_cells(path: Path) -> pd.DataFrame:
-    """Return the rows of a CSV file as text; blank lines are left out, cells are stripped.
-
-    The index is the line number of each row in the file.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", pd.errors.ParserWarning)  # a line longer than the header
-            cells = pd.read_csv(
-                path,
-                dtype=str,
-                encoding="utf-8-sig",
-                index_col=False,
-                keep_default_na=False,
-                skip_blank_lines=False,
-            )
-    except (OSError, ValueError, pd.errors.ParserWarning) as error:
-        raise DataError(f"{path} cannot be read as a CSV table: {error}") from None
-    cells = cells.rename(columns=str.strip).fillna("").apply(lambda column: column.str.strip())
-    cells = cells.set_index(pd.RangeIndex(2, len(cells) + 2, name="line"))
-    return cells[(cells != "").any(axis=1)]
 
 
 def read_clean() -> pd.DataFrame:
