@@ -64,7 +64,7 @@ def test_temporary_files_of_ended_processes_are_deleted(tmp_path: Path, ended: s
     others = {f".hour.csv.{process_id()}.tmp", ".a.b.c", f"hour.csv.{ended}.tmp", ".x.tmp"}
     for name in others:
         (tmp_path / name).write_text("other")
-    for name, age in (("new", 1), ("old", 25)):
+    for name, age in (("new", 0.9), ("old", 1.1)):
         file = tmp_path / f".{name}.{OTHER_HOST}.tmp"
         file.write_text("half")
         os.utime(file, (time.time() - age * 3600,) * 2)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -10,21 +13,31 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from bikefit import send
+from bikefit import processes, send
 from bikefit.processes import process_id
 from bikefit.sweeps import recording
 from bikefit.sweeps.engines import Engine
 from bikefit.sweeps.jobs import Job
-from bikefit.sweeps.recording import CHECKPOINTS, pending_stacks, record_pending_results
+from bikefit.sweeps.recording import (
+    CHECKPOINTS,
+    Recorder,
+    Stack,
+    pending_stacks,
+    record_pending_results,
+    start_runs,
+)
 from bikefit.sweeps.run import train_jobs
+from bikefit.sweeps.stacks import plan_stacks
 from bikefit.tracking import connection, reading, writing
 from bikefit.tracking.connection import StoreUnavailableError
 from bikefit.tracking.names import PROCESS
 from bikefit.training import callbacks
-from conftest import make_settings
+from conftest import ROOT, make_settings
 from inline import INLINE
+from namespaces import ELSEWHERE, needs_namespaces
 
 SMALL = ["network.hidden=[4]", "training.epochs=6", "training.batch_size=64"]
+FOLDS = ["validation=kfold", "validation.folds=2"]
 LONG = ["training.epochs=300", "trainer.progress=false"]
 
 
@@ -203,3 +216,52 @@ def test_runs_of_a_process_that_has_ended_are_closed(workplace: Path) -> None:
     MlflowClient().set_tag(elsewhere, PROCESS, f"not-{host}.{number}.1000000000")
     assert writing.close_abandoned_runs() == 1
     assert [status(run) for run in (alive, dead, elsewhere)] == ["RUNNING", "KILLED", "RUNNING"]
+
+
+def test_runs_of_a_process_that_cannot_be_seen_are_closed_after_its_last_sign(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    silent, talking = (writing.start_sweep("full", name, []) for name in "st")
+    member = writing.start_job(make_settings(), talking, "v")
+    monkeypatch.setattr(processes, "_place", lambda: "elsewhere")
+    assert writing.close_abandoned_runs() == 0  # they have just started
+    monkeypatch.setattr(processes, "SILENCE", -1.0)
+    MlflowClient().set_tag(silent, PROCESS, "here.1.1000000000")
+    with monkeypatch.context() as patch:
+        patch.setattr(writing.time, "time", lambda: 2e9)
+        writing.renew(talking)
+    assert writing.close_abandoned_runs() == 1
+    assert [status(run) for run in (silent, talking, member)] == ["KILLED", "RUNNING", "RUNNING"]
+
+
+def test_a_command_writes_signs_of_life(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sweep, (job, crossed) = writing.start_sweep("full", "s", []), (make_job(), make_job(*FOLDS))
+    recorder, stacks = Recorder(), []
+    for parent, jobs in ((sweep, [job]), (None, [job, crossed])):
+        for one in jobs:
+            start_runs(one, parent)
+            members = {member.fingerprint: one for member in one.members}
+            (planned,) = plan_stacks([one], 1, None, CHECKPOINTS, set())
+            stacks.append(Stack(planned))
+            stacks[-1].assign_runs(members, parent)
+    monkeypatch.setattr(recording.time, "monotonic", lambda: recorder.next_sign - 1)
+    recorder.update(stacks)
+    assert not any("bikefit.alive" in one for one in tags(sweep, job.run, crossed.run))
+    monkeypatch.setattr(recording.time, "monotonic", lambda: recorder.next_sign)
+    recorder.update(stacks)
+    assert all(int(one["bikefit.alive"]) > 1.7e12 for one in tags(sweep, job.run, crossed.run))
+
+
+def tags(*runs: str) -> list[dict[str, str]]:
+    return [MlflowClient().get_run(run).data.tags for run in runs]
+
+
+@needs_namespaces
+@pytest.mark.slow
+def test_a_command_in_another_container_leaves_a_running_sweep_alone(workplace: Path) -> None:
+    sweep = writing.start_sweep("full", "s", [])
+    code = "from bikefit.tracking.writing import close_abandoned_runs as close; print(close())"
+    given = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    command = [*ELSEWHERE, sys.executable, "-c", code]
+    assert subprocess.check_output(command, text=True, env=given) == "0\n"
+    assert status(sweep) == "RUNNING"

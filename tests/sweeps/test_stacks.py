@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,12 +11,14 @@ import numpy as np
 import pytest
 
 from bikefit.config import ConfigError
+from bikefit.processes import process_id
 from bikefit.sweeps.jobs import Job
 from bikefit.sweeps.stacks import count_slots, group_members, plan_stacks
-from bikefit.training.checkpoints import LAST, TIMESTAMPS, CheckpointDir
+from bikefit.training.checkpoints import LAST, TIMESTAMPS, CheckpointDir, MemberRuns
 from bikefit.training.members import Member
 from conftest import make_settings
 
+ENDED = f"{process_id().rpartition('.')[0]}.1000000000"  # the number has been used since
 QUICK = ["network.hidden=[4]", "training.epochs=2", "training.batch_size=64"]
 
 
@@ -90,9 +94,12 @@ def jobs(workplace: Path) -> dict[str, Job]:
     return jobs
 
 
-def directory(root: Path, jobs: dict[str, Job], names: str, epoch: int) -> None:
+def directory(
+    root: Path, jobs: dict[str, Job], names: str, epoch: int, process: str = ENDED
+) -> None:
     """Make the folder of a stack, with a checkpoint."""
-    made = CheckpointDir(root, [jobs[name].members[0] for name in names])
+    members = [jobs[name].members[0] for name in names]
+    made = CheckpointDir(root, members, MemberRuns(process=process))
     made.create()
     made.save({LAST: np.full(len(names), epoch), TIMESTAMPS: np.arange(epoch)})
 
@@ -134,3 +141,26 @@ def test_a_folder_whose_members_are_finished_is_removed(
     assert len(list(root.iterdir())) == 1
     plan_stacks([jobs["b"]], 1, None, root, {"a", "c"})
     assert not list(root.iterdir())
+
+
+@pytest.mark.process
+def test_a_folder_of_another_running_command_is_not_removed(
+    jobs: dict[str, Job], workplace: Path
+) -> None:
+    """It trains its members again with `rerun=true`."""
+    root = workplace / "checkpoints"
+    code = "from bikefit.processes import process_id; print(process_id(), flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=-1, stdout=-1, text=True) as other:
+        assert other.stdin and other.stdout
+        directory(root, jobs, "ca", epoch=3, process=other.stdout.readline().strip())
+        plan_stacks([jobs["b"]], 1, None, root, {"a", "c"})
+        assert len(list(root.iterdir())) == 1
+        other.stdin.close()
+        other.wait()
+        plan_stacks([jobs["b"]], 1, None, root, {"a", "c"})
+    assert not list(root.iterdir())
+
+
+def test_a_new_stack_belongs_to_this_process(jobs: dict[str, Job], workplace: Path) -> None:
+    (stack,) = plan_stacks([jobs["b"]], 1, None, workplace / "checkpoints", set())
+    assert stack.runs == MemberRuns(process=process_id())

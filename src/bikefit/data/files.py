@@ -5,16 +5,13 @@ import json
 import os
 import re
 import shutil
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from bikefit.errors import DataError
-from bikefit.processes import is_running, process_id
-
-MAX_AGE = 24 * 3600  # s after which a temporary file of another host is deleted
+from bikefit.processes import has_ended, process_id
 
 
 @contextmanager
@@ -52,11 +49,8 @@ def delete_temporary_files(folder: Path) -> None:
         match = re.fullmatch(r"\..+\.([^.]+\.\d+\.\d+)\.(tmp|old)", path.name)
         if not match:
             continue
-        running = is_running(match[1])
         with suppress(FileNotFoundError):  # another process may have deleted it
-            if running is None:  # a process of another host
-                running = time.time() - path.stat().st_mtime < MAX_AGE
-            if not running:
+            if has_ended(match[1], path.stat().st_mtime):
                 _delete(path)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bikefit.processes import is_running, process_id
+from bikefit.processes import has_ended, is_running, process_id
 from bikefit.sweeps.jobs import Job
 from bikefit.tracking import reading, writing
 from bikefit.tracking.connection import (
@@ -27,6 +27,7 @@ from bikefit.training.members import MemberResult
 log = logging.getLogger(__name__)
 CHECKPOINTS = Path("checkpoints")  # in the current folder
 INTERVAL = 10.0  # s, at least, between two writes of curves, and until an error is retried
+SIGN = 60.0  # s between two signs of life in MLflow; see `processes.SILENCE`
 SHARE = 0.02  # largest fraction of the time that is spent on writing curves
 
 
@@ -53,6 +54,12 @@ class Stack:
             runs.append(run)
             parents.append(job.run if job and run != job.run else None)
         self.directory.assign_runs(MemberRuns(address(), sweep, runs, parents, process_id()))
+
+    @property
+    def open_run(self) -> str:
+        """A run that stays open until the results of all stacks of the command are recorded."""
+        runs = self.directory.runs
+        return next(filter(None, (runs.sweep, *runs.jobs, *runs.runs)))
 
     def divide(self) -> list[Stack]:
         """Return one stack per member, each with one attempt."""
@@ -144,19 +151,30 @@ class Recorder:
     def __init__(self) -> None:
         self.waiting: list[Stack] = []  # stacks with results that MLflow does not have
         self.next_curves = time.monotonic() + INTERVAL
+        self.next_sign = time.monotonic() + SIGN
         self.next_results = 0.0
 
     def update(self, training: Iterable[Stack]) -> None:
-        """Write results and, not more often than INTERVAL, the curves of stacks in training."""
+        """Write results, the curves of stacks in training, and a sign of life.
+
+        Curves are written not more often than INTERVAL, signs of life not more often than SIGN.
+        """
         if time.monotonic() >= self.next_results:
             self._write_results()
         start = time.monotonic()
-        if start >= max(self.next_curves, self.next_results):
-            try:
-                for stack in training:
-                    _write_curves(stack)
-            except (TrackingError, OSError) as error:  # the result contains the curves
-                log.debug(f"curves are written later: {error}")
+        if start < self.next_results:
+            return
+        curves = start >= self.next_curves
+        try:
+            if start >= self.next_sign:
+                self.next_sign = start + SIGN
+                for run in {stack.open_run for stack in training}:
+                    writing.renew(run)
+            for stack in training if curves else ():
+                _write_curves(stack)
+        except (TrackingError, OSError) as error:  # the result contains the curves
+            log.debug(f"curves are written later: {error}")
+        if curves:
             end = time.monotonic()
             self.next_curves = end + max(INTERVAL, (end - start) / SHARE)
 
@@ -221,7 +239,7 @@ def _close_sweep(sweep: str) -> None:
     """Close a sweep if its command has ended and all its runs are closed."""
     run = client().get_run(sweep)
     statuses = [child.info.status for child in reading.children(sweep)]
-    ended = is_running(run.data.tags.get(PROCESS, "")) is False
+    ended = has_ended(run.data.tags.get(PROCESS, ""), writing.last_sign(run))
     if run.info.status == "RUNNING" and ended and "RUNNING" not in statuses:
         failed = len(statuses) - statuses.count("FINISHED")
         counts = {"runs": float(len(statuses)), "runs.failed": float(failed)}

@@ -11,8 +11,9 @@ import joblib
 import numpy as np
 
 from bikefit.config import Settings
+from bikefit.processes import process_id
 from bikefit.sweeps.jobs import Job
-from bikefit.training.checkpoints import CheckpointDir, checkpoint_dirs
+from bikefit.training.checkpoints import CheckpointDir, MemberRuns, checkpoint_dirs
 from bikefit.training.devices import gpu_count
 from bikefit.training.folds import read_pool
 from bikefit.training.members import Member, stack_key
@@ -48,7 +49,11 @@ def plan_stacks(
         if resumed and all(f in resumed or f in finished for f in directory.fingerprints):
             stacks.append([pending.pop(m.fingerprint, m) for m in directory.members])
             epochs += [directory.epoch()] * len(resumed)
-        elif not directory.has_result and set(directory.fingerprints) <= set(finished):
+        elif (
+            not directory.has_result
+            and set(directory.fingerprints) <= set(finished)
+            and directory.abandoned
+        ):
             directory.remove()  # its members were trained in other stacks
     if any(epochs):
         log.info(
@@ -56,7 +61,8 @@ def plan_stacks(
             f"after {min(epochs)} to {max(epochs)} epochs"
         )
     stacks += group_members(pending.values(), processes, stack_size, alone)
-    return [CheckpointDir(root, stack) for stack in sorted(stacks, key=_cost, reverse=True)]
+    runs = MemberRuns(process=process_id())
+    return [CheckpointDir(root, stack, runs) for stack in sorted(stacks, key=_cost, reverse=True)]
 
 
 def group_members(

@@ -5,6 +5,7 @@ from __future__ import annotations
 KIND = "bikefit.kind"  # tag: sweep | job | fold | refit
 PARENT = "mlflow.parentRunId"  # tag: MLflow's page nests runs by it
 PROCESS = "bikefit.process"  # tag: process_id of the process that writes the run
+ALIVE = "bikefit.alive"  # tag: ms since 1970 of the last sign of life of that process
 FINGERPRINT = "fingerprint"  # tag: hash of everything that determines the result
 CONFIGURATION_ID = "configuration.id"  # tag: equal for runs that differ in seed or fold only
 CONFIGURATION = "configuration"  # tag: label of a configuration in the ranking of its sweep

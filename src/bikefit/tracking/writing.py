@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -24,7 +24,7 @@ from safetensors.numpy import save_file
 from bikefit import config
 from bikefit.config import Settings
 from bikefit.errors import hide_secrets
-from bikefit.processes import is_running, process_id
+from bikefit.processes import has_ended, process_id
 from bikefit.tracking import names
 from bikefit.tracking.connection import artifacts_of, client, experiment_id, search, without_retries
 from bikefit.tracking.views import COLOURS, write_views
@@ -118,11 +118,27 @@ def add_reused_runs(parent: str, runs: Sequence[str]) -> None:
 
 def close_abandoned_runs() -> int:
     """Set the status of running runs whose process has ended to KILLED; return their number."""
-    running = search(f"tags.`{names.KIND}` != '' AND attributes.status = 'RUNNING'")
-    abandoned = [r for r in running if is_running(r.data.tags.get(names.PROCESS, "")) is False]
+    running = list(search(f"tags.`{names.KIND}` != '' AND attributes.status = 'RUNNING'"))
+    signs: dict[str, float] = {}
+    for run in running:
+        process = run.data.tags.get(names.PROCESS, "")
+        signs[process] = max(signs.get(process, 0.0), last_sign(run))
+    ended = {process for process, sign in signs.items() if has_ended(process, sign)}
+    abandoned = [run for run in running if run.data.tags.get(names.PROCESS, "") in ended]
     for run in abandoned:
         client().set_terminated(run.info.run_id, "KILLED")
     return len(abandoned)
+
+
+def last_sign(run: Any) -> float:
+    """Return the time of the last sign of life in a run of its process, in s since 1970."""
+    return max(int(run.info.start_time), int(run.data.tags.get(names.ALIVE, 0))) / 1000
+
+
+def renew(run: str) -> None:
+    """Write to a run that its process is alive; raise at once if there is no store."""
+    with without_retries():
+        client().set_tag(run, names.ALIVE, str(round(time.time() * 1000)))
 
 
 def log_epochs(

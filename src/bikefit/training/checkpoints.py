@@ -28,6 +28,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from bikefit.data.files import atomic_write, delete_temporary_files, remove_folder
+from bikefit.processes import has_ended, process_id
 from bikefit.training.members import Arrays, Member, MemberResult
 
 log = logging.getLogger(__name__)
@@ -79,6 +80,14 @@ class CheckpointDir:
     def has_result(self) -> bool:
         """Whether the results of all members are in the folder."""
         return (self.folder / RESULT).exists()
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether no other command trains the stack, so that its folder may be removed."""
+        with suppress(FileNotFoundError):  # another command may have removed it
+            last_write = max(file.stat().st_mtime for file in self.folder.iterdir())
+            return self.runs.process == process_id() or has_ended(self.runs.process, last_write)
+        return True
 
     def create(self) -> None:
         """Write ``stack.json``; if that fails, log a warning."""
