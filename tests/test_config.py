@@ -30,6 +30,7 @@ from conftest import make_settings
         ("data.fraction=0", r"data.fraction = 0"),
         ("training.batch_size=half", r"training.batch_size = 'half'.*integer"),
         ("validation=kfold validation.folds=1", "at least 2 folds, got folds=1"),
+        ("validation=resample validation.sets=1", "resample needs at least 2 sets, got sets=1"),
         ("regularization.layers.hiden1.l2=1", r"layers.hiden1.*allowed are input, hidden1"),
         ("regularization.layers.hidden1.l3=1", r"hidden1: unknown key l3; allowed: l1, l2"),
     ],

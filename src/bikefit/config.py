@@ -162,15 +162,26 @@ class Training(StrictModel):
 
 
 class Validation(StrictModel):
-    """holdout: the validation rows of the table. kfold: cross-validation."""
+    """How a configuration is validated.
 
-    name: Literal["holdout", "kfold"]
+    holdout: on the validation rows of the table. kfold: by cross-validation. resample: on the
+    validation rows, with training sets drawn at random.
+    """
+
+    name: Literal["holdout", "kfold", "resample"]
     folds: Count = 1
+    sets: Count | None = None
+
+    @property
+    def networks(self) -> int:
+        """Return the number of networks of a job: one, or one per fold or training set."""
+        return {"holdout": 1, "kfold": self.folds, "resample": self.sets or 0}[self.name]
 
     @model_validator(mode="after")
-    def _check_folds(self) -> Validation:
-        if self.name == "kfold" and self.folds < 2:
-            raise ValueError(f"kfold needs at least 2 folds, got folds={self.folds}")
+    def _check_numbers(self) -> Validation:
+        if self.name != "holdout" and self.networks < 2:
+            key, value = ("folds", self.folds) if self.name == "kfold" else ("sets", self.sets)
+            raise ValueError(f"{self.name} needs at least 2 {key}, got {key}={value}")
         return self
 
 
@@ -323,5 +334,5 @@ def run_name(settings: Settings, fold: int | None = None) -> str:
     if settings.data.fraction < 1:
         parts.append(f"{settings.data.fraction:.0%} of rows")
     if fold is not None:
-        parts.append(f"fold {fold}")
+        parts.append(f"{'set' if settings.validation.name == 'resample' else 'fold'} {fold}")
     return " · ".join(parts)

@@ -15,7 +15,7 @@ from mlflow import MlflowClient
 
 from bikefit.comparison.result import assign_run_verdict
 from bikefit.comparison.runs import run_table
-from bikefit.config import ConfigError
+from bikefit.config import ConfigError, run_name
 from bikefit.sweeps.jobs import Job, JobError
 from bikefit.sweeps.recording import CHECKPOINTS
 from bikefit.sweeps.run import train_jobs
@@ -26,6 +26,8 @@ from conftest import make_settings
 from inline import INLINE
 
 QUICK = ["network.hidden=[4]", "training.epochs=2", "training.batch_size=64"]
+FOLDS = ("validation=kfold", "validation.folds=3")
+SETS = ("validation=resample", "validation.sets=3")
 
 
 def make_job(*overrides: str) -> Job:
@@ -181,8 +183,9 @@ def test_a_stack_that_raises_is_retried_and_then_each_member_alone(
     assert not list(CHECKPOINTS.iterdir())
 
 
-def test_folds_are_averaged(workplace: Path) -> None:
-    job = make_job("validation=kfold", "validation.folds=3")
+@pytest.mark.parametrize("overrides", [FOLDS, SETS])
+def test_folds_and_training_sets_are_averaged(workplace: Path, overrides: tuple[str, ...]) -> None:
+    job = make_job(*overrides)
     (result,) = train_jobs([job], None, engine=INLINE)
     children = reading.read_runs(job.run)
     assert len(children) == 3
@@ -234,9 +237,19 @@ def test_equal_jobs_of_a_sweep_are_trained_once(workplace: Path) -> None:
     assert len(reading.read_runs(sweep)) == 1
 
 
+def test_networks_of_training_sets_have_seeds_of_their_own(workplace: Path) -> None:
+    seeds = [[m.settings.seed for m in make_job(*SETS, f"seed={s}").members] for s in (0, 1)]
+    assert seeds == [[0, 1, 2], [3, 4, 5]]
+    names = [run_name(make_settings(*chosen), 2) for chosen in (FOLDS, SETS)]
+    assert [name.split(" · ")[-1] for name in names] == ["fold 2", "set 2"]
+
+
 @pytest.mark.slow
-def test_finished_folds_are_reused(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    overrides = ("validation=kfold", "validation.folds=3", "training.epochs=20")
+@pytest.mark.parametrize("overrides", [FOLDS, SETS])
+def test_finished_folds_are_reused(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch, overrides: tuple[str, ...]
+) -> None:
+    overrides = (*overrides, "training.epochs=20")
     first = make_job(*overrides, "rerun=true")
     (undisturbed,) = train_jobs([first], None, engine=INLINE)
     measured = run_of(first).data.metrics

@@ -48,6 +48,7 @@ STACKS = {
     ],
     "diverging": [["optimizer=sgd", f"optimizer.lr={v}"] for v in ("1e10", "1e-5")],
     "folds": [["validation=kfold", "validation.folds=3", f"seed={s}"] for s in (0, 1)],
+    "training sets": [["validation=resample", "validation.sets=3"]],
     "torch dropout": [
         [
             "network=custom",
@@ -61,7 +62,7 @@ STACKS = {
 def stack(name: str) -> list[Member]:
     small = SMALL[1:] if name == "torch dropout" else SMALL
     settings = [make_settings(*small, *overrides) for overrides in STACKS[name]]
-    folds = range(3) if name == "folds" else [None]
+    folds = range(3) if name in ("folds", "training sets") else [None]
     members = [Member(chosen, fold) for chosen in settings for fold in folds]
     return [replace(member, fingerprint=f"f-{m}") for m, member in enumerate(members)]
 

@@ -12,7 +12,9 @@ import torch
 from bikefit.config import ConfigError
 from bikefit.data.featurize import SplitParams, write_custom_table
 from bikefit.training.data import Batches, Rows
-from bikefit.training.folds import read_pool
+from bikefit.training.evaluation import constant_losses, train_losses
+from bikefit.training.folds import Fold, read_pool
+from bikefit.training.module import StackModule
 from conftest import make_settings
 
 pytestmark = pytest.mark.usefixtures("workplace")
@@ -87,6 +89,43 @@ def test_a_fraction_applies_to_training_rows_only() -> None:
     settings = make_settings("data=lecture", "data.fraction=0.001")
     with pytest.raises(ConfigError, match=r"1 training and 48 validation rows \(data.fraction"):
         read_pool(settings.data.path).folds(settings)
+
+
+def test_training_sets_are_drawn_with_replacement_and_share_the_validation_rows() -> None:
+    pool = read_pool(FULL)
+    sets = pool.folds(make_settings("validation=resample", "validation.sets=3"))
+    days = pool.timestamps[: pool.train_rows].astype("M8[D]")
+    assert len(sets) == 3
+    for number, drawn in enumerate(sets):
+        assert drawn.restandardize
+        assert np.array_equal(drawn.validation, np.arange(pool.train_rows, len(pool.target)))
+        unique = np.unique(days)
+        expected = np.random.default_rng((pool.split_seed, number)).integers(len(unique), size=24)
+        assert sorted(days[drawn.train]) == sorted(np.repeat(unique[expected], 24))
+    small = pool.folds(make_settings("validation=resample", "data.fraction=0.25"))
+    assert [len(drawn.train) for drawn in small] == [6 * 24] * 20
+    # a fraction is the size of a set: the sets together have more days than it
+    assert len(np.unique(days[np.concatenate([drawn.train for drawn in small])])) == 24
+
+
+def test_a_row_counts_as_often_as_it_was_drawn() -> None:
+    pool = read_pool(FULL)
+    drawn = Fold(np.array([0, 0, 0, 1]), np.array([2, 3]), restandardize=True)
+    rows = Rows(pool, [drawn])
+    assert rows.masks.tolist() == [[[3, 1, 0, 0]], [[0, 0, 1, 1]]]
+    assert rows.counts.tolist() == [[4], [2]]
+    assert rows.epoch_masks[0].sum() == 2  # as many as validation rows
+    target = pool.target
+    assert rows.target_mean.item() == pytest.approx((3 * target[0] + target[1]) / 4)
+    module = StackModule([make_settings("network=linear")], rows)
+    with torch.no_grad():  # a constant prediction
+        for parameter in module.stack.parameters():
+            parameter.zero_()
+    losses = module.loss.rows(torch.zeros(2), torch.from_numpy(target[:2]))[0]
+    expected = (3 * losses[0] + losses[1]).item() / 4
+    assert module.measure(rows.masks)["train/loss"].item() == pytest.approx(expected)
+    assert train_losses(module).item() == pytest.approx(expected)
+    assert constant_losses(module)["constant/train/loss"].item() == pytest.approx(expected)
 
 
 def test_statistics_are_those_of_the_training_rows_of_the_fold() -> None:

@@ -65,6 +65,7 @@ STACKS = {
     "averaged": ["", "seed=1", "optimizer.lr=0.01"],
     "folds": ["validation.folds=4 data=lecture"],
     "folds of unequal size": ["validation.folds=3 training.batch_size=200"],
+    "training sets": ["", "regularization.l2=0.01"],
 }
 SHARED = {
     # A column of one value in a batch (December in January) has no gradient under batch norm, and
@@ -77,6 +78,7 @@ SHARED = {
     "averaged": "loss=mse data.fraction=0.5 regularization.dropout=0.3 regularization.averaged=3",
     "folds": "validation=kfold",
     "folds of unequal size": "validation=kfold",
+    "training sets": "validation=resample validation.sets=3 data.fraction=0.5",
 }
 
 
@@ -88,7 +90,8 @@ def members_of(name: str, more: str = "") -> list[Member]:
 def in_each_fold(configs: Iterable[Settings]) -> list[Member]:
     members = []
     for config in configs:
-        folds = range(config.validation.folds) if config.validation.name == "kfold" else [None]
+        crossed = config.validation.name != "holdout"
+        folds = range(config.validation.networks) if crossed else [None]
         members += [Member(config, fold) for fold in folds]
     return members
 

@@ -1,9 +1,10 @@
-"""Splits of a table into parts, folds for cross-validation, and subsets of the training rows.
+"""Splits of a table into parts, folds for cross-validation, subsets and samples of training rows.
 
 Rentals of neighbouring hours are similar, so a random split overestimates the accuracy on new days.
 The kind `days` puts all rows of a day into the same part. `chronological` divides rows by time.
 """
 
+from collections.abc import Sequence
 from typing import Final, Literal
 
 import numpy as np
@@ -70,6 +71,20 @@ def subset(timestamps: np.ndarray, kind: Kind, fraction: float, seed: int) -> np
     if kind != "chronological":
         order = np.random.default_rng(seed).permutation(len(order))
     return np.flatnonzero(np.isin(units, order[: max(1, round(fraction * len(order)))]))
+
+
+def resample(
+    timestamps: np.ndarray, kind: Kind, fraction: float, seed: Sequence[int]
+) -> np.ndarray:
+    """Return the positions of rows drawn with replacement, sorted: a bootstrap sample.
+
+    Rows are drawn, or days for the kind `days`. The number of draws is a fraction of all. A row
+    occurs as often as it was drawn.
+    """
+    units = _units(timestamps, kind)
+    count = units.max() + 1
+    drawn = np.random.default_rng(seed).integers(count, size=max(1, round(fraction * count)))
+    return np.repeat(np.arange(len(units)), np.bincount(drawn, minlength=count)[units])
 
 
 def _units(timestamps: np.ndarray, kind: Kind) -> np.ndarray:

@@ -20,7 +20,7 @@ class JobError(BikefitError):
 
 @dataclass(eq=False)
 class Job:
-    """A configuration with one seed; its members are one network, or one network per fold.
+    """A configuration with one seed; its members are one network, or one per fold or training set.
 
     Args:
         label: Text that distinguishes the job from the others, for messages.
@@ -51,14 +51,23 @@ class Job:
 
     @cached_property
     def members(self) -> list[Member]:
-        """All members of the job, in the order of their folds."""
+        """All members of the job, in the order of their folds.
+
+        Each drawn training set has a network seed, because the variance of a method is over both
+        the training set and the initialization (Neal et al. 2018, arXiv:1810.08591).
+        """
         settings, version = self.settings, self.data_version
-        if settings.validation.name == "holdout":
+        validation = settings.validation
+        if validation.name == "holdout":
             return [Member(settings, None, self.fingerprint, version)]
-        return [
-            Member(settings, fold, fingerprint(settings, version, fold), version)
-            for fold in range(settings.validation.folds)
-        ]
+        members = []
+        for fold in range(validation.networks):
+            seed = settings.seed
+            if validation.name == "resample":
+                seed = seed * validation.networks + fold
+            trained = settings.model_copy(update={"seed": seed})
+            members.append(Member(trained, fold, fingerprint(settings, version, fold), version))
+        return members
 
     @property
     def pending(self) -> list[Member]:

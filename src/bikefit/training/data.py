@@ -43,7 +43,7 @@ class Rows(torch.nn.Module):
         columns = np.array(pool.standardized, dtype=np.intp)
         mean, deviation = np.empty((2, len(self.folds), 1), np.float32)
         for i, fold in enumerate(self.folds):
-            masks[0, i, self.positions[fold.train]] = 1
+            np.add.at(masks[0, i], self.positions[fold.train], 1)
             masks[1, i, self.positions[fold.validation]] = 1
             if fold.restandardize and len(columns):
                 values = pool.features[np.ix_(fold.train, columns)].astype(np.float64)
@@ -55,7 +55,7 @@ class Rows(torch.nn.Module):
         epoch_masks = masks.copy()
         for mask, rows, fold in zip(epoch_masks[0], self.train_rows, self.folds, strict=True):
             order = torch.randperm(len(rows), generator=generator(0, "evaluated rows"))
-            mask[rows[order[len(fold.validation) :]]] = 0
+            np.subtract.at(mask, rows[order[len(fold.validation) :]].numpy(), 1)
         fold_of = np.array([self.folds.index(fold) for fold in folds])
         buffers = {
             "features": features,
@@ -76,7 +76,7 @@ class Rows(torch.nn.Module):
     columns: Tensor | None = None  # (N, K): columns of the features that are not zero
     values: Tensor  # (N, K)
     target: Tensor  # (N,)
-    masks: Tensor  # (2, F, N): training, validation
+    masks: Tensor  # (2, F, N): how often a row is in training and in validation
     epoch_masks: Tensor  # (2, F, N): those evaluated after an epoch
     fold_of: Tensor  # (M,)
     counts: Tensor  # (2, M): number of training rows, of validation rows
@@ -132,7 +132,7 @@ class Rows(torch.nn.Module):
         return torch.arange(len(self.target), device=self.target.device).split(size)
 
     def member_masks(self, rows: Tensor) -> Tensor:
-        """Return masks ``(2, M, C)`` of the training and the validation rows of each member."""
+        """Return :attr:`masks` of rows ``(C,)`` for each member, ``(2, M, C)``."""
         return self.masks[..., rows][:, self.fold_of]
 
 

@@ -97,7 +97,7 @@ def train_losses(module: StackModule, noisy: bool = False) -> Tensor:
             continue
         drawn = noise.draw(len(target)) if noise is not None else None
         values = module.loss.rows(module.outputs(piece, drawn), target)
-        total += torch.where(mask > 0, values, 0.0).sum(-1, dtype=torch.float64)
+        total += torch.where(mask > 0, mask * values, 0.0).sum(-1, dtype=torch.float64)
     return total / rows.counts[0]
 
 

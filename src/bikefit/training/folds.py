@@ -1,4 +1,4 @@
-"""Training and validation rows of a table, and folds of them. Test rows are never read."""
+"""Training and validation rows of a table, folds and samples of them. Test rows are never read."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from bikefit.config import ConfigError, Settings, Validation
-from bikefit.data.splits import Kind, folds, subset
+from bikefit.data.splits import Kind, folds, resample, subset
 from bikefit.data.table import read_table
 
 
 @dataclass(frozen=True, eq=False)
 class Fold:
-    """Positions of training and validation rows in the pool.
+    """Positions of training and validation rows in the pool; training rows may be repeated.
 
     With ``restandardize``, columns are standardized with the statistics of these training rows,
     which are not the training rows of the table.
@@ -36,7 +36,7 @@ class Pool:
         timestamps: ``(N,)`` datetime64.
         train_rows: Number of training rows.
         standardized: Positions of the standardized columns.
-        split_kind, split_seed: Split of the table, and also of folds.
+        split_kind, split_seed: Split of the table, and also of folds and drawn training sets.
         name: Name of the table, for messages.
     """
 
@@ -53,6 +53,9 @@ class Pool:
     def folds(self, settings: Settings) -> list[Fold]:
         """Return the folds of a configuration; configurations with equal folds share the objects.
 
+        With ``validation=resample`` each fold is a training set, drawn with replacement from all
+        training rows; ``data.fraction`` is its size.
+
         Raises:
             ConfigError: A fold has fewer than 2 training rows or no validation row.
         """
@@ -62,7 +65,10 @@ class Pool:
             pairs = [(rows[: self.train_rows], rows[self.train_rows :])]
             if validation.name == "kfold":
                 pairs = folds(self.timestamps, self.split_kind, validation.folds, self.split_seed)
-            if fraction < 1:
+            if validation.name == "resample":
+                samples = self._samples(fraction, validation.networks)
+                pairs = [(sample, rows[self.train_rows :]) for sample in samples]
+            elif fraction < 1:
                 pairs = [(self._subset(train, fraction), held_out) for train, held_out in pairs]
             for train, held_out in pairs:
                 if len(train) < 2 or not len(held_out):
@@ -77,6 +83,10 @@ class Pool:
 
     def _subset(self, rows: np.ndarray, fraction: float) -> np.ndarray:
         return rows[subset(self.timestamps[rows], self.split_kind, fraction, self.split_seed)]
+
+    def _samples(self, fraction: float, count: int) -> list[np.ndarray]:
+        train, kind = self.timestamps[: self.train_rows], self.split_kind
+        return [resample(train, kind, fraction, (self.split_seed, i)) for i in range(count)]
 
 
 def read_pool(path: Path) -> Pool:

@@ -150,8 +150,8 @@ class StackModule(pl.LightningModule):
             output, target = self.outputs(rows), self.rows.target[rows]
             values = torch.stack([value(self.loss, output, target) for value in MEASURES.values()])
             # Multiplying by the mask would give 0·∞ if a member overflows on rows of another fold.
-            of_member = masks[..., rows][:, self.rows.fold_of] > 0
-            counted = torch.where(of_member, values.unsqueeze(1), 0.0)
+            weights = masks[..., rows][:, self.rows.fold_of]
+            counted = torch.where(weights > 0, weights * values.unsqueeze(1), 0.0)
             sums += counted.sum(-1, dtype=torch.float64)
         metrics: dict[str, Tensor] = {}
         counts = masks.sum(-1, dtype=torch.float64)[:, self.rows.fold_of]
