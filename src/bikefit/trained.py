@@ -54,11 +54,11 @@ def load(run: str) -> TrainedNetwork:
 
     Raises:
         TrackingError: There is no such run, or it has no weights.
-        DataError: The run is cross-validated or was trained on a fraction of the rows, or its table
-            is missing or was changed.
+        DataError: The run was not trained on all training rows of its table, or the table is
+            missing or was changed.
     """
     settings = parse(yaml.safe_load(reading.read_config(run)))
-    if settings.validation.name == "kfold" or settings.data.fraction < 1:
+    if settings.validation.name != "holdout" or settings.data.fraction < 1:
         raise DataError(f"run {run} did not train on all training rows of its table")
     layers, state = reading.read_artifact(run, "network.yaml"), reading.read_weights(run)
     if layers is None or state is None:

@@ -42,6 +42,18 @@ def test_days_add_up_to_the_loss_and_are_those_of_the_predictions(
         assert list(days) == pytest.approx(list(by_day / by_day.sum() * sum(days)), rel=1e-4)
 
 
+@pytest.mark.slow
+def test_training_sets_have_losses_and_share_their_days(workplace: Path) -> None:
+    runs = trained(["validation=resample", "validation.sets=2"])
+    (sets,), (days,) = runs["fold_losses"], runs["days"]
+    assert sum(sets) / 2 == pytest.approx(runs["val_loss"][0], rel=1e-5)
+    assert sum(days) == pytest.approx(runs["val_loss"][0], rel=1e-5)
+    predictions = reading.read_predictions(runs["run_id"][0])
+    assert predictions is not None
+    assert len(predictions) == 2 * predictions["timestamp"].nunique()
+    assert len(days) == predictions["timestamp"].dt.date.nunique()
+
+
 def test_cross_validated_runs_have_folds_and_no_days(workplace: Path) -> None:
     runs = trained(["validation=kfold", "validation.folds=2", "data=lecture"])
     assert runs["days"].tolist() == [()]

@@ -91,6 +91,18 @@ def test_days_add_to_the_noise_of_seeds_and_unknown_days_add_nothing() -> None:
     assert unknown["difference_se"] == pytest.approx(math.sqrt(seeds))
 
 
+def test_drawn_training_sets_are_paired_and_replace_the_seeds() -> None:
+    runs = made(
+        {"a": [3.0, 3.2], "b": [5.0, 5.4]},
+        fold_losses={"a": (3.0, 3.0, 3.0), "b": (4.0, 5.0, 6.0)},
+        days={"a": (1.0, 2.0), "b": (5.0, 0.0)},
+    )
+    found = of_b(runs.assign(repetition="training sets"))
+    # Differences of the sets 1, 2 and 3; of the days 4 and -2, whose sum has the variance 2 · 18.
+    assert found["difference_se"] == pytest.approx(math.sqrt(1 / 3 + 36))
+    assert found["limit"] == pytest.approx(math.sqrt(1 / 3 + 36) * student.ppf(0.975, 1))
+
+
 def test_folds_are_paired_corrected_and_replace_the_days() -> None:
     runs = made(
         {"a": [3.0], "b": [5.0]},

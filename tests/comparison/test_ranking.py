@@ -142,6 +142,17 @@ def test_cross_validation_takes_its_noise_from_the_folds() -> None:
     assert make_table(runs)["val_loss_se"].tolist() == [0.3, 0.4]
 
 
+def test_training_sets_are_repetitions_of_one_configuration() -> None:
+    sets = {"validation.name": "resample", "validation.sets": 20}
+    runs = seeds({"none": [8.0], "l2 λ=0.1": [7.5]}, **sets)
+    for run in runs:
+        run["best/val/loss/standard_error"] = 0.1
+    ranking = ranked(*runs, make_run(val=6.0))
+    assert ranking["val_loss_std"].tolist()[1:] == [pytest.approx(0.1 * 20**0.5)] * 2
+    assert ranking["validation_rows"].nunique() == 2  # a network on all rows is not compared
+    assert "over 20 training sets" in winner_sentence(ranking.iloc[1:])
+
+
 def test_different_losses_are_ranked_by_deviance() -> None:
     other = make_run(val=0.1, loss="mse", **{"best/val/deviance": 15.0})
     ranking = ranked(make_run(val=7.0, **{"best/val/deviance": 14.0}), other)

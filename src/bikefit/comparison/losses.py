@@ -19,9 +19,9 @@ SMALLEST_RATE = 1.0  # bikes/hour; smaller predictions are set to it if some are
 def losses_by_fold_and_day(table: pd.DataFrame) -> pd.DataFrame:
     """Return a run table with the validation losses of each run by fold and by day, as tuples.
 
-    ``fold_losses`` has the loss of each fold, ``days`` the contribution of each day to the loss, in
-    the order of the days. ``days`` is empty if a run is cross-validated, has no result or no saved
-    predictions.
+    ``fold_losses`` has the loss of each fold or training set, ``days`` the contribution of each day
+    to the loss, in the order of the days. ``days`` is empty if a run is cross-validated, has no
+    result or no saved predictions.
     """
     if table.empty:
         return table
@@ -33,7 +33,7 @@ def losses_by_fold_and_day(table: pd.DataFrame) -> pd.DataFrame:
     ]
     kind = table["loss"] if ranking_metric(table) == "loss" else "deviance"
     inputs = table[["run_id", "val_loss"]].assign(kind=kind)
-    inputs["val_loss"] = inputs["val_loss"].mask(crossed)
+    inputs["val_loss"] = inputs["val_loss"].mask(table["repetition"] == "folds")
     connection.client()  # opened before several threads need it
     with ThreadPool(READERS) as pool:
         days = pool.starmap(_losses_by_day, inputs.itertuples(index=False))

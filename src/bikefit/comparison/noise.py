@@ -2,7 +2,8 @@
 
 It has two parts. Seeds: initialization, order of the rows and dropout. Validation rows: whole days,
 because errors within a day are correlated; configurations are paired by day. With cross-validation,
-folds replace the days, because they differ in their training and validation rows.
+folds replace the days, because they differ in their training and validation rows. Training sets
+that were drawn replace the seeds, because each has a seed.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import chi2
 from scipy.stats import t as student
+
+from bikefit.comparison.runs import SETS
 
 CONFIDENCE = 0.95  # two-sided level at which a difference is significant
 
@@ -21,7 +24,8 @@ def differences(runs: pd.DataFrame, loss: str, reference: str) -> pd.DataFrame:
     Args:
         runs: One row per run: ``configuration_id``, ``seed``, the column `loss` without missing
             values, and optionally ``days``, what each validation day adds to the
-            loss, and ``fold_losses``; these are tuples, empty if unknown.
+            loss, and ``fold_losses``; these are tuples, empty if unknown. ``repetition`` says what
+            ``fold_losses`` are of.
         loss: Name of the column of the loss.
         reference: Id of the reference.
 
@@ -39,9 +43,11 @@ def differences(runs: pd.DataFrame, loss: str, reference: str) -> pd.DataFrame:
     folds = _deviations(runs, "fold_losses", reference)
     days = _deviations(runs, "days", reference)
     df = [int((count - 1).sum())]
-    if len(folds.columns) > 1:
+    k, drawn = len(folds.columns), SETS in set(runs.get("repetition", ()))
+    if k > 1 and drawn:
+        variance, df = folds.var(axis=1) / k, [k - 1]
+    if k > 1 and not drawn:
         # Folds share most of their training rows (Nadeau and Bengio 2003).
-        k = len(folds.columns)
         variance = variance.fillna(0.0).add(folds.var(axis=1) * (1 / k + 1 / (k - 1)))
         df.append(k - 1)
     elif len(days.columns) > 1:

@@ -81,7 +81,7 @@ def find_series(runs: pd.DataFrame, thresholds: Thresholds | None = None) -> lis
 def path_chart(series: Series) -> Figure:
     """Return a chart of train and validation loss along a path, with shaded verdicts.
 
-    Bands are ± a standard deviation over seeds or folds.
+    Bands are ± a standard deviation over seeds, folds or training sets.
     """
     table = series.table.set_index("value")
     title = f"{series.path.label}: validation {ranking_metric(table)} is lowest at "

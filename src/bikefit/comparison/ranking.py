@@ -12,7 +12,7 @@ from bikefit.comparison.runs import METRICS
 
 # Columns that the runs of a configuration share.
 SHARED = ["configuration", "regularization", "kind", "network", "table", "folds", "metric", "unit"]
-SHARED += ["validation_rows"]
+SHARED += ["validation_rows", "repetition"]
 
 
 def rank(table: pd.DataFrame) -> pd.DataFrame:
@@ -24,7 +24,7 @@ def rank(table: pd.DataFrame) -> pd.DataFrame:
     Returns:
         One row per configuration, best first, those without a result last. ``runs``, ``seeds`` and
         ``failed`` are counts. Each metric is a mean over seeds; ``…_std`` is its standard deviation
-        and ``…_se`` its standard error over seeds, or over folds with cross-validation.
+        and ``…_se`` its standard error over seeds, or over folds or training sets.
         ``difference`` is the difference from the best on the same validation rows,
         ``difference_se`` its standard error (see :mod:`bikefit.comparison.noise`), and
         ``within_noise`` is True if the difference is not significant, NA for the best itself and

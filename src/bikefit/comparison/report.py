@@ -42,7 +42,7 @@ from bikefit.tracking.views import COLOURS
 
 TOP = 12  # configurations in the table before it is folded
 GREY_CURVES = 40  # learning curves behind the coloured ones
-BAND = "The band is ± a standard deviation over seeds or folds."
+BAND = "The band is ± a standard deviation over seeds, folds or training sets."
 CURVES = ("temperature", "hour")  # columns whose influence is shown
 METRICS_OF_BEST = ["configuration", "val_loss", "val_rmse"]
 METRICS_OF_WINNER = [*METRICS_OF_BEST, "seeds", "train_loss", "val_loss_std", "val_loss_se", "gap"]

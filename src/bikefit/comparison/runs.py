@@ -47,6 +47,8 @@ METRICS = {
 }
 LOSSES = {"fold_losses": "folds/best/val/{metric}", "days": "days/best/val/{metric}"}
 ADDED = {"metric", "unit", "gap", "validation_rows", "configuration", "configuration_id"}
+ADDED |= {"repetition"}
+SETS = "training sets"
 VERDICTS = {"verdict", "reason", "next"}
 UNITS = {
     "mse": "in units of the target's variance",
@@ -74,7 +76,9 @@ def run_table(runs: pd.DataFrame) -> pd.DataFrame:
         Poisson deviance if the runs have different losses. ``metric`` and ``unit`` name it, in
         every row. RMSE and deviance are in bikes/hour. All metrics are of the selected epoch, and
         NaN if the run failed; ``…_se`` is the standard error over folds, NaN without
-        cross-validation. ``fold_losses`` and ``days`` are filled by
+        cross-validation. ``repetition`` is "folds" with cross-validation and "training sets" with
+        ``validation=resample``, whose sets are treated like folds; otherwise "seeds".
+        ``fold_losses`` and ``days`` are filled by
         :func:`bikefit.comparison.losses.losses_by_fold_and_day`. ``validation_rows`` is equal for
         runs validated on the same rows. ``configuration`` is the label and ``configuration_id``
         the id of the configuration. All other columns are settings.
@@ -94,6 +98,10 @@ def run_table(runs: pd.DataFrame) -> pd.DataFrame:
     table["regularization"] = table["regularization"].fillna("unknown")
     names = _column(runs, "network.name").fillna("unknown")
     table = table.fillna({"kind": table["regularization"], "network": names, "folds": 1})
+    sets = _column(runs, "validation.sets").astype(float)
+    table["folds"] = sets.fillna(table["folds"])
+    repetition = np.where(table["folds"] > 1, "folds", "seeds")
+    table["repetition"] = np.where(sets.notna(), SETS, repetition)
     if metric == "deviance":
         # Half a deviance is the Poisson loss; of the squared error there is none for single epochs.
         scale = runs["loss"].map({"poisson": 2.0})

@@ -54,7 +54,8 @@ def winner_sentence(ranking: pd.DataFrame) -> str:
 
 def repetitions(row: pd.Series) -> str:
     """Return the repetitions that a standard deviation is over: "5 folds" or "3 seeds"."""
-    return f"{row['folds']:.0f} folds" if row["folds"] > 1 else f"{row['seeds']} seeds"
+    count = row["folds"] if row["folds"] > 1 else row["seeds"]
+    return f"{count:.0f} {row['repetition']}"
 
 
 def noise_sentence(ranking: pd.DataFrame) -> str:

@@ -42,7 +42,7 @@ def ranking_strings(ranking: pd.DataFrame) -> pd.DataFrame:
 
 def caption(ranking: pd.DataFrame) -> str:
     """Return the units and signs of :func:`ranking_strings`."""
-    over = "folds" if (ranking["folds"] > 1).any() else "seeds"
+    over = " or ".join(ranking["repetition"].unique())
     rmse = "RMSE: bikes/hour; " if ranking["val_rmse"].notna().any() else ""
     return (
         f"train and validation {ranking_metric(ranking)}: {loss_unit(ranking)}; {rmse}"
@@ -104,7 +104,7 @@ def fold_table(table: pd.DataFrame) -> str:
     over seeds. Configurations are in the order of the runs. Without a cross-validated run that
     finished, the text is empty.
     """
-    table = table[table["val_loss"].notna() & (table["folds"] > 1)]
+    table = table[table["val_loss"].notna() & (table["repetition"] == "folds")]
     rows = []
     for _, jobs in table.groupby("configuration_id", sort=False):
         losses = [reading.read_history(run, "folds/best/val/deviance") for run in jobs["run_id"]]
