@@ -82,6 +82,10 @@ def compared(refitted: Path) -> Comparison:
     return bikefit.compare()
 
 
+def _parameters(run: str) -> int:
+    return int(reading.read_run(run)["parameters"].item())
+
+
 @pytest.mark.slow(seconds=15)
 def test_a_week_and_a_response_are_those_of_the_networks(compared: Comparison) -> None:
     week = compared.week("2011-01-08")
@@ -101,6 +105,7 @@ def test_a_week_and_a_response_are_those_of_the_networks(compared: Comparison) -
     first = winners[winners["network"] == 0]
     assert np.array_equal(network.predict(first), first["predicted"])
     assert network.module.training is False
+    assert sum(p.numel() for p in bikefit.load(best).module.parameters()) == _parameters(best)
     assert len(compared.week_figure().axes) == week.columns.size - 3
     assert "Predicted rentals by hour" in compared.response_figure("hour").axes[0].get_title("left")
     assert "The week from 2011-" in render_report(compared)

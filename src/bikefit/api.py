@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from bikefit.comparison.result import Comparison
+    from bikefit.trained import TrainedNetwork
 
 
 def sweep(overrides: Sequence[str]) -> Comparison:
@@ -66,6 +67,22 @@ def compare(
     if experiment is None:
         return result.compare(sweep)
     return result.compare_experiment(experiment, experiments.Metrics(**metrics))
+
+
+def load(run: str) -> TrainedNetwork:
+    """Return the trained network of a run: its torch ``module`` and its rows.
+
+    Args:
+        run: Id of the run, such as ``compare().ranked_runs["run_id"][0]``.
+
+    Raises:
+        TrackingError: There is no such run, or it has no weights.
+        DataError: The run is cross-validated or was trained on a fraction of the rows, or its table
+            is missing or was changed.
+    """
+    from bikefit import trained
+
+    return trained.load(run)
 
 
 def predict(

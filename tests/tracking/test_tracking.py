@@ -54,6 +54,7 @@ def test_a_sweep_with_its_jobs(workplace: Path) -> None:
     tags |= {"data.version": "abc123", "configuration.id": configuration_id(settings)}
     tags |= {"method.kind": "dropout", "network.label": "mlp 256×256"}
     metrics = {"best/val/loss": 3.0, "best/train/loss": 2.0, "gap": 1.0, "best/epoch": 2.0}
+    metrics["parameters"] = 3.0
     assert stored.data.params["network.hidden"] == "[256,256]"
     assert stored.data.tags.items() >= tags.items()
     assert stored.data.metrics.items() >= metrics.items()

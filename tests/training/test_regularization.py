@@ -48,6 +48,16 @@ def test_the_proximal_step_makes_exact_zeros_and_the_subgradient_does_not() -> N
     assert subgradient.metrics["zeros"][-1] == 0.0
 
 
+def test_the_norm_of_the_weights_is_that_of_the_selected_epoch() -> None:
+    (stopped,) = train("regularization.patience=1 optimizer.lr=0.1 training.epochs=20")
+    norms = stopped.metrics["weights/norm"]
+    weights = [v for k, v in stopped.state.items() if k.endswith("linear.weight")]
+    assert len(weights) == 3
+    expected = sum((w.astype(float) ** 2).sum() for w in weights) ** 0.5
+    assert stopped.selected < len(norms)
+    assert norms[stopped.selected - 1] == pytest.approx(expected)
+
+
 def test_the_penalty_is_logged_in_total_and_by_layer() -> None:
     without, penalized = train(
         "",

@@ -37,7 +37,7 @@ def rank(table: pd.DataFrame) -> pd.DataFrame:
     by_seed = table.groupby(["configuration_id", "seed"], dropna=False)[names].mean()
     seeds = by_seed.groupby("configuration_id")
     ranking["seeds"] = seeds["val_loss"].count()
-    ranking["train_rows"] = groups["train_rows"].mean()
+    ranking = ranking.join(groups[["train_rows", "parameters", "weight_norm"]].mean())
     # Seeds share their folds, so more seeds do not reduce the error that is due to the folds.
     errors = groups[[f"{name}_se" for name in names]].mean().set_axis(names, axis=1)
     std = errors.mul(np.sqrt(ranking["folds"]), axis=0).fillna(seeds.std())

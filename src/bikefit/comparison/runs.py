@@ -34,6 +34,8 @@ NUMBERS = {
     "best_epoch": "best/epoch",
     "lowest": "lowest/val/loss",
     "unfinished": "unfinished",
+    "parameters": "parameters",
+    "weight_norm": "best/weights/norm",
     "constant_train": "constant/train/loss",
     "constant_val": "constant/val/loss",
 }

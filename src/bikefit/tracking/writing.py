@@ -156,8 +156,9 @@ def finish_member(run: str, result: MemberResult, settings: Settings, logged: in
     """Write a member's metrics and artifacts, and close its run.
 
     Metrics of epoch e have step e; the first ``logged`` epochs are already in MLflow. ``best/…``
-    are metrics of the selected epoch, ``gap`` is ``best/val/loss`` - ``best/train/loss``, and
-    ``lowest/…`` are the lowest validation loss and its epoch, even if it was not selected.
+    are metrics of the selected epoch, ``gap`` is ``best/val/loss`` - ``best/train/loss``,
+    ``lowest/…`` are the lowest validation loss and its epoch, even if it was not selected, and
+    ``parameters`` is the number of trainable parameters.
     """
     if result.failure and not result.metrics:
         fail_run(run, result.failure, result.killed)
@@ -211,6 +212,7 @@ def summarize(result: MemberResult) -> dict[str, float]:
         "lowest/val/loss": float(result.metrics["val/loss"][lowest]),
         "lowest/epoch": lowest + 1.0,
         "gap": at["val/loss"] - at["train/loss"],
+        "parameters": float(result.parameters),
     }
 
 

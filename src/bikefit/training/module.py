@@ -163,7 +163,7 @@ class StackModule(pl.LightningModule):
     def validation_step(self, *_: int) -> None:
         """Append the metrics of the epoch, ``(M,)`` each, to the history."""
         metrics = self.measure(self.rows.epoch_masks) | self.penalty_values()
-        self.history.append(metrics | {"zeros": self.zero_fraction()})
+        self.history.append(metrics | self.weight_metrics())
 
     @torch.no_grad()
     def penalty_values(self) -> dict[str, Tensor]:
@@ -185,10 +185,15 @@ class StackModule(pl.LightningModule):
         return {"train/penalty": total, **by_layer}
 
     @torch.no_grad()
-    def zero_fraction(self) -> Tensor:
-        """Return the fraction of each member's weights that are exactly zero, ``(M,)``."""
+    def weight_metrics(self) -> dict[str, Tensor]:
+        """Return metrics ``(M,)`` of each member's weights, without biases, scales and shifts.
+
+        ``zeros`` is the fraction that is exactly zero, ``weights/norm`` is ‖W‖₂ = √ΣW².
+        """
         weights = [p.flatten(1) for p in self.parameters_by_name.values() if p.dim() > 2]
-        return (torch.cat(weights, dim=1) == 0).double().mean(dim=1)
+        flat = torch.cat(weights, dim=1)
+        norm = torch.linalg.vector_norm(flat, dim=1, dtype=torch.float64)
+        return {"zeros": (flat == 0).double().mean(dim=1), "weights/norm": norm}
 
     def state(self) -> dict[str, Tensor]:
         """Return the tensors from which :meth:`restore` continues training, and the history."""
