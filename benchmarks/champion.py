@@ -26,15 +26,18 @@ from benchmarks.common import ROOT, mean_with_error, settings, table
 
 from benchmarks import trees
 from bikefit.config import Settings
-from bikefit.data.bikes.columns import CLEAN_FILE, TARGET, read_clean
+from bikefit.data.bikes.columns import CLEAN_FILE, TARGET
+from bikefit.data.bikes.derived import read_hours
 from bikefit.data.features import Features
 from bikefit.data.featurize import FeaturizeParams
 from bikefit.data.params import read_section, validate
-from bikefit.data.splits import PARTS, split
+from bikefit.data.rows import blocks
+from bikefit.data.splits import PARTS, Kind, split, split_units
+from bikefit.data.transformer import Transformer
 from bikefit.final.choose import WINNER
 from bikefit.final.fit import fit_networks
 from bikefit.final.publish import TEST_PREDICTIONS
-from bikefit.final.scores import MEASURES, day_sums, measures
+from bikefit.final.scores import MEASURES, block_sums, measures
 from bikefit.nn.losses import SMALLEST_RATE
 
 PAGE = "docs/champion.md"
@@ -79,12 +82,13 @@ def recipe(kind: str) -> Recipe:
     return Recipe(**yaml.safe_load(RECIPES.read_text(encoding="utf-8"))[kind])
 
 
-def parts_of(kind: str, seed: int) -> list[pd.DataFrame]:
-    """Return the clean rows for training, validation and test."""
-    hours = read_clean()
+def parts_of(kind: Kind, seed: int) -> list[pd.DataFrame]:
+    """Return the rows for training, validation and test."""
+    hours = read_hours()
     if kind == "chronological":
         hours = hours[: round(len(hours) * (1 - seed / 10))]
-    labels = split(hours["timestamp"].to_numpy(), kind, seed, HELD_OUT, HELD_OUT)  # type: ignore[arg-type]
+    units = split_units(hours["timestamp"].to_numpy(), kind)
+    labels = split(units, kind, seed, HELD_OUT, HELD_OUT)
     return [hours[labels == part].reset_index(drop=True) for part in PARTS]
 
 
@@ -113,13 +117,14 @@ def pipeline(seed: int) -> pd.DataFrame:
         return pd.read_parquet(file)
 
 
-def ours(kind: str, seed: int, networks: int) -> dict[str, dict[str, float]]:
+def ours(kind: Kind, seed: int, networks: int) -> dict[str, dict[str, float]]:
     """Return the scores of our models on a split."""
     train, validation, test = parts_of(kind, seed)
     if kind != "days":
         known = pd.concat([train, validation]).sort_values("timestamp", ignore_index=True)
         way = recipe(kind)
-        fitted = fit_networks(way.members(networks), way.columns(), known)
+        transformer = Transformer.fit(way.columns(), known)
+        fitted = fit_networks(way.members(networks), transformer, known)
         return {OURS: score(test, fitted.predict(test)[0])}
     rows = pipeline(seed).set_index("timestamp")
     test = test.set_index("timestamp").loc[rows.index].reset_index()
@@ -130,7 +135,7 @@ def ours(kind: str, seed: int, networks: int) -> dict[str, dict[str, float]]:
     return scores
 
 
-def measure_split(kind: str, seed: int, known: set[str], networks: int) -> pd.DataFrame:
+def measure_split(kind: Kind, seed: int, known: set[str], networks: int) -> pd.DataFrame:
     """Return the rows of `draws.csv` for the models of a split that are not known yet."""
     parts = parts_of(kind, seed)
     scores = {} if OURS in known else ours(kind, seed, networks)
@@ -147,7 +152,7 @@ def score(rows: pd.DataFrame, predicted: np.ndarray) -> dict[str, float]:
     If a model predicts 0 or less (trees with squared loss), rates below 1 bike/hour count as 1.
     """
     rates = np.maximum(predicted, SMALLEST_RATE if predicted.min() <= 0 else 0)
-    sums = day_sums(rows["timestamp"].to_numpy(), rows[TARGET].to_numpy(), rates)
+    sums = block_sums(blocks(rows), rows[TARGET].to_numpy(), rates)
     values = dict(zip(MEASURES, measures(sums.sum(axis=0)).tolist(), strict=True))
     return {key: values[key] for key in SHOWN}
 

@@ -104,5 +104,6 @@ class Problem:
             features.astype(np.float32),
             target.astype(np.float32),
             np.arange(count).astype("M8[h]"),
+            np.arange(count) // 24,
             self.train_rows,
         )

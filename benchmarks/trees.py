@@ -14,11 +14,12 @@ import pandas as pd
 from sklearn.metrics import mean_poisson_deviance
 
 from bikefit.data.bikes.columns import TARGET
-from bikefit.data.features import DERIVED, first_date
+from bikefit.data.features import DAYS_SINCE_START, first_date
 from bikefit.final.trees import COLUMNS as SAME
 from bikefit.final.trees import LEAVES, MOST_TREES, PATIENCE, make_model, tree_features
 
 DEPTHS = (4, 6, 8)
+DERIVED = (DAYS_SINCE_START, "day_of_year", "commuting", "occasion")
 PLAIN = [name for name in SAME if name not in DERIVED]  # the columns of the published table
 COLUMNS = {"plain columns": PLAIN, "same columns": SAME}
 
@@ -125,7 +126,7 @@ def predict(
 
     Args:
         peer: Name in `PEERS`.
-        train: Clean rows, as `validation` and `test`.
+        train: Rows, as `validation` and `test`.
         validation: Rows to tune on.
         test: Rows to predict.
     """

@@ -73,7 +73,7 @@ def test_the_truth_is_reached_and_the_linear_model_its_limit(known: pd.Series) -
     table = read_table(Path("data/features/full"))
     fitted, held_out = table.read("train"), table.read("validation")
     truth = half_deviance(
-        held_out.target.astype(float), known[pd.DatetimeIndex(held_out.timestamps)].to_numpy()
+        held_out.target.astype(float), known[pd.DatetimeIndex(held_out.keys)].to_numpy()
     )
     assert 0.4 < truth < 0.6  # about a half for Poisson counts that are not small
     assert truth * 0.95 < min(losses) < truth * 1.05

@@ -99,7 +99,7 @@ def test_predictions_of_the_test_rows_are_stored_with_a_run_outside_the_sweep(
     content = reading.read_artifact(champion["run_id"], "test_predictions.parquet")
     stored = pd.read_parquet(io.BytesIO(content or b""))
     test = read_table(Path("data/features/full")).read("test")
-    assert stored["timestamp"].tolist() == pd.Series(test.timestamps).tolist()
+    assert stored["timestamp"].tolist() == pd.Series(test.keys).tolist()
     assert stored["rentals"].tolist() == test.target.tolist()
     sweep = json.loads(Path("sweep.json").read_text())["sweep"]
     assert len(reading.read_runs(sweep)) == 4

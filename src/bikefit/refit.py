@@ -57,7 +57,7 @@ def _refit(options: argparse.Namespace) -> None:
     networks, ours = plan.networks["settings"].tolist(), plan.settings(choose.OUR_MODEL)
     table = read_table(ours[0].data.path)
     parts = fit.read_parts(table)
-    features = Transformer.load(table.path / "transformer.json").features
+    transformer = Transformer.load(table.path / "transformer.json")
     hours, test = fit.merge_parts(*parts.values()), parts["test"]
     fitting = fit.merge_parts(parts["train"], parts["validation"])
     tuned, share, by_trees = tune(parts["train"], parts["validation"]), 0.0, None
@@ -68,13 +68,13 @@ def _refit(options: argparse.Namespace) -> None:
     interval = calibrate(plan.target, *mean_and_spread(by_networks, by_trees, share))
 
     print(f"Fitting {len(networks)} networks for the test and {len(ours)} on all rows …")
-    tasks = [(networks, features, fitting), (ours, features, hours)]
+    tasks = [(networks, transformer, fitting), (ours, transformer, hours)]
     tested, final = joblib.Parallel(n_jobs=min(2, joblib.cpu_count()))(
         joblib.delayed(fit.fit_networks)(*task) for task in tasks
     )
     if tuned and share:
         final = replace(final, trees=tuned.fit(hours), share=share)
-    baselines = evaluate.predict_baselines(fitting, test, features, tuned)
+    baselines = evaluate.predict_baselines(fitting, test, transformer, tuned)
     report, predicted = evaluate.evaluate_models(
         plan, tested, baselines, share, interval, test, table
     )

@@ -1,4 +1,4 @@
-"""The trained network of a run, read from MLflow, with the hours that it was trained on."""
+"""The trained network of a run, read from MLflow, with the rows that it was trained on."""
 
 from __future__ import annotations
 
@@ -12,16 +12,14 @@ import torch
 import yaml
 
 from bikefit.config import parse
-from bikefit.data.bikes.columns import TARGET, read_clean
-from bikefit.data.table import PartName, read_table
+from bikefit.data.rows import in_order, read_rows
+from bikefit.data.table import read_table
 from bikefit.data.transformer import Transformer
 from bikefit.errors import DataError
 from bikefit.nn.fitted import FittedNetwork
 from bikefit.nn.networks import Network
 from bikefit.tracking import reading
 from bikefit.tracking.connection import TrackingError
-
-USED: tuple[PartName, ...] = ("train", "validation")
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,22 +28,22 @@ class TrainedNetwork:
 
     Args:
         network: Layers and parameters.
-        transformer: Computes the features of clean rows.
-        hours: Clean rows of the table with ``part``: train or validation.
+        transformer: Computes the features of rows.
+        rows: Training and validation rows of :func:`~bikefit.data.rows.read_rows`, in order.
     """
 
     network: FittedNetwork
     transformer: Transformer
-    hours: pd.DataFrame
+    rows: pd.DataFrame
 
     @property
     def module(self) -> Network:
         """The torch module in evaluation mode, ``(B, D) -> (B,)``."""
-        return self.network.module(len(self.transformer.features.names))
+        return self.network.module(len(self.transformer.names))
 
-    def predict(self, hours: pd.DataFrame) -> np.ndarray:
-        """Return expected rentals for clean rows, ``(N,)``, bikes/hour."""
-        features = torch.from_numpy(self.transformer.transform(hours)).double()
+    def predict(self, rows: pd.DataFrame) -> np.ndarray:
+        """Return the predictions for rows, ``(N,)``, in the unit of the target."""
+        features = torch.from_numpy(self.transformer.transform(rows)).double()
         return self.network.predict(features)
 
 
@@ -66,20 +64,15 @@ def load(run: str) -> TrainedNetwork:
     table = read_table(settings.data.path)
     if reading.read_run(run)["tags.data.version"].item() != table.data_version:
         raise DataError(f"{table.path} was changed since run {run} was trained: run `dvc repro`")
-    hours = _hours(table.path, table.data_version)
-    target = hours.loc[hours["part"] == "train", TARGET]
+    rows = _rows(table.path, table.data_version)
+    target = rows.loc[rows["part"] == "train", table.target]
     mean, std = float(target.mean()), float(target.std(ddof=0) or 1.0)
     listed = yaml.safe_load(layers)["layers"]
     network = FittedNetwork(listed, state, settings.loss, mean, std)
-    return TrainedNetwork(network, Transformer.load(table.path / "transformer.json"), hours)
+    return TrainedNetwork(network, Transformer.load(table.path / "transformer.json"), rows)
 
 
 @lru_cache(maxsize=1)
-def _hours(path: Path, version: str) -> pd.DataFrame:
-    """Return the clean rows of a table of this data version."""
-    table, hours = read_table(path), read_clean()
-    parts = {time: part for part in USED for time in table.read(part).timestamps}
-    hours = hours.assign(part=hours["timestamp"].map(parts)).dropna(subset=["part"])
-    if len(hours) != len(parts):
-        raise DataError(f"the clean table does not belong to {path}: run `dvc repro`")
-    return hours.sort_values("timestamp", ignore_index=True)
+def _rows(path: Path, version: str) -> pd.DataFrame:
+    """Return the training and validation rows of a table of this data version."""
+    return in_order(read_rows(read_table(path), "train", "validation"))

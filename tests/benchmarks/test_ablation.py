@@ -23,7 +23,7 @@ def test_each_variant_differs_from_the_winner_in_one_part(monkeypatch: pytest.Mo
     winner = settings[ablation.WINNER]
     assert winner.regularization.l2 == 0.1
     assert winner.network.hidden == (128, 128)
-    made = {(tuple(columns[name].names), settings[name].model_dump_json()) for name in of}
+    made = {(columns[name].model_dump_json(), settings[name].model_dump_json()) for name in of}
     assert len(made) == len(of)
     same_columns = {n for n in of if columns[n] == columns[ablation.WINNER]}
     same_network = {n for n in of if settings[n] == winner}

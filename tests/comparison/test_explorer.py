@@ -70,7 +70,7 @@ def test_the_slider_moves_the_week_the_dot_and_the_verdict(
         assert losses == pytest.approx({"train": row["train_loss"], "validation": row["val_loss"]})
         network = load(chosen["run_id"].iloc[0])
         line = shown(page, "week", 2)
-        hours = network.hours
+        hours = network.rows
         days = (hours["timestamp"] - monday).dt.days
         expected = network.predict(hours[days.between(0, 6)])
         assert np.allclose([hour["predicted"] for hour in line], expected.round())

@@ -11,6 +11,8 @@ import yaml
 import bikefit
 from bikefit.data import featurize
 from bikefit.data.featurize import SplitParams, data_version, write_custom_table
+from bikefit.data.rows import read_rows
+from bikefit.data.sources import Source
 from bikefit.data.table import read_table
 from bikefit.data.transformer import Transformer
 from bikefit.errors import DataError
@@ -49,18 +51,18 @@ def content() -> dict[str, bytes]:
 
 def test_the_stage_writes_split_and_standardized_tables(params: dict) -> None:
     files = run(params)
-    assert len(files) == 25
+    assert len(files) == 40
     assert run(params) == files
     full, lecture = (read_table(FEATURES / name) for name in ("full", "lecture"))
     assert full.rows == {"train": 576, "validation": 192, "test": 192}
     assert lecture.rows == {"train": 384, "validation": 96, "test": 0}
     assert lecture.read("test").features.shape == (0, 32)
-    assert lecture.read("validation").timestamps[0] == np.datetime64("2011-01-17T00")
+    assert lecture.read("validation").keys[0] == np.datetime64("2011-01-17T00")
     train = full.read("train")
     standardized = train.features[:, list(full.standardized)]
     assert standardized.mean(axis=0) == pytest.approx(0, abs=1e-5)
     assert standardized.std(axis=0) == pytest.approx(1, abs=1e-5)
-    times = [set(full.read(part).timestamps) for part in PARTS]
+    times = [set(full.read(part).keys) for part in PARTS]
     assert set.union(*times) == set(HOURS["timestamp"].to_numpy())
 
 
@@ -69,11 +71,13 @@ def test_the_saved_transformer_gives_the_same_features(params: dict) -> None:
     loaded = Transformer.load(FEATURES / "full/transformer.json")
     for part in PARTS:
         rows = read_table(FEATURES / "full").read(part)
-        hours = HOURS[HOURS["timestamp"].isin(rows.timestamps)]
+        hours = read_rows(read_table(FEATURES / "full"), part)
+        assert (hours["timestamp"] == rows.keys).all()
+        assert (hours["unit"] == rows.units).all()
         assert (loaded.transform(hours) == rows.features).all()
         assert (hours["rentals"].to_numpy() == rows.target).all()
         table = pq.read_table(FEATURES / f"full/{part}.parquet")
-        assert table.column_names == ["timestamp", "rentals", *loaded.features.names]
+        assert table.column_names == ["timestamp", "rentals", *loaded.names]
 
 
 def test_data_version_depends_on_the_content(params: dict) -> None:
@@ -109,7 +113,7 @@ def test_a_custom_table_has_numeric_columns(tmp_path: Path) -> None:
     folder = tmp_path / "custom"
     hours = pd.DataFrame(HOURS[["timestamp", "rentals", "temperature"]]).assign(constant=3)
     columns = ["constant", "temperature"]
-    write_custom_table(folder, hours, columns, columns, SPLIT)
+    write_custom_table(folder, Source(hours, "rentals"), columns, columns, SPLIT)
     table = read_table(folder)
     assert (table.name, table.feature_names, table.standardized) == ("custom", (*columns,), (0, 1))
     train = table.read("train").features
@@ -117,7 +121,7 @@ def test_a_custom_table_has_numeric_columns(tmp_path: Path) -> None:
     assert train.std(axis=0) == pytest.approx([0, 1], abs=1e-6)
     hours.loc[3, "temperature"] = np.nan
     with pytest.raises(DataError, match="column temperature: must be a finite number"):
-        write_custom_table(folder, hours, columns, columns, SPLIT)
+        write_custom_table(folder, Source(hours, "rentals"), columns, columns, SPLIT)
 
 
 @pytest.mark.slow
@@ -127,6 +131,6 @@ def test_a_sweep_trains_on_a_custom_table(quick: list[str]) -> None:
     hours["yesterday"] = hours["timestamp"].map(by_time.shift(freq="24h"))
     columns = ["yesterday", "temperature"]
     hours = hours.dropna(subset="yesterday")
-    write_custom_table(Path("data/own/warmth"), hours, columns, columns, SPLIT)
+    write_custom_table(Path("data/own/warmth"), Source(hours, "rentals"), columns, columns, SPLIT)
     runs = bikefit.sweep([*quick, "data.root=data/own", "data.name=warmth", "seed=0,1"]).runs
     assert set(runs["table"]) == {"warmth"}

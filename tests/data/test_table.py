@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from bikefit.data.featurize import SplitParams, write_custom_table
+from bikefit.data.sources import Source
 from bikefit.data.table import read_table
 from bikefit.errors import DataError
 
@@ -17,7 +18,9 @@ def folder(tmp_path: Path) -> Path:
     hours = pd.DataFrame({"rentals": [5, 6, 7, 8], "a": [0, 1, 2, 3], "b": [0, 4, 8, 12]})
     hours["timestamp"] = pd.date_range("2011-01-01", periods=4, freq="h")
     split = SplitParams(kind="chronological", seed=3, validation=0.25, test=0.25)
-    write_custom_table(tmp_path / "small", hours, ["a", "b"], ["b"], split)
+    write_custom_table(
+        tmp_path / "small", Source(hours, "rentals", "bikes"), ["a", "b"], ["b"], split
+    )
     return tmp_path / "small"
 
 
@@ -25,12 +28,13 @@ def test_description_and_rows(folder: Path) -> None:
     table = read_table(folder)
     assert (table.name, table.path, table.feature_names) == ("small", folder, ("a", "b"))
     assert (table.standardized, table.split_kind, table.split_seed) == ((1,), "chronological", 3)
+    assert (table.target, table.unit, table.time) == ("rentals", "bikes", True)
     both = table.read("train", "validation")
     assert both.features.tolist() == [[0, -1], [1, 1], [2, 3]]
     assert both.features.dtype == both.target.dtype == np.float32
     assert both.features.flags.c_contiguous
     assert both.target.tolist() == [5, 6, 7]
-    assert both.timestamps[1] == np.datetime64("2011-01-01T01:00")
+    assert both.keys[1] == np.datetime64("2011-01-01T01:00")
 
 
 def test_other_parts_are_not_opened(folder: Path) -> None:

@@ -23,24 +23,25 @@ RENTALS = np.random.default_rng(0).poisson(100, len(TIME)).astype(float)
 
 def test_hourly_mean() -> None:
     hours = pd.DataFrame(
-        {"working_day": [True, True, False, True], "hour": [8, 8, 8, 9], "rentals": [10, 20, 3, 7]}
-    )
-    test = pd.DataFrame({"working_day": [True, False, False], "hour": [8, 8, 9]})
+        {"working_day": [True, True, False, True], "rentals": [10, 20, 3, 7]}
+    ).assign(timestamp=pd.to_datetime(["2012-01-02T08"] * 3 + ["2012-01-02T09"]))
+    test = pd.DataFrame({"working_day": [True, False, False]})
+    test["timestamp"] = pd.to_datetime(["2012-01-09T08", "2012-01-09T08", "2012-01-09T09"])
     assert evaluate.hourly_mean(hours, test).tolist() == [15, 3, 10]  # the last is the mean
 
 
 @pytest.mark.slow
 def test_baselines_get_better_and_do_not_read_the_rentals_of_test_rows(workplace: Path) -> None:
     parts = fit.read_parts(read_table(Path("data/features/full")))
-    features = Transformer.load(Path("data/features/full/transformer.json")).features
+    transformer = Transformer.load(Path("data/features/full/transformer.json"))
     hours, test = fit.merge_parts(parts["train"], parts["validation"]), parts["test"]
     trees = TunedTrees(leaves=15, trees=40)
-    predicted = evaluate.predict_baselines(hours, test, features, trees)
+    predicted = evaluate.predict_baselines(hours, test, transformer, trees)
     errors = [np.sqrt(((one - test["rentals"]) ** 2).mean()) for one in predicted.values()]
     constant, hourly, linear, boosted = errors
     assert linear < hourly < constant and boosted < constant
     other = test.assign(rentals=10**6)
-    for name, one in evaluate.predict_baselines(hours, other, features, trees).items():
+    for name, one in evaluate.predict_baselines(hours, other, transformer, trees).items():
         assert np.array_equal(one, predicted[name]), name
 
 

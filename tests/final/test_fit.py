@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from bikefit.config import Settings
-from bikefit.data.bikes import columns
-from bikefit.data.features import Features
+from bikefit.data.featurize import SplitParams, write_custom_table
+from bikefit.data.sources import Source
 from bikefit.data.table import read_table
 from bikefit.data.transformer import Transformer
 from bikefit.errors import DataError
@@ -32,8 +32,8 @@ def parts(workplace: Path) -> dict[str, pd.DataFrame]:
 
 
 @pytest.fixture
-def features() -> Features:
-    return Transformer.load(Path("data/features/full/transformer.json")).features
+def transformer() -> Transformer:
+    return Transformer.load(Path("data/features/full/transformer.json"))
 
 
 @pytest.fixture
@@ -57,40 +57,36 @@ def test_parts_are_those_of_the_table(parts: dict[str, pd.DataFrame]) -> None:
     assert len(fit.merge_parts(*parts.values())) == 960
 
 
-def test_a_clean_table_of_other_rows_is_refused(
-    workplace: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    table = read_table(Path("data/features/full"))
-    monkeypatch.setattr(columns, "CLEAN_FILE", Path("less.parquet"))
-    with pytest.raises(DataError, match=r"less.parquet not found: run `dvc repro clean`"):
-        fit.read_parts(table)
-    pd.read_parquet("data/clean/hours.parquet").iloc[1:].to_parquet("less.parquet")
-    with pytest.raises(DataError, match="the clean table does not belong to"):
-        fit.read_parts(table)
+def test_a_custom_table_has_no_rows(tmp_path: Path) -> None:
+    hours = pd.DataFrame({"rentals": [1, 2, 3, 4], "x": [1, 2, 3, 4]})
+    split = SplitParams(kind="random", seed=0, validation=0.25, test=0.25)
+    write_custom_table(tmp_path / "custom", Source(hours, "rentals"), ["x"], [], split)
+    with pytest.raises(DataError, match="a custom table has none"):
+        fit.read_parts(read_table(tmp_path / "custom"))
 
 
 def test_all_rows_are_trained_on_for_the_given_epochs(
-    parts: dict[str, pd.DataFrame], features: Features, trained: Results
+    parts: dict[str, pd.DataFrame], transformer: Transformer, trained: Results
 ) -> None:
     given = parts["test"]
-    ensemble = fit.fit_networks(make_members(seeds=3), features, given)
+    ensemble = fit.fit_networks(make_members(seeds=3), transformer, given)
     assert {result.train_rows for result in trained} == {len(given)}
     assert {(r.selected, len(r.metrics["val/loss"])) for r in trained} == {(2, 2)}
     means = [network.mean for network in ensemble.networks]
     assert means == pytest.approx([given["rentals"].mean()] * 3)
-    position = ensemble.transformer.features.names.index("temperature")
+    position = ensemble.transformer.names.index("temperature")
     standardized = ensemble.transformer.transform(given)[:, position]
     assert (standardized.mean(), standardized.std()) == pytest.approx((0, 1), abs=1e-4)
 
 
 @pytest.mark.parametrize("loss", ["poisson", "mse"])
 def test_networks_predict_as_they_did_in_training(
-    parts: dict[str, pd.DataFrame], features: Features, trained: Results, loss: str
+    parts: dict[str, pd.DataFrame], transformer: Transformer, trained: Results, loss: str
 ) -> None:
     members = make_members(f"loss={loss}", "regularization.batch_norm=before", seeds=2)
     hours = parts["train"]
-    ensemble = fit.fit_networks(members, features, hours)
-    day = hours[hours["timestamp"].isin(trained[0].predictions["timestamp"])]
+    ensemble = fit.fit_networks(members, transformer, hours)
+    day = hours.iloc[:24]
     for result, predicted in zip(trained, ensemble.predict_each(day), strict=True):
         expected = result.predictions["predicted"].clip(1 if loss == "mse" else 0)
         assert predicted == pytest.approx(expected, rel=1e-4)
@@ -99,11 +95,11 @@ def test_networks_predict_as_they_did_in_training(
 
 @pytest.mark.slow
 def test_networks_of_several_shapes_keep_their_order(
-    parts: dict[str, pd.DataFrame], features: Features
+    parts: dict[str, pd.DataFrame], transformer: Transformer
 ) -> None:
     (wide,), (first, second) = make_members("network.hidden=[6]"), make_members(seeds=2)
     hours, day = parts["train"], parts["train"].iloc[:24]
-    ensemble = fit.fit_networks([first, wide, second], features, hours)
-    pair = fit.fit_networks([first, second], features, hours).predict_each(day)
-    alone = fit.fit_networks([wide], features, hours).predict_each(day)
+    ensemble = fit.fit_networks([first, wide, second], transformer, hours)
+    pair = fit.fit_networks([first, second], transformer, hours).predict_each(day)
+    alone = fit.fit_networks([wide], transformer, hours).predict_each(day)
     assert ensemble.predict_each(day) == pytest.approx(np.stack([pair[0], alone[0], pair[1]]))

@@ -11,6 +11,7 @@ import torch
 
 from bikefit.config import ConfigError
 from bikefit.data.featurize import SplitParams, write_custom_table
+from bikefit.data.sources import Source
 from bikefit.training.data import Batches, Rows
 from bikefit.training.evaluation import constant_losses, train_losses
 from bikefit.training.folds import Fold, read_pool
@@ -55,7 +56,7 @@ HOURS["timestamp"] = pd.date_range("2011-01-01", periods=480, freq="h")
 def write(root: Path, hours: pd.DataFrame) -> None:
     """Write or replace the table `custom`."""
     split_params = SplitParams(kind="days", seed=0, validation=0.2, test=0.2)
-    write_custom_table(root / "custom", hours, ["x"], [], split_params)
+    write_custom_table(root / "custom", Source(hours, "rentals"), ["x"], [], split_params)
 
 
 def test_a_table_that_changed_is_read_again_without_its_test_rows(tmp_path: Path) -> None:
@@ -74,9 +75,7 @@ def test_folds_cover_the_pool_once() -> None:
     held_out = np.concatenate([fold.validation for fold in pool.folds(settings)])
     assert sorted(held_out) == [*range(len(pool.target))]
     for fold in pool.folds(settings):
-        days = [
-            set(pool.timestamps[rows].astype("M8[D]")) for rows in (fold.train, fold.validation)
-        ]
+        days = [set(pool.keys[rows].astype("M8[D]")) for rows in (fold.train, fold.validation)]
         assert not days[0] & days[1]  # folds have the kind of split of the table
 
 
@@ -94,7 +93,7 @@ def test_a_fraction_applies_to_training_rows_only() -> None:
 def test_training_sets_are_drawn_with_replacement_and_share_the_validation_rows() -> None:
     pool = read_pool(FULL)
     sets = pool.folds(make_settings("validation=resample", "validation.sets=3"))
-    days = pool.timestamps[: pool.train_rows].astype("M8[D]")
+    days = pool.keys[: pool.train_rows].astype("M8[D]")
     assert len(sets) == 3
     for number, drawn in enumerate(sets):
         assert drawn.restandardize

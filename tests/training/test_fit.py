@@ -192,8 +192,8 @@ def test_predictions_and_constant_losses_are_those_of_the_fold() -> None:
     for fold, result in zip(pool.folds(folds), results, strict=True):
         assert (result.train_rows, result.val_rows) == (len(fold.train), len(fold.validation))
         times, rentals, predicted = result.predictions.values()
-        order = np.argsort(pool.timestamps[fold.validation])
-        assert np.array_equal(times, pool.timestamps[fold.validation][order])
+        order = np.argsort(pool.keys[fold.validation])
+        assert np.array_equal(times, pool.keys[fold.validation][order])
         assert np.array_equal(rentals, pool.target[fold.validation][order])
         deviance = mean_poisson_deviance(rentals, predicted)
         assert result.metrics["val/deviance"][-1] == pytest.approx(deviance, rel=1e-4)

@@ -47,7 +47,7 @@ def explorer_page(comparison: Comparison) -> str:
     runs = comparison.ranked_runs.dropna(subset=["val_loss"]).sort_values("val_loss", kind="stable")
     by_id = {id_: runs[runs["configuration_id"] == id_] for id_ in ids}
     networks = {id_: [load(run) for run in by_id[id_]["run_id"]] for id_ in ids}
-    hours = networks[ids[0]][0].hours
+    hours = networks[ids[0]][0].rows
     warm, working = (made_up_hours(hours, column) for column in ("temperature", "hour"))
     sunday = working["timestamp"].iloc[0] + pd.offsets.Week(weekday=6)
     days = {"working day": working, "Sunday": made_up_hours(hours, "hour", sunday)}

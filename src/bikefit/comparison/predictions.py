@@ -12,7 +12,8 @@ from matplotlib.lines import Line2D
 
 from bikefit.comparison.charts import GREY, INK, ROLES, new_figure
 from bikefit.data.bikes import calendar
-from bikefit.data.bikes.columns import SCALES, UNITS, add_derived_columns
+from bikefit.data.bikes.columns import SCALES, UNITS
+from bikefit.data.bikes.derived import add_derived_columns
 from bikefit.errors import DataError
 from bikefit.trained import TrainedNetwork
 

@@ -102,7 +102,7 @@ class Comparison:
         from bikefit.comparison.predictions import best_weeks, week_table
 
         networks = {role: several[0] for role, several in self._networks.items()}
-        hours = next(iter(networks.values())).hours
+        hours = next(iter(networks.values())).rows
         first = pd.Timestamp(date) if date else best_weeks(hours)[0]
         return week_table(networks, hours, first)
 
@@ -133,7 +133,7 @@ class Comparison:
         from bikefit.comparison.predictions import made_up_hours, response_table
 
         networks = self._networks
-        hours = next(iter(networks.values()))[0].hours
+        hours = next(iter(networks.values()))[0].rows
         rows = made_up_hours(hours, column, pd.Timestamp(at) if at else None)
         return response_table(networks, rows)
 

@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from bikefit.comparison.charts import GREY, ROLES, add_title_and_legend, new_figure, scale_axes
-from bikefit.data.bikes.columns import WEEKDAYS
+from bikefit.data.features import WEEKDAYS
 
 # Keys by which errors are grouped, as functions of the timestamps.
 CONDITIONS: dict[str, Callable[[pd.Series], pd.Series]] = {

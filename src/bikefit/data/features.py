@@ -1,95 +1,98 @@
-"""Settings of features, and the derived columns that features can be made of.
+"""Settings of features, and the columns that features can be made of.
 
 The order of features is one-hot, cyclic, standardized, plain, interactions, splines.
 """
 
 import itertools
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Final
 
 import numpy as np
 import pandas as pd
-from pydantic import AfterValidator, Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
-from bikefit.data.bikes import columns
-from bikefit.data.bikes.calendar import OCCASIONS, is_commuting_day, occasion
-from bikefit.data.bikes.columns import BOOLEANS, NO_YES
 from bikefit.data.params import StrictModel
 from bikefit.errors import DataError
 
+TIME: Final = "timestamp"
+"""Column of the timestamps of rows, from which calendar columns are derived."""
+
+WEEKDAYS: Final = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+NO_YES: Final = ("no", "yes")
 DAYS_SINCE_START: Final = "days_since_start"
 
-Derive = Callable[[pd.DataFrame, np.datetime64], pd.Series]
-
-DERIVED: Final[dict[str, Derive]] = {
-    "humidity_fraction": lambda hours, start: hours["humidity"] / 100,
-    "day_of_year": lambda hours, start: hours["timestamp"].dt.day_of_year,
-    DAYS_SINCE_START: lambda hours, start: (hours["timestamp"].dt.normalize() - start).dt.days,
-    "day_of_week": lambda hours, start: hours["timestamp"].dt.day_of_week,
-    "commuting": lambda hours, start: is_commuting_day(hours),
-    "occasion": lambda hours, start: occasion(hours),
+CALENDAR: Final[dict[str, Callable[[pd.Series, np.datetime64 | None], pd.Series]]] = {
+    "year": lambda time, start: time.dt.year,
+    "month": lambda time, start: time.dt.month,
+    "hour": lambda time, start: time.dt.hour,
+    "weekday": lambda time, start: time.dt.day_of_week.map(dict(enumerate(WEEKDAYS))),
+    "day_of_week": lambda time, start: time.dt.day_of_week,
+    "day_of_year": lambda time, start: time.dt.day_of_year,
+    DAYS_SINCE_START: lambda time, start: (time.dt.normalize() - start).dt.days,
 }
-"""Functions that compute derived columns from clean rows and the first training date.
+"""Functions that compute calendar columns from timestamps and the first training date.
 
 The day of the year is 1 on January 1, the day of the week 0 on Monday.
 """
 
-CATEGORIES: Final = {**columns.CATEGORIES, "commuting": NO_YES, "occasion": OCCASIONS}
-"""Allowed values of each categorical column, derived columns included."""
-
-NUMBERS: Final = (
-    *("temperature", "feels_like", "humidity", "windspeed", "year", "month", "hour"),
-    *BOOLEANS,
-    *(name for name in DERIVED if name != "occasion"),
-)
-"""Columns that can be used as numbers; true is 1, false is 0."""
+CATEGORIES: Final = {
+    "month": tuple(str(month) for month in range(1, 13)),
+    "hour": tuple(str(hour) for hour in range(24)),
+    "weekday": WEEKDAYS,
+}
+"""Categories of calendar columns."""
 
 PERIODS: Final = {"hour": 24.0, "day_of_week": 7.0, "month": 12.0, "day_of_year": 365.25}
-"""Period of each cyclic column, in its unit."""
+"""Period of each cyclic calendar column, in its unit."""
 
 
-def _column(name: str, hours: pd.DataFrame, start: np.datetime64) -> pd.Series:
-    return DERIVED[name](hours, start) if name in DERIVED else hours[name]
+def column(name: str, rows: pd.DataFrame, start: np.datetime64 | None = None) -> pd.Series:
+    """Return a column of rows, or a calendar column, (N,); `start` is the first training date."""
+    return rows[name] if name in rows else CALENDAR[name](rows[TIME], start)
 
 
-def numeric(name: str, hours: pd.DataFrame, start: np.datetime64) -> np.ndarray:
-    """Return a column of clean rows or a derived one, (N,) float64.
+def numeric(name: str, rows: pd.DataFrame, start: np.datetime64 | None) -> np.ndarray:
+    """Return a column as numbers, (N,) float64; true is 1."""
+    return column(name, rows, start).to_numpy("float64")
 
-    `start` is the first training date.
+
+def first_date(rows: pd.DataFrame) -> np.datetime64 | None:
+    """Return the date of the earliest row, None without time.
+
+    `days_since_start` is relative to that of training.
     """
-    return _column(name, hours, start).to_numpy("float64")
+    if TIME not in rows:
+        return None
+    return rows[TIME].min().to_datetime64().astype("datetime64[D]")
 
 
-def first_date(hours: pd.DataFrame) -> np.datetime64:
-    """Return the date of the earliest row; `days_since_start` is relative to that of training."""
-    return hours["timestamp"].min().to_datetime64().astype("datetime64[D]")
+def categories_of(name: str, rows: pd.DataFrame) -> tuple[str, ...]:
+    """Return the categories of a column in order.
+
+    They are those of a calendar column or of a categorical dtype, otherwise the sorted values.
+    """
+    if name not in rows:
+        return CATEGORIES[name]
+    values = column(name, rows)
+    if values.dtype == bool:
+        return NO_YES
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        return tuple(values.dtype.categories)
+    return tuple(str(value) for value in sorted(values.unique()))
 
 
-def category_codes(name: str, hours: pd.DataFrame) -> np.ndarray:
-    """Return the index of each row's category in `CATEGORIES[name]`, (N,) int64."""
-    values, declared = _column(name, hours, np.datetime64("NaT")), CATEGORIES[name]
-    words = values.map({False: "no", True: "yes"}) if declared == NO_YES else values.astype("str")
-    positions = pd.Index(declared, dtype="str").get_indexer(pd.Index(words))
+def category_codes(name: str, rows: pd.DataFrame, categories: Sequence[str]) -> np.ndarray:
+    """Return the index of each row's category, (N,) int64."""
+    values = column(name, rows)
+    words = values.map({False: "no", True: "yes"}) if values.dtype == bool else values.astype("str")
+    positions = pd.Index(list(categories), dtype="str").get_indexer(pd.Index(words))
     if (positions < 0).any():
         wrong = values[positions < 0].iloc[0]
-        raise DataError(f"{name} = {wrong!r}: must be one of {', '.join(declared)}")
+        raise DataError(f"{name} = {wrong!r}: must be one of {', '.join(categories)}")
     return positions
 
 
-def _one_of(allowed: Collection[str]) -> AfterValidator:
-    def check(name: str) -> str:
-        if name not in allowed:
-            raise ValueError(f"must be one of {', '.join(allowed)}")
-        return name
-
-    return AfterValidator(check)
-
-
-# The target `rentals` and its parts `casual` and `registered` are not allowed as features.
-Category = Annotated[str, _one_of(CATEGORIES)]
-Cyclic = Annotated[str, _one_of(PERIODS)]
-Number = Annotated[str, _one_of(NUMBERS)]
-Product = Annotated[tuple[Category, ...], Field(min_length=2)]
+Product = Annotated[tuple[str, ...], Field(min_length=2)]
 
 
 class Spline(StrictModel):
@@ -98,7 +101,7 @@ class Spline(StrictModel):
     A weighted sum of them is a spline of degree 1, constant beyond the outermost knots.
     """
 
-    of: Number
+    of: str
     first: float  # outermost knots, in the unit of the column
     last: float
     every: float = Field(gt=0)  # distance of the knots
@@ -124,12 +127,12 @@ class Spline(StrictModel):
 class Features(StrictModel):
     """Columns that become features, by kind of feature."""
 
-    one_hot: tuple[Category, ...] = ()
+    one_hot: tuple[str, ...] = ()
     drop_first: bool = False  # leave out the first category of each one-hot column
-    cyclic: tuple[Cyclic, ...] = ()
-    harmonics: dict[Cyclic, PositiveInt] = Field(default_factory=dict)  # 1 if not named
-    standardized: tuple[Number, ...] = ()
-    plain: tuple[Number, ...] = ()
+    cyclic: tuple[str, ...] = ()
+    harmonics: dict[str, PositiveInt] = Field(default_factory=dict)  # 1 if not named
+    standardized: tuple[str, ...] = ()
+    plain: tuple[str, ...] = ()
     interactions: tuple[Product, ...] = ()  # of one-hot columns, always with all categories
     splines: tuple[Spline, ...] = ()
 
@@ -137,35 +140,53 @@ class Features(StrictModel):
     def _valid(self) -> "Features":
         if not set(self.harmonics) <= set(self.cyclic):
             raise ValueError("harmonics must be of numbers in cyclic")
-        names = self.names
-        repeated = sorted({name for name in names if names.count(name) > 1})
-        if repeated:
-            raise ValueError(f"named more than once: {', '.join(repeated)}")
-        if not names:
+        if not self.columns:
             raise ValueError("a table needs at least one feature")
         return self
 
     @property
-    def names(self) -> list[str]:
-        """Return the names of all features in order, like `hour=8` or `hour=8,working_day=yes`."""
-        first = 1 if self.drop_first else 0
-        names = [word for name in self.one_hot for word in _category_names([name])[first:]]
-        names += [
-            f"{name}_{part}{'' if harmonic == 1 else harmonic}"
-            for name, harmonic in self.waves
-            for part in ("sin", "cos")
-        ]
-        names += [*self.standardized, *self.plain]
-        names += [word for product in self.interactions for word in _category_names(product)]
-        return names + [name for spline in self.splines for name in spline.names]
+    def categorical(self) -> list[str]:
+        """Return the columns of categories."""
+        return list(dict.fromkeys([*self.one_hot, *itertools.chain(*self.interactions)]))
+
+    @property
+    def numbers(self) -> list[str]:
+        """Return the columns of numbers."""
+        splines = (spline.of for spline in self.splines)
+        return list(dict.fromkeys([*self.cyclic, *self.standardized, *self.plain, *splines]))
+
+    @property
+    def columns(self) -> list[str]:
+        """Return all columns."""
+        return list(dict.fromkeys([*self.categorical, *self.numbers]))
 
     @property
     def waves(self) -> list[tuple[str, int]]:
         """Return pairs of a cyclic column and k, one for each of its harmonics k = 1, 2, …"""
         return [(n, k) for n in self.cyclic for k in range(1, self.harmonics.get(n, 1) + 1)]
 
+    def names(self, categories: Mapping[str, Sequence[str]]) -> list[str]:
+        """Return the names of all features in order, like `hour=8` or `hour=8,working_day=yes`.
 
-def _category_names(names: Collection[str]) -> list[str]:
-    """Return a name per combination of the categories of columns, like `hour=8,holiday=no`."""
-    categories = [[f"{name}={word}" for word in CATEGORIES[name]] for name in names]
-    return [",".join(combination) for combination in itertools.product(*categories)]
+        Raises:
+            DataError: A name occurs twice.
+        """
+
+        def combined(names: Sequence[str]) -> list[str]:
+            words = [[f"{name}={word}" for word in categories[name]] for name in names]
+            return [",".join(combination) for combination in itertools.product(*words)]
+
+        first = 1 if self.drop_first else 0
+        names = [word for name in self.one_hot for word in combined([name])[first:]]
+        names += [
+            f"{name}_{part}{'' if harmonic == 1 else harmonic}"
+            for name, harmonic in self.waves
+            for part in ("sin", "cos")
+        ]
+        names += [*self.standardized, *self.plain]
+        names += [word for product in self.interactions for word in combined(product)]
+        names += [name for spline in self.splines for name in spline.names]
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated:
+            raise DataError(f"features named more than once: {', '.join(repeated)}")
+        return names

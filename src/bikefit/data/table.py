@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from bikefit.data.splits import Kind, split_units
 from bikefit.errors import DataError
 
 PartName = Literal["train", "validation", "test"]
@@ -19,8 +20,9 @@ class SplitRows:
     """Rows of one or more parts of a table."""
 
     features: np.ndarray  # (N, D) float32
-    target: np.ndarray  # (N,) float32, bikes/hour
-    timestamps: np.ndarray  # (N,) datetime64[us], local time
+    target: np.ndarray  # (N,) float32
+    keys: np.ndarray  # (N,) datetime64[us], local time; without time int64, row of the source
+    units: np.ndarray  # (N,) int64, what a split, fold or subset does not divide
 
     def __len__(self) -> int:
         return len(self.target)
@@ -35,9 +37,13 @@ class Table:
     feature_names: tuple[str, ...]
     standardized: tuple[int, ...]  # positions of the standardized features
     rows: dict[str, int]  # number of rows of each part
-    split_kind: Literal["random", "days", "chronological"]
+    split_kind: Kind
     split_seed: int
     data_version: str
+    target: str  # name of the column
+    unit: str  # of the target, "" without a unit
+    source: str
+    time: bool  # whether rows have timestamps
 
     def read(self, *parts: PartName) -> SplitRows:
         """Read and concatenate the rows of parts; files of other parts are not opened."""
@@ -50,8 +56,11 @@ class Table:
         except (OSError, KeyError, ValueError) as error:
             reason = f"run `dvc repro featurize` ({error})"
             raise DataError(f"{self.path} cannot be read: {reason}") from None
-        target = content["rentals"].to_numpy().astype(np.float32)
-        return SplitRows(features, target, content["timestamp"].to_numpy())
+        target = content[self.target].to_numpy().astype(np.float32)
+        keys = content["timestamp" if self.time else "row"].to_numpy()
+        grouped = self.split_kind == "groups"
+        units = content["unit"].to_numpy() if grouped else split_units(keys, self.split_kind)
+        return SplitRows(features, target, keys, units)
 
 
 def read_table(path: Path) -> Table:
@@ -68,6 +77,10 @@ def read_table(path: Path) -> Table:
             split_kind=content["split"]["kind"],
             split_seed=content["split"]["seed"],
             data_version=content["data_version"],
+            target=content["target"],
+            unit=content["unit"],
+            source=content["source"],
+            time=content["time"],
         )
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise DataError(f"no table at {path}: run `dvc repro featurize` ({error!r})") from None

@@ -10,13 +10,13 @@ import pandas as pd
 from sklearn.linear_model import PoissonRegressor
 
 from bikefit.data.bikes.columns import TARGET
-from bikefit.data.features import Features
+from bikefit.data.rows import blocks
 from bikefit.data.table import Table
 from bikefit.data.transformer import Transformer
 from bikefit.final.choose import OUR_MODEL, UNREGULARIZED, WINNER, RefitPlan
 from bikefit.final.interval import NOMINAL, Interval
 from bikefit.final.model import Ensemble, mean_and_spread
-from bikefit.final.scores import day_sums, lead, score
+from bikefit.final.scores import block_sums, lead, score
 from bikefit.final.trees import TunedTrees
 
 NETWORKS = "our networks alone"
@@ -27,26 +27,27 @@ LINEAR_PENALTY = 1e-4  # alpha of PoissonRegressor; without a penalty, unseen co
 def hourly_mean(hours: pd.DataFrame, test: pd.DataFrame) -> np.ndarray:
     """Predict test rows by the mean of the same hour on working days or on other days."""
     keys = ["working_day", "hour"]
+    hours, test = (rows.assign(hour=rows["timestamp"].dt.hour) for rows in (hours, test))
     means = hours.groupby(keys)[TARGET].mean().rename("mean")
     return test[keys].join(means, on=keys)["mean"].fillna(hours[TARGET].mean()).to_numpy()
 
 
-def linear_poisson(hours: pd.DataFrame, test: pd.DataFrame, features: Features) -> np.ndarray:
+def linear_poisson(hours: pd.DataFrame, test: pd.DataFrame, transformer: Transformer) -> np.ndarray:
     """Predict test rows by Poisson regression on the features of the networks."""
-    fitted = Transformer.fit(features, hours)
+    fitted = transformer.refit(hours)
     regression = PoissonRegressor(alpha=LINEAR_PENALTY, solver="newton-cholesky", max_iter=100)
     regression.fit(fitted.transform(hours).astype(np.float64), hours[TARGET])
     return regression.predict(fitted.transform(test).astype(np.float64))
 
 
 def predict_baselines(
-    hours: pd.DataFrame, test: pd.DataFrame, features: Features, trees: TunedTrees | None
+    hours: pd.DataFrame, test: pd.DataFrame, transformer: Transformer, trees: TunedTrees | None
 ) -> dict[str, np.ndarray]:
-    """Return predictions of the test rows by baselines fitted on clean rows, ``(N,)`` by name."""
+    """Return predictions of the test rows by baselines fitted on rows, ``(N,)`` by name."""
     baselines = {
         "constant": np.full(len(test), hours[TARGET].mean()),
         "hourly mean by working day": hourly_mean(hours, test),
-        "linear Poisson regression": linear_poisson(hours, test, features),
+        "linear Poisson regression": linear_poisson(hours, test, transformer),
     }
     return baselines | ({TREES: trees.fit(hours).predict(test)} if trees else {})
 
@@ -60,7 +61,7 @@ def evaluate_models(
     test: pd.DataFrame,
     table: Table,
 ) -> tuple[dict[str, Any], pd.DataFrame]:
-    """Evaluate all models on the clean test rows of a table.
+    """Evaluate all models on the test rows of a table.
 
     `fitted` has all networks of the plan; `share` is the weight of the trees in our model.
 
@@ -80,9 +81,9 @@ def evaluate_models(
         if networks[name].any() and not networks[name].equals(networks[OUR_MODEL]):
             described[name] = plan.describe(name)
             predicted[name] = by_network[networks[name]].mean(axis=0)
-    time, target = test["timestamp"].to_numpy(), test[TARGET].to_numpy()
+    block, target = blocks(test), test[TARGET].to_numpy()
     low, high = interval.bounds(mean, spread)
-    sums = {name: day_sums(time, target, values) for name, values in predicted.items()}
+    sums = {name: block_sums(block, target, values) for name, values in predicted.items()}
     figures = {name: score(by_day) for name, by_day in sums.items()}
     for name in set(sums) - {OUR_MODEL}:
         leads = lead(sums[OUR_MODEL], sums[name])
@@ -93,7 +94,7 @@ def evaluate_models(
         "split": table.split_kind,
         "data_version": table.data_version,
         "rows": len(test),
-        "days": int(test["timestamp"].dt.normalize().nunique()),
+        "days": int(block.nunique()),
         "winner": networks.loc[networks[WINNER], "configuration"].iloc[0],
         "share_of_trees": share,
         "reason": plan.reason,
@@ -101,7 +102,7 @@ def evaluate_models(
         "interval_coverage": float(((low <= target) & (target <= high)).mean()),
         "models": figures,
     }
-    columns = {"timestamp": time, TARGET: target, "predicted": mean, **predicted}
+    columns = {"timestamp": test["timestamp"], TARGET: target, "predicted": mean, **predicted}
     return report, pd.DataFrame(columns)
 
 

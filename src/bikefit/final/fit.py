@@ -1,4 +1,4 @@
-"""Fit networks on clean rows for a fixed number of epochs."""
+"""Fit networks on rows for a fixed number of epochs."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from bikefit.config import Settings
-from bikefit.data.bikes.columns import TARGET, read_clean
-from bikefit.data.features import Features
+from bikefit.data.bikes.columns import TARGET
+from bikefit.data.rows import in_order, read_rows
 from bikefit.data.splits import PARTS
 from bikefit.data.table import Table
 from bikefit.data.transformer import Transformer
@@ -22,19 +22,12 @@ from bikefit.training.members import Member, stack_key
 
 
 def read_parts(table: Table) -> dict[str, pd.DataFrame]:
-    """Return the clean rows of a table by ``train``, ``validation`` and ``test``, in time order.
+    """Return the rows of a table by ``train``, ``validation`` and ``test``, in order.
 
     Raises:
-        DataError: The clean table is missing or does not belong to the table, or the table has no
-            test rows.
+        DataError: The rows cannot be read, or the table has no test rows.
     """
-    hours = read_clean().sort_values("timestamp", ignore_index=True)
-    parts = {
-        part: hours[hours["timestamp"].isin(table.read(part).timestamps)].reset_index(drop=True)
-        for part in PARTS
-    }
-    if any(len(rows) != table.rows[part] for part, rows in parts.items()):
-        raise DataError(f"the clean table does not belong to {table.path}: run `dvc repro`")
+    parts = {part: read_rows(table, part) for part in PARTS}
     if parts["test"].empty:
         raise DataError(
             f"table {table.name} has no test rows: set featurize.tables.{table.name}.split.test "
@@ -44,25 +37,29 @@ def read_parts(table: Table) -> dict[str, pd.DataFrame]:
 
 
 def merge_parts(*parts: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of several parts in time order."""
-    return pd.concat(parts).sort_values("timestamp", ignore_index=True)
+    """Return the rows of several parts in order."""
+    return in_order(pd.concat(parts))
 
 
-def fit_networks(settings: Sequence[Settings], features: Features, hours: pd.DataFrame) -> Ensemble:
-    """Return the ensemble of networks fitted on all of the clean rows.
+def fit_networks(
+    settings: Sequence[Settings], transformer: Transformer, rows: pd.DataFrame
+) -> Ensemble:
+    """Return the ensemble of networks fitted on all of the rows.
+
+    The transformer is fitted again.
 
     Raises:
         BikefitError: The training of a network failed.
     """
-    transformer = Transformer.fit(features, hours)
-    matrix = transformer.transform(hours)
-    target, time = hours[TARGET].to_numpy(np.float32), hours["timestamp"].to_numpy()
+    transformer = transformer.refit(rows)
+    matrix = transformer.transform(rows)
+    target = rows[TARGET].to_numpy(np.float32)
     # Training needs validation rows. The result does not depend on them: the first 24 rows, again.
-    rows = np.append(np.arange(len(hours)), np.arange(24))
-    pool = Pool(matrix[rows], target[rows], time[rows], train_rows=len(hours))
+    used = np.append(np.arange(len(rows)), np.arange(min(24, len(rows))))
+    pool = Pool(matrix[used], target[used], used, used, train_rows=len(rows))
     members = [Member(one) for one in settings]
     keys = pd.Series([stack_key(member, pool) for member in members])
-    mean, std = float(hours[TARGET].mean()), float(hours[TARGET].std(ddof=0))
+    mean, std = float(rows[TARGET].mean()), float(rows[TARGET].std(ddof=0))
     networks = {}
     for stack in keys.groupby(keys).groups.values():
         results = fit_stack([members[i] for i in stack], pool)

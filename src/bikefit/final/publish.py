@@ -13,9 +13,10 @@ import yaml
 
 from bikefit.data.bikes.rows import OPTIONAL, REQUIRED
 from bikefit.data.files import write_json
+from bikefit.data.rows import blocks
 from bikefit.final.choose import OUR_MODEL, RefitPlan
 from bikefit.final.model import Model
-from bikefit.final.scores import day_sums, lead
+from bikefit.final.scores import block_sums, lead
 from bikefit.tracking import reading, registry, writing
 
 NAME = "bikefit"  # of the registered model
@@ -101,9 +102,9 @@ def compare_with_champion(
             f"{stays}: {current}, was tested with data version {champion['data.version']}, not "
             f"{data_version}; use --promote to make it the champion."
         )
-    columns = ["timestamp", "rentals", "predicted"]
+    columns = ["rentals", "predicted"]
     old, new = (
-        day_sums(*(rows[name].to_numpy() for name in columns))
+        block_sums(blocks(rows), *(rows[name].to_numpy() for name in columns))
         for rows in (pd.read_parquet(io.BytesIO(content)), tested)
     )
     gain, error = lead(new, old)["deviance"]

@@ -1,7 +1,7 @@
 """Scores of the test rows, with uncertainty from a bootstrap.
 
 The errors of the hours of a day are correlated, so the bootstrap draws whole days (Efron and
-Tibshirani 1993, section 8.6).
+Tibshirani 1993, section 8.6), or the blocks that :func:`bikefit.data.rows.blocks` returns.
 """
 
 from __future__ import annotations
@@ -20,16 +20,15 @@ def deviances(target: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     return np.asarray(2 * (xlogy(target, target / predicted) + (predicted - target)))
 
 
-def day_sums(timestamps: np.ndarray, target: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """Return number of rows, and sums of squared errors, deviances and absolute errors by day.
+def block_sums(block: pd.Series, target: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """Return number of rows, and sums of squared errors, deviances and absolute errors by block.
 
     The result is ``(D, 4)``. All arguments are ``(N,)``, and predictions are above 0.
     """
     target, predicted = target.astype(np.float64), predicted.astype(np.float64)
     error = predicted - target
     columns = [np.ones(len(target)), error**2, deviances(target, predicted), np.abs(error)]
-    days = timestamps.astype("datetime64[D]")
-    return pd.DataFrame(np.column_stack(columns)).groupby(days).sum().to_numpy()
+    return pd.DataFrame(np.column_stack(columns)).groupby(block.to_numpy()).sum().to_numpy()
 
 
 def _bootstrap_counts(days: int) -> np.ndarray:
@@ -38,13 +37,13 @@ def _bootstrap_counts(days: int) -> np.ndarray:
 
 
 def measures(sums: np.ndarray) -> np.ndarray:
-    """Return the :data:`MEASURES`, ``(..., 3)``, from sums like those of :func:`day_sums`."""
+    """Return the :data:`MEASURES`, ``(..., 3)``, from sums like those of :func:`block_sums`."""
     means = sums[..., 1:] / sums[..., :1]
     return np.stack([np.sqrt(means[..., 0]), means[..., 1], means[..., 2]], axis=-1)
 
 
 def score(sums: np.ndarray) -> dict[str, float]:
-    """Return the measures of :func:`day_sums` by name.
+    """Return the measures of :func:`block_sums` by name.
 
     ``…_low`` and ``…_high`` are the bounds of the 95 % interval, ``…_se`` is the standard error.
     """
@@ -58,8 +57,8 @@ def score(sums: np.ndarray) -> dict[str, float]:
 def lead(first: np.ndarray, second: np.ndarray) -> dict[str, tuple[float, float]]:
     """Return the lead of the first model over the second in each measure, and its standard error.
 
-    The arguments are the :func:`day_sums` of two models for the same rows. The bootstrap draws the
-    same days for both, so the difficulty of a day cancels.
+    The arguments are the :func:`block_sums` of two models for the same rows. The bootstrap draws
+    the same days for both, so the difficulty of a day cancels.
     """
     counts = _bootstrap_counts(len(first))
     gain = measures(second.sum(axis=0)) - measures(first.sum(axis=0))

@@ -11,7 +11,13 @@ import numpy as np
 import pandas as pd
 
 from bikefit.data.bikes.columns import TARGET
-from bikefit.data.features import DAYS_SINCE_START, category_codes, first_date, numeric
+from bikefit.data.features import (
+    DAYS_SINCE_START,
+    categories_of,
+    category_codes,
+    first_date,
+    numeric,
+)
 
 if TYPE_CHECKING:
     from lightgbm import LGBMRegressor
@@ -29,11 +35,11 @@ COLUMNS = (
 
 
 def tree_features(
-    hours: pd.DataFrame, start: np.datetime64, names: Sequence[str] = COLUMNS
+    hours: pd.DataFrame, start: np.datetime64 | None, names: Sequence[str] = COLUMNS
 ) -> pd.DataFrame:
     """Return columns of clean rows as numbers; days are counted from ``start``."""
     columns = {
-        name: category_codes(name, hours).astype(float)
+        name: category_codes(name, hours, categories_of(name, hours)).astype(float)
         if name in ORDINAL
         else numeric(name, hours, start)
         for name in names

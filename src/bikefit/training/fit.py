@@ -153,8 +153,8 @@ def _results(
     results = []
     for m, last in enumerate(selection.last_epoch):
         fold = rows.folds[rows.fold_of[m]]
-        by_time = np.argsort(pool.timestamps[fold.validation], kind="stable")
-        held_out = fold.validation[by_time]
+        order = np.argsort(pool.keys[fold.validation], kind="stable")
+        held_out = fold.validation[order]
         result = MemberResult(
             metrics={
                 name: metric[m, :last]
@@ -169,7 +169,7 @@ def _results(
             # In C order: safetensors writes wrong values of transposed arrays.
             state={name: np.asarray(value[m], order="C") for name, value in state.items()},
             predictions={
-                "timestamp": pool.timestamps[held_out].astype("M8[us]"),
+                "timestamp": pool.keys[held_out].astype("M8[us]"),
                 "rentals": pool.target[held_out],
                 "predicted": predicted[m, rows.positions[held_out]],
             },

@@ -32,8 +32,9 @@ class Pool:
 
     Args:
         features: ``(N, D)`` float32.
-        target: ``(N,)`` float32, bikes/hour.
-        timestamps: ``(N,)`` datetime64.
+        target: ``(N,)`` float32.
+        keys: ``(N,)`` datetime64, or int64 numbers of rows.
+        units: ``(N,)`` int64, what a fold or a subset does not divide.
         train_rows: Number of training rows.
         standardized: Positions of the standardized columns.
         split_kind, split_seed: Split of the table, and also of folds and drawn training sets.
@@ -42,7 +43,8 @@ class Pool:
 
     features: np.ndarray
     target: np.ndarray
-    timestamps: np.ndarray
+    keys: np.ndarray
+    units: np.ndarray
     train_rows: int
     standardized: tuple[int, ...] = ()
     split_kind: Kind = "days"
@@ -64,7 +66,7 @@ class Pool:
             rows = np.arange(len(self.target))
             pairs = [(rows[: self.train_rows], rows[self.train_rows :])]
             if validation.name == "kfold":
-                pairs = folds(self.timestamps, self.split_kind, validation.folds, self.split_seed)
+                pairs = folds(self.units, self.split_kind, validation.folds, self.split_seed)
             if validation.name == "resample":
                 samples = self._samples(fraction, validation.networks)
                 pairs = [(sample, rows[self.train_rows :]) for sample in samples]
@@ -82,11 +84,11 @@ class Pool:
         return self._folds[key]
 
     def _subset(self, rows: np.ndarray, fraction: float) -> np.ndarray:
-        return rows[subset(self.timestamps[rows], self.split_kind, fraction, self.split_seed)]
+        return rows[subset(self.units[rows], self.split_kind, fraction, self.split_seed)]
 
     def _samples(self, fraction: float, count: int) -> list[np.ndarray]:
-        train, kind = self.timestamps[: self.train_rows], self.split_kind
-        return [resample(train, kind, fraction, (self.split_seed, i)) for i in range(count)]
+        train = self.units[: self.train_rows]
+        return [resample(train, fraction, (self.split_seed, i)) for i in range(count)]
 
 
 def read_pool(path: Path) -> Pool:
@@ -101,7 +103,8 @@ def _pool(path: Path, version: str) -> Pool:
     return Pool(
         rows.features,
         rows.target,
-        rows.timestamps,
+        rows.keys,
+        rows.units,
         table.rows["train"],
         table.standardized,
         table.split_kind,

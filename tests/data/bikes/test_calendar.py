@@ -69,7 +69,8 @@ def test_holidays_on_weekends_are_observed_on_working_days() -> None:
 def test_occasions(day: str, expected: str) -> None:
     rows = pd.DataFrame({"timestamp": pd.to_datetime([f"{day}T00", f"{day}T23"])})
     assert occasion(rows).tolist() == [expected, expected]
-    assert category_codes("occasion", rows).tolist() == [OCCASIONS.index(expected)] * 2
+    rows["occasion"] = occasion(rows)
+    assert category_codes("occasion", rows, OCCASIONS).tolist() == [OCCASIONS.index(expected)] * 2
 
 
 @pytest.mark.parametrize(

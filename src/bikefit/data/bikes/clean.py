@@ -17,8 +17,8 @@ from bikefit.data.bikes.columns import (
     SEASONS,
     TARGET,
     WEATHER,
-    add_derived_columns,
 )
+from bikefit.data.bikes.derived import add_derived_columns
 from bikefit.data.bikes.faults import CleanParams, flag_and_repair, quality_report
 from bikefit.data.cells import read_cells
 from bikefit.data.files import atomic_write, write_json

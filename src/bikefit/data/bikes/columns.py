@@ -1,4 +1,4 @@
-"""Columns, units and categories of the clean table, and functions to read it and to derive columns.
+"""Columns, units and categories of the clean table, and its reading.
 
 Source: the data dictionary of the "Bike Sharing" data set (H. Fanaee-T, J. Gama, 2013). If it
 contradicts the numbers, the numbers are right: season code 1 is the season of January, so it is
@@ -14,8 +14,6 @@ from bikefit.errors import DataError
 
 SEASONS: Final = {1: "winter", 2: "spring", 3: "summer", 4: "autumn"}
 WEATHER: Final = {1: "clear", 2: "mist", 3: "light_precipitation", 4: "heavy_precipitation"}
-WEEKDAYS: Final = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
-NO_YES: Final = ("no", "yes")
 
 SCALES: Final = {
     "temperature": ("temp", -8.0, 39.0),
@@ -38,17 +36,6 @@ UNITS: Final = {
 FLAGS: Final = ("humidity_suspect", "feels_like_suspect", "windspeed_calm")
 """Columns that are true if a known fault was detected, whether it was repaired or not."""
 
-BOOLEANS: Final = ("holiday", "working_day", *FLAGS)
-CATEGORIES: Final[dict[str, tuple[str, ...]]] = {
-    "season": tuple(SEASONS.values()),
-    "month": tuple(str(month) for month in range(1, 13)),
-    "hour": tuple(str(hour) for hour in range(24)),
-    "weekday": WEEKDAYS,
-    "weather": tuple(WEATHER.values()),
-    **dict.fromkeys(BOOLEANS, NO_YES),
-}
-"""Allowed values of each categorical column."""
-
 TARGET: Final = "rentals"
 
 
@@ -57,23 +44,3 @@ def read_clean() -> pd.DataFrame:
     if not CLEAN_FILE.exists():
         raise DataError(f"{CLEAN_FILE} not found: run `dvc repro clean`")
     return pd.read_parquet(CLEAN_FILE)
-
-
-def add_derived_columns(hours: pd.DataFrame, calm: float) -> pd.DataFrame:
-    """Add the columns that are computed from the others, such as `weekday` and `working_day`.
-
-    `windspeed_calm` is true up to `calm` (km/h); the flags of suspect values are false.
-    """
-    time = hours["timestamp"].dt
-    hours = hours.assign(
-        year=time.year.astype("int64"),
-        month=time.month.astype("int64"),
-        hour=time.hour.astype("int64"),
-        weekday=time.day_of_week.map(dict(enumerate(WEEKDAYS))),
-        working_day=(time.day_of_week < 5) & ~hours["holiday"],
-        humidity_suspect=False,
-        feels_like_suspect=False,
-        windspeed_calm=hours["windspeed"] <= calm,
-    )
-    words = ("season", "weekday", "weather")
-    return hours.astype({name: pd.CategoricalDtype(list(CATEGORIES[name])) for name in words})

@@ -5,8 +5,8 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bikefit.data.bikes.columns import WEEKDAYS
 from bikefit.data.bikes.faults import gaps
+from bikefit.data.features import WEEKDAYS
 from bikefit.data.style import BLUE, ORANGE, RED, STYLE
 
 

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from bikefit.data.bikes import calendar
-from bikefit.data.bikes.columns import SCALES, UNITS, WEATHER, add_derived_columns
+from bikefit.data.bikes.columns import SCALES, UNITS, WEATHER
+from bikefit.data.bikes.derived import add_derived_columns
 
 NUMBERS: Final = {"temp": "temperature"} | {
     name: name for name in ("feels_like", "humidity", "windspeed")
