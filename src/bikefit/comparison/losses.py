@@ -50,16 +50,23 @@ def _losses_by_day(run: str, mean: float, kind: str) -> tuple[float, ...]:
     if predictions is None:
         return ()
     true, predicted = predictions["rentals"].to_numpy(), predictions["predicted"].to_numpy()
-    rows = (predicted - true) ** 2 if kind == "mse" else _half_deviance(true, predicted)
+    rows = row_losses(kind, true, predicted if kind == "mse" else positive(predicted))
     days = pd.Series(rows).groupby(predictions["timestamp"].dt.normalize().to_numpy()).sum()
     # The contributions sum to the mean loss, whatever its unit.
     return tuple(float(day) for day in days * (mean / days.sum()))
 
 
-def _half_deviance(true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    rate = np.maximum(predicted.astype(float), SMALLEST_RATE if predicted.min() <= 0 else 0.0)
-    logarithm = np.log(np.where(true > 0, true, 1.0) / rate)
-    return np.asarray(true * logarithm - true + rate)
+def row_losses(kind: str, true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """Return the loss of each row: squared error if `kind` is "mse", else half the deviance."""
+    if kind == "mse":
+        return (predicted - true) ** 2
+    logarithm = np.log(np.where(true > 0, true, 1.0) / predicted)
+    return np.asarray(true * logarithm - true + predicted)
+
+
+def positive(predicted: np.ndarray) -> np.ndarray:
+    """Return predictions for which a deviance is defined, of at least SMALLEST_RATE if need be."""
+    return np.maximum(predicted.astype(float), SMALLEST_RATE if predicted.min() <= 0 else 0.0)
 
 
 def history(run: str, metric: str) -> list[float]:

@@ -7,7 +7,7 @@ Too little flexibility leaves both losses high (underfitting), too much lowers o
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -96,25 +96,31 @@ def path_chart(series: Series) -> Figure:
     return figure
 
 
-def overview_chart(series: Sequence[Series]) -> Figure:
-    """Return a chart with a panel for the longest path of each setting that changes flexibility.
-
-    All panels have the same scale of losses.
-    """
+def longest_paths(series: Sequence[Series]) -> list[Series]:
+    """Return the longest path of each setting that changes flexibility, at most MAX_PANELS."""
     directed = [losses for losses in series if losses.path.direction]
     longest = {losses.path.key: losses for losses in sorted(directed, key=lambda s: len(s.table))}
     shown = [losses for losses in directed if losses is longest[losses.path.key]]
-    shown = sorted(shown, key=lambda losses: -losses.path.direction)[:MAX_PANELS]
+    return sorted(shown, key=lambda losses: -losses.path.direction)[:MAX_PANELS]
+
+
+def overview_chart(series: Sequence[Series]) -> Figure:
+    """Return a chart of the losses along each of :func:`longest_paths`."""
+    return panel_chart(longest_paths(series), _draw_losses)
+
+
+def panel_chart(shown: Sequence[Series], draw: Callable[[Axes, Series], None]) -> Figure:
+    """Return a chart with a panel for each path, drawn by a function, with one scale of losses."""
     columns = min(3, max(1, len(shown)))
     rows = max(1, math.ceil(len(shown) / columns))
-    with new_figure(3.3 * columns, 2.9 * rows + 0.4) as figure:
+    with new_figure(max(4.7, 3.3 * columns), 2.9 * rows + 0.4) as figure:
         if not shown:
             message = "No setting has three values\nwith all others equal: no curve to draw"
             figure.text(0.5, 0.5, message, ha="center")
             return figure
         panels = figure.subplots(rows, columns, squeeze=False, sharey=True)
         for axes, losses in zip(panels.flat, shown, strict=False):
-            _draw_losses(axes, losses)
+            draw(axes, losses)
             axes.set_title(losses.path.label)
             axes.tick_params(axis="x", labelsize=7)
         for axes in panels.ravel()[len(shown) :]:
@@ -129,7 +135,7 @@ def overview_chart(series: Sequence[Series]) -> Figure:
 
 
 def _draw_losses(axes: Axes, series: Series) -> None:
-    table, x = series.table, _set_value_axis(axes, series)
+    table, x = series.table, set_value_axis(axes, series)
     styles = (("train", "train", "o--", GREY), ("val", "validation", "o-", INK))
     for part, label, style, shade in styles:
         mean, spread = table[f"{part}_loss"], table[f"{part}_loss_std"].fillna(0)
@@ -140,7 +146,7 @@ def _draw_losses(axes: Axes, series: Series) -> None:
         _draw_regions(axes, series, x)
 
 
-def _set_value_axis(axes: Axes, series: Series) -> np.ndarray:
+def set_value_axis(axes: Axes, series: Series) -> np.ndarray:
     """Set up the horizontal axis; return the position of each value.
 
     Flexibility grows to the right. On a logarithmic axis, 0 is drawn one step of the grid, at least

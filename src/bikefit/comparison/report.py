@@ -17,9 +17,17 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
+from bikefit.comparison.bias_variance import bias_variance_chart, bias_variance_sentence
 from bikefit.comparison.charts import plane_chart, save, svg
 from bikefit.comparison.losses import history
-from bikefit.comparison.path_charts import MORE_DATA, Series, more_data, path_chart, path_sentence
+from bikefit.comparison.path_charts import (
+    MORE_DATA,
+    Series,
+    longest_paths,
+    more_data,
+    path_chart,
+    path_sentence,
+)
 from bikefit.comparison.predictions import fixed_values, response_chart, week_chart
 from bikefit.comparison.ranking import highlighted_runs, winner
 from bikefit.comparison.result import Comparison
@@ -30,7 +38,7 @@ from bikefit.comparison.run_charts import (
     learning_chart,
     predictions_chart,
 )
-from bikefit.comparison.runs import loss_unit, ranking_metric
+from bikefit.comparison.runs import SETS, loss_unit, ranking_metric
 from bikefit.comparison.sentences import number, repetitions, summary, with_spread
 from bikefit.comparison.tables import caption, ranking_strings
 from bikefit.comparison.verdicts import count_verdicts
@@ -96,15 +104,18 @@ def write_reports(comparison: Comparison, folder: Path, address: str | None = No
     with atomic_write(folder / "comparison.csv") as temporary:
         table.to_csv(temporary, index=False, lineterminator="\n")
     write_json(folder / "metrics.json", _metrics(comparison.ranking))
-    for name, figure in (
-        ("comparison.png", comparison.train_against_validation()),
-        ("curves.png", comparison.curves()),
-    ):
+    figures = {
+        "comparison.png": comparison.train_against_validation(),
+        "curves.png": comparison.curves(),
+    }
+    if SETS in set(comparison.ranked_runs["repetition"]):
+        figures["bias_variance.png"] = comparison.bias_variance_figure()
+    for name, figure in figures.items():
         with atomic_write(folder / name) as temporary:
             save(figure, temporary)
     with atomic_write(folder / "report.html") as temporary:
         temporary.write_text(render_report(comparison, address), encoding="utf-8")
-    attached = ("comparison.csv", "comparison.png", "curves.png", "report.html")
+    attached = ("comparison.csv", *figures, "report.html")
     if comparison.sweep:
         writing.log_files(comparison.sweep, [folder / name for name in attached])
 
@@ -186,6 +197,8 @@ def _sections(comparison: Comparison, table: pd.DataFrame) -> Iterator[ReportSec
     yield _path_section([series for series in comparison.series if not series.about_data])
     if comparison.sweep:
         yield _data_section([series for series in comparison.series if series.about_data])
+    if SETS in set(table["repetition"]):
+        yield _bias_section(comparison)
     highlighted = highlighted_runs(table, comparison.ranking)
     yield _learning_section(table, highlighted, comparison.histories)
     if comparison.sweep:
@@ -216,6 +229,27 @@ def _data_section(paths: list[Series]) -> ReportSection:
     hint = "This sweep does not show it: use data.fraction=0.1,0.2,0.4,0.7,1 seed=0,1,2."
     pictures = [Picture(path_chart(series), series.path.fixed or BAND) for series in paths]
     return ReportSection(MORE_DATA, answers or [hint], pictures)
+
+
+def _bias_section(comparison: Comparison) -> ReportSection:
+    title = "Bias and variance"
+    try:
+        table = comparison.bias_variance()
+    except BikefitError as error:
+        return ReportSection(title, [f"The loss cannot be split: {error}."])
+    sentence = (
+        f"Each configuration was trained on {table['sets'].min():.0f} training sets. Variance is "
+        "how much their predictions differ from each other, bias² how far their average is from "
+        "the expected rentals. A rigid network has bias, a flexible one variance; the loss is the "
+        "sum of both and the noise, which no network can predict."
+    )
+    if "bias" not in table:
+        sentence += " Real data does not tell bias² from noise."
+    pictures = [
+        Picture(bias_variance_chart([series], table), bias_variance_sentence(series, table))
+        for series in longest_paths(comparison.series)
+    ]
+    return ReportSection(title, [sentence], pictures)
 
 
 def _learning_section(

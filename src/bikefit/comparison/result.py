@@ -143,6 +143,33 @@ class Comparison:
 
         return response_chart(self.response(column, at), column)
 
+    def bias_variance(self) -> pd.DataFrame:
+        """Split the validation loss of each configuration into bias, variance and noise.
+
+        The sweep needs ``validation=resample``. Half the Poisson deviance is split, or the squared
+        error if all runs have the loss mse; see :mod:`bikefit.comparison.bias_variance`.
+
+        Returns:
+            One row per configuration, the lowest loss first: ``configuration``,
+            ``configuration_id``, ``sets`` (number of training sets), ``error`` (mean loss),
+            ``variance`` and ``rest`` (bias² and noise), and for a table with a known rate also
+            ``bias``, ``noise``, ``sum`` (of the three) and ``sum_se``, the standard error of its
+            difference from ``error``. Other columns ``…_se`` are standard errors over the sets.
+
+        Raises:
+            BikefitError: No run has several training sets, or predictions are missing.
+        """
+        from bikefit.comparison.bias_variance import bias_variance_table
+
+        return bias_variance_table(self.ranked_runs)
+
+    def bias_variance_figure(self) -> Figure:
+        """Draw :meth:`bias_variance` along every strength and width that the sweep varies."""
+        from bikefit.comparison.bias_variance import bias_variance_chart
+        from bikefit.comparison.path_charts import longest_paths
+
+        return bias_variance_chart(longest_paths(self.series), self.bias_variance())
+
     @cached_property
     def _networks(self) -> dict[str, list[TrainedNetwork]]:
         """The networks of the highlighted configurations by role, the highlighted runs first."""
