@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -26,24 +27,17 @@ def sweep(overrides: Sequence[str]) -> Comparison:
     """
     import hydra
     from hydra.core.global_hydra import GlobalHydra
-    from hydra.errors import CompactHydraException
 
-    from bikefit.errors import BikefitError
     from bikefit.processes import process_id
     from bikefit.sweeps.command import FailedJobsError
     from bikefit.tracking.reading import latest_sweep
-    from bikefit.train import CONF, train
+    from bikefit.train import CONF, convert_hydra_errors, train
 
     with hydra.initialize_config_dir(str(CONF), job_name="train", version_base="1.3"):
         app = GlobalHydra.instance().hydra
         assert app is not None
-        try:
+        with suppress(FailedJobsError), convert_hydra_errors():
             app.multirun("train", train, [*overrides, "hydra.mode=MULTIRUN"])
-        except CompactHydraException as error:
-            if not isinstance(error.__cause__, BikefitError | OSError):
-                raise
-            if not isinstance(error.__cause__, FailedJobsError):
-                raise error.__cause__ from None
     return compare(latest_sweep(process_id()))
 
 

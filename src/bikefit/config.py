@@ -217,6 +217,18 @@ class Settings(StrictModel):
     rerun: bool = False
 
     @model_validator(mode="after")
+    def _check_batch_size(self) -> Settings:
+        """A batch of one row has no variance. A batch is never smaller: see training.Batches."""
+        targets = [layer.target for layer in self.network.layers or ()]
+        if self.regularization.batch_norm != "none":
+            targets.append("BatchNorm")
+        if self.training.batch_size < 2 and any("BatchNorm" in target for target in targets):
+            raise ValueError(
+                "training.batch_size = 1: batch normalization needs at least 2 rows in a batch"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _check_layers(self) -> Settings:
         layers, r = self.network.layers, self.regularization
         if layers is None:

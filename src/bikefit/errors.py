@@ -1,8 +1,10 @@
 """Base classes of errors that a user can correct, and masking of passwords."""
 
+import io
+import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 
 class BikefitError(Exception):
@@ -18,12 +20,40 @@ class DataError(BikefitError):
 
 
 def run_command(command: Callable[[], int | None]) -> int:
-    """Call a command and return its exit status; print an error that a user can correct."""
+    """Call a command and return its exit status; print an error that a user can correct.
+
+    Characters that the encoding of the output lacks are printed as ``?``.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
-        return command() or 0
+        _check_arguments(sys.argv[1:])
+        status = command() or 0
+        sys.stdout.flush()  # otherwise a full disk raises an error after the end
+        return status
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # the reader of the output has ended, such as `head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except (BikefitError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+
+
+def _check_arguments(arguments: Sequence[str]) -> None:
+    for argument in arguments:
+        if "\r" in argument:
+            raise BikefitError(
+                f"argument {argument!r} ends with a carriage return: save the script with the line "
+                "ends of Unix (sed -i 's/\\r$//' SCRIPT)"
+            )
+        if any("\ud800" <= character <= "\udfff" for character in argument):
+            raise BikefitError(
+                f"argument {argument!r} is not text in the encoding {sys.getfilesystemencoding()}: "
+                "set PYTHONUTF8=1, or write it in this encoding"
+            )
 
 
 SECRET_KEYS = "password|passwd|pwd|token|secret|key|signature|sig"

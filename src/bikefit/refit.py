@@ -39,7 +39,7 @@ def _refit(options: argparse.Namespace) -> None:
     import joblib
 
     from bikefit.data.bikes.rows import input_statistics
-    from bikefit.data.files import write_json
+    from bikefit.data.files import check_writable, write_json
     from bikefit.data.table import read_table
     from bikefit.data.transformer import Transformer
     from bikefit.final import choose, evaluate, fit
@@ -49,6 +49,7 @@ def _refit(options: argparse.Namespace) -> None:
     from bikefit.final.trees import tune
     from bikefit.tracking import reading
 
+    check_writable(REPORT)
     sweep = reading.recorded_sweep(options.record) if options.record else options.sweep
     sweep = sweep or reading.latest_sweep()
     print(f"{reading.sweep_name(sweep)} ({sweep})\n")

@@ -7,18 +7,24 @@ python -m bikefit.train -m regularization=none,l1,l2,dropout seed=0,1,2
 from __future__ import annotations
 
 import gc
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from traceback import walk_tb
 from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
+from bikefit.errors import run_command
 from bikefit.sweeps import forkserver
-from hydra_plugins.stack_launcher._core import compact_errors
 
 if TYPE_CHECKING:
     from bikefit.config import Settings
@@ -38,34 +44,79 @@ def train(config: DictConfig) -> float | Settings:
     The stack launcher trains the jobs of a sweep together; other launchers train each by this task.
     """
     forkserver.start()  # workers import torch while this process imports MLflow
-    with compact_errors():
-        from bikefit.config import parse
-        from bikefit.data.table import read_table
+    from bikefit.config import ConfigError, parse
+    from bikefit.data.table import read_table
 
-        values: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-        settings = parse(values)
-        read_table(settings.data.path)  # an error appears before slow imports
-        context = HydraConfig.get()
-        sweep = context.mode == RunMode.MULTIRUN
-        if sweep and context.launcher._target_.endswith(".StackLauncher"):
+    context = HydraConfig.get()
+    if context.job.chdir:
+        raise ConfigError(
+            "hydra.job.chdir = true: data and runs would be looked for in the output folder; "
+            "leave it false, hydra.run.dir and hydra.sweep.dir set the output folder"
+        )
+    values: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    settings = parse(values)
+    read_table(settings.data.path)  # an error appears before slow imports
+    if context.mode == RunMode.MULTIRUN:
+        if context.launcher._target_.endswith(".StackLauncher"):
             return settings
-        from bikefit.sweeps.command import run_single
+        raise ConfigError(
+            "hydra/launcher: with -m it must be stack, the default, or dask, ray or slurm; others "
+            "train single runs, which are not compared"
+        )
+    from bikefit.sweeps.command import run_single
 
-        # The overrides of a sweep's job may come from files, which must not allow packages.
-        return run_single(settings, [] if sweep else context.overrides.task)
+    return run_single(settings, context.overrides.task)
 
 
-def main() -> None:
-    """Run the command; exit with status 130 after Ctrl-C."""
+@contextmanager
+def convert_hydra_errors() -> Iterator[None]:
+    """Convert errors of Hydra, about the command line, the config and its folders, to ConfigError.
+
+    An error is Hydra's if the innermost function of Hydra, OmegaConf or this project that it left
+    is not of this project.
+    """
+    try:
+        yield
+    except Exception as error:
+        names = [frame.f_globals.get("__name__", "") for frame, _ in walk_tb(error.__traceback__)]
+        packages = [name.partition(".")[0] for name in names]
+        left = [p for p in packages if p in ("hydra", "omegaconf", *OURS)]
+        if left and left[-1] in OURS:
+            raise
+        from bikefit.config import ConfigError
+
+        text = str(error)
+        if isinstance(error.__cause__, OmegaConfBaseException):
+            text += f" {error.__cause__}"
+        elif isinstance(error, HydraException | OmegaConfBaseException):
+            pass
+        elif isinstance(error, OSError):
+            text += ": hydra.run.dir, with -m hydra.sweep.dir, must be a folder that can be written"
+        elif isinstance(error, UnicodeError):
+            text = f"a file of the config is not UTF-8: {text}"
+        else:
+            text = f"Hydra: {text or repr(error)}"
+        raise ConfigError(" ".join(text.split())) from error
+
+
+OURS = ("bikefit", "hydra_plugins", "__main__")
+
+
+def main() -> int:
+    """Run the command and return its exit status."""
     gc.set_threshold(100_000)  # otherwise collections during the imports take 0.7 s
     try:
-        hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")(train)()
-    except KeyboardInterrupt:
-        sys.exit(130)
+        return run_command(_run)
     finally:
         forkserver.kill()
         gc.freeze()  # otherwise Python searches all modules for garbage before it exits
 
 
+def _run() -> None:
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises errors and does not print them
+    with convert_hydra_errors():
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")(train)()
+
+
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

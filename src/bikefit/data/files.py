@@ -1,10 +1,12 @@
 """Atomic writes of files and folders, hashes, JSON and sections of text files."""
 
+import errno
 import hashlib
 import json
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,7 +20,8 @@ from bikefit.processes import has_ended, process_id
 def atomic_write(path: Path) -> Iterator[Path]:
     """Yield the path of a temporary file or folder, which replaces `path` if the block succeeds.
 
-    The block creates it. If the block fails, it is deleted and `path` is unchanged.
+    The block creates it. If the block fails, it is deleted and `path` is unchanged. A file does not
+    replace a folder.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     delete_temporary_files(path.parent)
@@ -29,11 +32,23 @@ def atomic_write(path: Path) -> Iterator[Path]:
             if file.is_file():
                 with file.open("rb+") as opened:  # otherwise empty after a power failure
                     os.fsync(opened.fileno())
-        if path.is_dir():  # only an empty folder can be replaced
+        if temporary.is_dir() and path.is_dir():  # only an empty folder can be replaced
             remove_folder(path)
         temporary.replace(path)
     finally:
         _delete(temporary)
+
+
+def check_writable(path: Path) -> None:
+    """Raise a DataError unless a file can be written to ``path``; create the folder it is in."""
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent) as file:
+            file.write(bytes(4096))  # a full disk
+    except OSError as error:
+        raise DataError(f"{path} cannot be written: {error.strerror}") from None
 
 
 def remove_folder(path: Path) -> None:

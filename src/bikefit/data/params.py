@@ -11,6 +11,9 @@ from bikefit.errors import DataError
 PARAMS = Path("params.yaml")
 
 
+TRUTH_VALUES = "; YAML reads on, off, yes and no without quotes as true and false"
+
+
 class StrictModel(BaseModel):
     """Base class of settings: immutable, and unknown keys are errors."""
 
@@ -20,9 +23,11 @@ class StrictModel(BaseModel):
     @classmethod
     def _no_unknown_key(cls, values: Any) -> Any:
         allowed = list(cls.model_fields)
-        unknown = [str(key) for key in values if key not in allowed] if type(values) is dict else []
+        unknown = [key for key in values if key not in allowed] if type(values) is dict else []
         if unknown:
-            raise ValueError(f"unknown key {', '.join(unknown)}; allowed: {', '.join(allowed)}")
+            hint = TRUTH_VALUES if any(isinstance(key, bool) for key in unknown) else ""
+            keys = ", ".join(map(str, unknown))
+            raise ValueError(f"unknown key {keys}; allowed: {', '.join(allowed)}{hint}")
         return values
 
 
@@ -65,5 +70,9 @@ def explain_errors(errors: ValidationError, name: str = "") -> str:
         elif error["type"] == "value_error" and isinstance(error["input"], dict):
             lines.append(f"{key}: {message}" if key else message)
         else:
+            if error["type"] == "tuple_type":
+                message = "must be a list, such as [64,64]"
+            elif isinstance(error["input"], bool):
+                message += TRUTH_VALUES
             lines.append(f"{key} = {error['input']!r}: {message[0].lower()}{message[1:]}")
     return "\n".join(dict.fromkeys(lines))

@@ -74,7 +74,8 @@ def _register(
         model.save(folder / registry.MODEL)
         tested.to_parquet(folder / TEST_PREDICTIONS, index=False)
         write_json(folder / "test.json", report)
-        (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+        text = yaml.safe_dump(config, sort_keys=False)
+        (folder / "config.yaml").write_text(text, encoding="utf-8")
         example = EXAMPLE, model.predict(EXAMPLE), OPTIONAL
         number = registry.register(run, NAME, folder / registry.MODEL, *example, requirements, tags)
         files = [folder / file for file in (TEST_PREDICTIONS, "test.json", "config.yaml")]

@@ -12,7 +12,7 @@ from bikefit.comparison.result import assign_run_verdict, compare
 from bikefit.comparison.tables import print_ranking, ranking_note
 from bikefit.comparison.verdicts import read_thresholds
 from bikefit.config import ConfigError, Settings, run_name
-from bikefit.data.files import write_json
+from bikefit.data.files import check_writable, write_json
 from bikefit.errors import BikefitError
 from bikefit.sweeps.engines import connect
 from bikefit.sweeps.jobs import Job
@@ -70,6 +70,9 @@ class OpenSweep:
         **engine: Any,
     ) -> None:
         self.command, self.processes, self.stack_size = list(command), processes, stack_size
+        for key, value in {"processes": processes, "stack_size": stack_size}.items():
+            if value is not None and value < 1:
+                raise ConfigError(f"hydra.launcher.{key} = {value}: must be at least 1")
         self.engine = {"backend": "local", **engine}
         self.run = ""  # id of the parent run
         self.record: str | None = None
@@ -94,6 +97,8 @@ class OpenSweep:
             if not self.run:
                 read_thresholds()  # an error in the file must appear before the training
                 tracking = settings[0].tracking
+                if tracking.record:
+                    check_writable(Path(tracking.record))
                 name = f"sweep {time.strftime('%Y-%m-%d %H:%M')} · {' '.join(self.command)}"
                 self.run = writing.start_sweep(tracking.experiment, name[:250], self.command)
                 self.record = tracking.record

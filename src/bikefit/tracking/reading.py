@@ -75,7 +75,7 @@ def sweep_name(sweep: str) -> str:
 def recorded_sweep(path: Path) -> str:
     """Return the id of the sweep in a JSON file written by ``tracking.record``."""
     try:
-        return str(json.loads(path.read_text())["sweep"])
+        return str(json.loads(path.read_text(encoding="utf-8"))["sweep"])
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         raise TrackingError(f"no sweep in {path}: it is written by `dvc repro sweep`") from None
 

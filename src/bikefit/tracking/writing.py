@@ -219,9 +219,10 @@ def summarize(result: MemberResult) -> dict[str, float]:
 def _write_artifacts(folder: Path, result: MemberResult, settings: Settings) -> None:
     """Write settings and layers to files; weights and predictions according to ``tracking``."""
     values = yaml.safe_dump(settings.model_dump(mode="json", by_alias=True), sort_keys=False)
-    (folder / "config.yaml").write_text(values)
+    (folder / "config.yaml").write_text(values, encoding="utf-8")
     layers = yaml.safe_dump({"layers": result.layers}, sort_keys=False)
-    (folder / "network.yaml").write_text(f"# {result.parameters} parameters\n{layers}")
+    content = f"# {result.parameters} parameters\n{layers}"
+    (folder / "network.yaml").write_text(content, encoding="utf-8")
     if settings.tracking.weights and not result.failure:
         save_file(result.state, folder / "weights.safetensors")
     if settings.tracking.predictions and not result.failure:

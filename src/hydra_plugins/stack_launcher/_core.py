@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -14,22 +13,10 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
 from hydra.core.utils import JobReturn, JobStatus
-from hydra.errors import CompactHydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 if TYPE_CHECKING:
     from bikefit.sweeps.command import OpenSweep
-
-
-@contextmanager
-def compact_errors() -> Iterator[None]:
-    """Convert errors that a user can correct to errors that Hydra prints without a traceback."""
-    from bikefit.errors import BikefitError
-
-    try:
-        yield
-    except (BikefitError, OSError) as error:
-        raise CompactHydraException(str(error)) from error
 
 
 class Composer:

@@ -67,15 +67,20 @@ class Search:
         try:
             self._train()
         finally:
-            trials = self._trial_table()
-            self.folder.mkdir(parents=True, exist_ok=True)
-            trials.to_csv(self.folder / "trials.csv", index=False)
-            counts = [f"{count} {state}" for state, count in trials["state"].value_counts().items()]
-            log.info(f"{len(trials)} trials: {', '.join(counts)}")
-            log.info(trials.sort_values("value").head(TOP).to_string(index=False))
-        if len(trials) and trials["value"].isna().all():
-            raise ConfigError(f"all {len(trials)} trials failed; their errors are above")
+            if self.returns:
+                self._write_trials()
+        values = self._trial_table()["value"]
+        if len(values) and values.isna().all():
+            raise ConfigError(f"all {len(values)} trials failed; their errors are above")
         return self.returns
+
+    def _write_trials(self) -> None:
+        trials = self._trial_table()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        trials.to_csv(self.folder / "trials.csv", index=False, encoding="utf-8")
+        counts = [f"{count} {state}" for state, count in trials["state"].value_counts().items()]
+        log.info(f"{len(trials)} trials: {', '.join(counts)}")
+        log.info(trials.sort_values("value").head(TOP).to_string(index=False))
 
     def _train(self) -> None:
         """Train batches until the trials or the seconds are used up."""
@@ -168,8 +173,9 @@ class Search:
 
 
 def _check(settings: SearchSweeperConf) -> None:
-    for key, least in {"stack": 1, "batch": 1, "rungs": 1, "reduction": 2}.items():
-        if (value := getattr(settings, key)) < least:
+    for key, least in {"stack": 1, "batch": 1, "trials": 1, "rungs": 1, "reduction": 2}.items():
+        value = getattr(settings, key)
+        if value is not None and value < least:
             raise ConfigError(f"hydra.sweeper.{key} = {value}: must be at least {least}")
     if settings.sampler not in ("tpe", "random"):
         raise ConfigError(f"hydra.sweeper.sampler = {settings.sampler}: allowed are tpe, random")

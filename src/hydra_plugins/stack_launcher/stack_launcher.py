@@ -40,9 +40,7 @@ class StackLauncher(BasicLauncher):
     @contextmanager
     def joined_batches(self) -> Iterator[None]:
         """Train all batches that are launched in this context as one sweep."""
-        from hydra_plugins.stack_launcher._core import compact_errors
-
-        with compact_errors(), ExitStack() as self.context:
+        with ExitStack() as self.context:
             yield
         self.sweep = self.context = None
 

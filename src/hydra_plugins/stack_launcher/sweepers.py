@@ -45,12 +45,19 @@ class GridsSweeper(StackSweeper):
 
     def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
         """Sweep over all grids, in one batch of jobs if no batch size is set."""
+        from bikefit.config import ConfigError
+
         assert self.launcher is not None
+        if self.max_batch_size is not None and self.max_batch_size < 1:
+            value = self.max_batch_size
+            raise ConfigError(f"hydra.sweeper.max_batch_size = {value}: must be at least 1")
         jobs: list[list[str]] = []
         for grid in self.grids:
             overrides = self.parse({**self.params, **grid}, arguments)
             (batch,) = self.split_arguments(overrides, None)
             jobs += [job for job in batch if job not in jobs]
+        if not jobs:
+            raise ConfigError(f"a key has no values, so there are no jobs: {' '.join(arguments)}")
         returns: list[Sequence[JobReturn]] = []
         with self.joined_batches():
             for batch in self.split_overrides_to_chunks(jobs, self.max_batch_size):

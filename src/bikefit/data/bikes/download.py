@@ -59,13 +59,16 @@ def fetch_sdist(params: DownloadParams, folder: Path) -> Path:
     """DownloadParams the source distribution with pip into a folder and return its table."""
     sdist = params.sdist
     requirements = folder / "requirements.txt"
-    requirements.write_text(f"{sdist.name}=={sdist.version} --hash=sha256:{sdist.sha256}\n")
+    pin = f"{sdist.name}=={sdist.version} --hash=sha256:{sdist.sha256}\n"
+    requirements.write_text(pin, encoding="utf-8")
     command = [sys.executable, "-m", "pip", "download", *PIP_OPTIONS.split()]
     command += [f"--no-binary={sdist.name}", f"--timeout={params.timeout:g}"]
     command += [f"--dest={folder / 'sdist'}", f"--requirement={requirements}"]
     if importlib.util.find_spec("setuptools"):  # pip does not have to download it to build
         command.append("--no-build-isolation")
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, capture_output=True, check=False, encoding="utf-8", errors="replace"
+    )
     if done.returncode:
         errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
         raise DataError(f"pip: {errors[-1] if errors else done.stderr.strip()}")
