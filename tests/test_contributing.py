@@ -47,6 +47,8 @@ def test_hooks_are_the_linters() -> None:
 
 def test_the_workflow_runs_what_ci_runs() -> None:
     workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())
-    (job,) = workflow["jobs"].values()
-    assert job["steps"][-1] == {"run": ".ci/run"}
+    test, quick = workflow["jobs"].values()
+    assert test["steps"][-1] == {"run": ".ci/run"}
+    assert quick["steps"][-1] == {"run": "make check"}
+    assert quick["strategy"]["matrix"]["python"][0] == test["steps"][1]["with"]["python-version"]
     assert Path(ROOT / ".ci/run").stat().st_mode & 0o100

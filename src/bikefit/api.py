@@ -31,9 +31,9 @@ def sweep(overrides: Sequence[str]) -> Comparison:
     from bikefit.processes import process_id
     from bikefit.sweeps.command import FailedJobsError
     from bikefit.tracking.reading import latest_sweep
-    from bikefit.train import CONF, convert_hydra_errors, train
+    from bikefit.train import conf_folder, convert_hydra_errors, train
 
-    with hydra.initialize_config_dir(str(CONF), job_name="train", version_base="1.3"):
+    with hydra.initialize_config_dir(conf_folder(), job_name="train", version_base="1.3"):
         app = GlobalHydra.instance().hydra
         assert app is not None
         with suppress(FailedJobsError), convert_hydra_errors():

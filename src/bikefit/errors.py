@@ -5,6 +5,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 
 class BikefitError(Exception):
@@ -29,6 +30,7 @@ def run_command(command: Callable[[], int | None]) -> int:
             stream.reconfigure(errors="replace")
     try:
         _check_arguments(sys.argv[1:])
+        _compare_checkouts()
         status = command() or 0
         sys.stdout.flush()  # otherwise a full disk raises an error after the end
         return status
@@ -40,6 +42,17 @@ def run_command(command: Callable[[], int | None]) -> int:
     except (BikefitError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+
+
+def _compare_checkouts() -> None:
+    """Warn if the current folder is another checkout than the one whose code runs."""
+    here, installed = Path("src/bikefit/errors.py"), Path(__file__)
+    if here.exists() and not here.samefile(installed):
+        print(
+            f"warning: the code of {installed.parents[2]} runs, not that of this folder: run "
+            "`pip install -e .` here, or activate the environment of this folder",
+            file=sys.stderr,
+        )
 
 
 def _check_arguments(arguments: Sequence[str]) -> None:

@@ -29,13 +29,18 @@ from bikefit.sweeps import forkserver
 if TYPE_CHECKING:
     from bikefit.config import Settings
 
-CONF = Path(__file__).parents[2] / "conf"
 
 # Hydra accepts any layer name below regularization.layers; bikefit.config checks the names.
 ConfigStore.instance().store(
     name="open_layers",
     node=DictConfig({"regularization": {"layers": DictConfig({}, flags={"struct": False})}}),
 )
+
+
+def conf_folder() -> str:
+    """Return ``conf/`` of the current folder, or that of this code if the folder has none."""
+    here = Path("conf").absolute()
+    return str(here if (here / "train.yaml").exists() else Path(__file__).parents[2] / "conf")
 
 
 def train(config: DictConfig) -> float | Settings:
@@ -115,7 +120,7 @@ def main() -> int:
 def _run() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises errors and does not print them
     with convert_hydra_errors():
-        hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")(train)()
+        hydra.main(version_base="1.3", config_path=conf_folder(), config_name="train")(train)()
 
 
 if __name__ == "__main__":

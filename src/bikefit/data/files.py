@@ -95,7 +95,7 @@ def to_json(value: Any) -> str:
 def write_json(path: Path, value: Any) -> None:
     """Write `to_json(value)` atomically."""
     with atomic_write(path) as temporary:
-        temporary.write_text(to_json(value), encoding="utf-8")
+        temporary.write_text(to_json(value), encoding="utf-8", newline="\n")
 
 
 def replace_section(file: Path, section: str, text: str) -> None:

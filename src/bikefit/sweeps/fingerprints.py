@@ -53,10 +53,10 @@ def module_version(name: str) -> str:
 
 
 def _hash(paths: Iterable[Path], text: str = "") -> str:
-    """Return a hash of a text and of the Python files in paths."""
+    """Return a hash of a text and of the Python files in paths, which ignores their line ends."""
     digest = hashlib.sha256(text.encode())
     for path in paths:
         for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
             name = file.relative_to(path.parent).as_posix()
-            digest.update(name.encode() + b"\0" + file.read_bytes())
+            digest.update(name.encode() + b"\0" + file.read_bytes().replace(b"\r\n", b"\n"))
     return digest.hexdigest()
