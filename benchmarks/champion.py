@@ -38,7 +38,7 @@ from bikefit.final.choose import WINNER
 from bikefit.final.fit import fit_networks
 from bikefit.final.publish import TEST_PREDICTIONS
 from bikefit.final.scores import MEASURES, block_sums, measures
-from bikefit.nn.losses import SMALLEST_RATE
+from bikefit.losses import SMALLEST_RATE
 
 PAGE = "docs/champion.md"
 DRAWS = Path("benchmarks/draws.csv")

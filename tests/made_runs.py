@@ -42,6 +42,8 @@ def make_run(
     row: dict[str, Any] = SETTINGS | {
         "tags.method.kind": " + ".join(dict.fromkeys(kinds)),
         "tags.network.label": label,
+        "tags.data.target": "rentals",
+        "tags.data.unit": "bikes/hour",
         "run_id": f"{method}-{hidden}-{seed}",
         "name": f"{method} · {label} · seed {seed}",
         "status": "FAILED" if failure else "FINISHED",

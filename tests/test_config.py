@@ -25,7 +25,7 @@ from conftest import make_settings
         ("network.activation=swish", r"network.activation = 'swish'.*'relu'"),
         ("optimizer.lr=0", r"optimizer.lr = 0.*greater than 0"),
         ("optimizer.lr=nan", r"optimizer.lr = nan.*finite"),
-        ("loss=l3", r"loss = 'l3'.*'mse' or 'poisson'"),
+        ("loss=l3", r"loss = 'l3'.*'mse', 'poisson' or 'bernoulli'"),
         ("seed=-1", r"seed = -1"),
         ("data.fraction=0", r"data.fraction = 0"),
         ("training.batch_size=half", r"training.batch_size = 'half'.*integer"),

@@ -24,6 +24,7 @@ from pydantic import (
 
 from bikefit.data.params import StrictModel, explain_errors
 from bikefit.errors import BikefitError
+from bikefit.losses import LossName
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Strength = Annotated[Finite, Field(ge=0)]
@@ -212,7 +213,7 @@ class Settings(StrictModel):
     validation: Validation
     trainer: Trainer
     tracking: Tracking
-    loss: Literal["mse", "poisson"]
+    loss: LossName
     seed: Annotated[int, Field(ge=0)]
     rerun: bool = False
 

@@ -14,7 +14,7 @@ from bikefit.data.featurize import SplitParams, write_custom_table
 from bikefit.data.sources import Source
 from bikefit.training.data import Batches, Rows
 from bikefit.training.evaluation import constant_losses, train_losses
-from bikefit.training.folds import Fold, read_pool
+from bikefit.training.folds import Fold, Pool, read_pool
 from bikefit.training.module import StackModule
 from conftest import make_settings
 
@@ -125,6 +125,19 @@ def test_a_row_counts_as_often_as_it_was_drawn() -> None:
     assert module.measure(rows.masks)["train/loss"].item() == pytest.approx(expected)
     assert train_losses(module).item() == pytest.approx(expected)
     assert constant_losses(module)["constant/train/loss"].item() == pytest.approx(expected)
+
+
+def test_a_loss_that_does_not_suit_the_target_is_refused() -> None:
+    def refuse(target: list[float], message: str, *overrides: str) -> None:
+        rows = np.zeros((len(target), 1), np.float32)
+        times = np.datetime64("2020-01-01") + np.arange(len(target))
+        pool = Pool(rows, np.array(target, np.float32), times, 4, split_kind="chronological")
+        with pytest.raises(ConfigError, match=message):
+            pool.folds(make_settings(*overrides))
+
+    refuse([1, 2, 3, 4, -5], "loss=poisson does not suit table .*: it needs .* -5", "loss=poisson")
+    refuse([0, 1, 1, 0, 2], "it needs a target of 0 and 1, but there is 2", "loss=bernoulli")
+    refuse([0, 0, 0, 0, 1], "both 0 and 1, all are 0 in 4 training rows", "loss=bernoulli")
 
 
 def test_statistics_are_those_of_the_training_rows_of_the_fold() -> None:

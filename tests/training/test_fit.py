@@ -8,13 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import mean_poisson_deviance
+from sklearn.datasets import load_breast_cancer, load_diabetes
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.metrics import accuracy_score, log_loss, mean_poisson_deviance, roc_auc_score
 from torch.nn import functional
 
 import pretended
 from bikefit.config import Regularization, Settings
 from bikefit.nn import sparse
 from bikefit.nn.randomness import derive, generator
+from bikefit.training.fit import fit_stack
 from bikefit.training.folds import Pool, read_pool
 from bikefit.training.members import Member, MemberResult, stack_key
 from bikefit.training.strengths import make_network
@@ -302,3 +305,54 @@ def test_a_stack_equals_a_plain_loop(overrides: str) -> None:
     assert result.parameters == sum(value.numel() for value in expected.values())
     for name, value in expected.items():
         np.testing.assert_allclose(result.state[name], value, rtol=2e-3, atol=5e-5, err_msg=name)
+
+
+def pool_of(data: Any) -> Pool:
+    """Return standardized rows of a data set of scikit-learn; a fifth of them for validation."""
+    features = (data.data - data.data.mean(0)) / data.data.std(0)
+    rows = np.random.default_rng(0).permutation(len(features))
+    times = np.datetime64("2020-01-01") + np.arange(len(rows))
+    train = len(rows) * 4 // 5
+    return Pool(features[rows].astype("f4"), data.target[rows].astype("f4"), times, train)
+
+
+def fit_linear(pool: Pool, loss: str, penalty: float) -> MemberResult:
+    """Train a linear network with an L2 penalty of its weights until it has converged."""
+    overrides = f"network=linear loss={loss} regularization.l2={penalty} regularization.on=weights"
+    overrides += " training.epochs=600 training.batch_size=1000 training.probe=0"
+    (result,) = fit_stack([Member(make_settings(*overrides.split()))], pool)
+    return result
+
+
+@pytest.mark.slow(seconds=3)
+@pytest.mark.parametrize("alpha", [10.0, 100.0])
+def test_a_linear_network_is_ridge_regression(alpha: float) -> None:
+    pool = pool_of(load_diabetes())
+    train, held_out = slice(pool.train_rows), slice(pool.train_rows, None)
+    result = fit_linear(pool, "mse", alpha / pool.train_rows)
+    ridge = Ridge(alpha=alpha).fit(pool.features[train], pool.target[train])
+    expected = ridge.predict(pool.features[held_out])
+    np.testing.assert_allclose(result.predictions["predicted"], expected, atol=0.2)
+    rmse = np.sqrt(np.mean((expected - pool.target[held_out]) ** 2))
+    assert result.metrics["val/rmse"][-1] == pytest.approx(rmse, rel=1e-4)
+
+
+@pytest.mark.slow(seconds=3)
+@pytest.mark.parametrize("strength", [0.01, 0.1])
+def test_a_linear_network_is_logistic_regression(strength: float) -> None:
+    pool = pool_of(load_breast_cancer())
+    train, held_out = slice(pool.train_rows), slice(pool.train_rows, None)
+    result = fit_linear(pool, "bernoulli", 1 / (2 * strength * pool.train_rows))
+    regression = LogisticRegression(C=strength, tol=1e-8, max_iter=1000)
+    regression.fit(pool.features[train].astype(float), pool.target[train])
+    probability = regression.predict_proba(pool.features[held_out])[:, 1]
+    target = pool.target[held_out]
+    np.testing.assert_allclose(result.predictions["predicted"], probability, atol=1e-3)
+    assert result.metrics["val/loss"][-1] == pytest.approx(log_loss(target, probability), rel=1e-3)
+    assert result.metrics["val/accuracy"][-1] == pytest.approx(
+        accuracy_score(target, probability > 0.5)
+    )
+    assert result.final["best/val/auc"] == pytest.approx(roc_auc_score(target, probability))
+    constant = log_loss(target, np.full(len(target), pool.target[train].mean()))
+    assert result.final["constant/val/loss"] == pytest.approx(constant, rel=1e-5)
+    assert not {"val/rmse", "val/deviance"} & set(result.metrics)

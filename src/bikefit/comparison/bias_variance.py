@@ -23,11 +23,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bikefit.comparison.charts import GREY, INK, ROLES
-from bikefit.comparison.losses import positive, row_losses
 from bikefit.comparison.path_charts import Series, panel_chart, set_value_axis
 from bikefit.comparison.runs import SETS
 from bikefit.comparison.sentences import number
 from bikefit.errors import DataError
+from bikefit.losses import LOSSES
 from bikefit.tracking import reading
 from bikefit.tracking.connection import TrackingError
 
@@ -44,7 +44,7 @@ def decompose(
     the squared error, the variance is the unbiased one, with M - 1 in the denominator.
 
     Args:
-        kind: "mse" for the squared error, otherwise half the Poisson deviance.
+        kind: Loss, one of :data:`bikefit.losses.LOSSES`; "mse" is the squared error.
         target: Target of each row, ``(N,)``.
         predicted: Predictions of networks of M training sets, ``(M, N)``.
         expected: Expected target of each row, ``(N,)``; None if unknown.
@@ -56,17 +56,16 @@ def decompose(
         difference from ``error``. ``error_se``, ``variance_se``, ``rest_se`` and ``bias_se`` are
         standard errors over training sets.
     """
-    if kind != "mse":
-        predicted = positive(predicted)
-    count = len(predicted)
+    loss = LOSSES[kind]
+    predicted, count = loss.valid(predicted), len(predicted)
     others = [_variance(kind, np.delete(predicted, i, axis=0)) for i in range(count)]
-    losses = row_losses(kind, target, predicted)
+    losses = loss.rows(target, predicted)
     values = {"error": losses.mean(axis=1)}
     values["variance"] = count * _variance(kind, predicted) - (count - 1) * np.array(others)
     values["rest"] = values["error"] - values["variance"]
     known: dict[str, float] = {}
     if expected is not None:
-        misfit, noise = row_losses(kind, expected, predicted), row_losses(kind, target, expected)
+        misfit, noise = loss.rows(expected, predicted), loss.rows(target, expected)
         values["bias"] = misfit.mean(axis=1) - values["variance"]
         known["noise"] = float(noise.mean())
         known["sum"] = float(misfit.mean() + noise.mean())
@@ -85,8 +84,8 @@ def bias_variance_table(runs: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         ``configuration``, ``configuration_id``, ``sets``, the number of training sets, and the
-        terms. They are of the squared error if all runs have the loss mse, and in the unit of
-        ``val_loss``. Several seeds are averaged.
+        terms. They are of the loss, of the Poisson deviance if the runs have different losses,
+        and in the unit of ``val_loss``. Several seeds are averaged.
 
     Raises:
         DataError: No run has drawn training sets.
@@ -95,7 +94,7 @@ def bias_variance_table(runs: pd.DataFrame) -> pd.DataFrame:
     runs = runs[(runs["repetition"] == SETS) & runs["val_loss"].notna()]
     if runs.empty:
         raise DataError("no run has several training sets: train with validation=resample")
-    kind = "mse" if set(runs["loss"]) == {"mse"} else "poisson"
+    kind = runs["loss"].iloc[0] if runs["loss"].nunique() == 1 else "poisson"
     names = ["configuration", "configuration_id"]
     terms = pd.DataFrame([_terms(run, kind) for _, run in runs.iterrows()], runs.index)
     return runs[names].join(terms).groupby(names).mean().sort_values("error").reset_index()
@@ -161,6 +160,5 @@ def _bias_column(table: pd.DataFrame) -> tuple[str, str]:
 
 def _variance(kind: str, predicted: np.ndarray) -> float:
     """Return the mean of D(f*, f) over rows and the M predictions of each."""
-    squared = kind == "mse"
-    central = predicted.mean(axis=0) if squared else np.exp(np.log(predicted).mean(axis=0))
-    return float(row_losses(kind, central, predicted).mean())
+    loss = LOSSES[kind]
+    return float(loss.rows(loss.central(predicted), predicted).mean())

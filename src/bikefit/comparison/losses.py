@@ -6,14 +6,13 @@ from functools import lru_cache
 from multiprocessing.pool import ThreadPool
 from statistics import fmean
 
-import numpy as np
 import pandas as pd
 
 from bikefit.comparison.runs import ranking_metric
+from bikefit.losses import LOSSES, LossName
 from bikefit.tracking import connection, reading
 
 READERS = 8  # files that are read concurrently
-SMALLEST_RATE = 1.0  # bikes/hour; smaller predictions are set to it if some are not positive
 
 
 def losses_by_fold_and_day(table: pd.DataFrame) -> pd.DataFrame:
@@ -31,8 +30,8 @@ def losses_by_fold_and_day(table: pd.DataFrame) -> pd.DataFrame:
         tuple(reading.read_history(run, metric)) if has_folds else ()
         for run, has_folds in zip(table["run_id"], crossed, strict=True)
     ]
-    kind = table["loss"] if ranking_metric(table) == "loss" else "deviance"
-    inputs = table[["run_id", "val_loss"]].assign(kind=kind)
+    loss = table["loss"] if ranking_metric(table) == "loss" else "poisson"
+    inputs = table[["run_id", "val_loss"]].assign(loss=loss)
     inputs["val_loss"] = inputs["val_loss"].mask(table["repetition"] == "folds")
     connection.client()  # opened before several threads need it
     with ThreadPool(READERS) as pool:
@@ -44,29 +43,16 @@ def losses_by_fold_and_day(table: pd.DataFrame) -> pd.DataFrame:
 
 
 @lru_cache(maxsize=10_000)
-def _losses_by_day(run: str, mean: float, kind: str) -> tuple[float, ...]:
-    """Return the contribution of each day to the mean loss of a run; `kind` is "mse" or another."""
+def _losses_by_day(run: str, mean: float, loss: LossName) -> tuple[float, ...]:
+    """Return the contribution of each day to the mean loss of a run."""
     predictions = reading.read_predictions(run) if mean > 0 else None
     if predictions is None:
         return ()
     true, predicted = predictions["rentals"].to_numpy(), predictions["predicted"].to_numpy()
-    rows = row_losses(kind, true, predicted if kind == "mse" else positive(predicted))
+    rows = LOSSES[loss].rows(true, LOSSES[loss].valid(predicted))
     days = pd.Series(rows).groupby(predictions["timestamp"].dt.normalize().to_numpy()).sum()
     # The contributions sum to the mean loss, whatever its unit.
     return tuple(float(day) for day in days * (mean / days.sum()))
-
-
-def row_losses(kind: str, true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """Return the loss of each row: squared error if `kind` is "mse", else half the deviance."""
-    if kind == "mse":
-        return (predicted - true) ** 2
-    logarithm = np.log(np.where(true > 0, true, 1.0) / predicted)
-    return np.asarray(true * logarithm - true + predicted)
-
-
-def positive(predicted: np.ndarray) -> np.ndarray:
-    """Return predictions for which a deviance is defined, of at least SMALLEST_RATE if need be."""
-    return np.maximum(predicted.astype(float), SMALLEST_RATE if predicted.min() <= 0 else 0.0)
 
 
 def history(run: str, metric: str) -> list[float]:

@@ -12,7 +12,7 @@ from bikefit.comparison.runs import METRICS
 
 # Columns that the runs of a configuration share.
 SHARED = ["configuration", "regularization", "kind", "network", "table", "folds", "metric", "unit"]
-SHARED += ["validation_rows", "repetition"]
+SHARED += ["validation_rows", "repetition", "target", "target_unit"]
 
 
 def rank(table: pd.DataFrame) -> pd.DataFrame:

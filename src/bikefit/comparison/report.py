@@ -38,12 +38,19 @@ from bikefit.comparison.run_charts import (
     learning_chart,
     predictions_chart,
 )
-from bikefit.comparison.runs import SETS, loss_unit, ranking_metric
-from bikefit.comparison.sentences import number, repetitions, summary, with_spread
+from bikefit.comparison.runs import SETS, loss_unit, ranking_metric, target_unit
+from bikefit.comparison.sentences import (
+    further_metrics,
+    number,
+    repetitions,
+    summary,
+    with_spread,
+)
 from bikefit.comparison.tables import caption, ranking_strings
 from bikefit.comparison.verdicts import count_verdicts
 from bikefit.data.files import atomic_write, write_json
 from bikefit.errors import BikefitError
+from bikefit.losses import with_unit
 from bikefit.tracking import reading, views, writing
 from bikefit.tracking.connection import TrackingError
 from bikefit.tracking.views import COLOURS
@@ -52,7 +59,7 @@ TOP = 12  # configurations in the table before it is folded
 GREY_CURVES = 40  # learning curves behind the coloured ones
 BAND = "The band is ± a standard deviation over seeds, folds or training sets."
 CURVES = ("temperature", "hour")  # columns whose influence is shown
-METRICS_OF_BEST = ["configuration", "val_loss", "val_rmse"]
+METRICS_OF_BEST = ["configuration", "val_loss", "val_rmse", "val_accuracy", "val_auc"]
 METRICS_OF_WINNER = [*METRICS_OF_BEST, "seeds", "train_loss", "val_loss_std", "val_loss_se", "gap"]
 METRICS_OF_WINNER += ["val_deviance"]
 
@@ -145,9 +152,11 @@ def render_report(comparison: Comparison, address: str | None = None) -> str:
     table["link"] = pages + table["run_id"]
     best, metric = ranking.iloc[0], ranking_metric(ranking)
     spread = with_spread(best, "val_loss", best["val_loss"])
+    metrics = further_metrics(best, ranking)
+    units = {"RMSE": target_unit(ranking)}
     numbers = {
         f"validation {metric} ± standard deviation over {repetitions(best)}": spread,
-        **({"RMSE, bikes/hour": number(best["val_rmse"], 100)} if best["val_rmse"] > 0 else {}),
+        **{with_unit(name, units.get(name, "")): value for name, value in metrics.items()},
         f"gap to the train {metric}": number(best["gap"], best["val_loss"]),
         "configurations": str(len(ranking)),
         "runs": str(ranking["runs"].sum()),
@@ -181,6 +190,7 @@ def render_report(comparison: Comparison, address: str | None = None) -> str:
         sections=list(_sections(comparison, table)),
         runs=texts.where(texts.notna(), "").assign(validation=losses).to_dict("records"),
         ranking=rows,
+        metrics=list(metrics),
         caption=caption(ranking),
     )
 

@@ -12,7 +12,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from bikefit.tracking.names import CONFIGURATION_ID, METHOD, NETWORK
+from bikefit.losses import LOSSES, with_unit
+from bikefit.tracking.names import CONFIGURATION_ID, METHOD, NETWORK, TARGET, UNIT
 
 # Columns of a run table, and where `reading.read_runs` has them.
 TEXTS = {
@@ -26,6 +27,8 @@ TEXTS = {
     "kind": f"tags.{METHOD}",
     "network": f"tags.{NETWORK}",
     "table": "data.name",
+    "target": f"tags.{TARGET}",
+    "target_unit": f"tags.{UNIT}",
 }
 NUMBERS = {
     "folds": "validation.folds",
@@ -46,17 +49,14 @@ METRICS = {
     "val_rmse": "best/val/rmse",
     "train_deviance": "best/train/deviance",
     "val_deviance": "best/val/deviance",
+    "val_accuracy": "best/val/accuracy",
+    "val_auc": "best/val/auc",
 }
-LOSSES = {"fold_losses": "folds/best/val/{metric}", "days": "days/best/val/{metric}"}
+LOSS_LISTS = {"fold_losses": "folds/best/val/{metric}", "days": "days/best/val/{metric}"}
 ADDED = {"metric", "unit", "gap", "validation_rows", "configuration", "configuration_id"}
 ADDED |= {"repetition"}
 SETS = "training sets"
 VERDICTS = {"verdict", "reason", "next"}
-UNITS = {
-    "mse": "in units of the target's variance",
-    "poisson": "half Poisson deviance, bikes/hour",
-    "deviance": "Poisson deviance, bikes/hour",
-}
 # Parameters in MLflow that are settings, and those that do not change a result.
 # "parameter." is the prefix for runs that another program recorded.
 SETTINGS = (
@@ -75,27 +75,29 @@ def run_table(runs: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         ``train_loss`` and ``val_loss`` are in the metric that ranks the runs: the loss, or the
-        Poisson deviance if the runs have different losses. ``metric`` and ``unit`` name it, in
-        every row. RMSE and deviance are in bikes/hour. All metrics are of the selected epoch, and
-        NaN if the run failed; ``…_se`` is the standard error over folds, NaN without
-        cross-validation. ``repetition`` is "folds" with cross-validation and "training sets" with
-        ``validation=resample``, whose sets are treated like folds; otherwise "seeds".
-        ``fold_losses`` and ``days`` are filled by
+        Poisson deviance if the runs have different losses and all have it. ``metric`` and ``unit``
+        name it, in every row. RMSE and deviance are in the ``target_unit``. All metrics are of the
+        selected epoch, and NaN if the run failed or the target has no such metric; ``…_se`` is the
+        standard error over folds, NaN without cross-validation. ``repetition`` is "folds" with
+        cross-validation and "training sets" with ``validation=resample``, whose sets are treated
+        like folds; otherwise "seeds". ``fold_losses`` and ``days`` are filled by
         :func:`bikefit.comparison.losses.losses_by_fold_and_day`. ``validation_rows`` is equal for
-        runs validated on the same rows. ``configuration`` is the label and ``configuration_id``
-        the id of the configuration. All other columns are settings.
+        runs whose losses on the same validation rows can be compared. ``configuration`` is the
+        label and ``configuration_id`` the id of the configuration. All other columns are settings.
     """
     settings = [str(key) for key in runs if key == "loss" or str(key).startswith(SETTINGS)]
     settings = [key for key in settings if key not in NO_SETTINGS]
     losses = _column(runs, "loss").dropna().unique()
-    metric = "deviance" if len(losses) > 1 else "loss"
+    has_loss, has_deviance = (_column(runs, f"best/val/{m}").notna() for m in ("loss", "deviance"))
+    metric = "deviance" if len(losses) > 1 and has_deviance[has_loss].all() else "loss"
     numbers = (
         NUMBERS | METRICS | {f"{name}_se": f"{key}/standard_error" for name, key in METRICS.items()}
     )
-    sources = {name: key.format(metric=metric) for name, key in (TEXTS | numbers | LOSSES).items()}
+    columns = TEXTS | numbers | LOSS_LISTS
+    sources = {name: key.format(metric=metric) for name, key in columns.items()}
     table = runs.reindex(columns=list(sources.values())).set_axis(list(sources), axis=1)
     table = table.astype(dict.fromkeys(TEXTS, object) | dict.fromkeys(numbers, float))
-    for key in LOSSES:
+    for key in LOSS_LISTS:
         table[key] = [value if isinstance(value, tuple) else () for value in table[key]]
     table["regularization"] = table["regularization"].fillna("unknown")
     names = _column(runs, "network.name").fillna("unknown")
@@ -110,11 +112,19 @@ def run_table(runs: pd.DataFrame) -> pd.DataFrame:
         for key in ("lowest", "constant_train", "constant_val"):
             table[key] *= scale
     table["metric"] = metric
-    table["unit"] = UNITS.get(metric, UNITS[losses[0]] if len(losses) else "")
+    table = table.fillna({"target": "", "target_unit": ""})
+    table["unit"] = [
+        with_unit("Poisson deviance", unit)
+        if metric == "deviance"
+        else (LOSSES[loss].label(unit) if loss in LOSSES else "")
+        for loss, unit in zip(_column(runs, "loss"), table["target_unit"], strict=True)
+    ]
     table["gap"] = table["val_loss"] - table["train_loss"]
     # Cross-validated jobs have no number of rows, but the loss of a constant prediction.
     rows = table["val_rows"].fillna(table["constant_val"] if metric == "loss" else np.nan)
     rows = rows.map("{:.4g} rows, ".format) + table["folds"].map("{:.0f} folds".format)
+    if metric == "loss" and len(losses) > 1:
+        rows = rows + ", " + _column(runs, "loss").map(str)
     table["validation_rows"] = rows.where(table["val_loss"].notna())
     table = table.join(runs[settings])
     ids = _column(runs, f"tags.{CONFIGURATION_ID}")
@@ -129,7 +139,7 @@ def _column(runs: pd.DataFrame, key: str) -> pd.Series:
 
 def settings_of(table: pd.DataFrame) -> pd.DataFrame:
     """Return the columns of a run table that are settings."""
-    results = {*TEXTS, *NUMBERS, *METRICS, *LOSSES, *ADDED, *VERDICTS}
+    results = {*TEXTS, *NUMBERS, *METRICS, *LOSS_LISTS, *ADDED, *VERDICTS}
     results |= {f"{name}_se" for name in METRICS}
     return table[[key for key in table if key not in results]]
 
@@ -194,5 +204,18 @@ def ranking_metric(table: pd.DataFrame) -> str:
 
 
 def loss_unit(table: pd.DataFrame) -> str:
-    """Return the unit of ``train_loss`` and ``val_loss``."""
+    """Return what ``train_loss`` and ``val_loss`` measure: "half Poisson deviance, bikes/hour"."""
     return str(table["unit"].iloc[0]) if len(table) else ""
+
+
+def target_unit(table: pd.DataFrame) -> str:
+    """Return the unit of the target, "" if it has none."""
+    return str(table["target_unit"].iloc[0]) if len(table) else ""
+
+
+def target_label(table: pd.DataFrame) -> str:
+    """Return the name of the target with its unit: "rentals (bikes/hour)"."""
+    if table.empty:
+        return ""
+    target, unit = table.iloc[0][["target", "target_unit"]]
+    return f"{target} ({unit})" if unit else str(target)

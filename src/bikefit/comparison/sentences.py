@@ -45,11 +45,27 @@ def winner_sentence(ranking: pd.DataFrame) -> str:
         return f"No run finished (of {count})." if count else "The sweep has no runs."
     text = with_spread(best, "val_loss", best["val_loss"])
     detail = f"; ± standard deviation over {repetitions(best)}" if "±" in text else "; one seed"
-    rmse = f", RMSE {best['val_rmse']:.1f} bikes/hour" if best["val_rmse"] > 0 else ""
+    units = {"RMSE": best["target_unit"]}
+    metrics = [
+        f", {name} {value} {units.get(name, '')}".rstrip()
+        for name, value in further_metrics(best, ranking).items()
+    ]
     return (
         f"{best['configuration']} has the lowest validation {ranking_metric(ranking)}: "
-        f"{text} ({loss_unit(ranking)}{detail}){rmse}."
+        f"{text} ({loss_unit(ranking)}{detail}){''.join(metrics)}."
     )
+
+
+def further_metrics(row: pd.Series | dict[Hashable, Any], ranking: pd.DataFrame) -> dict[str, str]:
+    """Return the metrics beside the loss that a ranking has, of the validation rows, as text."""
+    # With the decimals that give the lowest RMSE three significant digits, at least one.
+    likes = {"rmse": min(10 * ranking["val_rmse"].min(), 100), "accuracy": 1, "auc": 1}
+    names = {"rmse": "RMSE", "accuracy": "accuracy", "auc": "AUC"}
+    return {
+        names[key]: number(row[f"val_{key}"], like)
+        for key, like in likes.items()
+        if ranking[f"val_{key}"].notna().any()
+    }
 
 
 def repetitions(row: pd.Series) -> str:

@@ -8,8 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 from bikefit.comparison.ranking import typical_rows, winner
-from bikefit.comparison.runs import loss_unit, ranking_metric
-from bikefit.comparison.sentences import number, summary, with_spread
+from bikefit.comparison.runs import loss_unit, ranking_metric, target_unit
+from bikefit.comparison.sentences import further_metrics, number, summary, with_spread
 from bikefit.tracking import reading
 
 LEFT = {"configuration", "verdict", "table"}  # columns of text, aligned at the left
@@ -17,13 +17,14 @@ NEAR = "≈"  # before the rank of a configuration that is not significantly wor
 
 
 def ranking_strings(ranking: pd.DataFrame) -> pd.DataFrame:
-    """Return the table of a ranking as text; RMSE in bikes/hour.
+    """Return the table of a ranking as text.
 
     Returns:
         Columns ``#`` (the rank), ``configuration``, ``seeds``, ``train``, ``validation``, ``gap``,
-        ``RMSE`` and ``verdict`` if the ranking has them, with the index of `ranking`.
+        the metrics of :func:`~bikefit.comparison.sentences.further_metrics`, and ``verdict`` if the
+        ranking has it, with the index of `ranking`.
     """
-    like, has_rmse = ranking["val_loss"].min(), ranking["val_rmse"].notna().any()
+    like = ranking["val_loss"].min()
     rows = [
         {
             "#": NEAR * (row["within_noise"] is True) + str(rank),
@@ -32,7 +33,7 @@ def ranking_strings(ranking: pd.DataFrame) -> pd.DataFrame:
             "train": number(row["train_loss"], like),
             "validation": with_spread(row, "val_loss", like),
             "gap": number(row["gap"], like),
-            **({"RMSE": number(row["val_rmse"], 100)} if has_rmse else {}),
+            **further_metrics(row, ranking),
             **({"verdict": row["verdict"] or "–"} if "verdict" in ranking else {}),
         }
         for rank, row in enumerate(ranking.to_dict("records"), start=1)
@@ -43,7 +44,8 @@ def ranking_strings(ranking: pd.DataFrame) -> pd.DataFrame:
 def caption(ranking: pd.DataFrame) -> str:
     """Return the units and signs of :func:`ranking_strings`."""
     over = " or ".join(ranking["repetition"].unique())
-    rmse = "RMSE: bikes/hour; " if ranking["val_rmse"].notna().any() else ""
+    unit = target_unit(ranking)
+    rmse = f"RMSE: {unit}; " if unit and ranking["val_rmse"].notna().any() else ""
     return (
         f"train and validation {ranking_metric(ranking)}: {loss_unit(ranking)}; {rmse}"
         f"±: standard deviation over {over}; {NEAR}: not significantly worse than the best"
@@ -98,7 +100,7 @@ def ranking_note(ranking: pd.DataFrame, more: str = "") -> str:
 
 
 def fold_table(table: pd.DataFrame) -> str:
-    """Return the held-out deviances of a cross-validated sweep (bikes/hour) as a Markdown table.
+    """Return the held-out deviances of a cross-validated sweep as a Markdown table.
 
     The mean is over folds and seeds, ± the standard deviation over seeds; each fold is a mean
     over seeds. Configurations are in the order of the runs. Without a cross-validated run that

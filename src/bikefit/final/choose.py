@@ -17,7 +17,7 @@ from bikefit.data.bikes.columns import TARGET
 from bikefit.errors import DataError
 from bikefit.final.scores import deviances
 from bikefit.final.trees import TunedTrees
-from bikefit.nn.losses import SMALLEST_RATE
+from bikefit.losses import SMALLEST_RATE
 from bikefit.tracking import reading
 from bikefit.tracking.connection import TrackingError
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from scipy.special import betainc, nbdtrik
 
-from bikefit.nn.losses import SMALLEST_RATE
+from bikefit.losses import SMALLEST_RATE
 
 NOMINAL = 0.9
 SMALLEST_DISPERSION = 1e-9  # α at p = 2, for data without overdispersion

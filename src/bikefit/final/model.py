@@ -24,6 +24,7 @@ from bikefit.data.transformer import Transformer
 from bikefit.errors import DataError
 from bikefit.final.interval import Interval
 from bikefit.final.trees import FittedTrees
+from bikefit.losses import SMALLEST_RATE
 from bikefit.nn.fitted import FittedNetwork
 
 FORMAT = "bikefit model 3"
@@ -39,9 +40,14 @@ class Ensemble:
     share: float = 0.0
 
     def predict_each(self, hours: pd.DataFrame) -> np.ndarray:
-        """Return the predictions of each network for clean rows, ``(M, N)``, bikes/hour."""
+        """Return the predictions of each network for clean rows, ``(M, N)``, bikes/hour.
+
+        Predictions of the squared loss below 1 bike/hour are set to 1.
+        """
         features = torch.from_numpy(self.transformer.transform(hours)).double()
-        return np.stack([network.predict(features) for network in self.networks])
+        predicted = np.stack([network.predict(features) for network in self.networks])
+        squared = np.array([network.loss == "mse" for network in self.networks])
+        return np.where(squared[:, None], np.maximum(predicted, SMALLEST_RATE), predicted)
 
     def predict(self, hours: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
         """Return mean and spread for clean rows, ``(N,)`` each; see :func:`mean_and_spread`."""

@@ -10,13 +10,19 @@ import numpy as np
 import pandas as pd
 from scipy.special import xlogy
 
+from bikefit.losses import SMALLEST_RATE
+
 DRAWS = 2000
 LEVEL = 0.95
 MEASURES = ("rmse", "deviance", "mae")  # deviance: mean Poisson deviance; all in bikes/hour
 
 
 def deviances(target: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """Return the Poisson deviance of each row, ``(..., N)``, bikes/hour."""
+    """Return the Poisson deviance of each row, ``(..., N)``, bikes/hour.
+
+    If some predictions are not positive, those below 1 are replaced by 1.
+    """
+    predicted = np.maximum(predicted, SMALLEST_RATE if (predicted <= 0).any() else 0.0)
     return np.asarray(2 * (xlogy(target, target / predicted) + (predicted - target)))
 
 

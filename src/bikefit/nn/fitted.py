@@ -1,4 +1,4 @@
-"""A fitted network: its layers, its parameters, and the link from its output to rentals."""
+"""A fitted network: its layers, its parameters, and the link from its output to the target."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from bikefit.nn.losses import SMALLEST_RATE, Loss, LossName
+from bikefit.losses import LossName
+from bikefit.nn.losses import CLASSES
 from bikefit.nn.networks import LayerSpec, Network, build
 from bikefit.nn.stacking import Stack
 
 
 @dataclass(frozen=True, eq=False)
 class FittedNetwork:
-    """A fitted network; mean and standard deviation are those of its target, bikes/hour."""
+    """A fitted network; mean and standard deviation are those of its target in training."""
 
     layers: Sequence[dict[str, Any]]
     state: dict[str, np.ndarray]  # parameters and buffers by name
@@ -39,13 +40,12 @@ class FittedNetwork:
 
     @torch.no_grad()
     def predict(self, features: torch.Tensor) -> np.ndarray:
-        """Return expected rentals for features ``(N, D)``, ``(N,)``.
+        """Return the expected target for features ``(N, D)``, ``(N,)``.
 
         Networks predict in evaluation mode and in double precision, so that a prediction does not
-        depend on the other rows. Predictions of the squared loss below 1 bike/hour are set to 1.
+        depend on the other rows.
         """
         stack = Stack([self.module(features.shape[1])])
         output = stack.double().eval()(features)[0]
-        loss = Loss(self.loss, torch.tensor(self.mean).double(), torch.tensor(self.std).double())
-        rentals = loss.predict(output)
-        return (rentals.clamp_min(SMALLEST_RATE) if self.loss == "mse" else rentals).numpy()
+        loss = CLASSES[self.loss](*(torch.tensor(x).double() for x in (self.mean, self.std)))
+        return loss.predict(output).numpy()

@@ -10,6 +10,7 @@ FINGERPRINT = "fingerprint"  # tag: hash of everything that determines the resul
 CONFIGURATION_ID = "configuration.id"  # tag: equal for runs that differ in seed or fold only
 CONFIGURATION = "configuration"  # tag: label of a configuration in the ranking of its sweep
 METHOD = "method.kind"  # tag: regularization methods without their strengths
+TARGET, UNIT = "data.target", "data.unit"  # tags: name of the target, and its unit if any
 NETWORK = "network.label"  # tag: kind, sizes and activation of the network
 MODEL = "model"  # name of the logged model, and of the folder of its files
 # Tags of a verdict, by the columns of the table of verdicts

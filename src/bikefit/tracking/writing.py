@@ -84,6 +84,8 @@ def _start(
 ) -> str:
     identity = {
         "data.version": data_version,
+        names.TARGET: "rentals",
+        names.UNIT: "bikes/hour",
         names.CONFIGURATION_ID: config.configuration_id(settings),
         names.METHOD: config.regularization_kind(settings),
         names.NETWORK: config.network_label(settings.network),
@@ -241,6 +243,7 @@ def finish_folds(run: str, folds: Sequence[Mapping[str, float]]) -> None:
     losses = [
         Metric(f"folds/{name}", float(value), stamp, fold)
         for name in ("best/train/loss", "best/val/loss", "best/val/deviance")
+        if name in table
         for fold, value in enumerate(table[name])
     ]
     _log_batch(run, [*_metrics(summary.to_dict(), stamp), *losses])

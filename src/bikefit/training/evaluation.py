@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from bikefit.nn.losses import ROOTS
 from bikefit.training.data import CHUNK, PIECE
 from bikefit.training.module import StackModule
 
@@ -17,7 +18,7 @@ LINE_STEPS = tuple(2**power for power in range(11))
 
 @torch.no_grad()
 def predictions(module: StackModule) -> Tensor:
-    """Return the predictions of all rows by each member (bikes/hour), ``(M, N)``."""
+    """Return the predictions of all rows by each member, ``(M, N)``."""
     parts = [module.loss.predict(module.outputs(rows)) for rows in module.rows.pieces()]
     return torch.cat(parts, dim=1)
 
@@ -110,26 +111,25 @@ def evaluate_average(module: StackModule, samples: int) -> dict[str, Tensor]:
     Ghahramani 2016).
 
     Returns:
-        ``averaged/val/loss``, ``…/rmse`` (bikes/hour), ``…/deviance`` of the mean prediction, and
-        ``averaged/val/spread``, the mean standard deviation over the samples (bikes/hour);
-        ``(M,)`` each.
+        ``averaged/val/loss`` and the other measures of the loss for the mean prediction, and
+        ``averaged/val/spread``, the mean standard deviation over the samples, in the unit of the
+        target; ``(M,)`` each.
     """
     rows, loss = module.rows, module.loss
     noise = module.make_noise("averaging")
-    sums = torch.zeros(4, module.stack.size, dtype=torch.float64, device=rows.features.device)
+    sums: dict[str, Tensor] = {}
     for piece in rows.pieces():
         target, mask = rows.target[piece], rows.member_masks(piece)[1]
         drawn = [module.outputs(piece, noise.draw(len(target))) for _ in range(samples)]
         predicted = loss.predict(torch.stack(drawn))
         mean, spread = predicted.mean(dim=0), predicted.std(dim=0, correction=0)
         output = loss.output(mean)
-        deviance = loss.deviance(output, target)
-        values = torch.stack([loss.rows(output, target), (mean - target) ** 2, deviance, spread])
-        sums += torch.where(mask > 0, values, 0.0).sum(-1, dtype=torch.float64)
-    value, square, deviance, spread = sums / rows.counts[1]
+        values = {name: value(loss, output, target) for name, value in loss.measures.items()}
+        for name, value in {**values, "spread": spread}.items():
+            total = torch.where(mask > 0, value, 0.0).sum(-1, dtype=torch.float64)
+            sums[name] = sums.get(name, 0.0) + total
+    means = {name: total / rows.counts[1] for name, total in sums.items()}
     return {
-        "averaged/val/loss": value,
-        "averaged/val/rmse": square.sqrt(),
-        "averaged/val/deviance": deviance,
-        "averaged/val/spread": spread,
+        f"averaged/val/{name}": mean.sqrt() if name in ROOTS else mean
+        for name, mean in means.items()
     }

@@ -12,6 +12,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.plugins.environments import LightningEnvironment
 
+from bikefit.losses import LOSSES
 from bikefit.nn.randomness import derive
 from bikefit.training.callbacks import CheckpointCallback, EpochSelection, StopCheck
 from bikefit.training.checkpoints import CheckpointDir
@@ -155,14 +156,20 @@ def _results(
         fold = rows.folds[rows.fold_of[m]]
         order = np.argsort(pool.keys[fold.validation], kind="stable")
         held_out = fold.validation[order]
+        summary = {name: float(v[m]) for name, v in values.items()}
+        for part, used in (("train", fold.train), ("val", held_out)):
+            target, prediction = pool.target[used], predicted[m, rows.positions[used]]
+            for name, measure in LOSSES[module.settings[0].loss].of_all_rows.items():
+                summary[f"best/{part}/{name}"] = float(measure(target, prediction))
         result = MemberResult(
             metrics={
                 name: metric[m, :last]
                 for name, metric in history.items()
-                # A penalty of a layer that only other members penalize is NaN.
-                if not (name.startswith("train/penalty/") and np.isnan(metric[m]).all())
+                # NaN are the penalty of a layer that only other members penalize, and the deviance
+                # of a target that is not a count.
+                if name.endswith("/loss") or not np.isnan(metric[m]).all()
             },
-            final={name: float(v[m]) for name, v in values.items() if not np.isnan(v[m])},
+            final={name: value for name, value in summary.items() if not np.isnan(value)},
             selected=selection.selected[m],
             failure=selection.failure[m],
             killed=selection.killed[m],

@@ -11,6 +11,7 @@ import numpy as np
 from bikefit.config import ConfigError, Settings, Validation
 from bikefit.data.splits import Kind, folds, resample, subset
 from bikefit.data.table import read_table
+from bikefit.losses import LOSSES, LossName
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +51,9 @@ class Pool:
     split_kind: Kind = "days"
     split_seed: int = 0
     name: str = ""
-    _folds: dict[tuple[float, Validation], list[Fold]] = field(default_factory=dict, init=False)
+    _folds: dict[tuple[float, Validation, LossName], list[Fold]] = field(
+        default_factory=dict, init=False
+    )
 
     def folds(self, settings: Settings) -> list[Fold]:
         """Return the folds of a configuration; configurations with equal folds share the objects.
@@ -59,9 +62,11 @@ class Pool:
         training rows; ``data.fraction`` is its size.
 
         Raises:
-            ConfigError: A fold has fewer than 2 training rows or no validation row.
+            ConfigError: A fold has fewer than 2 training rows or no validation row, or the loss
+                does not suit the target.
         """
-        fraction, validation = key = settings.data.fraction, settings.validation
+        fraction, validation = settings.data.fraction, settings.validation
+        key = fraction, validation, settings.loss
         if key not in self._folds:
             rows = np.arange(len(self.target))
             pairs = [(rows[: self.train_rows], rows[self.train_rows :])]
@@ -79,9 +84,16 @@ class Pool:
                         f"rows (data.fraction={fraction}, validation={validation.name}); at least "
                         "2 and 1 are needed"
                     )
+                self._check_target(settings.loss, self.target)
+                self._check_target(settings.loss, self.target[train])
             restandardize = fraction < 1 or len(pairs) > 1
             self._folds[key] = [Fold(train, held_out, restandardize) for train, held_out in pairs]
         return self._folds[key]
+
+    def _check_target(self, loss: LossName, target: np.ndarray) -> None:
+        if problem := LOSSES[loss].problem(target):
+            part = "" if len(target) == len(self.target) else f" in {len(target)} training rows"
+            raise ConfigError(f"loss={loss} does not suit table {self.name}: it {problem}{part}")
 
     def _subset(self, rows: np.ndarray, fraction: float) -> np.ndarray:
         return rows[subset(self.units[rows], self.split_kind, fraction, self.split_seed)]

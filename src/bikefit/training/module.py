@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
 from bikefit.config import Settings
-from bikefit.nn.losses import Loss
+from bikefit.nn.losses import CLASSES, ROOTS, Loss
 from bikefit.nn.penalties import PROXIMAL, LpPenalty
 from bikefit.nn.randomness import DropoutNoise, Noise
 from bikefit.nn.stacking import Stack
@@ -17,15 +17,6 @@ from bikefit.training.checkpoints import with_prefix
 from bikefit.training.data import PIECE, Batches, Rows
 from bikefit.training.optimizers import StackOptimizer, make_schedule
 from bikefit.training.strengths import make_network, make_penalties, proximal_strengths, strengths
-
-# Functions of the loss, the outputs (M, C) and the targets (C,). A metric is the mean over rows of
-# its values (M, C), or the root of the mean for names in ROOTS.
-MEASURES: dict[str, Callable[[Loss, Tensor, Tensor], Tensor]] = {
-    "loss": Loss.rows,
-    "rmse": lambda loss, output, target: (loss.predict(output) - target) ** 2,
-    "deviance": Loss.deviance,
-}
-ROOTS = {"rmse"}
 
 
 class StackModule(pl.LightningModule):
@@ -64,7 +55,7 @@ class StackModule(pl.LightningModule):
     @property
     def loss(self) -> Loss:
         """The data loss of the members."""
-        return Loss(self.settings[0].loss, self.rows.target_mean, self.rows.target_std)
+        return CLASSES[self.settings[0].loss](self.rows.target_mean, self.rows.target_std)
 
     def train_dataloader(self) -> Batches:
         """Return the row numbers ``(S, B)`` of the training steps of an epoch."""
@@ -144,18 +135,19 @@ class StackModule(pl.LightningModule):
     @torch.no_grad()
     def measure(self, masks: Tensor) -> dict[str, Tensor]:
         """Return metrics ``(M,)`` by name, on the training and validation rows in ``(2, F, N)``."""
-        shape = (len(MEASURES), 2, self.stack.size)
+        measures = self.loss.measures
+        shape = (len(measures), 2, self.stack.size)
         sums = torch.zeros(shape, dtype=torch.float64, device=self.device)
         for rows in masks.any(dim=1).any(dim=0).nonzero().flatten().split(PIECE):
             output, target = self.outputs(rows), self.rows.target[rows]
-            values = torch.stack([value(self.loss, output, target) for value in MEASURES.values()])
+            values = torch.stack([value(self.loss, output, target) for value in measures.values()])
             # Multiplying by the mask would give 0·∞ if a member overflows on rows of another fold.
             weights = masks[..., rows][:, self.rows.fold_of]
             counted = torch.where(weights > 0, weights * values.unsqueeze(1), 0.0)
             sums += counted.sum(-1, dtype=torch.float64)
         metrics: dict[str, Tensor] = {}
         counts = masks.sum(-1, dtype=torch.float64)[:, self.rows.fold_of]
-        for name, mean in zip(MEASURES, sums / counts, strict=True):
+        for name, mean in zip(measures, sums / counts, strict=True):
             train, val = mean.sqrt() if name in ROOTS else mean
             metrics |= {f"train/{name}": train, f"val/{name}": val}
         return metrics
