@@ -13,7 +13,7 @@ from pathlib import Path
 from bikefit.config import NOT_DETERMINING, Settings
 
 # Code that determines results, in src/bikefit: networks, training, folds, reading of tables.
-CODE = ("nn", "training", "data/splits.py", "data/table.py")
+CODE = ("nn", "training", "losses.py", "data/splits.py", "data/table.py")
 PACKAGES = ("torch", "pytorch-lightning", "numpy")
 
 
