@@ -130,8 +130,8 @@ def test_a_row_counts_as_often_as_it_was_drawn() -> None:
 def test_a_loss_that_does_not_suit_the_target_is_refused() -> None:
     def refuse(target: list[float], message: str, *overrides: str) -> None:
         rows = np.zeros((len(target), 1), np.float32)
-        times = np.datetime64("2020-01-01") + np.arange(len(target))
-        pool = Pool(rows, np.array(target, np.float32), times, 4, split_kind="chronological")
+        keys = np.arange(len(target))
+        pool = Pool(rows, np.array(target, np.float32), keys, keys, 4)
         with pytest.raises(ConfigError, match=message):
             pool.folds(make_settings(*overrides))
 
