@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev repro check lint test test-all readme case-study bench bench-scaling \
 	bench-verdicts bench-champion bench-ablation \
-	faults audit ui screenshots clean
+	faults audit ui notebook screenshots clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -95,6 +95,9 @@ audit: setup-dev ## look the pinned packages up among known vulnerabilities
 
 ui: setup ## look at the runs in MLflow, opened on the comparison, on http://127.0.0.1:5000
 	python -m bikefit.ui
+
+notebook: setup-dev ## make docs/notebook.ipynb from docs/notebook.md
+	jupytext --quiet --update --to ipynb --set-kernel python3 docs/notebook.md
 
 screenshots: setup-dev ## renew the pictures of MLflow's views in docs/pictures (needs chromium)
 	python -m benchmarks screenshots
