@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -50,6 +51,18 @@ def test_the_axes_are_logarithmic_only_for_a_wide_range() -> None:
 def test_combinations_share_a_colour() -> None:
     assert kind_colour("l2 + dropout") == kind_colour("l1 + dropout") == KIND_COLOURS["combined"]
     assert kind_colour("l2") != kind_colour("dropout")
+
+
+def test_the_legend_names_only_what_differs() -> None:
+    def names(*runs: dict[str, Any]) -> list[str]:
+        table = make_table(runs)
+        (legend,) = plane_chart(table, rank(table)).legends
+        return [text.get_text() for text in legend.get_texts()]
+
+    one, other = make_run("l2 λ=1"), make_run("l2 λ=1 + dropout p=0.1", val=8.0)
+    assert names(one, other) == ["l2", "combined"]
+    assert names(one, make_run("l2 λ=1", "[4]", val=9.0)) == ["mlp 256×256", "mlp 4"]
+    assert names(make_run("an experiment"), make_run("an experiment", lr=3, val=9.0)) == []
 
 
 @pytest.mark.parametrize("losses", [(5.0, 7.0), (8.0, 7.0)], ids=["overfitted", "val below train"])

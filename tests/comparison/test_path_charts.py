@@ -59,8 +59,13 @@ def rgb(shade: str) -> tuple[float, ...]:
     return tuple(int(shade[i : i + 2], 16) / 255 for i in (1, 3, 5))
 
 
+def series_of(runs: pd.DataFrame | list[dict[str, Any]]) -> list[Series]:
+    table = make_table(runs)
+    return find_series(table.assign(verdict=verdicts(table)["verdict"]))
+
+
 def only(runs: pd.DataFrame) -> Series:
-    (series,) = find_series(make_table(runs))
+    (series,) = series_of(runs)
     return series
 
 
@@ -141,7 +146,7 @@ def test_a_grid_has_two_series_of_a_setting_for_the_best_settings_of_the_others(
     for p, shift in ((0.0, 1.0), (0.2, 0.0), (0.4, 2.0)):
         part = along("regularization.l2", {k: (a, b + shift) for k, (a, b) in LAMBDA.items()})
         parts.append(part.assign(**{"regularization.dropout": p, "method": f"dropout p={p}"}))
-    found = find_series(make_table(pd.concat(parts, ignore_index=True)))
+    found = series_of(pd.concat(parts, ignore_index=True))
     assert [series.path.key for series in found].count("regularization.l2") == 2
     best = next(s for s in found if s.path.key == "regularization.l2")
     assert best.path.fixed == "dropout 0.2"
@@ -152,8 +157,8 @@ def test_two_values_make_no_series() -> None:
     runs = along("regularization.l2", {0.0: (1, 2), 0.1: (1, 2)})
     failed = make_run(failure="x", run_id="failed", **{"regularization.l2": 1.0})
     runs = pd.concat([runs, pd.DataFrame([failed])], ignore_index=True)
-    assert find_series(make_table(runs)) == []
-    assert find_series(make_table([])) == []
+    assert series_of(runs) == []
+    assert series_of([]) == []
 
 
 @pytest.mark.parametrize(
@@ -188,7 +193,7 @@ def test_a_path_has_the_configurations_of_the_whole_sweep() -> None:
     epochs = {10: (1.0, 6.7), 80: (1.0, 6.3), 160: (1.0, 6.6)}
     longer = along("training.epochs", epochs, 2).assign(**{"network.hidden": "[8,8]"})
     runs = pd.concat([along("network.hidden", widths, 2), longer], ignore_index=True)
-    found = {one.path.last: one.table for one in find_series(make_table(runs))}
+    found = {one.path.last: one.table for one in series_of(runs)}
     assert found["width"]["val_loss"].tolist() == pytest.approx([7.005, 6.005, 6.905])
     assert found["epochs"]["value"].tolist() == [10, 40, 80, 160]
     assert found["epochs"]["val_loss"].tolist() == pytest.approx([6.705, 6.005, 6.305, 6.605])
@@ -201,7 +206,7 @@ def test_the_overview_shows_the_longest_path_of_a_setting() -> None:
     long = along("training.epochs", losses).assign(**{"network.hidden": "[8,8]"})
     runs = pd.concat([short, long], ignore_index=True)
     runs["run_id"] = runs.index.astype(str)
-    figure = overview_chart(find_series(make_table(runs)))
+    figure = overview_chart(series_of(runs))
     (drawn,) = [axes for axes in figure.axes if axes.get_visible()]
     assert lines(figure)["validation"][0] == [5, 10, 20, 80]
     assert drawn.get_title(loc="left") == "epochs"

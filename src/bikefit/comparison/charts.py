@@ -125,15 +125,20 @@ def plane_chart(table: pd.DataFrame, ranking: pd.DataFrame) -> Figure:
         label = f"{ranking_metric(ranking)} ({loss_unit(ranking)})"
         axes.set(xlabel=f"train {label}", ylabel=f"validation {label}")
         axes.set_title("Good fits lie low and near the diagonal")
-        kinds = shown["kind"].where(shown["kind"].isin(list(KIND_COLOURS)), "combined").unique()
-        handles = [Line2D([], [], color=kind_colour(k), linewidth=5, label=k) for k in kinds]
-        handles += [
-            Line2D([], [], color=INK, linestyle="", marker=marker, label=network)
-            for network, marker in list(markers.items())[: len(MARKERS)]
-        ]
-        figure.legend(handles=handles, loc="outside lower left", ncols=3)
+        figure.legend(handles=_legend(shown["kind"], markers), loc="outside lower left", ncols=3)
         _number_points(axes, shown[["train_loss", "val_loss"]].to_numpy())
     return figure
+
+
+def _legend(kinds: pd.Series, markers: dict[str, str]) -> list[Line2D]:
+    """Return the colours of methods and the markers of networks; no entry if all are equal."""
+    names = kinds.where(kinds.isin(list(KIND_COLOURS)), "combined").unique()
+    colours = [Line2D([], [], color=kind_colour(k), linewidth=5, label=k) for k in names]
+    shapes = [
+        Line2D([], [], color=INK, linestyle="", marker=marker, label=network)
+        for network, marker in list(markers.items())[: len(MARKERS)]
+    ]
+    return colours * (len(names) > 1) + shapes * (len(shapes) > 1)
 
 
 def _number_points(axes: Axes, points: np.ndarray) -> None:

@@ -8,9 +8,9 @@ import altair as alt
 import numpy as np
 import pandas as pd
 import vl_convert
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from bikefit.comparison.charts import ROLES
+from bikefit.comparison.html import render
 from bikefit.comparison.losses import history
 from bikefit.comparison.predictions import (
     axis_label,
@@ -65,9 +65,8 @@ def explorer_page(comparison: Comparison) -> str:
         label: [{"c": ids.index(id_), "value": f"{value:g}"} for value, id_ in values.items()]
         for label, values in paths.items()
     }
-    loader = PackageLoader("bikefit.comparison")
-    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
-    return environment.get_template("explorer.html.j2").render(
+    return render(
+        "explorer.html.j2",
         bundle=vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"),
         charts=charts,
         paths=positions,

@@ -31,7 +31,7 @@ from bikefit.comparison.paths import SettingPath, find_paths
 from bikefit.comparison.ranking import rank
 from bikefit.comparison.runs import FRACTION, loss_unit, ranking_metric
 from bikefit.comparison.sentences import number, with_spread
-from bikefit.comparison.verdicts import Thresholds, along
+from bikefit.comparison.verdicts import along
 
 LINEAR = {"dropout", "depth", "p_norm", "fraction"}  # settings whose axis is never logarithmic
 MIN_VALUES = 3  # smallest number of values of a path; 2 for the fraction of the training rows
@@ -57,11 +57,8 @@ class Series:
         return self.path.key == FRACTION
 
 
-def find_series(runs: pd.DataFrame, thresholds: Thresholds | None = None) -> list[Series]:
-    """Return the losses along the best paths of every setting in a run table.
-
-    The default of ``thresholds`` is that of the verdicts.
-    """
+def find_series(runs: pd.DataFrame) -> list[Series]:
+    """Return the losses along the best paths of every setting in a run table with verdicts."""
     chosen: list[SettingPath] = []
     for path in find_paths(runs):
         fewest = 2 if path.key == FRACTION else MIN_VALUES
@@ -74,7 +71,7 @@ def find_series(runs: pd.DataFrame, thresholds: Thresholds | None = None) -> lis
         Series(
             path, ranking.loc[list(path.configurations)].join(evidence).assign(value=path.values)
         )
-        for path, evidence in zip(chosen, along(runs, chosen, thresholds), strict=True)
+        for path, evidence in zip(chosen, along(runs, chosen), strict=True)
     ]
 
 

@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from bikefit.comparison.bias_variance import bias_variance_chart, bias_variance_sentence
 from bikefit.comparison.charts import plane_chart, save, svg
+from bikefit.comparison.html import render
 from bikefit.comparison.losses import history
 from bikefit.comparison.path_charts import (
     MORE_DATA,
@@ -168,14 +168,8 @@ def render_report(comparison: Comparison, address: str | None = None) -> str:
         row["runs"] = seeds[configuration].to_dict("records")
     texts = table[["run_id", "link", "name", "verdict", "reason"]].astype(object)
     losses = [number(loss, table["val_loss"].min()) for loss in table["val_loss"]]
-    environment = Environment(
-        loader=PackageLoader("bikefit.comparison"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("report.html.j2").render(
+    return render(
+        "report.html.j2",
         name=comparison.name,
         sweep=comparison.sweep,
         address=address,

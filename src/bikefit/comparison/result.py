@@ -52,7 +52,7 @@ class Comparison:
         """The losses along every setting that varies alone, at most two paths per setting."""
         from bikefit.comparison.path_charts import find_series
 
-        return find_series(self.runs, thresholds=read_thresholds())
+        return find_series(self.runs)
 
     @property
     def ranked_runs(self) -> pd.DataFrame:

@@ -211,17 +211,15 @@ def count_verdicts(table: pd.DataFrame) -> dict[str, int]:
     return {name: int((table["verdict"] == name).sum()) for name in VERDICTS}
 
 
-def along(
-    table: pd.DataFrame, paths: Sequence[SettingPath], thresholds: Thresholds | None = None
-) -> list[pd.DataFrame]:
-    """Return what to draw along each path, by the ids of its configurations.
+def along(table: pd.DataFrame, paths: Sequence[SettingPath]) -> list[pd.DataFrame]:
+    """Return what to draw along each path of runs with verdicts, by the ids of its configurations.
 
     ``region`` is the verdict if it is underfitting or overfitting and the path does not contradict
     it, otherwise "". ``difference_se`` and ``within_noise`` compare with the lowest loss on the
     path, see :func:`bikefit.comparison.noise.differences`.
     """
     losses = table.dropna(subset=["train_loss", "val_loss"])
-    given = verdicts(table, thresholds).groupby("configuration_id")["verdict"].first()
+    given = losses.groupby("configuration_id")["verdict"].first()
     tables = []
     for path in paths:
         of_path = losses[losses["configuration_id"].isin(path.configurations)]
