@@ -9,7 +9,13 @@ import pandas as pd
 import pytest
 
 import bikefit
-from bikefit.comparison.predictions import best_weeks, fixed_values, made_up_hours, week_table
+from bikefit.comparison.predictions import (
+    fixed_values,
+    made_up_hours,
+    prediction_table,
+    select_week,
+    typical_weeks,
+)
 from bikefit.comparison.ranking import highlighted_runs
 from bikefit.comparison.report import render_report
 from bikefit.comparison.result import Comparison
@@ -33,14 +39,26 @@ def hours() -> pd.DataFrame:
     return rows[rows["part"] != "test"].reset_index(drop=True)
 
 
-def test_weeks_with_few_test_days_and_many_validation_days_come_first(hours: pd.DataFrame) -> None:
-    days = [f"{week:%d}" for week in best_weeks(hours)]
-    assert days == ["10", "24", "03", "17", "31"]
+def test_weeks_with_the_proportions_of_all_days_come_first(hours: pd.DataFrame) -> None:
+    """Errors in the week of the 24th have the proportions of all days, in the others not."""
+    table = hours[["timestamp", "part", "rentals"]].copy()
+    training, day = table["part"] == "train", table["timestamp"].dt.day
+    for name, scale in (("good", 10.0), ("overfitted", 20.0)):
+        error = np.where(training, 30.0 / scale, scale)
+        error[day.between(3, 9) & training] *= scale / 10  # other proportions
+        error[day.between(10, 16) & ~training] /= scale / 10
+        error[day.between(24, 30)] *= 3.0  # a difficult week with the same proportions
+        table[name] = table["rentals"] + error
+    days = [f"{week:%d}" for week in typical_weeks(table)]
+    assert days[0] == "24"
+    assert set(days) == {"24", "17", "10", "03"}  # all but the incomplete one
+    short = table[table["timestamp"] < "2011-01-06"]
+    assert [f"{week:%d}" for week in typical_weeks(short)] == ["03"]
 
 
 def test_a_week_without_a_row_is_refused(hours: pd.DataFrame) -> None:
     with pytest.raises(DataError, match="week from 2013-01-07: they are from 2011-01-03"):
-        week_table({}, hours, pd.Timestamp("2013-01-07"))
+        select_week(prediction_table({}, hours), pd.Timestamp("2013-01-07"))
 
 
 @pytest.mark.parametrize("column", ["hour", "temperature", "humidity", "windspeed"])

@@ -57,35 +57,56 @@ def test_the_slider_moves_the_week_the_dot_and_the_verdict(
     runs = compared.ranked_runs.sort_values("val_loss")
     monday = pd.Timestamp(page.find_element("css selector", "#week option").text)
     slider = page.find_element("id", "position")
+    assert "the mean alone" in page.text()
+    hours = load(runs["run_id"].iloc[0]).rows
+    mean = hours.loc[hours["part"] == "train", "rentals"].mean()
+    assert np.allclose([hour["predicted"] for hour in shown(page, "week", 2)], mean, rtol=1e-3)
     seen = []
-    for position, strength in enumerate((3, 0.01, 0)):
-        if position:
-            slider.send_keys("\ue014")  # the right arrow key
+    for strength in (3, 0.01, 0):
+        slider.send_keys("\ue014")  # the right arrow key
         chosen = runs[runs["regularization.l2"] == strength]
         row = compared.ranking.set_index("configuration_id").loc[chosen["configuration_id"].iloc[0]]
         text = page.text()
-        assert f"l2 λ = {strength:g}: " in text
-        assert f"{row['verdict']}: {row['reason']}" in text
-        losses = {dot["part"]: dot["loss"] for dot in shown(page, "losses", 1)}
-        assert losses == pytest.approx({"train": row["train_loss"], "validation": row["val_loss"]})
+        assert f"L2 penalty λ = {strength:g}" in text
+        assert f"{row['verdict']}\n" in text
+        assert f"{row['configuration']}: {row['reason']}" in text
+        losses = {dot["part"]: float(dot["loss"]) for dot in shown(page, "losses", 2)}
+        expected = {"train": row["train_loss"], "validation": row["val_loss"]}
+        assert losses == pytest.approx(expected, rel=1e-3)
         network = load(chosen["run_id"].iloc[0])
         line = shown(page, "week", 2)
-        hours = network.rows
-        days = (hours["timestamp"] - monday).dt.days
-        expected = network.predict(hours[days.between(0, 6)])
-        assert np.allclose([hour["predicted"] for hour in line], expected.round())
-        seen.append([hour["predicted"] for hour in line])
+        week = hours[(hours["timestamp"] - monday).dt.days.between(0, 6)]
+        predicted = network.predict(week)
+        assert np.allclose([float(hour["predicted"]) for hour in line], predicted, rtol=1e-3)
+        errors = [hour["error"] for hour in shown(page, "errors", 0)]
+        assert np.allclose(errors, predicted - week["rentals"], atol=0.6)
+        rmse = ((predicted - week["rentals"]) ** 2).groupby(week["part"]).mean() ** 0.5
+        assert f"{rmse['train']:.0f} bikes/hour on training days" in text
+        assert f"{rmse['validation']:.0f} on validation days" in text
+        seen.append([float(hour["predicted"]) for hour in line])
     assert seen[0] != seen[1] != seen[2]
-    page.find_element("id", "guess").click()
-    assert "Does it underfit, fit well or overfit?" in page.text()
-    assert row["reason"] not in page.text()
-    assert {dot["part"] for dot in shown(page, "losses", 1)} == {"train"}
     assert not page.get_log("browser")
     assert Path("reports/explorer.html").stat().st_size < 3e6
     assert page.execute_script("return performance.getEntriesByType('resource').length") == 0
+    guess(page, row)
     metrics = {"width": 360, "height": 740, "deviceScaleFactor": 1, "mobile": True}
     page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     assert page.execute_script("return document.documentElement.scrollWidth") == 360
+
+
+def guess(page: Browser, row: pd.Series) -> None:
+    """The switch hides validation loss and verdict until the student has guessed."""
+    page.find_element("id", "guess").click()
+    assert "Does it underfit, fit well or overfit?" in page.text()
+    assert "on validation days ?" in page.text()
+    assert row["reason"] not in page.text()
+    assert {dot["part"] for dot in shown(page, "losses", 2)} == {"train"}
+    page.find_element("css selector", f"#guesses [value='{row['verdict']}']").click()
+    assert "1 of 1 right" in page.text()
+    assert row["reason"] in page.text()
+    assert len(shown(page, "losses", 2)) == 2
+    page.find_element("id", "another").click()
+    assert "Does it underfit, fit well or overfit?" in page.text()
 
 
 def test_a_sweep_without_a_path_has_a_page_that_says_so(refitted: Path) -> None:

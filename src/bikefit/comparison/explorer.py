@@ -2,92 +2,153 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import altair as alt
 import numpy as np
 import pandas as pd
 import vl_convert
+from sklearn.dummy import DummyRegressor
 
 from bikefit.comparison.charts import ROLES
 from bikefit.comparison.html import render
 from bikefit.comparison.losses import history
+from bikefit.comparison.paths import SettingPath
 from bikefit.comparison.predictions import (
     axis_label,
-    best_weeks,
     fixed_values,
     made_up_hours,
+    prediction_table,
     response_table,
-    week_table,
+    select_week,
+    typical_weeks,
 )
+from bikefit.comparison.ranking import winner
 from bikefit.comparison.result import Comparison
+from bikefit.comparison.runs import loss_unit
 from bikefit.comparison.sentences import number
+from bikefit.tracking.views import COLOURS
 from bikefit.trained import TrainedNetwork, load
 
 WEEKS = 3
 NO_PATH = "The explorer needs a sweep in which a setting has three values, with all others equal."
-ZERO = 1e-3  # weights of a smaller size are counted as zero: Adam leaves few exact zeros
+CONSTANT = "constant"  # id of the prediction that is the mean of the training rows
+ZERO = 1e-3  # weights of a smaller size count as zero: Adam leaves few exact zeros
 BINS = np.linspace(-0.5, 0.5, 42)  # of weights; larger weights are in the last bins
-PREDICTED, TRAIN, VALIDATION = ROLES["overfitting"], "#8A9096", ROLES["underfitting"]
-PARTS = alt.Scale(domain=["train", "validation"], range=[TRAIN, VALIDATION])
-TOP = alt.Legend(orient="top")
-FLAT = alt.Axis(labelAngle=0)
-WIDE = alt.Axis(minExtent=28)
-LAYERS = ["#0072B2", "#E69F00", "#009E73", "#CC79A7"]
-SHOWN = "(show || datum.part == 'train')"
-SHADES = alt.Scale(domain=["train", "validation"], range=["#8A909622", "#F0B83166"])
+PARTS = {"train": "#8A9096", "validation": "#D55E00"}
+BLUE, INK = alt.ExprRef("dark ? '#56B4E9' : '#0072B2'"), alt.ExprRef("dark ? '#fff' : '#1d2327'")
+DAYS: dict[str, Any] = {"working day": BLUE, "Sunday": "#CC79A7"}
+SETTINGS = {
+    "l1": ("L1 penalty λ", "adds λ times the sum of the sizes of all weights to the loss."),
+    "l2": ("L2 penalty λ", "adds λ times the sum of the squares of all weights to the loss."),
+    "weight_decay": ("weight decay λ", "makes all weights a little smaller in every step."),
+    "dropout": ("dropout p", "switches units off at random, with probability p, in every step."),
+    "epochs": ("epochs", "is the number of times that training passes over all training days."),
+    "width": ("width", "is the number of units in each hidden layer of the network."),
+}
+"""Names of settings in the menu, and what they do, by the last part of their keys."""
+VERDICTS = {
+    "underfitting": "Too rigid: it misses the pattern, even on the days that it was trained on.",
+    "good fit": "About right: on days that it has not seen, no network of this sweep is clearly "
+    "better.",
+    "overfitting": "Too flexible: it has memorized its training days, and errs more on days that "
+    "it has not seen.",
+    "undecided": "These runs do not decide between too rigid and too flexible.",
+}
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A section of the page with its charts, as specifications by id."""
+
+    title: str
+    text: str
+    charts: dict[str, dict[str, Any]]
+    wide: bool = False
 
 
 def explorer_page(comparison: Comparison) -> str:
     """Return the explorer as HTML that works offline; without a path of flexibility, it says so."""
     paths = _paths(comparison)
-    ids = list(dict.fromkeys(id_ for values in paths.values() for id_ in values.values()))
-    if not ids:
+    best = winner(comparison.ranking)
+    ids = list(dict.fromkeys(id_ for path in paths for id_ in path.configurations))
+    if not ids or best is None:
         return f"<!doctype html>\n<title>bikefit</title>\n<p>{NO_PATH}</p>\n"
     runs = comparison.ranked_runs.dropna(subset=["val_loss"]).sort_values("val_loss", kind="stable")
     by_id = {id_: runs[runs["configuration_id"] == id_] for id_ in ids}
-    networks = {id_: [load(run) for run in by_id[id_]["run_id"]] for id_ in ids}
+    networks: dict[str, list[Any]] = {
+        id_: [load(run) for run in by_id[id_]["run_id"]] for id_ in ids
+    }
     hours = networks[ids[0]][0].rows
-    warm, working = (made_up_hours(hours, column) for column in ("temperature", "hour"))
-    sunday = working["timestamp"].iloc[0] + pd.offsets.Week(weekday=6)
-    days = {"working day": working, "Sunday": made_up_hours(hours, "hour", sunday)}
-    weeks = _choose_weeks(best_weeks(hours))
+    training = hours[hours["part"] == "train"]
+    constant = DummyRegressor().fit(training, training["rentals"])
+    networks = {CONSTANT: [constant], **networks}
+    firsts = {f"c{c}": several[0] for c, several in enumerate(networks.values())}
+    predictions = prediction_table(firsts, hours)
+    weeks = _choose_weeks(typical_weeks(predictions.drop(columns="c0")))
+    tables = [select_week(predictions, week) for week in weeks]
     ranking = comparison.ranking.set_index("configuration_id").to_dict("index")
-    charts = {
-        "week": _week_chart(networks, hours, weeks),
-        "temperature": _response_chart(networks, {"": warm}, "temperature"),
-        "hour": _response_chart(networks, days, "hour"),
-        "losses": _loss_chart(paths, ids, ranking),
-        "learning": _learning_chart(by_id),
-        "weights": _weight_chart(networks),
-    }
-    positions = {
-        label: [{"c": ids.index(id_), "value": f"{value:g}"} for value, id_ in values.items()]
-        for label, values in paths.items()
-    }
+    losses = {str(id_): (row["train_loss"], row["val_loss"]) for id_, row in ranking.items()}
+    losses[CONSTANT] = (runs["constant_train"].iloc[0], runs["constant_val"].iloc[0])
+    top = 1.1 * max(losses[id_][1] for id_ in ids)
+    about = [_about_constant(losses[CONSTANT])]
+    about += [_about(ranking[id_]) for id_ in ids]
+    for c, text in enumerate(about):
+        text["weeks"] = [_weekly_errors(week, f"c{c}") for week in tables]
     return render(
         "explorer.html.j2",
         bundle=vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"),
-        charts=charts,
-        paths=positions,
-        about=[_about(ranking[id_], networks[id_][0]) for id_ in ids],
+        losses=_loss_chart(paths, losses, list(networks), top),
+        panels=[
+            _week_panel(tables),
+            *_response_panels(networks, hours),
+            _learning_panel(by_id, top),
+            _weight_panel(networks),
+        ],
+        paths=[_positions(path, list(networks)) for path in paths],
+        about=about,
+        best=f"{best['configuration']}, with {number(best['val_loss'], best['val_loss'])}",
+        unit=loss_unit(comparison.ranking),
         weeks=[f"{week:%Y-%m-%d}" for week in weeks],
-        fixed=fixed_values(warm, "temperature"),
+        colours=COLOURS,
         name=comparison.name,
     )
 
 
-def _paths(comparison: Comparison) -> dict[str, dict[float, str]]:
-    """Return configurations by value, from rigid to flexible, of the longest path of a setting."""
+def _paths(comparison: Comparison) -> list[SettingPath]:
+    """Return the longest path of each setting, those first along which losses differ most."""
     ranked = set(comparison.ranked_runs["configuration_id"])
-    longest: dict[str, dict[float, str]] = {}
+    longest: dict[str, SettingPath] = {}
     for series in comparison.series:
         path = series.path
-        longer = len(path.values) > len(longest.get(path.label, ()))
+        longer = len(path.values) > len(longest[path.key].values) if path.key in longest else True
         if path.direction and longer and ranked.issuperset(path.configurations):
-            pairs = list(zip(path.values, path.configurations, strict=True))
-            longest[path.label] = dict(pairs[:: path.direction])
-    return longest
+            longest[path.key] = path
+    losses = comparison.ranking.set_index("configuration_id")["val_loss"]
+    spread = {
+        key: losses[list(path.configurations)].max() - losses[list(path.configurations)].min()
+        for key, path in longest.items()
+    }
+    return sorted(longest.values(), key=lambda path: -spread[path.key])
+
+
+def _steps(path: SettingPath) -> list[tuple[str, str]]:
+    """Return values of the setting with their configurations, from a constant to flexible."""
+    pairs = zip((f"{value:g}" for value in path.values), path.configurations, strict=True)
+    return [("mean", CONSTANT), *list(pairs)[:: path.direction]]
+
+
+def _positions(path: SettingPath, ids: list[str]) -> dict[str, Any]:
+    """Return what the page shows of a path: its name, what it does, its positions."""
+    name, does = SETTINGS.get(path.last, (path.label, ""))
+    name = path.label if "layers." in path.key else name
+    positions = [{"c": ids.index(id_), "value": value} for value, id_ in _steps(path)]
+    for position in positions:
+        position["name"] = f"{name} = {position['value']}" if position["c"] else "the mean alone"
+    hint = f"{name} {does}" if does else ""
+    return {"label": name, "hint": hint, "positions": positions}
 
 
 def _choose_weeks(weeks: list[pd.Timestamp]) -> list[pd.Timestamp]:
@@ -98,53 +159,191 @@ def _choose_weeks(weeks: list[pd.Timestamp]) -> list[pd.Timestamp]:
     return sorted(list(chosen.values())[:WEEKS])
 
 
-def _selected(name: str) -> str:
-    return f"datum.{name} == {name}"
+def _weekly_errors(week: pd.DataFrame, column: str) -> dict[str, str]:
+    """Return the RMSE on the days of each part."""
+    squares = (week[column] - week["rentals"]) ** 2
+    errors = squares.groupby(week["part"]).mean() ** 0.5
+    return {str(part): f"{error:.0f}" for part, error in errors.items()}
 
 
-def _chart(*layers: alt.Chart, height: int = 190) -> dict[str, Any]:
-    """Return the specification of layers that read the signals `c`, `path`, `week` and `show`."""
-    start = {"c": 0, "path": 0, "week": 0, "show": True}
+def _about(row: Mapping[Any, Any]) -> dict[str, Any]:
+    """Return the sentences on a configuration."""
+    return {
+        "name": row["configuration"],
+        "verdict": row["verdict"],
+        "plain": VERDICTS[row["verdict"]],
+        "reason": f"{row['reason']}. Next: {row['next']}.",
+        "train": number(row["train_loss"], row["val_loss"]),
+        "validation": number(row["val_loss"], row["val_loss"]),
+    }
+
+
+def _about_constant(losses: tuple[float, float]) -> dict[str, Any]:
+    return {
+        "name": "no network: the mean of all training rows at every hour",
+        "verdict": "underfitting",
+        "plain": "As rigid as can be: it always predicts the same number.",
+        "reason": "A penalty without limit, or a network without units, leaves only this constant.",
+        "train": number(losses[0], losses[0]),
+        "validation": number(losses[1], losses[1]),
+    }
+
+
+def _csv(table: pd.DataFrame) -> alt.InlineData:
+    text = table.to_csv(index=False, float_format="%.4g", lineterminator="\n")
+    return alt.InlineData(values=text, format=alt.DataFormat(type="csv"))
+
+
+def _is(*names: str) -> str:
+    return " && ".join(f"datum.{name} == {name}" for name in names)
+
+
+SHOWN = "(show || datum.part == 'train')"
+
+
+def _chart(*layers: alt.Chart, title: str, height: int = 190) -> dict[str, Any]:
+    """Return the specification of layers that read the signals of the page."""
+    start = {"c": 0, "path": 0, "week": 0, "show": True, "dark": False}
     params = [alt.param(name=name, value=value) for name, value in start.items()]
-    chart = alt.layer(*layers).add_params(*params).properties(width="container", height=height)
-    with alt.data_transformers.disable_max_rows():
-        return dict(chart.to_dict())
+    chart = alt.layer(*layers).add_params(*params)
+    chart = chart.properties(width="container", height=height, description=title)
+    return dict(chart.to_dict())
 
 
-def _week_chart(
-    networks: dict[str, list[TrainedNetwork]], hours: pd.DataFrame, weeks: list[pd.Timestamp]
+def _part_colour(legend: bool = True) -> alt.Color:
+    scale = alt.Scale(domain=list(PARTS), range=list(PARTS.values()))
+    return alt.Color("part:N", scale=scale, legend=TOP if legend else None, title=None)
+
+
+TOP = alt.Legend(orient="top")
+DASH = alt.StrokeDash(
+    "part:N", scale=alt.Scale(domain=list(PARTS), range=[[4, 3], [1, 0]]), title=None
+)
+LOSS_AXIS = alt.Axis(minExtent=28, tickCount=5)
+
+
+def _loss_chart(
+    paths: list[SettingPath], losses: Mapping[str, tuple[float, float]], ids: list[str], top: float
 ) -> dict[str, Any]:
-    best = {str(c): several[0] for c, several in enumerate(networks.values())}
-    tables = [week_table(best, hours, week).assign(week=i) for i, week in enumerate(weeks)]
-    table = pd.concat(tables, ignore_index=True)
-    time = table["timestamp"].dt
-    table["day"] = (time.day_of_week + time.hour / 24).round(3)  # after the start of the week
-    days = table[["week", "part"]].assign(day=time.day_of_week, end=time.day_of_week + 1)
-    lines = table.melt(["week", "day"], list(best), "c", "predicted").astype({"c": int})
-    lines["predicted"] = lines["predicted"].round().astype(int)
-    top = float(max(table["rentals"].max(), lines["predicted"].max()))
-    names = "['Mon', 'Tue', 'Wed', 'Thu', 'Fri', 'Sat', 'Sun'][datum.value]"
-    axis = alt.Axis(values=list(range(7)), labelExpr=names, labelAlign="left")
-    x = alt.X("day:Q", title=None, axis=axis, scale=alt.Scale(domain=[0, 7], nice=False))
+    rows = []
+    for number_, path in enumerate(paths):
+        best = min(path.configurations, key=lambda id_: losses[id_][1])
+        rows += [
+            {"path": number_, "c": ids.index(id_), "position": position, "value": value}
+            | {"part": part, "loss": losses[id_][p], "lowest": int(id_ == best)}
+            for position, (value, id_) in enumerate(_steps(path))
+            for p, part in enumerate(PARTS)
+        ]
+    base = alt.Chart(_csv(pd.DataFrame(rows))).transform_filter(f"{_is('path')} && {SHOWN}")
+    order = alt.EncodingSortField("position", op="min")
+    x = alt.X("value:O", sort=order, axis=alt.Axis(labelAngle=0), title=RIGID_TO_FLEXIBLE)
     scale = alt.Scale(domain=[0, top])
-    part = alt.Color("part:N", scale=SHADES, title=None, legend=TOP)
-    points = alt.Chart(table[["week", "day", "rentals"]]).mark_point(size=14, filled=True)
-    return _chart(
-        alt.Chart(days.drop_duplicates())
-        .transform_filter(_selected("week"))
-        .mark_rect()
-        .encode(x=x, x2="end:Q", color=part),
-        points.transform_filter(_selected("week")).encode(
-            x=x, y=alt.Y("rentals:Q", title="bikes/hour", scale=scale), color=alt.value(TRAIN)
-        ),
-        alt.Chart(lines)
-        .transform_filter(f"{_selected('c')} && {_selected('week')}")
-        .mark_line(strokeWidth=1.6)
-        .encode(
-            x=x, y=alt.Y("predicted:Q", title="bikes/hour", scale=scale), color=alt.value(PREDICTED)
-        ),
-        height=230,
+    y = alt.Y("loss:Q", title="loss", scale=scale, axis=LOSS_AXIS)
+    tip = [alt.Tooltip(name) for name in ("value:N", "part:N", "loss:Q")]
+    lines = base.mark_line(clip=True, strokeWidth=2).encode(
+        x=x, y=y, color=_part_colour(), strokeDash=DASH, order="position:Q"
     )
+    dots = base.transform_filter(_is("c")).encode(x=x, color=_part_colour(), tooltip=tip)
+    high = dots.transform_filter(f"datum.loss > {top} && datum.part == 'train'")
+    lowest = base.transform_filter("datum.part == 'validation' && datum.lowest == 1")
+    return _chart(
+        lowest.mark_rule(color=ROLES["winner"], strokeWidth=2, opacity=0.7).encode(x=x),
+        lines,
+        dots.mark_point(size=140, filled=True, opacity=1, clip=True).encode(y=y),
+        high.transform_calculate(label="'▲ ' + format(datum.loss, '.3~s')")
+        .mark_text(baseline="top", dy=2, fontSize=12)
+        .encode(y=alt.value(0), text="label:N", color=alt.value(INK)),
+        title="Train and validation loss from too rigid to too flexible",
+        height=210,
+    )
+
+
+RIGID_TO_FLEXIBLE = "← too rigid · too flexible →"
+
+
+def _week_panel(tables: list[pd.DataFrame]) -> Panel:
+    table = pd.concat([table.assign(week=i) for i, table in enumerate(tables)])
+    time = table["timestamp"].dt
+    table["block"] = (table["timestamp"].diff() > pd.Timedelta(hours=1)).cumsum()
+    table["day"] = time.day_of_week + time.hour / 24  # after the start of the week
+    names = [f"c{number}" for number in range(table.columns.str.match(r"c\d").sum())]
+    rows = alt.Chart(_csv(table.drop(columns="timestamp"))).transform_filter(_is("week"))
+    rows = rows.transform_calculate(
+        predicted="toNumber(datum['c' + c])",
+        error="datum.predicted - datum.rentals",
+        end="toNumber(datum.day) + 1 / 24",
+    )
+    shown = table.assign(highest=table[["rentals", *names]].max(axis=1)).groupby("week")
+    highest = [round(float(week)) for week in shown["highest"].max()]
+    weekdays = "['Mon', 'Tue', 'Wed', 'Thu', 'Fri', 'Sat', 'Sun'][datum.value]"
+    axis = alt.Axis(values=list(range(7)), labelExpr=weekdays, labelAlign="left", grid=False)
+    x = alt.X("day:Q", title=None, axis=axis, scale=alt.Scale(domain=[0, 7], nice=False))
+    scale = alt.Scale(domain=[0, alt.ExprRef(f"{highest}[week]")])
+    left = alt.Axis(minExtent=34, tickCount=4)
+    days = "datum.label == 'train' ? 'training days' : 'validation days'"
+    legend = alt.Legend(orient="top", labelExpr=days)
+    band = alt.Color(
+        "part:N",
+        scale=alt.Scale(domain=list(PARTS), range=["#8A909622", "#D55E0038"]),
+        title=None,
+        legend=legend,
+    )
+    tip = [alt.Tooltip(name, format=".0f") for name in ("rentals:Q", "predicted:Q")]
+    errors_of_networks = table[names[1:]].sub(table["rentals"], axis=0).abs()
+    limit = round(float(np.quantile(errors_of_networks, 0.995)))
+    error_scale = alt.Scale(domain=[-limit, limit])
+    week = _chart(
+        rows.mark_rect().encode(x=x, x2="end:Q", color=band),
+        rows.mark_line(strokeWidth=1.8, color=BLUE).encode(
+            x=x,
+            y=alt.Y("predicted:Q", title="bikes/hour", scale=scale, axis=left),
+            detail="block:N",
+        ),
+        rows.mark_point(size=16, filled=True, opacity=1, color=INK).encode(
+            x=x, y=alt.Y("rentals:Q", title="bikes/hour", scale=scale, axis=left), tooltip=tip
+        ),
+        title="Rentals and predictions in each hour of a week",
+        height=210,
+    )
+    errors = _chart(
+        rows.mark_rect(clip=True).encode(
+            x=x,
+            x2="end:Q",
+            y=alt.Y("error:Q", title="error", scale=error_scale, axis=left),
+            y2=alt.datum(0),
+            color=_part_colour(legend=False),
+        ),
+        title="Predicted minus true rentals in each hour of a week",
+        height=90,
+    )
+    text = (
+        "Points: rentals as they were. Blue line: what the network predicts. The strip below shows "
+        "its errors, predicted minus true. A rigid network errs on all days. A flexible one "
+        "follows even the accidents of its training days (grey), but not the validation days."
+    )
+    return Panel("A week of bikes", text, {"week": week, "errors": errors}, wide=True)
+
+
+def _response_panels(networks: dict[str, list[Any]], hours: pd.DataFrame) -> list[Panel]:
+    warm, working = (made_up_hours(hours, column) for column in ("temperature", "hour"))
+    sunday = working["timestamp"].iloc[0] + pd.offsets.Week(weekday=6)
+    days = {"working day": working, "Sunday": made_up_hours(hours, "hour", sunday)}
+    lines = "Each line is a network that started from other random weights (a seed). "
+    texts = {
+        "temperature": "If the lines are wiggly and differ, they follow accidents of their "
+        f"training days. {lines}Fixed: {fixed_values(warm, 'temperature')}.",
+        "hour": f"{lines}Fixed: {fixed_values(working, 'hour')}, {warm['temperature'].median():.0f}"
+        " °C; Sunday: of the same week.",
+    }
+    rows = {"temperature": {"": warm}, "hour": days}
+    return [
+        Panel(
+            f"What it has learned about the {column}",
+            text,
+            {column: _response_chart(networks, rows[column], column)},
+        )
+        for column, text in texts.items()
+    ]
 
 
 def _response_chart(
@@ -152,99 +351,91 @@ def _response_chart(
 ) -> dict[str, Any]:
     by_number = {str(c): several for c, several in enumerate(networks.values())}
     tables = [response_table(by_number, one).assign(day=day) for day, one in rows.items()]
-    table = pd.concat(tables).rename(columns={"role": "c"}).astype({"c": int})
-    table = table[["c", "day", "network", column, "predicted"]].round(1)
+    table = pd.concat(tables).rename(columns={"role": "c"})
+    data = _csv(table[["c", "day", "network", column, "predicted"]])
     scale = alt.Scale(domain=[0, float(table["predicted"].max())])
-    lines = alt.Chart(table).transform_filter(_selected("c")).mark_line(strokeWidth=1)
+    lines = alt.Chart(data).transform_filter(_is("c")).mark_line(strokeWidth=1.2, color=BLUE)
     lines = lines.encode(
         x=alt.X(f"{column}:Q", title=axis_label(column)),
         y=alt.Y("predicted:Q", title="predicted bikes/hour", scale=scale),
         detail="network:N",
-        color=alt.value(PREDICTED),
     )
     if len(rows) > 1:
-        lines = lines.encode(strokeDash=alt.StrokeDash("day:N", title=None, legend=TOP))
-    return _chart(lines)
+        colours = alt.Scale(domain=list(DAYS), range=list(DAYS.values()))
+        lines = lines.encode(color=alt.Color("day:N", title=None, legend=TOP, scale=colours))
+    return _chart(lines, title=f"Predicted rentals by {column}")
 
 
-def _loss_chart(
-    paths: dict[str, dict[float, str]], ids: list[str], ranking: dict[Any, dict[Any, Any]]
-) -> dict[str, Any]:
+def _learning_panel(runs: dict[str, pd.DataFrame], top: float) -> Panel:
     table = pd.DataFrame(
         [
-            {"path": path, "c": ids.index(id_), "position": i, "value": f"{value:g}"}
-            | {"part": part, "loss": ranking[id_][column]}
-            for path, values in enumerate(paths.values())
-            for i, (value, id_) in enumerate(values.items())
-            for part, column in (("train", "train_loss"), ("validation", "val_loss"))
-        ]
-    )
-    base = alt.Chart(table).transform_filter(f"{_selected('path')} && {SHOWN}")
-    order = alt.EncodingSortField("position", op="min")
-    base = base.encode(
-        x=alt.X("value:O", title="too rigid ← → too flexible", sort=order, axis=FLAT),
-        y=alt.Y("loss:Q", scale=alt.Scale(type="log", domain=_limits(table["loss"])), axis=WIDE),
-        color=alt.Color("part:N", scale=PARTS, title=None, legend=TOP),
-    )
-    dot = base.transform_filter(_selected("c")).mark_point(size=130, filled=True, opacity=1)
-    return _chart(base.mark_line(), dot)
-
-
-def _learning_chart(runs: dict[str, pd.DataFrame]) -> dict[str, Any]:
-    table = pd.DataFrame(
-        [
-            {"c": c, "part": part, "epoch": epoch, "loss": round(loss, 3)}
-            for c, several in enumerate(runs.values())
-            for part, metric in (("train", "train/loss"), ("validation", "val/loss"))
+            {"c": c, "part": part, "epoch": epoch, "loss": loss}
+            for c, several in enumerate(runs.values(), start=1)
+            for part, metric in zip(PARTS, ("train/loss", "val/loss"), strict=True)
             for epoch, loss in enumerate(history(several["run_id"].iloc[0], metric), start=1)
         ]
     )
-    highest = float(np.quantile(table["loss"], 0.98))  # the first epochs are off the scale
-    scale = alt.Scale(type="log", domain=_limits(table["loss"].clip(upper=highest)), clamp=True)
-    lines = alt.Chart(table).transform_filter(f"{_selected('c')} && {SHOWN}").mark_line()
-    lines = lines.encode(
-        x="epoch:Q",
-        y=alt.Y("loss:Q", scale=scale, axis=WIDE),
-        color=alt.Color("part:N", scale=PARTS, title=None, legend=TOP),
+    lines = alt.Chart(_csv(table)).transform_filter(f"{_is('c')} && {SHOWN}")
+    lines = lines.mark_line(clip=True, strokeWidth=2).encode(
+        x=alt.X("epoch:Q", scale=alt.Scale(domain=[0, int(table["epoch"].max())])),
+        y=alt.Y("loss:Q", scale=alt.Scale(domain=[0, top]), axis=LOSS_AXIS),
+        color=_part_colour(),
+        strokeDash=DASH,
     )
-    return _chart(lines)
-
-
-def _limits(losses: pd.Series) -> list[float]:
-    return [float(losses.min()), float(losses.max())]
-
-
-def _weight_chart(networks: dict[str, list[TrainedNetwork]]) -> dict[str, Any]:
-    tables = []
-    for c, several in enumerate(networks.values()):
-        for layer, weights in _weights(several[0]).items():
-            counts, edges = np.histogram(weights.clip(BINS[0], BINS[-1]), BINS)
-            share = (counts / weights.size).round(4)
-            columns = {"c": c, "layer": layer, "weight": edges[:-1].round(4), "share": share}
-            tables.append(pd.DataFrame(columns))
-    lines = alt.Chart(pd.concat(tables)).transform_filter(_selected("c"))
-    lines = lines.mark_line(interpolate="step-after", strokeWidth=1.3).encode(
-        x=alt.X("weight:Q", title="weight"),
-        y=alt.Y("share:Q", title="share of the weights", axis=alt.Axis(format="%")),
-        color=alt.Color("layer:N", title=None, legend=TOP, scale=alt.Scale(range=LAYERS)),
-        strokeDash=alt.StrokeDash("layer:N", title=None),
+    text = (
+        "The loss after each pass over the training days. If the train loss keeps falling while "
+        "the validation loss rises, the network is memorizing."
     )
-    return _chart(lines)
+    chart = _chart(lines, title="Train and validation loss by epoch")
+    return Panel("How it learned", text, {"learning": chart})
+
+
+def _weight_panel(networks: dict[str, list[TrainedNetwork]]) -> Panel:
+    weights = {c: _weights(several[0]) for c, several in enumerate(networks.values()) if c}
+    layers = list(dict.fromkeys(layer for by_layer in weights.values() for layer in by_layer))
+    charts = {}
+    for layer in layers:
+        tables, labels = [], []
+        for c, by_layer in weights.items():
+            if layer in by_layer:
+                values = by_layer[layer]
+                counts, edges = np.histogram(values.clip(BINS[0], BINS[-1]), BINS)
+                columns = {"c": c, "weight": edges[:-1], "end": edges[1:]}
+                tables.append(pd.DataFrame(columns).assign(share=counts / values.size))
+                share = f"{layer}: {(np.abs(values) < ZERO).mean():.0%} ≈ 0"
+                labels.append({"c": c, "label": share})
+        bars = pd.concat(tables)
+        scale, axis = alt.Scale(type="sqrt", domain=[0, 1]), alt.Axis(values=[0.1, 1], format="%")
+        last = layer == layers[-1]
+        charts[f"weights-{layer}"] = _chart(
+            alt.Chart(_csv(bars[bars["share"] > 0]))
+            .transform_filter(_is("c"))
+            .mark_rect(color=BLUE)
+            .encode(
+                x=alt.X(
+                    "weight:Q",
+                    title="weight" if last else None,
+                    scale=alt.Scale(domain=[BINS[0], BINS[-1]]),
+                    axis=alt.Axis(labels=last),
+                ),
+                x2="end:Q",
+                y=alt.Y("share:Q", title=None, scale=scale, axis=axis),
+                y2=alt.datum(0),
+            ),
+            alt.Chart(_csv(pd.DataFrame(labels)))
+            .transform_filter(_is("c"))
+            .mark_text(align="left", baseline="top", fontSize=12, color=INK, dx=4, dy=2)
+            .encode(x=alt.value(0), y=alt.value(0), text="label:N"),
+            title=f"Histogram of the weights of {layer}",
+            height=55,
+        )
+    text = (
+        "How many weights are how large, by layer (the axis of shares is a square root). A strong "
+        f"penalty leaves few weights that are not zero (of size {ZERO:g} or more)."
+    )
+    return Panel("Its weights", text, charts)
 
 
 def _weights(network: TrainedNetwork) -> dict[str, np.ndarray]:
     state = network.network.state
     return {key.split(".")[0]: state[key] for key in sorted(state) if key.endswith("linear.weight")}
-
-
-def _about(row: dict[Any, Any], network: TrainedNetwork) -> dict[str, str]:
-    """Return the sentences on a configuration."""
-    zeros = (f"{layer} {(np.abs(w) < ZERO).mean():.0%}" for layer, w in _weights(network).items())
-    return {
-        "name": row["configuration"],
-        "verdict": row["verdict"],
-        "reason": f"{row['reason']}. Next: {row['next']}.",
-        "train": number(row["train_loss"], row["val_loss"]),
-        "validation": number(row["val_loss"], row["val_loss"]),
-        "zeros": ", ".join(zeros),
-    }

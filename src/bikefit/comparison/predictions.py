@@ -22,50 +22,59 @@ POINTS = 60  # values of a column in a response
 SHADES = {"train": "#E9ECEE", "validation": "#FBE3A6"}  # of the days of a part
 
 
-def best_weeks(hours: pd.DataFrame) -> list[pd.Timestamp]:
-    """Return the Mondays of all weeks: first those with the fewest test days.
-
-    Of equal weeks, those with more validation days come first, and later ones before earlier ones.
-
-    Args:
-        hours: Clean rows with ``part``, without test rows.
-    """
-    day = hours["timestamp"].dt.normalize()
-    monday = day - pd.to_timedelta(day.dt.day_of_week, unit="D")
-    validation = hours["part"] == "validation"
-    counts = pd.DataFrame({"days": 1, "validation": validation}).groupby(monday).sum()
-    days = (counts / 24).round().reset_index(names="monday")
-    return list(days.sort_values(["days", "validation", "monday"], ascending=False)["monday"])
-
-
-def week_table(
-    networks: Mapping[str, TrainedNetwork], hours: pd.DataFrame, first: pd.Timestamp
-) -> pd.DataFrame:
-    """Return rentals and predictions (bikes/hour) of the seven days from ``first``.
+def prediction_table(networks: Mapping[str, TrainedNetwork], hours: pd.DataFrame) -> pd.DataFrame:
+    """Return rentals and predictions (bikes/hour) of all training and validation rows.
 
     Args:
         networks: Networks by name.
         hours: Clean rows with ``part``.
-        first: First day.
 
     Returns:
-        One row per hour of the training and validation rows: ``timestamp``, ``part``, ``rentals``
-        and the prediction of each network under its name.
+        ``timestamp``, ``part``, ``rentals`` and the prediction of each network under its name.
+    """
+    predictions = {name: network.predict(hours) for name, network in networks.items()}
+    return hours[["timestamp", "part", "rentals"]].assign(**predictions)
+
+
+def typical_weeks(table: pd.DataFrame) -> list[pd.Timestamp]:
+    """Return the Mondays of the weeks, the most typical week first.
+
+    A week is typical if the RMSEs of all networks on its training and validation days have the same
+    proportions as on all days: the standard deviation of log(MSE in the week / MSE) is small.
+    Only weeks with at least two training days, two validation days and six of both are returned;
+    if there are none, all weeks.
+
+    Args:
+        table: of :func:`prediction_table`.
+    """
+    day = table["timestamp"].dt.normalize()
+    monday = day - pd.to_timedelta(day.dt.day_of_week, unit="D")
+    parts = table["part"]
+    errors = table.drop(columns=["timestamp", "part"])
+    errors = errors.drop(columns="rentals").sub(errors["rentals"], axis=0) ** 2
+    weekly = errors.groupby([parts, monday]).mean()
+    ratios = weekly.div(errors.groupby(parts).mean(), level="part").apply(np.log)
+    by_week = ratios.groupby(level=1)
+    spread = by_week.apply(lambda week: float(week.to_numpy().std())).sort_values(kind="stable")
+    days = day.groupby([monday, parts]).nunique().unstack(fill_value=0)
+    full = (days.min(axis=1) >= 2) & (days.sum(axis=1) >= 6) & (days.shape[1] == 2)
+    return list(spread.index[full[spread.index]] if full.any() else spread.index)
+
+
+def select_week(table: pd.DataFrame, first: pd.Timestamp) -> pd.DataFrame:
+    """Return the rows of :func:`prediction_table` of the seven days from ``first``.
 
     Raises:
-        DataError: There is no such hour.
+        DataError: There is no such row.
     """
-    start = first.normalize()
-    end = start + pd.Timedelta(days=7)
-    week = hours[(hours["timestamp"] >= start) & (hours["timestamp"] < end)]
+    time, start = table["timestamp"], first.normalize()
+    week = table[(time >= start) & (time < start + pd.Timedelta(days=7))]
     if week.empty:
-        time = hours["timestamp"]
         raise DataError(
             f"no training or validation hour in the week from {start:%Y-%m-%d}: they are from "
             f"{time.min():%Y-%m-%d} to {time.max():%Y-%m-%d}"
         )
-    predictions = {name: network.predict(week) for name, network in networks.items()}
-    return week[["timestamp", "part", "rentals"]].assign(**predictions).reset_index(drop=True)
+    return week.reset_index(drop=True)
 
 
 def made_up_hours(hours: pd.DataFrame, column: str, at: pd.Timestamp | None = None) -> pd.DataFrame:
@@ -134,7 +143,7 @@ def fixed_values(table: pd.DataFrame, column: str) -> str:
 
 
 def week_chart(table: pd.DataFrame) -> Figure:
-    """Draw a week of :func:`week_table`: a panel per network, its days shaded by their part."""
+    """Draw a week of :func:`select_week`: a panel per network, its days shaded by their part."""
     hours = table.set_index("timestamp").asfreq("h")  # test days are gaps
     roles = [role for role in ORDER if role in hours]
     with new_figure(4.7, 1.6 * len(roles) + 1) as figure:

@@ -292,9 +292,9 @@ def _prediction_section(comparison: Comparison) -> ReportSection:
         return ReportSection(title, [f"These networks cannot predict: {error}."])
     sentences = [
         "A network that underfits misses the peaks of all days. One that overfits follows its "
-        "training days and misses validation days. The week is the one with the fewest test days, "
-        "which are left blank; of several the one with the most validation days, and then the "
-        "latest. In curves of one column, all other columns are fixed; each line is a seed."
+        "training days and misses validation days. In the week shown, the errors of "
+        "the three have nearly the same proportions as on all days; test days are left blank. In "
+        "curves of one column, all other columns are fixed; each line is a seed."
     ]
     pictures = [Picture(week_chart(week), "A panel for each of the three configurations.")]
     pictures += [

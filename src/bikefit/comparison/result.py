@@ -88,8 +88,8 @@ class Comparison:
     def week(self, date: str | None = None) -> pd.DataFrame:
         """Return rentals and predictions of the seven days from a date, such as "2012-06-04".
 
-        By default, they are the week with the fewest test days; of several the one with the most
-        validation days, and then the latest.
+        By default, they are the most typical week, see
+        :func:`bikefit.comparison.predictions.typical_weeks`.
 
         Returns:
             One row per hour of the training and validation rows: ``timestamp``, ``part`` (train or
@@ -99,12 +99,11 @@ class Comparison:
         Raises:
             BikefitError: There are no such hours, or no networks that can predict.
         """
-        from bikefit.comparison.predictions import best_weeks, week_table
+        from bikefit.comparison.predictions import prediction_table, select_week, typical_weeks
 
         networks = {role: several[0] for role, several in self._networks.items()}
-        hours = next(iter(networks.values())).rows
-        first = pd.Timestamp(date) if date else best_weeks(hours)[0]
-        return week_table(networks, hours, first)
+        table = prediction_table(networks, next(iter(networks.values())).rows)
+        return select_week(table, pd.Timestamp(date) if date else typical_weeks(table)[0])
 
     def week_figure(self, date: str | None = None) -> Figure:
         """Draw :meth:`week`."""
