@@ -46,7 +46,7 @@ def settings(dropout: float = 0.0, seed: int = 0, hidden: int = 8, **more: Any) 
 def result(train: float, val: float, failure: str = "", **more: Any) -> Any:
     """Result of a member whose losses fall to `train` and `val` in the last epoch.
 
-    `predictions` are times, rentals and predicted rentals.
+    `predictions` are times, targets and predicted targets.
     """
     factors = np.array([2.0, 1.5, 1.0])
     metrics = {"train/loss": train * factors, "val/loss": val * factors}
@@ -56,7 +56,7 @@ def result(train: float, val: float, failure: str = "", **more: Any) -> Any:
     values |= {"train_rows": 90, "val_rows": 30, "layers": [], "parameters": 3}
     values["timestamps"] = [1000, 2000, 3000]
     values |= {"failure": failure, "killed": False}
-    columns = zip(("timestamp", "rentals", "predicted"), more.pop("predictions", ()), strict=False)
+    columns = zip(("timestamp", "target", "predicted"), more.pop("predictions", ()), strict=False)
     return SimpleNamespace(**(values | more), predictions=dict(columns))
 
 

@@ -115,7 +115,7 @@ def test_a_week_and_a_response_are_those_of_the_networks(compared: Comparison) -
     both = week.merge(stored, on="timestamp")
     assert len(both) == (week["part"] == "validation").sum() > 0
     assert np.allclose(both["winner"], both["predicted"], rtol=1e-4)
-    assert (both["rentals_x"] == both["rentals_y"]).all()
+    assert (both["rentals"] == both["target"]).all()
     table = read_table(Path("data/features/full"))
     assert not set(week["timestamp"]) & set(pd.Series(table.read("test").keys))
     response = compared.response("temperature")

@@ -37,7 +37,7 @@ def test_days_add_up_to_the_loss_and_are_those_of_the_predictions(
     assert predictions is not None
     assert len(days) == predictions["timestamp"].dt.date.nunique() > 1
     if loss == "mse":
-        squares = (predictions["predicted"] - predictions["rentals"]).astype(float) ** 2
+        squares = (predictions["predicted"] - predictions["target"]).astype(float) ** 2
         by_day = squares.groupby(predictions["timestamp"].dt.date).sum()
         assert list(days) == pytest.approx(list(by_day / by_day.sum() * sum(days)), rel=1e-4)
 

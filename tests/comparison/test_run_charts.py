@@ -33,7 +33,7 @@ def predictions(error: float) -> pd.DataFrame:
     time = pd.Series(pd.date_range("2011-01-03", periods=24 * 14, freq="h"))
     true = pd.Series(100.0, index=time.index)
     return pd.DataFrame(
-        {"timestamp": time, "rentals": true, "predicted": true + error * (time.dt.hour == 17)}
+        {"timestamp": time, "target": true, "predicted": true + error * (time.dt.hour == 17)}
     )
 
 

@@ -96,9 +96,9 @@ def test_training_does_not_wait_for_the_runs_in_mlflow(
     stacks_before: list[int] = []
     real = writing.start_job
 
-    def start_job(*arguments: Any) -> str:
+    def start_job(*arguments: Any, **more: Any) -> str:
         stacks_before.append(len(trained))
-        return real(*arguments)
+        return real(*arguments, **more)
 
     monkeypatch.setattr(writing, "start_job", start_job)
     train_jobs([make_job("seed=0"), make_job("seed=1")], None, engine=INLINE)

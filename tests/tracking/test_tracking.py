@@ -33,7 +33,7 @@ def result(scale: float = 1.0, failure: str = "") -> MemberResult:
     values["timestamps"] = [1_700_000_000_000, 1_700_000_001_000, 1_700_000_002_000]
     values["predictions"] = {
         "timestamp": np.array(["2012-01-01T08"], "M8[us]"),
-        "rentals": np.ones(1),
+        "target": np.ones(1),
         "predicted": np.full(1, 2.0),
     }
     return MemberResult(**values)

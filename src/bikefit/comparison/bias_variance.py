@@ -106,7 +106,7 @@ def _terms(run: pd.Series, kind: str) -> dict[str, float]:
         raise TrackingError(
             f"run {run['run_id']} has no predictions: train with tracking.predictions=true"
         )
-    target = predictions["rentals"].to_numpy(float).reshape(sets, -1)[0]
+    target = predictions["target"].to_numpy(float).reshape(sets, -1)[0]
     predicted = predictions["predicted"].to_numpy(float).reshape(sets, -1)
     terms = decompose(kind, target, predicted, None)
     scale = run["val_loss"] / terms["error"]  # to the unit of the loss

@@ -9,6 +9,7 @@ from statistics import fmean
 import pandas as pd
 
 from bikefit.comparison.runs import ranking_metric
+from bikefit.data.rows import blocks
 from bikefit.losses import LOSSES, LossName
 from bikefit.tracking import connection, reading
 
@@ -48,9 +49,9 @@ def _losses_by_day(run: str, mean: float, loss: LossName) -> tuple[float, ...]:
     predictions = reading.read_predictions(run) if mean > 0 else None
     if predictions is None:
         return ()
-    true, predicted = predictions["rentals"].to_numpy(), predictions["predicted"].to_numpy()
+    true, predicted = predictions["target"].to_numpy(), predictions["predicted"].to_numpy()
     rows = LOSSES[loss].rows(true, LOSSES[loss].valid(predicted))
-    days = pd.Series(rows).groupby(predictions["timestamp"].dt.normalize().to_numpy()).sum()
+    days = pd.Series(rows).groupby(blocks(predictions).to_numpy()).sum()
     # The contributions sum to the mean loss, whatever its unit.
     return tuple(float(day) for day in days * (mean / days.sum()))
 

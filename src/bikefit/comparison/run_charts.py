@@ -57,7 +57,7 @@ def learning_chart(curves: Sequence[LearningCurve], unit: str) -> Figure:
 
 def predictions_chart(predictions: pd.DataFrame, role: str) -> Figure:
     """Return a chart of predicted against true rentals of the validation rows of a run."""
-    true, predicted = predictions["rentals"], predictions["predicted"]
+    true, predicted = predictions["target"], predictions["predicted"]
     top = max(1.0, *(float(values.quantile(0.999)) for values in (true, predicted)))
     rmse = float(np.sqrt(((predicted - true) ** 2).mean()))
     with new_figure(4.7, 4.1) as figure:
@@ -94,7 +94,7 @@ def errors_chart(name: str, predictions: Mapping[str, pd.DataFrame]) -> Figure:
 
 def group_errors(predictions: pd.DataFrame, name: str) -> pd.DataFrame:
     """Return ``rmse`` and ``mean`` of predicted - true by a key of `CONDITIONS`, in bikes/hour."""
-    error = predictions["predicted"] - predictions["rentals"]
+    error = predictions["predicted"] - predictions["target"]
     groups = CONDITIONS[name](predictions["timestamp"])
     means = pd.DataFrame({"rmse": error**2, "mean": error}).groupby(groups.to_numpy()).mean()
     return means.assign(rmse=np.sqrt(means["rmse"]))

@@ -45,6 +45,11 @@ class Table:
     source: str
     time: bool  # whether rows have timestamps
 
+    @property
+    def tags(self) -> dict[str, str]:
+        """Name and unit of the target, as tags of runs."""
+        return {"data.target": self.target, "data.unit": self.unit}
+
     def read(self, *parts: PartName) -> SplitRows:
         """Read and concatenate the rows of parts; files of other parts are not opened."""
         try:

@@ -14,6 +14,7 @@ from bikefit.comparison.runs import full_data_runs, run_table
 from bikefit.comparison.sentences import choice_sentence, winner_sentence
 from bikefit.config import Settings, parse
 from bikefit.data.bikes.columns import TARGET
+from bikefit.data.rows import in_order
 from bikefit.errors import DataError
 from bikefit.final.scores import deviances
 from bikefit.final.trees import TunedTrees
@@ -114,9 +115,9 @@ def plan_refit(sweep: str, average: bool, one_standard_error: bool) -> RefitPlan
 
 
 def read_validation_predictions(runs: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Return rentals, ``(N,)``, and predictions, ``(M, N)``, of the validation rows of runs.
+    """Return the target, ``(N,)``, and predictions, ``(M, N)``, of the validation rows of runs.
 
-    Rows are in time order. Predictions below 1 bike/hour, possible with the squared loss, are 1.
+    Rows are in order. Predictions below 1 bike/hour, possible with the squared loss, are 1.
 
     Raises:
         TrackingError: A run has no predictions.
@@ -129,9 +130,9 @@ def read_validation_predictions(runs: Iterable[str]) -> tuple[np.ndarray, np.nda
                 f"run {run} has no predictions of its validation rows, which calibrate the "
                 "prediction interval: train with tracking.predictions=true"
             )
-        tables.append(table.sort_values("timestamp"))
+        tables.append(in_order(table))
     predicted = np.stack([table["predicted"].to_numpy(np.float64) for table in tables])
-    return tables[0][TARGET].to_numpy(np.float64), np.maximum(predicted, SMALLEST_RATE)
+    return tables[0]["target"].to_numpy(np.float64), np.maximum(predicted, SMALLEST_RATE)
 
 
 def refit_settings(run: str, epochs: float) -> Settings:

@@ -7,7 +7,7 @@ from functools import cached_property
 from statistics import fmean
 
 from bikefit.config import Settings
-from bikefit.data.table import read_table
+from bikefit.data.table import Table, read_table
 from bikefit.errors import BikefitError
 from bikefit.sweeps.fingerprints import fingerprint
 from bikefit.tracking.reading import FinishedRun
@@ -40,9 +40,14 @@ class Job:
     alone: bool = False
 
     @cached_property
+    def table(self) -> Table:
+        """Table of the job."""
+        return read_table(self.settings.data.path)
+
+    @property
     def data_version(self) -> str:
         """Version of the job's table."""
-        return read_table(self.settings.data.path).data_version
+        return self.table.data_version
 
     @cached_property
     def fingerprint(self) -> str:

@@ -76,8 +76,10 @@ class Stack:
 
 def start_runs(job: Job, sweep: str | None) -> None:
     """Start the runs of a job and of its folds, except finished folds, which are reused."""
-    settings, version = job.settings, job.data_version
-    job.run = writing.start_job(settings, sweep, version, job.fingerprint, job.configuration)
+    settings, version, tags = job.settings, job.data_version, job.table.tags
+    job.run = writing.start_job(
+        settings, sweep, version, job.fingerprint, job.configuration, target=tags
+    )
     reused = {f: r.run for f, r in job.results.items() if isinstance(r, FinishedRun)}
     writing.add_reused_runs(job.run, list(reused.values()))
     for member in job.members:
@@ -86,7 +88,7 @@ def start_runs(job: Job, sweep: str | None) -> None:
             job.runs[fingerprint] = job.run
         else:
             job.runs[fingerprint] = reused.get(fingerprint) or writing.start_job(
-                settings, job.run, version, fingerprint, fold=fold
+                settings, job.run, version, fingerprint, fold=fold, target=tags
             )
     if not job.pending:
         finish_cross_validated(job.run)

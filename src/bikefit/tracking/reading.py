@@ -173,12 +173,16 @@ def read_config(run: str) -> str:
 
 
 def read_predictions(run: str) -> pd.DataFrame | None:
-    """Return rentals and predictions of the validation rows (of all folds), None if not logged.
+    """Return target and predictions of the validation rows (of all folds), None if not logged.
 
-    The columns are ``timestamp``, ``rentals`` and ``predicted`` (bikes/hour).
+    The columns are ``timestamp`` or ``row``, ``target``, ``predicted`` and, if the table is split
+    by groups, ``unit``.
     """
     tables = [pd.read_parquet(io.BytesIO(f)) for f in _read_files(run, "predictions.parquet")]
-    return pd.concat(tables, ignore_index=True) if tables else None
+    if not tables:
+        return None
+    # Before tables had a target, its name was that of the bike tables.
+    return pd.concat(tables, ignore_index=True).rename(columns={"rentals": "target"})
 
 
 def read_weights(run: str) -> dict[str, np.ndarray] | None:

@@ -50,12 +50,14 @@ def start_job(
     fingerprint: str = "",
     configuration: str = "",
     fold: int | None = None,
+    target: Mapping[str, str] | None = None,
 ) -> str:
     """Start the run of a job or of one of its folds, and return its id.
 
-    The parent is the run of the sweep, or of the fold's job; None for a single run.
+    The parent is the run of the sweep, or of the fold's job; None for a single run. ``target`` is
+    :attr:`~bikefit.data.table.Table.tags`.
     """
-    tags = {names.FINGERPRINT: fingerprint, names.CONFIGURATION: configuration}
+    tags = dict(target or {}) | {names.FINGERPRINT: fingerprint, names.CONFIGURATION: configuration}
     tags |= {names.KIND: "job" if fold is None else "fold"}
     if parent is None:
         write_views(experiment_id(settings.tracking.experiment))

@@ -213,6 +213,7 @@ def _decode_member(values: dict[str, Any], arrays: Arrays) -> MemberResult:
     fields: dict[str, Any] = {
         name: with_prefix(arrays, name) for name in ("metrics", "state", "predictions")
     }
-    if predictions := fields["predictions"]:
+    predictions = fields["predictions"]
+    if "timestamp" in predictions:
         predictions["timestamp"] = predictions["timestamp"].view("M8[us]")
     return MemberResult(**fields, **values)

@@ -175,11 +175,8 @@ def _results(
             killed=selection.killed[m],
             # In C order: safetensors writes wrong values of transposed arrays.
             state={name: np.asarray(value[m], order="C") for name, value in state.items()},
-            predictions={
-                "timestamp": pool.keys[held_out].astype("M8[us]"),
-                "rentals": pool.target[held_out],
-                "predicted": predicted[m, rows.positions[held_out]],
-            },
+            predictions=pool.labels(held_out)
+            | {"predicted": predicted[m, rows.positions[held_out]]},
             layers=[{"name": s.name, "_target_": s.target, **s.args} for s in specs],
             parameters=sum(p[0].numel() for p in module.stack.parameters()),
             train_rows=len(fold.train),

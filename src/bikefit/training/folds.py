@@ -95,6 +95,13 @@ class Pool:
             part = "" if len(target) == len(self.target) else f" in {len(target)} training rows"
             raise ConfigError(f"loss={loss} does not suit table {self.name}: it {problem}{part}")
 
+    def labels(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """Return ``timestamp`` or ``row``, ``target`` and, of groups, the ``unit`` of rows."""
+        keys = self.keys[rows]
+        key = {"timestamp": keys.astype("M8[us]")} if keys.dtype.kind == "M" else {"row": keys}
+        unit = {"unit": self.units[rows]} if self.split_kind == "groups" else {}
+        return key | unit | {"target": self.target[rows]}
+
     def _subset(self, rows: np.ndarray, fraction: float) -> np.ndarray:
         return rows[subset(self.units[rows], self.split_kind, fraction, self.split_seed)]
 

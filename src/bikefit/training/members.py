@@ -52,8 +52,8 @@ class MemberResult:
             it has finished.
         killed: Whether the member was stopped before the end of training.
         state: Parameters and buffers of the selected epoch by name.
-        predictions: ``timestamp``, ``rentals`` and ``predicted`` (bikes/hour) of the validation
-            rows, in the order of time, ``(V,)`` each.
+        predictions: :meth:`~bikefit.training.folds.Pool.labels` and ``predicted`` of the
+            validation rows, in the order of the keys, ``(V,)`` each.
         layers: Layers of the network in the format of ``network.layers``.
         parameters: Number of parameters of the network.
         train_rows, val_rows: Number of training and validation rows.
