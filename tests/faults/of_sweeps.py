@@ -333,7 +333,7 @@ def unavailable_server(folder: Path, draw: random.Random) -> int:
     }
     if kind == "late at the start":
         sweep = SweepProcess(folder, *SERVED, **variables)
-        sweep.wait_for("does not answer: retrying for up to 200 s")
+        sweep.wait_for("retrying for up to 200 s")
     else:
         with tracking_server(folder, port):
             sweep = SweepProcess(folder, *SERVED, **variables)

@@ -100,7 +100,7 @@ class OpenSweep:
                 if tracking.record:
                     check_writable(Path(tracking.record))
                 name = f"sweep {time.strftime('%Y-%m-%d %H:%M')} · {' '.join(self.command)}"
-                self.run = writing.start_sweep(tracking.experiment, name[:250], self.command)
+                self.run = writing.start_sweep(tracking.experiment, name, self.command)
                 self.record = tracking.record
             self.jobs += len(jobs)
             results = train_jobs(jobs, self.run, self.processes, self.stack_size, engine)

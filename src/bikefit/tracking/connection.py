@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -14,34 +16,35 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
+import mlflow
+from alembic.util import CommandError
 from filelock import FileLock
 from mlflow import MlflowClient, get_tracking_uri, is_tracking_uri_set
 from mlflow.entities import ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.store.db.utils import _initialize_tables
+from mlflow.tracking._tracking_service.utils import _tracking_store_registry
 from requests import RequestException
 from sqlalchemy import create_engine, event
+from sqlalchemy.exc import SQLAlchemyError
 
 from bikefit.data.files import atomic_write
-from bikefit.errors import BikefitError, hide_secrets
+from bikefit.errors import hide_secrets
+from bikefit.tracking.addresses import database_file, mistake
+from bikefit.tracking.errors import NotFoundError, StoreUnavailableError, TrackingError
+from bikefit.tracking.probe import probe
 
 log = logging.getLogger(__name__)
 PATIENCE = "BIKEFIT_PATIENCE"  # environment variable: s for retries of an unavailable store
 NOT_FOUND = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # no such run, deleted run
+DATABASE_ERRORS = (sqlite3.Error, SQLAlchemyError, CommandError)
+OUTDATED = (
+    " was written by another version of MLflow than {version}: copy the database, then run `mlflow "
+    "db upgrade {address}`; if that fails, install the newer MLflow that wrote it"
+)
+NOTICE = 3.0  # s after which a command says that it waits
 ARTIFACTS = "mlruns"  # folder of artifacts beside the database
-
-
-class TrackingError(BikefitError):
-    """The store refuses a call, or has no such sweep, run or model."""
-
-
-class NotFoundError(TrackingError):
-    """The store has no such run or model."""
-
-
-class StoreUnavailableError(TrackingError):
-    """The store cannot be reached or has an internal error; a later call may succeed."""
 
 
 @contextmanager
@@ -49,15 +52,19 @@ def convert_errors() -> Iterator[None]:
     """Convert errors of MLflow, its database and the connection to :class:`TrackingError`."""
     try:
         yield
-    except (MlflowException, RequestException, sqlite3.Error) as error:
+    except (MlflowException, RequestException, *DATABASE_ERRORS) as error:
         text = str(error)
         if isinstance(error, MlflowException):
             status, answered = error.get_http_status_code(), "failed with exception" not in text
         else:
             response = getattr(error, "response", None)
             status, answered = getattr(response, "status_code", 500), response is not None
-        answered = answered or isinstance(error, sqlite3.Error)
+        answered = answered or isinstance(error, DATABASE_ERRORS)
         message = f": {hide_secrets(text.splitlines()[0])}" if answered else " does not answer"
+        if code := re.search(r"too many (\d+) error responses", text):
+            message = f" answers with status {code[1]}"
+        if "out-of-date database schema" in text:
+            status, message = 400, OUTDATED.format(version=mlflow.__version__, address=address())
         kind = StoreUnavailableError if status >= 500 else TrackingError
         if getattr(error, "error_code", "") in NOT_FOUND:
             kind = NotFoundError
@@ -67,9 +74,17 @@ def convert_errors() -> Iterator[None]:
 _retries: ContextVar[bool] = ContextVar("retries", default=True)
 
 
+def _patience() -> float:
+    given = os.environ.get(PATIENCE, "60")
+    try:
+        return float(given) if _retries.get() else 0.0
+    except ValueError:
+        raise TrackingError(f"{PATIENCE}={given}: must be a number of seconds") from None
+
+
 def _with_retries(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """Call MLflow; retry while its server is unavailable or its database is locked."""
-    patience = float(os.environ.get(PATIENCE, "60")) if _retries.get() else 0.0
+    patience = _patience()
     end, warned = time.monotonic() + patience, False
     while True:
         try:
@@ -110,9 +125,27 @@ def client() -> Any:
     return _open(_uri(), Path.cwd())  # a relative address depends on the folder
 
 
+@contextmanager
+def _say_waiting() -> Iterator[None]:
+    """Log a warning if the block takes longer than NOTICE."""
+    text = f"{address()} has not answered for {NOTICE:.0f} s; waiting for up to {_patience():.0f} s"
+    timer = threading.Timer(NOTICE, log.warning, [f"{text} ({PATIENCE})"])
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
 @cache
 def _open(uri: str, folder: Path) -> Any:
-    """Open a store, and create its database if necessary; safe if several processes do so."""
+    """Open a store, and create its database if necessary; safe if several processes do so.
+
+    Raises:
+        TrackingError: The address is wrong, or the store cannot be used.
+    """
+    if wrong := mistake(uri, _tracking_store_registry._registry):
+        raise TrackingError(hide_secrets(f"MLFLOW_TRACKING_URI={uri} {wrong}"))
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it logs tracebacks
     logging.getLogger("alembic").setLevel(logging.WARNING)
     options = {
@@ -125,13 +158,19 @@ def _open(uri: str, folder: Path) -> Any:
         os.environ.setdefault(name, value)
     database = _database()
     if database is None:
-        return RetryingProxy(MlflowClient(uri))
+        with _say_waiting():
+            _with_retries(probe, uri)
+        with convert_errors():
+            return RetryingProxy(MlflowClient(uri))
     database.parent.mkdir(parents=True, exist_ok=True)
+    lock = database.with_name(f"{database.name}.lock")
+    lock.touch()  # FileLock would wait for ever if the folder cannot be written
     # Processes that open an incomplete database can damage it permanently.
-    with FileLock(database.with_name(f"{database.name}.lock")), convert_errors():
+    with FileLock(lock), convert_errors():
         if not database.exists() or not database.stat().st_size:
             _create_database(database)
-        opened = MlflowClient(f"sqlite:///{folder / database}")  # MLflow caches stores by address
+        # MLflow caches stores by address.
+        opened = MlflowClient(uri.replace(str(database), str(folder / database), 1))
         with closing(sqlite3.connect(database, timeout=60)) as connection:
             connection.execute("PRAGMA journal_mode=wal")  # readers do not wait for a writer
     return RetryingProxy(opened)
@@ -165,8 +204,7 @@ def _uri() -> str:
 
 def _database() -> Path | None:
     """Return the database file of the store; None for a server."""
-    uri = _uri()
-    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+    return database_file(_uri())
 
 
 def experiment_id(name: str) -> str:

@@ -14,6 +14,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from bikefit.data.files import write_json
+from bikefit.tracking.addresses import database_file
 
 DEFAULT = "sqlite:///mlflow.db"
 
@@ -47,9 +48,8 @@ def store_folder(uri: str, folder: Path) -> None:
 
 
 def _database() -> Path | None:
-    address = os.environ.get("MLFLOW_TRACKING_URI", DEFAULT)
-    database = Path(address.removeprefix("sqlite:///"))
-    return database if address.startswith("sqlite:///") and database.is_file() else None
+    database = database_file(os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT)
+    return database if database and database.is_file() else None
 
 
 def _folders_file(database: Path) -> Path:

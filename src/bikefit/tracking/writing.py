@@ -32,7 +32,7 @@ from bikefit.tracking.views import COLOURS, write_views
 if TYPE_CHECKING:
     from bikefit.training.members import MemberResult
 
-TAG_LENGTH = 5000  # characters that MLflow accepts
+NAME_LENGTH, TAG_LENGTH = 250, 5000  # characters that the databases of MLflow accept
 
 
 def start_sweep(experiment: str, name: str, overrides: Sequence[str]) -> str:
@@ -99,8 +99,15 @@ def _start(
 
 def _create(experiment: str, name: str, tags: Mapping[str, str]) -> str:
     tags = _context_tags() | {names.PROCESS: process_id()} | {k: v for k, v in tags.items() if v}
+    tags = {key: _cut(value) for key, value in tags.items()}
+    name = _cut(name, NAME_LENGTH)
     run = client().create_run(experiment_id(experiment), run_name=name, tags=tags)
     return str(run.info.run_id)
+
+
+def _cut(text: str, length: int = TAG_LENGTH) -> str:
+    """Return a text, cut to what a database accepts."""
+    return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
 @cache
@@ -195,7 +202,7 @@ def _epoch_metrics(
 
 
 def _log_batch(run: str, metrics: Sequence[Metric], tags: Mapping[str, str] | None = None) -> None:
-    pairs = [RunTag(key, value) for key, value in (tags or {}).items()]
+    pairs = [RunTag(key, _cut(value)) for key, value in (tags or {}).items()]
     client().log_batch(run, metrics=metrics, tags=pairs)
 
 
@@ -270,7 +277,7 @@ def tag_verdicts(table: pd.DataFrame) -> None:
     A run without a result has a reason and no verdict.
     """
     for row in table.to_dict("records"):
-        tags = {tag: row[key][:TAG_LENGTH] for key, tag in names.VERDICT.items() if row[key]}
+        tags = {tag: row[key] for key, tag in names.VERDICT.items() if row[key]}
         if row["verdict"]:
             tags[names.COLOUR] = COLOURS[row["verdict"]]
         _log_batch(row["run_id"], [], tags)
