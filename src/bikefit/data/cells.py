@@ -1,31 +1,216 @@
-"""Reading of table files."""
+"""Reading of table files as they are published: separators, encodings, compression and dates."""
 
-import warnings
+import csv
+import gzip
+import io
+import zipfile
+import zlib
+from collections import Counter
 from pathlib import Path
+from typing import Final
 
+import numpy as np
 import pandas as pd
 
 from bikefit.errors import DataError
 
+MISSING: Final = ("", "na", "n/a", "nan", "null", "none", "?")
+"""Cells without a value, in lower case."""
+
+SEPARATORS: Final = (",", ";", "\t", "|")
+REFUSED: Final = {
+    b"\xd0\xcf\x11\xe0": "an Excel workbook: save the sheet as CSV",
+    b"version https://git-lfs": "a pointer of Git LFS: run `git lfs pull`",
+    b"<!doctype": "a web page: download the file that it links to",
+    b"<html": "a web page: download the file that it links to",
+    b"{": "JSON: convert it to CSV",
+    b"%PDF": "a PDF document: it needs to be CSV",
+}
+"""Kinds of files that are not read, by their first bytes."""
+
+BYTE_ORDER_MARKS: Final = {
+    b"\xef\xbb\xbf": "utf-8-sig",
+    b"\xff\xfe": "utf-16",
+    b"\xfe\xff": "utf-16",
+}
+DATES: Final = ("%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y", "%Y/%m/%d", "%Y%m%d", "%d-%m-%Y")
+CLOCKS: Final = ("", " %H:%M", " %H:%M:%S", " %H")
+
 
 def read_cells(path: Path) -> pd.DataFrame:
-    """Return the rows of a CSV file as text; blank lines are left out, cells are stripped.
+    """Return the rows of a text table as text; blank lines are left out, cells are stripped.
 
-    The index is the line number of each row in the file.
+    Separator, encoding and compression are detected. Columns without a name, such as the index that
+    other programs write, are left out. The index is the line number of each row in the file.
+
+    Raises:
+        DataError: The file is not a table; the message says what it is.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", pd.errors.ParserWarning)  # a line longer than the header
-            cells = pd.read_csv(
-                path,
-                dtype=str,
-                encoding="utf-8-sig",
-                index_col=False,
-                keep_default_na=False,
-                skip_blank_lines=False,
-            )
-    except (OSError, ValueError, pd.errors.ParserWarning) as error:
+        return _parse(_decode(_unpack(path.read_bytes())))
+    except (OSError, ValueError, EOFError, csv.Error, zlib.error) as error:
         raise DataError(f"{path} cannot be read as a CSV table: {error}") from None
-    cells = cells.rename(columns=str.strip).fillna("").apply(lambda column: column.str.strip())
-    cells = cells.set_index(pd.RangeIndex(2, len(cells) + 2, name="line"))
-    return cells[(cells != "").any(axis=1)]
+
+
+def read_frame(path: Path) -> pd.DataFrame:
+    """Return the rows of a table with typed columns: of a Parquet file, or :func:`typed` cells."""
+    try:
+        content = path.read_bytes()
+        if content.startswith(b"PAR1"):
+            rows = pd.read_parquet(io.BytesIO(content))
+            return rows.set_index(pd.RangeIndex(1, len(rows) + 1, name="row"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read: {error}") from None
+    return read_cells(path).apply(typed)
+
+
+def _unpack(content: bytes) -> bytes:
+    """Return the content of a compressed table; refuse what is no text."""
+    if content.startswith(b"\x1f\x8b"):
+        return _unpack(gzip.decompress(content))
+    if content.startswith(b"PK\x03\x04"):
+        try:
+            with zipfile.ZipFile(io.BytesIO(content)) as archive:
+                names = [name for name in archive.namelist() if not name.endswith("/")]
+                if "xl/workbook.xml" in names:
+                    raise ValueError("it is an Excel workbook: save the sheet as CSV")
+                tables = [name for name in names if name.lower().endswith((".csv", ".tsv", ".txt"))]
+                tables = tables if len(tables) == 1 else names
+                if len(tables) != 1:
+                    raise ValueError(f"it is an archive of {', '.join(names)}: unpack one of them")
+                return _unpack(archive.read(tables[0]))
+        except zipfile.BadZipFile as error:
+            raise ValueError(f"it is a damaged zip archive: {error}") from None
+    for start, kind in REFUSED.items():
+        if content[:200].lstrip().lower().startswith(start.lower()):
+            raise ValueError(f"it is {kind}")
+    if not content.strip():
+        raise ValueError("it is empty")
+    return content
+
+
+def _decode(content: bytes) -> str:
+    for mark, encoding in BYTE_ORDER_MARKS.items():
+        if content.startswith(mark):
+            return content.decode(encoding)
+    if b"\0" in content:
+        if len(content) % 2 or b"\0" not in content[:4]:
+            raise ValueError("it is no text: it has zero bytes")
+        return content.decode("utf-16-be" if content[0] == 0 else "utf-16-le")
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError:
+        return content.decode("latin-1")
+
+
+def _parse(text: str) -> pd.DataFrame:
+    text = text.replace("\r\r\n", "\n").replace("\r\n", "\n").replace("\r", "\n")
+    separator = _separator(text)
+    lines = csv.reader(io.StringIO(text), delimiter=separator, skipinitialspace=True)
+    records, numbers = [], []
+    end = 0
+    for record in lines:
+        start, end = end + 1, lines.line_num
+        cells = [cell.strip() for cell in record]
+        if any(cells):
+            records.append(cells)
+            numbers.append(start)
+    header, rows = [name.strip("'\"") for name in records[0]], records[1:]
+    lengths = Counter(map(len, rows))
+    if lengths.keys() == {len(header) + 1}:
+        header.insert(0, "")  # R writes row names without a name
+    for number, row in zip(numbers[1:], rows, strict=True):
+        if len(row) > len(header):
+            raise ValueError(
+                f"line {number} has {len(row)} cells, but the header has {len(header)} names"
+            )
+        row.extend([""] * (len(header) - len(row)))
+    repeated = [name for name, count in Counter(header).items() if name and count > 1]
+    if repeated:
+        raise ValueError(f"the name {repeated[0]} occurs twice in the header: rename a column")
+    if rows and all(_is_number(name) for name in header):
+        raise ValueError("its first line has numbers, no names: add a header")
+    index = pd.Index(numbers[1:], name="line", dtype="int64")
+    table = pd.DataFrame(rows, index, columns=header, dtype=str)
+    return table.loc[:, [name != "" for name in header]]
+
+
+def _separator(text: str) -> str:
+    """Return the separator that gives the first lines the most cells, the same number in each."""
+    lines = [line for line in text[:100_000].split("\n")[:20] if line.strip()]
+    lines = lines[:-1] if len(lines) > 2 else lines  # the last may be cut
+
+    def score(separator: str) -> tuple[bool, int]:
+        widths = [len(record) for record in csv.reader(lines, delimiter=separator)]
+        return len(set(widths[1:])) <= 1 and widths[0] > 1, widths[0]
+
+    return max(SEPARATORS, key=score)
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def is_missing(cells: pd.Series) -> pd.Series:
+    """Return whether each text cell has no value, (N,) bool."""
+    return cells.str.lower().isin(MISSING)
+
+
+def typed(cells: pd.Series) -> pd.Series:
+    """Return text cells as numbers, as bool (true, false, yes, no), or as words if they are mixed.
+
+    Numbers may have a decimal comma. Cells without a value are missing.
+    """
+    values = cells.mask(is_missing(cells))
+    valid = values.dropna()
+    if len(valid) == len(values) and set(valid.str.lower()) <= {"true", "false", "yes", "no"}:
+        return values.str.lower().isin(["true", "yes"])
+    numbers = parse_numbers(values)
+    return numbers if len(valid) and numbers[valid.index].notna().all() else values
+
+
+def parse_numbers(values: pd.Series) -> pd.Series:
+    """Return text as numbers, those with a decimal comma too; what is no number is missing."""
+    numbers = pd.to_numeric(values, errors="coerce")
+    if numbers.isna().all() or (values[numbers.isna()].str.count(",") == 1).any():
+        commas = pd.to_numeric(values.str.replace(",", ".", n=1, regex=False), errors="coerce")
+        numbers = commas if commas.notna().sum() > numbers.notna().sum() else numbers
+    return numbers
+
+
+def parse_times(values: pd.Series) -> pd.Series:
+    """Return dates or times as datetime64[us]; what is none is missing.
+
+    Formats are ISO 8601, and dates like 31.1.2011, 1/31/2011, 31/1/2011, 2011/1/31, 20110131 and
+    31-1-2011, with or without a time of day. Among formats that fit equally many values, the one
+    with the shortest range of time is taken: 1/2/2011 is a day after 1/1/2011, not a month.
+    """
+    if pd.api.types.is_datetime64_any_dtype(values):
+        return values.dt.tz_localize(None).astype("datetime64[us]")
+    text = values.astype("str").str.strip()
+    times = pd.to_datetime(text.where(text.str.contains("-")), format="ISO8601", errors="coerce")
+    if not pd.api.types.is_datetime64_any_dtype(times):  # of several time zones
+        times = pd.Series(pd.NaT, text.index)
+    candidates = [times.dt.tz_localize(None)]
+    if times.isna().any():
+        candidates += [
+            pd.to_datetime(text, format=date + clock, errors="coerce")
+            for date in DATES
+            for clock in CLOCKS
+        ]
+    most = max(candidate.notna().sum() for candidate in candidates)
+    best = [candidate for candidate in candidates if candidate.notna().sum() == most]
+    shortest = min(best, key=lambda c: c.max() - c.min() if most else pd.Timedelta(0))
+    return shortest.astype("datetime64[us]")
+
+
+def lines_of(rows: pd.DataFrame, wrong: pd.Series | np.ndarray) -> str:
+    """Return the lines of wrong rows as text: "line 5", "lines 5, 9, 12 and 40 more"."""
+    numbers = rows.index[np.asarray(wrong)]
+    shown = ", ".join(map(str, numbers[:3]))
+    more = f" and {len(numbers) - 3:,} more" if len(numbers) > 3 else ""
+    return f"{rows.index.name}{'s' if len(numbers) > 1 else ''} {shown}{more}"

@@ -61,12 +61,12 @@ HEADER = ",".join(RAW)
     ("content", "message"),
     [
         (None, "cannot be read as a CSV table: [Errno 2] No such file"),
-        ("", "cannot be read as a CSV table"),
-        ("\xff", "cannot be read as a CSV table"),
+        ("", "cannot be read as a CSV table: it is empty"),
+        ("\xff", "missing columns dteday, season, hr"),
         (HEADER, "no rows below the header"),
         ("a,b\n1,2\n", "missing columns dteday, season, hr"),
         (f"{HEADER}\n2011-01-01,3\n", "line 2, atemp = '': must be a number from 0 to 1"),
-        (f"{HEADER}\n1{',1' * 12}\n", "cannot be read as a CSV table"),
+        (f"{HEADER}\n1,1{',1' * 13}\n", "line 2 has 15 cells, but the header has 12 names"),
     ],
 )
 def test_files_of_another_format_are_refused(
@@ -107,9 +107,19 @@ def test_errors_name_line_column_value_and_what_is_allowed(
 def test_many_wrong_rows_are_counted() -> None:
     raw = raw_hours(3)
     raw["cnt"] += 1
-    with pytest.raises(DataError, match="raw table: number of wrong values: 72") as error:
+    raw.loc[0, "cnt"] -= 1
+    with pytest.raises(DataError, match="raw table: number of wrong values: 71") as error:
         parse(raw)
     assert str(error.value).count("\n") == 8
+
+
+def test_a_fault_of_every_row_is_said_once() -> None:
+    with pytest.raises(DataError) as error:
+        parse(raw_hours(3).assign(temp=9.84))
+    assert str(error.value) == (
+        "raw table: number of wrong values: 72\n"
+        "  every line, like line 2, temp = '9.84': must be a number from 0 to 1"
+    )
 
 
 def test_clean_rows_have_units_and_category_names() -> None:

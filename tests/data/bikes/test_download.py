@@ -104,6 +104,18 @@ def test_wrong_source_distributions_are_refused(
     assert not (tmp_path / "hour.csv").exists()
 
 
+def test_the_same_table_with_other_line_ends_is_accepted(tmp_path: Path) -> None:
+    local, target = tmp_path / "local.csv", tmp_path / "raw/hour.csv"
+    for line_end in (b"\r\n", b"\r\r\n", b"\r"):
+        local.write_bytes(TABLE.replace(b"\n", line_end))
+        source = download(params(file=str(local)), target)
+        assert source == f"from local file {local}, the same table with other line ends"
+        assert target.read_bytes() == TABLE
+    local.write_bytes(TABLE.replace(b"\n", b"\r\n") + b"1")
+    with pytest.raises(DataError, match="wrong content: sha256"):
+        download(params(file=str(local)), target)
+
+
 def test_a_local_file_is_the_only_source(tmp_path: Path) -> None:
     local, target = tmp_path / "local.csv", tmp_path / "raw/hour.csv"
     local.write_bytes(TABLE)

@@ -25,7 +25,8 @@ def test_a_row_becomes_a_clean_row() -> None:
     clean, errors = parse({}, {key: f" {value} " for key, value in ROW.items()})
     assert parse({"windspeed": 0})[0]["windspeed_calm"].tolist() == [True]
     assert errors == ["", ""]
-    assert set(clean) == set(CLEAN) - {"casual", "registered", "rentals"}
+    derived = {"humidity_fraction", "commuting", "occasion"}
+    assert set(clean) == set(CLEAN) - {"casual", "registered", "rentals"} | derived
     pd.testing.assert_frame_equal(clean.iloc[[0]], clean.iloc[[1]].set_axis([0]))
     row = clean.iloc[0]
     assert row["timestamp"] == pd.Timestamp("2012-10-05 17:00")

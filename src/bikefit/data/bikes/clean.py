@@ -20,7 +20,7 @@ from bikefit.data.bikes.columns import (
 )
 from bikefit.data.bikes.derived import add_derived_columns
 from bikefit.data.bikes.faults import CleanParams, flag_and_repair, quality_report
-from bikefit.data.cells import read_cells
+from bikefit.data.cells import parse_numbers, parse_times, read_cells
 from bikefit.data.files import atomic_write, write_json
 from bikefit.data.params import read_section
 from bikefit.errors import DataError, run_command
@@ -86,21 +86,24 @@ def parse_raw(text: pd.DataFrame, source: str = "raw table") -> pd.DataFrame:
         raise DataError(f"{source}: missing columns {', '.join(missing)}")
     if text.empty:
         raise DataError(f"{source}: no rows below the header")
-    raw = text[list(LIMITS)].apply(pd.to_numeric, errors="coerce")
-    dates = pd.to_datetime(text["dteday"], format="%Y-%m-%d", errors="coerce")
-    raw["dteday"] = dates.astype("datetime64[us]")
+    raw = text[list(LIMITS)].apply(parse_numbers)
+    raw["dteday"] = parse_times(text["dteday"]).dt.normalize()
     for rules in (_value_rules, _row_rules):
-        wrong = [
-            (line, column, allowed)
-            for column, allowed, valid in rules(raw)
-            for line in raw.index[~valid]
-        ]
-        if wrong:
-            lines = [
-                f"  line {line}, {column} = {text.at[line, column]!r}: {allowed}"
-                for line, column, allowed in sorted(wrong)[:SHOWN]
+        wrong, count = [], 0
+        for column, allowed, valid in rules(raw):
+            lines = raw.index[~valid]
+            everywhere = len(lines) == len(raw) > 1
+            count += len(lines)
+            wrong += [
+                (line, f"{'every line, like ' if everywhere else ''}line {line}", column, allowed)
+                for line in lines[: 1 if everywhere else None]
             ]
-            raise DataError("\n".join([f"{source}: number of wrong values: {len(wrong)}", *lines]))
+        if wrong:
+            shown = [
+                f"  {where}, {column} = {text.at[line, column]!r}: {allowed}"
+                for line, where, column, allowed in sorted(wrong)[:SHOWN]
+            ]
+            raise DataError("\n".join([f"{source}: number of wrong values: {count:,}", *shown]))
     return raw.astype({name: "float64" if name in FRACTIONS else "int64" for name in LIMITS})
 
 
