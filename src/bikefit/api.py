@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -13,8 +14,52 @@ if TYPE_CHECKING:
     from bikefit.trained import TrainedNetwork
 
 
+# Settings of Hydra that leave the logging of the process as it is.
+HYDRA = ("hydra.mode=MULTIRUN", "hydra/job_logging=none", "hydra/hydra_logging=none")
+
+
+@contextmanager
+def separate_hydra() -> Iterator[None]:
+    """Let Hydra be uninitialized in this context, and restore its state afterwards."""
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.core.singleton import Singleton
+    from hydra.core.utils import JobRuntime
+    from hydra.version import VersionBase
+    from omegaconf.basecontainer import BaseContainer
+
+    instances, resolvers = Singleton._instances, dict(BaseContainer._resolvers)
+    state = (GlobalHydra, HydraConfig, JobRuntime, VersionBase)
+    Singleton._instances = {kind: it for kind, it in instances.items() if kind not in state}
+    try:
+        yield
+    finally:
+        Singleton._instances, BaseContainer._resolvers = instances, resolvers
+
+
+@contextmanager
+def messages() -> Iterator[None]:
+    """Print the messages of this package on standard error in this context."""
+    handler = logging.StreamHandler()
+    loggers = [logging.getLogger(name) for name in ("bikefit", "hydra_plugins")]
+    before = [(logger, logger.level, logger.propagate) for logger in loggers]
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
+    try:
+        yield
+    finally:
+        for logger, level, propagate in before:
+            logger.removeHandler(handler)
+            logger.setLevel(level)
+            logger.propagate = propagate
+
+
 def sweep(overrides: Sequence[str]) -> Comparison:
     """Train a sweep in the current folder, the project's root, and compare its configurations.
+
+    The state of Hydra, of MLflow and of logging in this process is the same afterwards.
 
     Args:
         overrides: The words after `python -m bikefit.train -m`, such as
@@ -33,11 +78,15 @@ def sweep(overrides: Sequence[str]) -> Comparison:
     from bikefit.tracking.reading import latest_sweep
     from bikefit.train import conf_folder, convert_hydra_errors, train
 
-    with hydra.initialize_config_dir(conf_folder(), job_name="train", version_base="1.3"):
+    with (
+        separate_hydra(),
+        messages(),
+        hydra.initialize_config_dir(conf_folder(), job_name="train", version_base="1.3"),
+    ):
         app = GlobalHydra.instance().hydra
         assert app is not None
         with suppress(FailedJobsError), convert_hydra_errors():
-            app.multirun("train", train, [*overrides, "hydra.mode=MULTIRUN"])
+            app.multirun("train", train, [*HYDRA, *overrides])
     return compare(latest_sweep(process_id()))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from contextlib import nullcontext, suppress
@@ -46,18 +47,24 @@ LOST = (
 
 
 class Interrupt:
-    """Handle Ctrl-C: the first one stops all stacks by the file ``stop``, the second one exits."""
+    """Handle Ctrl-C: the first one stops all stacks by the file ``stop``, the second one exits.
+
+    Only the main thread gets Ctrl-C; a sweep in another thread does not handle it.
+    """
 
     def __init__(self, root: Path) -> None:
         self.requested = False
         self.stop = root / f".stop.{process_id()}.tmp"  # deleted with other temporary files
 
     def __enter__(self) -> Interrupt:
-        self.previous = signal.signal(signal.SIGINT, self._handle)
+        self.previous = None
+        if threading.current_thread() is threading.main_thread():
+            self.previous = signal.signal(signal.SIGINT, self._handle)
         return self
 
     def __exit__(self, *_: object) -> None:
-        signal.signal(signal.SIGINT, self.previous)
+        if self.previous is not None:
+            signal.signal(signal.SIGINT, self.previous)
         self.stop.unlink(missing_ok=True)
 
     def request(self) -> None:

@@ -71,6 +71,46 @@ def convert_errors() -> Iterator[None]:
         raise kind(f"{address()}{message}") from error
 
 
+OPTIONS = {
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # two lines per run
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # MLflow would retry for 8 minutes in silence
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+}
+LEVELS = {"mlflow.store.db.utils": logging.CRITICAL, "alembic": logging.WARNING}  # of tracebacks
+_calls = 0  # number of calls of MLflow by all threads
+_calls_lock = threading.Lock()
+_added: list[str] = []
+_levels: dict[str, int] = {}
+
+
+@contextmanager
+def mlflow_options() -> Iterator[None]:
+    """Set MLflow's environment variables and log levels during the calls of this module.
+
+    Other code of the process, such as a notebook's, keeps its own.
+    """
+    global _calls
+    with _calls_lock:
+        _calls += 1
+        if _calls == 1:
+            _added[:] = OPTIONS.keys() - os.environ.keys()
+            os.environ.update({name: OPTIONS[name] for name in _added})
+            for name, level in LEVELS.items():
+                _levels[name] = logging.getLogger(name).level
+                logging.getLogger(name).setLevel(level)
+    try:
+        yield
+    finally:
+        with _calls_lock:
+            _calls -= 1
+            if _calls == 0:
+                for name in _added:
+                    os.environ.pop(name, None)
+                for name, level in _levels.items():
+                    logging.getLogger(name).setLevel(level)
+
+
 _retries: ContextVar[bool] = ContextVar("retries", default=True)
 
 
@@ -88,7 +128,7 @@ def _with_retries(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     end, warned = time.monotonic() + patience, False
     while True:
         try:
-            with convert_errors():
+            with convert_errors(), mlflow_options():
                 return call(*args, **kwargs)
         except StoreUnavailableError as error:
             retry = _database() is None or "locked" in str(error)
@@ -146,27 +186,17 @@ def _open(uri: str, folder: Path) -> Any:
     """
     if wrong := mistake(uri, _tracking_store_registry._registry):
         raise TrackingError(hide_secrets(f"MLFLOW_TRACKING_URI={uri} {wrong}"))
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it logs tracebacks
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    options = {
-        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # two lines per run
-        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # MLflow would retry for 8 minutes in silence
-        "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
-    }
-    for name, value in options.items():
-        os.environ.setdefault(name, value)
     database = _database()
     if database is None:
         with _say_waiting():
             _with_retries(probe, uri)
-        with convert_errors():
+        with convert_errors(), mlflow_options():
             return RetryingProxy(MlflowClient(uri))
     database.parent.mkdir(parents=True, exist_ok=True)
     lock = database.with_name(f"{database.name}.lock")
     lock.touch()  # FileLock would wait for ever if the folder cannot be written
     # Processes that open an incomplete database can damage it permanently.
-    with FileLock(lock), convert_errors():
+    with FileLock(lock), convert_errors(), mlflow_options():
         if not database.exists() or not database.stat().st_size:
             _create_database(database)
         # MLflow caches stores by address.

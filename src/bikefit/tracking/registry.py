@@ -23,6 +23,7 @@ from bikefit.tracking.connection import (
     client,
     convert_errors,
     local_path,
+    mlflow_options,
     server,
 )
 from bikefit.tracking.local_models import store_folder
@@ -113,7 +114,7 @@ def model_folder(uri: str) -> Path:
         location = client().get_model_version_download_uri(name, version)
     except NotFoundError as error:
         raise TrackingError(missing) from error
-    with convert_errors():
+    with convert_errors(), mlflow_options():
         saved = artifacts.download_artifacts(local_path(location))
     folder = Path(saved) / "artifacts" / MODEL
     if not folder.is_dir():

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import socket
+import sys
 import threading
 import traceback
 from collections.abc import Sequence
@@ -27,6 +28,8 @@ def initialize_worker(slot: int) -> None:
     """Prepare a worker process: set its slot, ignore Ctrl-C, and end it with the command."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command handles it
     devices.slot = slot
+    if mlflow := sys.modules.get("mlflow"):  # the main module of the command may import it
+        mlflow.autolog(disable=True)
     threading.Thread(target=_exit_with_command, daemon=True).start()
 
 

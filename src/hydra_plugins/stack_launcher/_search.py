@@ -35,7 +35,6 @@ from bikefit.config import ConfigError
 from hydra_plugins.stack_launcher.config import SearchSweeperConf
 
 log = logging.getLogger(__name__)
-optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 RANDOM_STACK = 3  # interval of stacks that are drawn at random
 TOP = 10  # trials in the printed table
@@ -64,9 +63,12 @@ class Search:
 
     def run(self) -> list[Sequence[JobReturn]]:
         """Search within the limits, write and print the trials, return the job returns."""
+        verbosity = optuna.logging.get_verbosity()
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
         try:
             self._train()
         finally:
+            optuna.logging.set_verbosity(verbosity)
             if self.returns:
                 self._write_trials()
         values = self._trial_table()["value"]
