@@ -10,7 +10,9 @@ from bikefit.comparison.ranking import (
     highlighted_runs,
     least_flexible,
     rank,
+    telling_configurations,
     typical_rows,
+    views_of_runs,
     winner,
 )
 from bikefit.comparison.runs import loss_unit
@@ -23,6 +25,7 @@ from bikefit.comparison.sentences import (
     winner_sentence,
 )
 from bikefit.comparison.tables import ranking_note
+from bikefit.comparison.verdicts import verdicts, with_verdicts
 from made_runs import make_run, make_sweep, make_table
 
 
@@ -256,3 +259,41 @@ def test_losses_on_different_validation_rows_are_ranked_separately() -> None:
     same = ranked(*(run | {"tags.val_rows": "3465"} for run in runs))
     assert same["val_loss"].tolist() == [5.0, 5.5, 6.0, 9.0]
     assert rows_sentence(same) == ""
+
+
+def judged(table: pd.DataFrame) -> pd.DataFrame:
+    return with_verdicts(rank(table), verdicts(table))
+
+
+def test_the_configurations_that_tell_the_story_are_few() -> None:
+    ranking = judged(make_sweep())
+    chosen = ranking.set_index("configuration_id").loc[telling_configurations(ranking)]
+    assert chosen["configuration"].tolist() == [
+        "l2 λ=0.0001 + dropout p=0.2 · mlp 256×256",  # the winner
+        "none · linear",  # underfits most
+        "none · mlp 1024×1024",  # overfits most
+        "dropout p=0.2 · mlp 256×256",
+        "l1 λ=0.001 · mlp 256×256",
+        "weight decay λ=1 · mlp 256×256",
+        "early stopping 5 · mlp 256×256",
+        "l2 λ=0.001 · mlp 256×256",
+        "batch norm after · mlp 256×256",
+        "none · mlp 256×256",
+    ]
+    few = judged(make_table([make_run(), make_run("l2 λ=1 + dropout p=0.1", val=8.0)]))
+    assert len(telling_configurations(few)) == 2
+
+
+def test_views_show_what_a_page_can_load() -> None:
+    table = make_sweep()  # 78 runs
+    shown = pd.Series(views_of_runs(table, judged(table)))
+    assert len(shown) == 78
+    assert shown.value_counts().to_dict() == {"plane": 48, "curves plane": 30}
+    more = pd.concat([table.assign(run_id=table["run_id"] + f"-{i}") for i in (0, 1)])
+    shown = pd.Series(views_of_runs(more.reset_index(drop=True), judged(table)))
+    assert shown.value_counts().to_dict() == {"curves": 50, "plane": 16, "curves plane": 10}
+    rows = [make_run("none", f"[{n}]", val=5.0 + n) for n in range(1, 151)]
+    wide = make_table(rows).assign(run_id=[f"r{n}" for n in range(150)])
+    plane = [run for run, views in views_of_runs(wide, judged(wide)).items() if "plane" in views]
+    assert len(plane) == 100
+    assert {"r0", "r149"} <= set(plane)  # the best and the worst

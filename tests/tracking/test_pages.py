@@ -156,7 +156,7 @@ def test_the_curves_are_drawn_for_each_configuration(
 def test_the_plane_has_a_point_for_each_run(views: dict[str, str], browser: Browser) -> None:
     browser.open(views["plane"])
     browser.sees("plane · latest sweep", "3 matching runs", "Group by: verdict")
-    browser.sees("best/train/loss vs. best/val/loss")
+    browser.sees("gap vs. best/val/loss")
     wait_for(lambda: browser.count(POINTS) == 3, lambda: f"{browser.count(POINTS)} points")
     assert browser.count(".js-plotly-plot") == 1
 

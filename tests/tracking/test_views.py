@@ -108,3 +108,19 @@ def test_links_open_in_model_training_mode(workplace: Path) -> None:
         "workflowType": ["machine_learning"],
     }
     assert views.view_links(sweep)["plane"] == f"#{parts.fragment}"  # relative to MLflow's pages
+
+
+def test_curves_and_plane_show_the_tagged_runs_of_the_latest_sweep(workplace: Path) -> None:
+    earlier, others = sweep_of(5)
+    sweep, runs = sweep_of(6, 7)
+    writing.tag_shown_runs(sweep, {runs[0]: "curves plane", runs[1]: "plane"})
+    writing.tag_shown_runs(earlier, {others[0]: "plane"})  # does not change the latest views
+    experiment = connection.experiment_id("full")
+    expected = {"comparison": set(runs), "curves": {runs[0]}, "plane": set(runs)}
+    for name, ids in expected.items():
+        condition = state(f"{name}-latest")["searchFilter"]
+        found = connection.client().search_runs([experiment], condition)
+        assert {run.info.run_id for run in found} == ids
+    writing.tag_shown_runs(sweep, {runs[0]: ""})
+    condition = state("curves-latest")["searchFilter"]
+    assert len(connection.client().search_runs([experiment], condition)) == 0

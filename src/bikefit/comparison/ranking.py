@@ -9,6 +9,10 @@ import pandas as pd
 
 from bikefit.comparison.noise import differences
 from bikefit.comparison.runs import METRICS
+from bikefit.tracking.names import CURVES, PLANE
+
+PAGE = 100  # runs that a page of MLflow loads
+FEW = 8  # configurations whose curves can be told apart
 
 # Columns that the runs of a configuration share.
 SHARED = ["configuration", "regularization", "kind", "network", "table", "folds", "metric", "unit"]
@@ -99,14 +103,68 @@ def typical_rows(ranking: pd.DataFrame) -> pd.DataFrame:
     failing = finished[finished["verdict"].isin(["underfitting", "overfitting"])]
     network = finished["network"].iloc[0]
     plain = finished[(finished["kind"] == "none") & (finished["network"] == network)]
-    # The configuration with the shortest name differs from most in its regularization only.
-    shortest = plain["configuration"].str.len().sort_values(kind="stable").index[:1]
     chosen = [
         finished.drop_duplicates("kind").index,
         failing.drop_duplicates(["kind", "verdict"], keep="last").index,
-        shortest,
+        _shortest(plain).index,
     ]
     return finished.loc[sorted(set().union(*chosen))]
+
+
+def _shortest(ranking: pd.DataFrame) -> pd.DataFrame:
+    """Return the row with the shortest label, which differs least from the other settings."""
+    return ranking.loc[ranking["configuration"].str.len().sort_values(kind="stable").index[:1]]
+
+
+def _roles(candidates: pd.DataFrame) -> dict[str, str]:
+    """Return the configuration of each role of :func:`highlighted_runs`."""
+    if candidates.empty:
+        return {}
+    chosen = {"winner": str(candidates["configuration_id"].iloc[0])}
+    for role, score in (("underfitting", "train_loss"), ("overfitting", "gap")):
+        others = candidates.iloc[1:]
+        others = others[others["verdict"] == role].sort_values(score, ascending=False)
+        if len(others):
+            chosen[role] = str(others["configuration_id"].iloc[0])
+    return chosen
+
+
+def telling_configurations(ranking: pd.DataFrame) -> list[str]:
+    """Return the ids of the few configurations that show what regularization does.
+
+    These are those of :func:`highlighted_runs`, the best of each single method, and the winner's
+    network and the linear network without regularization; if there are at most `FEW`
+    configurations, all of them.
+    """
+    candidates = comparable(ranking)
+    if len(candidates) <= FEW:
+        return list(candidates["configuration_id"])
+    single = candidates[~candidates["kind"].str.contains(" + ", regex=False)]
+    plain = single[single["kind"] == "none"]
+    chosen = [
+        single[single["kind"] != "none"].drop_duplicates("kind"),
+        _shortest(plain[plain["network"] == candidates["network"].iloc[0]]),
+        plain[plain["network"].str.startswith("linear")].head(1),
+    ]
+    ids = pd.concat(chosen)["configuration_id"]
+    return list(dict.fromkeys([*_roles(candidates).values(), *ids]))
+
+
+def views_of_runs(table: pd.DataFrame, ranking: pd.DataFrame) -> dict[str, str]:
+    """Return the views in MLflow that show a run, by run id: "curves plane" or one of them.
+
+    MLflow's pages load `PAGE` runs. *curves* shows :func:`telling_configurations`. *plane* shows
+    all runs, a run of each configuration if there are more than `PAGE`, or as many configurations
+    from the best to the worst.
+    """
+    finished = table.dropna(subset=["val_loss"]).sort_values("val_loss", kind="stable")
+    plane = finished if len(finished) <= PAGE else finished.drop_duplicates("configuration_id")
+    plane = plane.iloc[np.linspace(0, len(plane) - 1, min(len(plane), PAGE)).astype(int)]
+    telling = telling_configurations(ranking)
+    curves = finished[finished["configuration_id"].isin(telling)]
+    curves = curves.groupby("configuration_id").head(PAGE // max(1, len(telling)))
+    shown = dict.fromkeys(curves["run_id"], CURVES)
+    return shown | {run: f"{shown.get(run, '')} {PLANE}".strip() for run in plane["run_id"]}
 
 
 def highlighted_runs(table: pd.DataFrame, ranking: pd.DataFrame) -> dict[str, pd.Series]:
@@ -116,13 +174,6 @@ def highlighted_runs(table: pd.DataFrame, ranking: pd.DataFrame) -> dict[str, pd
     the highest train loss, ``overfitting`` that with this verdict and the widest gap. The row is
     their run with the lowest validation loss.
     """
-    candidates = comparable(ranking).set_index("configuration_id")
-    if candidates.empty:
-        return {}
-    chosen = {"winner": candidates.index[0]}
-    for role, score in (("underfitting", "train_loss"), ("overfitting", "gap")):
-        others = candidates.iloc[1:].loc[candidates["verdict"] == role, score]
-        if len(others):
-            chosen[role] = others.idxmax()
-    runs = {role: table[table["configuration_id"] == id_] for role, id_ in chosen.items()}
-    return {role: rows.loc[rows["val_loss"].idxmin()] for role, rows in runs.items()}
+    runs = table.dropna(subset=["val_loss"]).sort_values("val_loss", kind="stable")
+    ids = runs["configuration_id"]
+    return {role: runs[ids == id_].iloc[0] for role, id_ in _roles(comparable(ranking)).items()}

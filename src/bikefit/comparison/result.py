@@ -10,13 +10,13 @@ import pandas as pd
 
 from bikefit.comparison.experiments import Metrics, experiment_table
 from bikefit.comparison.losses import history, losses_by_fold_and_day
-from bikefit.comparison.ranking import highlighted_runs, rank, winner
+from bikefit.comparison.ranking import highlighted_runs, rank, views_of_runs, winner
 from bikefit.comparison.runs import full_data_runs, run_table
 from bikefit.comparison.tables import ranking_note
 from bikefit.comparison.verdicts import count_verdicts, read_thresholds, verdicts, with_verdicts
 from bikefit.tracking import connection, reading, writing
 from bikefit.tracking.connection import TrackingError
-from bikefit.tracking.names import PARENT, VERDICT
+from bikefit.tracking.names import PARENT, VERDICT, views_of
 
 if TYPE_CHECKING:  # figures take a second to import, and a ranking does not need them
     from matplotlib.figure import Figure
@@ -222,6 +222,12 @@ def compare(sweep: str | None = None) -> Comparison:
         new = given[list(VERDICT)].set_axis(tags, axis=1)
         changed = new.astype(object).fillna("") != old.astype(object).fillna("")
         writing.tag_verdicts(given[changed.any(axis=1)])
+        shown = views_of_runs(full_data_runs(table), ranking)
+        old_views = runs.get(f"tags.{views_of(sweep)}", pd.Series("", runs.index)).fillna("")
+        before = dict(zip(runs["run_id"], old_views, strict=True))
+        views = {run: shown.get(run, "") for run in before}
+        changes = {run: names for run, names in views.items() if names != before[run]}
+        writing.tag_shown_runs(sweep, changes)
         writing.log_counts(sweep, count_verdicts(given))
     return Comparison(sweep, name, table, ranking)
 

@@ -20,9 +20,15 @@ VERDICT = {
     "reason": "verdict.reason",
     "next": "verdict.next",
 }
+PLANE, CURVES = "plane", "curves"  # views of a sweep that show only some of its runs
 COLOUR = "mlflow.runColor"  # tag: colour of a run in MLflow's charts
 
 
 def member_of(parent: str) -> str:
     """Return the name of the tag of all runs of a sweep or a cross-validated job."""
     return f"bikefit.member_of.{parent}"
+
+
+def views_of(sweep: str) -> str:
+    """Return the name of the tag with the views of a sweep that show a run."""
+    return f"bikefit.views.{sweep}"

@@ -9,17 +9,18 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
 from bikefit.tracking.connection import TrackingError, client, search, server, without_retries
-from bikefit.tracking.names import CONFIGURATION, KIND, member_of
+from bikefit.tracking.names import CONFIGURATION, CURVES, KIND, PLANE, member_of, views_of
 
 log = logging.getLogger(__name__)
 LOCAL = "http://127.0.0.1:5000"  # address of `make ui`
 TAG = "mlflow.sharedViewState."
-TRAIN, VALIDATION = "best/train/loss", "best/val/loss"  # at the selected epoch
+# at the selected epoch
+TRAIN, VALIDATION, GAP = "best/train/loss", "best/val/loss", "gap"
 EPOCHS = ("train/loss", "val/loss")  # at every epoch
 COLOURS = {
     "good fit": "#00745a",
@@ -31,7 +32,7 @@ COLOURS = {
 COLUMNS = {
     f"metrics.`{TRAIN}`": 95,
     f"metrics.`{VALIDATION}`": 95,
-    "metrics.`gap`": 80,
+    f"metrics.`{GAP}`": 80,
     "tags.`verdict`": 95,
     f"tags.`{CONFIGURATION}`": 310,
     "params.`seed`": 50,
@@ -84,13 +85,13 @@ def _charts(
 
 SCATTER = {
     "type": "SCATTER",
-    "xaxis": {"key": TRAIN, "type": "METRIC"},
+    "xaxis": {"key": GAP, "type": "METRIC"},  # flexibility grows to the right
     "yaxis": {"key": VALIDATION, "type": "METRIC"},
     "deleted": False,
     "runsCountToCompare": 1000,
 }
 # MLflow adds a line chart for each metric that has none, unless there is a deleted one.
-NO_LINES = [_line(TRAIN, deleted=True), _line(VALIDATION, deleted=True)]
+NO_LINES = [_line(GAP, deleted=True), _line(VALIDATION, deleted=True)]
 VIEWS = {
     "comparison": {
         "selectedColumns": list(COLUMNS),
@@ -98,20 +99,26 @@ VIEWS = {
         "columnWidths": COLUMNS,
         **COMMON,
     },
-    "curves": _charts("curves", 2, EPOCHS, [_line(m) for m in EPOCHS], CONFIGURATION),
-    "plane": {
-        **_charts("plane", 1, (TRAIN, VALIDATION), [SCATTER, *NO_LINES], "verdict"),
+    CURVES: _charts(CURVES, 2, EPOCHS, [_line(m) for m in EPOCHS], CONFIGURATION),
+    PLANE: {
+        **_charts(PLANE, 1, (GAP, VALIDATION), [SCATTER, *NO_LINES], "verdict"),
         "useGroupedValuesInCharts": False,  # one point per run, not per verdict
     },
 }
 """States of MLflow's runs page by the name of the view."""
 
 
-def write_views(experiment: str, sweep: str | None = None) -> None:
-    """Write the views of an experiment and of its latest sweep; log a warning on an error."""
-    tags = _tags("", "", f"tags.`{KIND}` = 'job'")
+def write_views(experiment: str, sweep: str | None = None, tagged: bool = False) -> None:
+    """Write the views of an experiment and of its latest sweep; log a warning on an error.
+
+    If ``tagged``, *curves* and *plane* of the sweep show only the runs with the tag for them.
+    """
+    tags = _tags("", "", dict.fromkeys(VIEWS, f"tags.`{KIND}` = 'job'"))
     if sweep is not None:
-        tags |= _tags("-latest", " · latest sweep", f"tags.`{member_of(sweep)}` = 'true'")
+        conditions = dict.fromkeys(VIEWS, f"tags.`{member_of(sweep)}` = 'true'")
+        if tagged:
+            conditions |= {v: f"tags.`{views_of(sweep)}` LIKE '%{v}%'" for v in (CURVES, PLANE)}
+        tags |= _tags("-latest", " · latest sweep", conditions)
     try:
         with without_retries():
             for key, value in tags.items():
@@ -120,12 +127,12 @@ def write_views(experiment: str, sweep: str | None = None) -> None:
         log.warning(f"the views in MLflow are not renewed: {error}")
 
 
-def _tags(key_suffix: str, name_suffix: str, condition: str) -> dict[str, str]:
-    """Return the tags of all views, which show the runs that meet a condition."""
+def _tags(key_suffix: str, name_suffix: str, conditions: Mapping[str, str]) -> dict[str, str]:
+    """Return the tags of all views, which show the runs that meet the condition of the view."""
     now = int(time.time() * 1000)
     tags = {}
     for name, state in VIEWS.items():
-        text = json.dumps({"searchFilter": condition, **state}, separators=(",", ":"))
+        text = json.dumps({"searchFilter": conditions[name], **state}, separators=(",", ":"))
         view = {"name": name + name_suffix, "createdAt": now, "updatedAt": now, "state": text}
         tags[f"{TAG}bikefit-{name}{key_suffix}"] = json.dumps(view, ensure_ascii=False)
     return tags

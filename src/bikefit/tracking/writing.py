@@ -27,6 +27,7 @@ from bikefit.errors import hide_secrets
 from bikefit.processes import has_ended, process_id
 from bikefit.tracking import names
 from bikefit.tracking.connection import artifacts_of, client, experiment_id, search, without_retries
+from bikefit.tracking.reading import latest_sweep
 from bikefit.tracking.views import COLOURS, write_views
 
 if TYPE_CHECKING:
@@ -281,6 +282,19 @@ def tag_verdicts(table: pd.DataFrame) -> None:
         if row["verdict"]:
             tags[names.COLOUR] = COLOURS[row["verdict"]]
         _log_batch(row["run_id"], [], tags)
+
+
+def tag_shown_runs(sweep: str, shown: Mapping[str, str]) -> None:
+    """Write the views of a sweep that show each of these runs; renew the views if it is the latest.
+
+    Args:
+        sweep: Run id of the sweep.
+        shown: Names of views by run id, such as "curves plane"; "" for none.
+    """
+    for run, shown_in in shown.items():
+        client().set_tag(run, names.views_of(sweep), shown_in)
+    if sweep == latest_sweep():
+        write_views(client().get_run(sweep).info.experiment_id, sweep, tagged=True)
 
 
 def log_counts(run: str, counts: Mapping[str, int]) -> None:
