@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev repro check lint test test-all readme case-study bench bench-scaling \
 	bench-verdicts bench-champion bench-ablation \
-	faults audit ui notebook screenshots clean
+	faults audit ui notebook screenshots pages clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -99,8 +99,17 @@ ui: setup ## look at the runs in MLflow, opened on the comparison, on http://127
 notebook: setup-dev ## make docs/notebook.ipynb from docs/notebook.md
 	jupytext --quiet --update --to ipynb --set-kernel python3 docs/notebook.md
 
-screenshots: setup-dev ## renew the pictures of MLflow's views in docs/pictures (needs chromium)
+screenshots: setup-dev ## renew docs/pictures: the explorer, MLflow's views (needs chromium)
 	python -m benchmarks screenshots
+
+pages: ## docs, explorer and report of the last commit as a site in build/site
+	@[ -e $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
+	$(PIP) mkdocs
+	@# The folders of the repository stay as they are, so that relative links hold.
+	rm -rf build/pages && mkdir -p build/pages
+	git archive HEAD README.md CHANGELOG.md CONTRIBUTING.md CITATION.cff LICENSE benchmarks conf docs reports | \
+		tar -x -C build/pages
+	mkdocs build --strict --quiet
 
 clean: ## remove .venv and caches; data, runs and reports stay
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
