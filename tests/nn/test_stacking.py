@@ -54,6 +54,18 @@ def test_the_state_is_contiguous_and_that_of_the_members() -> None:
         assert torch.equal(state[name][0], value)
 
 
+def test_members_are_copied_into_an_earlier_state() -> None:
+    stack = Stack([network(seed) for seed in range(3)])
+    before, state = stack.state(), stack.state()
+    tensors = dict(state)
+    stack.load({name: value + 1 for name, value in before.items()})
+    stack.copy_members(torch.tensor([False, True, False]), state)
+    for name, value in state.items():
+        assert value is tensors[name]  # in place
+        torch.testing.assert_close(value[1], before[name][1] + 1)
+        torch.testing.assert_close(value[[0, 2]], before[name][[0, 2]])
+
+
 def test_a_stack_copies_its_members() -> None:
     member = network(0)
     stack = Stack([member, network(1)])

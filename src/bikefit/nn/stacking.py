@@ -97,16 +97,25 @@ class Stack(nn.Module):
 
     def state(self) -> dict[str, Tensor]:
         """Return contiguous copies of the parameters and buffers, ``(M, ...)`` by name."""
-        values = {**self.stacked_parameters(), **self.stacked_buffers()}
         # safetensors writes the memory of an array, whatever its strides.
         layout = torch.contiguous_format
-        return {k: v.detach().clone(memory_format=layout) for k, v in values.items()}
+        return {k: v.detach().clone(memory_format=layout) for k, v in self._tensors().items()}
+
+    @torch.no_grad()
+    def copy_members(self, members: Tensor, state: Mapping[str, Tensor]) -> None:
+        """Copy the members of a mask ``(M,)`` into the result of an earlier :meth:`state`."""
+        for name, value in self._tensors().items():
+            mask = members.view(-1, *[1] * (value.dim() - 1))
+            torch.where(mask, value, state[name], out=state[name])
 
     @torch.no_grad()
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Set parameters and buffers to the result of :meth:`state`."""
-        for name, value in {**self.stacked_parameters(), **self.stacked_buffers()}.items():
+        for name, value in self._tensors().items():
             value.copy_(state[name])
+
+    def _tensors(self) -> dict[str, Tensor]:
+        return {**self.stacked_parameters(), **self.stacked_buffers()}
 
     def dropouts(self) -> dict[str, Dropout]:
         """Return the stacked dropout layers by name."""

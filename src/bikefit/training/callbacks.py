@@ -48,12 +48,11 @@ class EpochSelection(pl.Callback):
         assert isinstance(pl_module, StackModule)
         self.timestamps.append(int(time.time() * 1000))
         selected = self._update(len(pl_module.history), pl_module.history[-1])
-        if not self.selected_state or all(selected):
+        if not self.selected_state:
             self.selected_state = pl_module.stack.state()
-        elif any(selected):
-            mask = torch.tensor(selected, device=pl_module.device)
-            for name, value in pl_module.stack.state().items():
-                self.selected_state[name][mask] = value[mask]
+        elif any(selected):  # in place: a new copy in each epoch would fragment the memory
+            members = torch.tensor(selected, device=pl_module.device)
+            pl_module.stack.copy_members(members, self.selected_state)
         trainer.should_stop = all(self.done)
 
     def _update(self, epoch: int, metrics: Mapping[str, Tensor]) -> list[bool]:
