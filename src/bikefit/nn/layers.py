@@ -48,13 +48,9 @@ class Dropout(nn.Module):
             return x * (1.0 - p) if self.scaling == "lecture" else x
         if self.noise.numel() == 0:
             return x
-        # floor(noise - p) is -1 if noise < p, otherwise 0. A comparison, whose booleans must be
-        # converted to numbers, takes several times as long.
-        dropped = (self.noise - p).floor_()
-        if self.scaling == "inverted":
-            scale = 1.0 / (1.0 - p)
-            return x * torch.addcmul(scale, dropped, scale)
-        return x * dropped.add_(1.0)
+        # Numbers, because products with booleans take several times as long.
+        kept = torch.ge(self.noise, p, out=self.noise.new_empty(0))
+        return x * (kept.mul_(1.0 / (1.0 - p)) if self.scaling == "inverted" else kept)
 
 
 class BatchNorm(nn.Module):
