@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
 
 from bikefit.config import ConfigError
 from bikefit.training import devices
-from bikefit.training.devices import gpu_count, trainer_device
+from bikefit.training.devices import gpu_count, trainer_device, use_avx512
 from conftest import ROOT
 
 
@@ -60,3 +62,40 @@ torch.cuda.device_count()
     assert re.findall("used .*", process.stdout) == [
         "used device_count"
     ]  # the call in the last line
+
+
+@pytest.fixture
+def precision() -> Iterator[Any]:
+    """The settings of products, which are restored."""
+    matmul: Any = torch.backends.mkldnn.matmul
+    before, matmul.fp32_precision = matmul.fp32_precision, "ieee"
+    yield matmul
+    matmul.fp32_precision = before
+
+
+@pytest.mark.usefixtures("precision")
+def test_products_on_cpus_with_avx512_have_the_accuracy_of_float32() -> None:
+    x, y = torch.rand(2, 256, 128), torch.rand(2, 128, 128)
+    use_avx512()
+    expected = torch.bmm(x.double(), y.double()).float()
+    torch.testing.assert_close(torch.bmm(x, y), expected, rtol=1e-5, atol=0.0)
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "expected"),
+    [
+        ({"avx512_f": True, "amx_tile": False}, "bf16"),
+        ({"avx512_f": True, "amx_tile": True}, "ieee"),  # would round to bfloat16
+        ({"avx2": True, "avx512_f": False, "amx_tile": False}, "ieee"),
+        ({"neon": True, "bf16": True}, "ieee"),
+    ],
+)
+def test_only_cpus_that_round_to_float32_multiply_with_onednn(
+    capabilities: dict[str, bool],
+    expected: str,
+    precision: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    use_avx512()
+    assert precision.fp32_precision == expected

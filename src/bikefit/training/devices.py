@@ -37,3 +37,16 @@ def trainer_device(accelerator: str) -> dict[str, Any]:
     if count := gpu_count(accelerator):
         return {"accelerator": "cuda", "devices": [slot % count]}
     return {"accelerator": "cpu", "devices": 1}
+
+
+def use_avx512() -> None:
+    """Multiply matrices with oneDNN on CPUs with AVX-512, in float32.
+
+    torch's default is MKL, which uses AVX-512 on Intel's CPUs only. The setting permits oneDNN to
+    round to bfloat16, which it does only with instructions (AMX) that exclude a CPU here.
+    """
+    import torch
+
+    capabilities = torch.cpu.get_capabilities()
+    if capabilities.get("avx512_f") and not capabilities.get("amx_tile"):
+        torch.backends.mkldnn.matmul.fp32_precision = "bf16"  # type: ignore[attr-defined]

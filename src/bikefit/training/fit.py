@@ -17,7 +17,7 @@ from bikefit.nn.randomness import derive
 from bikefit.training.callbacks import CheckpointCallback, EpochSelection, StopCheck
 from bikefit.training.checkpoints import CheckpointDir
 from bikefit.training.data import Rows
-from bikefit.training.devices import trainer_device
+from bikefit.training.devices import trainer_device, use_avx512
 from bikefit.training.evaluation import (
     constant_losses,
     evaluate_average,
@@ -57,6 +57,7 @@ def fit_stack(
     settings = members[0].settings
     torch.manual_seed(derive(settings.seed, "layers that draw for themselves"))
     torch.set_num_threads(1)  # results are repeatable; parallelism is by processes
+    use_avx512()
     module = make_module(members, pool)
     selection = EpochSelection([m.settings.regularization.patience for m in members])
     checkpoints = [CheckpointCallback(directory, selection)] if directory else []
