@@ -17,6 +17,7 @@ import yaml
 from benchmarks.champion import PAGE, SHOWN, Recipe, parts_of, score
 from benchmarks.common import ROOT, mean_with_error, table
 
+from bikefit.data.bikes.columns import TARGET
 from bikefit.data.transformer import Transformer
 from bikefit.final.fit import fit_networks
 
@@ -44,7 +45,8 @@ def variants() -> dict[str, Recipe]:
 def measure_variant(name: str, recipe: Recipe, seeds: int, seed: int) -> dict[str, Any]:
     """Return RMSE and mean Poisson deviance of a variant on a split."""
     train, validation, _ = parts_of("days", seed)
-    fitted = fit_networks(recipe.members(seeds), Transformer.fit(recipe.columns(), train), train)
+    transformer = Transformer.fit(recipe.columns(), train)
+    fitted = fit_networks(recipe.members(seeds), transformer, train, TARGET)
     mean = fitted.predict_each(validation).mean(axis=0)
     return {"variant": name, "split": seed} | score(validation, mean)
 

@@ -37,7 +37,7 @@ from bikefit.data.transformer import Transformer
 from bikefit.final.choose import WINNER
 from bikefit.final.fit import fit_networks
 from bikefit.final.publish import TEST_PREDICTIONS
-from bikefit.final.scores import MEASURES, block_sums, measures
+from bikefit.final.scores import bootstrap
 from bikefit.losses import SMALLEST_RATE
 
 PAGE = "docs/champion.md"
@@ -124,7 +124,7 @@ def ours(kind: Kind, seed: int, networks: int) -> dict[str, dict[str, float]]:
         known = pd.concat([train, validation]).sort_values("timestamp", ignore_index=True)
         way = recipe(kind)
         transformer = Transformer.fit(way.columns(), known)
-        fitted = fit_networks(way.members(networks), transformer, known)
+        fitted = fit_networks(way.members(networks), transformer, known, TARGET)
         return {OURS: score(test, fitted.predict(test)[0])}
     rows = pipeline(seed).set_index("timestamp")
     test = test.set_index("timestamp").loc[rows.index].reset_index()
@@ -152,8 +152,8 @@ def score(rows: pd.DataFrame, predicted: np.ndarray) -> dict[str, float]:
     If a model predicts 0 or less (trees with squared loss), rates below 1 bike/hour count as 1.
     """
     rates = np.maximum(predicted, SMALLEST_RATE if predicted.min() <= 0 else 0)
-    sums = block_sums(blocks(rows), rows[TARGET].to_numpy(), rates)
-    values = dict(zip(MEASURES, measures(sums.sum(axis=0)).tolist(), strict=True))
+    scores = bootstrap("poisson", blocks(rows), rows[TARGET].to_numpy(), rates)
+    values = dict(zip(scores.names, scores.values.tolist(), strict=True))
     return {key: values[key] for key in SHOWN}
 
 

@@ -16,7 +16,14 @@ from sklearn.metrics import mean_poisson_deviance
 from bikefit.data.bikes.columns import TARGET
 from bikefit.data.features import DAYS_SINCE_START, first_date
 from bikefit.final.trees import COLUMNS as SAME
-from bikefit.final.trees import LEAVES, MOST_TREES, PATIENCE, make_model, tree_features
+from bikefit.final.trees import (
+    LEAVES,
+    MOST_TREES,
+    PATIENCE,
+    bike_columns,
+    make_model,
+    tree_features,
+)
 
 DEPTHS = (4, 6, 8)
 DERIVED = (DAYS_SINCE_START, "day_of_year", "commuting", "occasion")
@@ -132,8 +139,10 @@ def predict(
     """
     library, names = PEERS[peer]
 
+    read = {name: words for name, words in bike_columns(train).items() if name in names}
+
     def rows(hours: pd.DataFrame, start: np.datetime64) -> Rows:
-        return tree_features(hours, start, names), hours[TARGET]
+        return tree_features(hours, start, read), hours[TARGET]
 
     given, held_out = (rows(part, first_date(train)) for part in (train, validation))
     tuned: dict[tuple[int, int], Any] = {}
@@ -144,4 +153,4 @@ def predict(
     both = pd.concat([train, validation], ignore_index=True)
     start = first_date(both)
     model, _ = library.fit(rows(both, start), size, trees, None)
-    return np.asarray(model(tree_features(test, start, names)))
+    return np.asarray(model(tree_features(test, start, read)))

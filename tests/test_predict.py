@@ -112,15 +112,13 @@ def test_options_change_the_prediction(refitted: Path, capsys: pytest.CaptureFix
             for uri in ("models:/nobody@champion", "models:/bikefit/99", "models:/a", "b")
         ],
         (["--input", "no.csv"], "No such file"),
-        (["--input", "empty.csv"], "empty.csv cannot be read as a CSV table: No columns"),
-        (["--input", "more.csv"], "more.csv cannot be read as a CSV table: Length of header"),
+        (["--input", "empty.csv"], "empty.csv cannot be read as a CSV table: it is empty"),
     ],
 )
 def test_invalid_input_ends_with_an_error(
     refitted: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
     Path("empty.csv").write_text("")
-    Path("more.csv").write_text("at,temp\n2012-10-05T17:00,21,4\n")
     assert main(arguments) == 1
     shown = capsys.readouterr()
     assert message in shown.err and not shown.out

@@ -17,9 +17,8 @@ from mlflow import MlflowClient
 
 import commands
 import stores
-from bikefit.data.bikes.rows import OPTIONAL
+from bikefit.data.bikes.rows import EXAMPLE, OPTIONAL
 from bikefit.final.model import load
-from bikefit.final.publish import EXAMPLE
 from bikefit.tracking import registry, writing
 from browsers import serving
 from conftest import ROOT

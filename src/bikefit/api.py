@@ -131,16 +131,18 @@ def load(run: str) -> TrainedNetwork:
 def predict(
     rows: pd.DataFrame | Mapping[str, Any], model: str = "models:/bikefit@champion"
 ) -> pd.DataFrame:
-    """Predict the rentals of hours.
+    """Predict the rentals of hours, or the target of rows of your own table.
 
     Args:
         rows: A table, or one row, with the columns ``at``, ``temp`` (°C), ``humidity`` (%),
-            ``windspeed`` (km/h), ``weather`` and optionally ``feels_like`` (°C) and ``holiday``.
+            ``windspeed`` (km/h), ``weather`` and optionally ``feels_like`` (°C) and ``holiday``;
+            for the model of another table, the columns of its features.
         model: A registered model, or the folder of a model.
 
     Returns:
-        One row per hour: ``expected``, ``low`` and ``high`` (bikes/hour; ``low`` and ``high`` bound
-        a 90 % prediction interval), and ``error``, the reason why a row has no prediction, or "".
+        One row per row: ``expected``, ``low`` and ``high`` (bikes/hour, or the unit of the target;
+        ``low`` and ``high`` bound a 90 % prediction interval), or ``probability`` of a target of 0
+        and 1; and ``error``, the reason why a row has no prediction, or "".
 
     Raises:
         DataError: There is no such model.

@@ -1,8 +1,9 @@
-r"""Predict the rentals of hours from their weather.
+r"""Predict the rentals of hours from their weather, or the target of your own table.
 
 python -m bikefit.predict --input rows.csv --output answers.csv
 python -m bikefit.predict --at 2012-10-05T17:00 --temp 21 --humidity 60 --windspeed 12 \
     --weather clear
+python -m bikefit.predict --model models:/bikefit-diabetes@champion --row age=0.04 bmi=0.06 …
 """
 
 import gc

@@ -40,13 +40,14 @@ def _refit(options: argparse.Namespace) -> None:
 
     from bikefit.data.bikes.rows import input_statistics
     from bikefit.data.files import check_writable, write_json
+    from bikefit.data.inputs import table_inputs
     from bikefit.data.table import read_table
     from bikefit.data.transformer import Transformer
     from bikefit.final import choose, evaluate, fit
     from bikefit.final.interval import calibrate
     from bikefit.final.model import Model, mean_and_spread
     from bikefit.final.publish import publish
-    from bikefit.final.trees import tune
+    from bikefit.final.trees import tree_columns, tune
     from bikefit.tracking import reading
 
     check_writable(REPORT)
@@ -61,27 +62,32 @@ def _refit(options: argparse.Namespace) -> None:
     transformer = Transformer.load(table.path / "transformer.json")
     hours, test = fit.merge_parts(*parts.values()), parts["test"]
     fitting = fit.merge_parts(parts["train"], parts["validation"])
-    tuned, share, by_trees = tune(parts["train"], parts["validation"]), 0.0, None
+    loss, target, share, by_trees = plan.loss, table.target, 0.0, None
+    columns = tree_columns(table, transformer, hours)
+    tuned = tune(parts["train"], parts["validation"], target, loss, columns)
     if options.average and tuned:
         share, by_trees = choose.weigh_trees(plan, tuned, parts)
     print(f"{plan.reason} Boosted trees have a weight of {share:.0%}.")
     by_networks = plan.predicted[plan.networks[choose.OUR_MODEL]]
-    interval = calibrate(plan.target, *mean_and_spread(by_networks, by_trees, share))
+    interval = calibrate(loss, plan.target, *mean_and_spread(by_networks, by_trees, share))
 
     print(f"Fitting {len(networks)} networks for the test and {len(ours)} on all rows …")
-    tasks = [(networks, transformer, fitting), (ours, transformer, hours)]
+    tasks = [(networks, transformer, fitting, target), (ours, transformer, hours, target)]
     tested, final = joblib.Parallel(n_jobs=min(2, joblib.cpu_count()))(
         joblib.delayed(fit.fit_networks)(*task) for task in tasks
     )
     if tuned and share:
         final = replace(final, trees=tuned.fit(hours), share=share)
-    baselines = evaluate.predict_baselines(fitting, test, transformer, tuned)
+    baselines = evaluate.predict_baselines(loss, fitting, test, transformer, tuned, table)
     report, predicted = evaluate.evaluate_models(
         plan, tested, baselines, share, interval, test, table
     )
     write_json(REPORT, report)
-    model = Model(final, interval, input_statistics(hours))
-    print(publish(plan, model, report, predicted, options.promote))
+    bikes = table.source == "bikes"
+    inputs = input_statistics(hours) if bikes else table_inputs(transformer, hours)
+    model = Model(final, interval, inputs, target, table.unit)
+    example = inputs.example(hours)
+    print(publish(plan, model, table, example, report, predicted, options.promote))
     print(f"\n{evaluate.report_table(report)}")
 
 

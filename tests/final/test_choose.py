@@ -125,7 +125,10 @@ class FixedTrees(TunedTrees):
             def predict(self, hours: pd.DataFrame) -> np.ndarray:
                 return 0.6 * hours["rentals"].to_numpy()
 
-        return Fitted("", "")
+        return Fitted("", "", {})
+
+
+TREES = FixedTrees(15, 7, "rentals", "poisson", {})
 
 
 @pytest.mark.parametrize(("factor", "share"), [(1.2, 0.35), (1.0, 0.0), (0.5, 1.0)])
@@ -136,7 +139,7 @@ def test_the_weight_of_trees_has_the_lowest_deviance(
     add_run(sweep, factor=factor)
     validation = pd.DataFrame({"rentals": RATE})
     parts = {"train": validation, "validation": validation}
-    chosen, predicted = choose.weigh_trees(make_plan(sweep), FixedTrees(15, 7), parts)
+    chosen, predicted = choose.weigh_trees(make_plan(sweep), TREES, parts)
     assert chosen == share
     assert predicted == pytest.approx(0.6 * RATE)
 
@@ -145,4 +148,4 @@ def test_trees_need_the_validation_rows_of_the_table(sweep: str) -> None:
     add_run(sweep)
     parts = dict.fromkeys(("train", "validation"), pd.DataFrame({"rentals": RATE + 1}))
     with pytest.raises(DataError, match="--average needs a sweep with validation=holdout"):
-        choose.weigh_trees(make_plan(sweep), FixedTrees(15, 7), parts)
+        choose.weigh_trees(make_plan(sweep), TREES, parts)

@@ -13,9 +13,9 @@ import pytest
 from bikefit.data.table import read_table
 from bikefit.data.transformer import Transformer
 from bikefit.final import choose, evaluate, fit
-from bikefit.final.interval import Interval
+from bikefit.final.interval import CountInterval
 from bikefit.final.model import Ensemble
-from bikefit.final.trees import TunedTrees
+from bikefit.final.trees import TunedTrees, bike_columns
 
 TIME = np.arange("2012-01-01", "2012-02-01", dtype="datetime64[h]")
 RENTALS = np.random.default_rng(0).poisson(100, len(TIME)).astype(float)
@@ -27,21 +27,30 @@ def test_hourly_mean() -> None:
     ).assign(timestamp=pd.to_datetime(["2012-01-02T08"] * 3 + ["2012-01-02T09"]))
     test = pd.DataFrame({"working_day": [True, False, False]})
     test["timestamp"] = pd.to_datetime(["2012-01-09T08", "2012-01-09T08", "2012-01-09T09"])
-    assert evaluate.hourly_mean(hours, test).tolist() == [15, 3, 10]  # the last is the mean
+    assert evaluate.hourly_mean(hours, test, "rentals").tolist() == [
+        15,
+        3,
+        10,
+    ]  # the last is the mean
 
 
 @pytest.mark.slow
 def test_baselines_get_better_and_do_not_read_the_rentals_of_test_rows(workplace: Path) -> None:
-    parts = fit.read_parts(read_table(Path("data/features/full")))
+    table = read_table(Path("data/features/full"))
+    parts = fit.read_parts(table)
     transformer = Transformer.load(Path("data/features/full/transformer.json"))
     hours, test = fit.merge_parts(parts["train"], parts["validation"]), parts["test"]
-    trees = TunedTrees(leaves=15, trees=40)
-    predicted = evaluate.predict_baselines(hours, test, transformer, trees)
+    trees = TunedTrees(15, 40, "rentals", "poisson", bike_columns(hours))
+
+    def predict(test: pd.DataFrame) -> dict[str, np.ndarray]:
+        return evaluate.predict_baselines("poisson", hours, test, transformer, trees, table)
+
+    predicted = predict(test)
     errors = [np.sqrt(((one - test["rentals"]) ** 2).mean()) for one in predicted.values()]
     constant, hourly, linear, boosted = errors
     assert linear < hourly < constant and boosted < constant
     other = test.assign(rentals=10**6)
-    for name, one in evaluate.predict_baselines(hours, other, transformer, trees).items():
+    for name, one in predict(other).items():
         assert np.array_equal(one, predicted[name]), name
 
 
@@ -58,14 +67,22 @@ def run_test(
     """Evaluate averages of the three networks, of which the last is not regularized."""
     names = ["l2 · mlp 8", "l2 · mlp 8", "none · mlp 8"]
     networks = pd.DataFrame({"configuration": names, "configuration_id": names})
+    networks["settings"] = [SimpleNamespace(loss="poisson")] * 3
     for name in (choose.OUR_MODEL, choose.WINNER, choose.UNREGULARIZED):
         networks[name] = networks.index.isin(models.get(name, []))
     plan = choose.RefitPlan("s", networks, "It is the winner.", np.array([]), np.array([]))
-    table: Any = SimpleNamespace(name="full", split_kind="days", data_version="v")
+    table: Any = SimpleNamespace(
+        name="full",
+        split_kind="days",
+        data_version="v",
+        target="rentals",
+        unit="bikes/hour",
+        time=True,
+    )
     test = pd.DataFrame({"timestamp": TIME, "rentals": RENTALS})
     baselines = {"constant": np.full(len(TIME), 80.0), "LightGBM": np.full(len(TIME), 50.0)}
     fitted: Any = Constant(None, [])  # type: ignore[arg-type]
-    interval = Interval(0.05, 2.0, 0.05, 0.95)
+    interval = CountInterval(0.05, 2.0, 0.05, 0.95)
     return evaluate.evaluate_models(plan, fitted, baselines, share, interval, test, table)
 
 

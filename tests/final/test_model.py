@@ -10,13 +10,15 @@ import pandas as pd
 import pytest
 import torch
 
-from bikefit.data.bikes.rows import InputStatistics, parse_rows
+from bikefit.data.bikes.columns import WEATHER
+from bikefit.data.bikes.rows import InputStatistics
 from bikefit.data.features import Features
+from bikefit.data.inputs import table_inputs
 from bikefit.data.transformer import Transformer
 from bikefit.errors import DataError
-from bikefit.final.interval import Interval
+from bikefit.final.interval import CountInterval, ResidualInterval
 from bikefit.final.model import Ensemble, Model, load, mean_and_spread
-from bikefit.final.trees import TunedTrees
+from bikefit.final.trees import TunedTrees, bike_columns
 from bikefit.nn.fitted import FittedNetwork
 from bikefit.nn.networks import build
 from bikefit.nn.specs import mlp
@@ -42,13 +44,15 @@ def make_network(width: int, loss: str, batch_norm: str, hidden: int, seed: int)
 
 def make_model(loss: str = "poisson", batch_norm: str = "before") -> Model:
     """Networks of two shapes."""
-    fitted = Transformer(FEATURES, np.datetime64("2011-01-01"), (15.0,), (8.0,))
-    width = len(FEATURES.names)
+    categories = {"weather": tuple(WEATHER.values())}
+    fitted = Transformer(FEATURES, categories, {}, np.datetime64("2011-01-01"), (15.0,), (8.0,))
+    width = len(fitted.names)
     networks = [
         make_network(width, loss, batch_norm, hidden, seed) for seed, hidden in enumerate((8, 8, 5))
     ]
     statistics = InputStatistics("2011-01-01", "2012-12-31", 0.0, (0.0, 1.0, 0.0, 0.0))
-    return Model(Ensemble(fitted, networks), Interval(0.05, 2.0, 0.05, 0.95), statistics)
+    interval = CountInterval(0.05, 2.0, 0.05, 0.95)
+    return Model(Ensemble(fitted, networks), interval, statistics, "rentals", "bikes/hour")
 
 
 def test_average_of_networks_and_trees() -> None:
@@ -98,14 +102,15 @@ def test_trees_are_saved_with_the_networks(tmp_path: Path) -> None:
     networks = make_model()
     days = pd.date_range("2011-01-01", "2011-02-01", freq="h", inclusive="left")
     hours = pd.DataFrame({"at": days.strftime("%Y-%m-%dT%H:%M"), **ROWS.drop(columns="at").iloc[0]})
-    rows, errors = parse_rows(hours, networks.statistics)
+    rows, errors = networks.inputs.parse(hours)
     assert (errors == "").all()
-    trees = TunedTrees(15, 5).fit(rows.assign(rentals=100 + 10 * rows["hour"]))
+    tuned = TunedTrees(15, 5, "rentals", "poisson", bike_columns(rows))
+    trees = tuned.fit(rows.assign(rentals=100 + 10 * rows["hour"]))
     model = replace(networks, ensemble=replace(networks.ensemble, trees=trees, share=0.5))
     model.save(tmp_path)
     answers = load(tmp_path).predict(ROWS)
     pd.testing.assert_frame_equal(answers, model.predict(ROWS), rtol=0, atol=0)
-    alone = trees.predict(parse_rows(ROWS, networks.statistics)[0])
+    alone = trees.predict(networks.inputs.parse(ROWS)[0])
     expected = (networks.predict(ROWS)["expected"] + alone) / 2
     assert answers["expected"].tolist() == pytest.approx(expected.tolist())
 
@@ -120,18 +125,34 @@ def test_an_invalid_row_does_not_affect_the_others() -> None:
     assert none["expected"].isna().all() and none["error"].str.startswith("temp: missing").all()
 
 
-def test_the_squared_loss_predicts_at_least_one_bike() -> None:
-    model = make_model("mse", batch_norm="none")
-    for network in model.ensemble.networks:
-        network.state["output.linear.bias"] -= 100
-    assert (model.predict(ROWS)["expected"] == 1).all()
+def test_a_model_of_yes_and_no_has_a_probability(tmp_path: Path) -> None:
+    model = make_model("bernoulli")
+    networks = [replace(network, mean=0.2) for network in model.ensemble.networks]
+    model = replace(model, ensemble=replace(model.ensemble, networks=networks), interval=None)
+    model.save(tmp_path)
+    answers = load(tmp_path).predict(ROWS)
+    assert list(answers) == ["probability", "error"]
+    assert answers["probability"].between(0, 1).all()
+
+
+def test_a_model_of_any_table_reads_its_columns(tmp_path: Path) -> None:
+    table = pd.DataFrame({"weather": ["mist", "clear"], "temperature": [3.0, 20.5]})
+    table["working_day"] = [True, False]
+    model = make_model("mse")
+    inputs = table_inputs(model.ensemble.transformer, table)
+    model = replace(model, inputs=inputs, interval=ResidualInterval(-30.0, 40.0, 0.0))
+    model.save(tmp_path)
+    answers = load(tmp_path).predict(inputs.example(table))
+    expected = model.ensemble.predict(table)[0]
+    assert answers["expected"].to_numpy() == pytest.approx(expected)
+    assert (answers["high"] - answers["expected"]).tolist() == pytest.approx([40, 40])
 
 
 def test_other_folders_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is not a model of bikefit"):
         load(tmp_path)
     make_model().save(tmp_path)
-    text = (tmp_path / "model.json").read_text().replace("bikefit model 3", "bikefit model 9")
+    text = (tmp_path / "model.json").read_text().replace("bikefit model 4", "bikefit model 9")
     (tmp_path / "model.json").write_text(text)
     with pytest.raises(DataError, match="its format is 'bikefit model 9'"):
         load(tmp_path)

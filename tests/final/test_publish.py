@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -35,9 +36,14 @@ def champion(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return tags
 
 
+def compare(number: int, version: str, rows: pd.DataFrame) -> tuple[bool, str]:
+    table: Any = SimpleNamespace(data_version=version, target="rentals", unit="bikes/hour")
+    return publish.compare_with_champion("bikefit", number, "poisson", table, rows)
+
+
 def test_the_first_version_becomes_champion(champion: dict[str, Any]) -> None:
     champion.clear()
-    assert publish.compare_with_champion(1, "v", make_rows(3))[0]
+    assert compare(1, "v", make_rows(3))[0]
 
 
 EVEN = np.arange(len(TIME)) // 24 % 2 == 0
@@ -54,7 +60,7 @@ EVEN = np.arange(len(TIME)) // 24 % 2 == 0
 def test_the_lead_must_exceed_two_standard_errors(
     champion: dict[str, Any], factor: float | np.ndarray, better: bool, message: str
 ) -> None:
-    decision, reason = publish.compare_with_champion(2, "v", make_rows(factor))
+    decision, reason = compare(2, "v", make_rows(factor))
     assert decision == better
     assert re.search(message, reason)
     lead, error = map(float, re.findall(r"\d+\.\d{3}", reason))
@@ -62,7 +68,7 @@ def test_the_lead_must_exceed_two_standard_errors(
 
 
 def test_a_champion_of_other_data_stays(champion: dict[str, Any]) -> None:
-    better, reason = publish.compare_with_champion(2, "w", make_rows(1.0))
+    better, reason = compare(2, "w", make_rows(1.0))
     assert not better and "was tested with data version v, not w; use --promote" in reason
 
 
@@ -72,5 +78,5 @@ def test_a_model_is_not_better_than_itself(refitted: Path) -> None:
     assert tags is not None
     content = reading.read_artifact(tags["run_id"], publish.TEST_PREDICTIONS)
     rows = pd.read_parquet(io.BytesIO(content or b""))
-    better, reason = publish.compare_with_champion(2, tags["data.version"], rows)
+    better, reason = compare(2, tags["data.version"], rows)
     assert not better and "0.000 bikes/hour" in reason

@@ -21,11 +21,16 @@ def parts(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, pd.Data
     return read_parts(read_table(Path("data/features/full")))
 
 
+def tune(parts: dict[str, pd.DataFrame]) -> trees.TunedTrees | None:
+    columns = trees.bike_columns(parts["train"])
+    return trees.tune(parts["train"], parts["validation"], "rentals", "poisson", columns)
+
+
 def test_tree_features_are_numbers_and_positions(parts: dict[str, pd.DataFrame]) -> None:
     start = np.datetime64("2011-01-01")
     rows = parts["train"].iloc[[30]]
-    names = ("hour", "weekday", "days_since_start", "occasion", "commuting")
-    features = trees.tree_features(rows, start, names).iloc[0]
+    names = ["hour", "weekday", "days_since_start", "occasion", "commuting"]
+    features = trees.tree_features(rows, start, trees.bike_columns(rows))[names].iloc[0]
     time = rows["timestamp"].iloc[0]
     day = (time.normalize() - pd.Timestamp(start)).days
     working = float(rows["working_day"].iloc[0])
@@ -37,11 +42,12 @@ def test_the_size_with_the_lowest_validation_loss_is_chosen(
 ) -> None:
     def tuned(*leaves: int) -> trees.TunedTrees | None:
         monkeypatch.setattr(trees, "LEAVES", leaves)
-        return trees.tune(parts["train"], parts["validation"])
+        return tune(parts)
 
     assert tuned(2, 31) == tuned(31, 2)
     assert tuned(2, 31) in (tuned(2), tuned(31))
-    assert tuned(31) == trees.TunedTrees(31, 40)
+    best = tuned(31)
+    assert best is not None and (best.leaves, best.trees) == (31, 40)
 
 
 def test_without_a_library_of_lightgbm_there_are_no_trees(
@@ -55,11 +61,12 @@ def test_without_a_library_of_lightgbm_there_are_no_trees(
     original = builtins.__import__
     monkeypatch.setattr(builtins, "__import__", broken)
     with pytest.warns(UserWarning, match=r"LightGBM cannot be loaded: libgomp"):
-        assert trees.tune(parts["train"], parts["validation"]) is None
+        assert tune(parts) is None
 
 
 def test_fitted_trees_do_not_depend_on_the_rentals(parts: dict[str, pd.DataFrame]) -> None:
-    fitted = trees.TunedTrees(31, 40).fit(parts["train"])
+    columns = trees.bike_columns(parts["train"])
+    fitted = trees.TunedTrees(31, 40, "rentals", "poisson", columns).fit(parts["train"])
     assert fitted.start == "2011-01-01"
     test = parts["test"]
     predicted = fitted.predict(test)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -13,12 +13,12 @@ from bikefit.comparison.ranking import comparable, least_flexible, rank, winner
 from bikefit.comparison.runs import full_data_runs, run_table
 from bikefit.comparison.sentences import choice_sentence, winner_sentence
 from bikefit.config import Settings, parse
-from bikefit.data.bikes.columns import TARGET
 from bikefit.data.rows import in_order
 from bikefit.errors import DataError
-from bikefit.final.scores import deviances
+from bikefit.final.interval import lowest_mean
+from bikefit.final.scores import MAIN, NAMES, main_measure, unit_of
 from bikefit.final.trees import TunedTrees
-from bikefit.losses import SMALLEST_RATE
+from bikefit.losses import LossName
 from bikefit.tracking import reading
 from bikefit.tracking.connection import TrackingError
 
@@ -37,8 +37,8 @@ class RefitPlan:
             ``settings`` for the refit. A column of bool for each of :data:`OUR_MODEL`,
             :data:`WINNER` and :data:`UNREGULARIZED` is True if the network is part of this model.
         reason: Sentences that explain the choice.
-        target: Rentals of the validation rows, ``(N,)``.
-        predicted: Predictions of these rows by each network in the sweep, ``(M, N)``, bikes/hour.
+        target: Target of the validation rows, ``(N,)``.
+        predicted: Predictions of these rows by each network in the sweep, ``(M, N)``.
     """
 
     sweep: str
@@ -46,6 +46,11 @@ class RefitPlan:
     reason: str
     target: np.ndarray
     predicted: np.ndarray
+
+    @property
+    def loss(self) -> LossName:
+        """Return the loss of the winner, by which models are compared."""
+        return self.settings(WINNER)[0].loss
 
     def settings(self, model: str) -> list[Settings]:
         """Return the settings for the refit of the networks of a model."""
@@ -64,7 +69,7 @@ def plan_refit(sweep: str, average: bool, one_standard_error: bool) -> RefitPlan
     """Return the plan to refit the networks of the winner of a sweep.
 
     With ``average``, the network with the lowest validation loss of each other kind of
-    regularization is added, if that lowers the Poisson deviance of the validation rows. With
+    regularization is added, if that lowers the loss of the validation rows. With
     ``one_standard_error``, the winner is the least flexible configuration within one standard error
     of the best. The plan has the unregularized configuration with the winner's network, if the
     sweep has one.
@@ -99,25 +104,29 @@ def plan_refit(sweep: str, average: bool, one_standard_error: bool) -> RefitPlan
     settings = map(refit_settings, networks["run_id"], networks["epochs"])
     networks["settings"] = pd.Series(settings, dtype=object)
     target, predicted = read_validation_predictions(networks["run_id"])
+    plan = RefitPlan(sweep, networks, reason, target, predicted)
+    main = MAIN[plan.loss]
+    if plan.loss == "poisson":
+        np.maximum(predicted, lowest_mean(target), out=predicted)
     if len(added):
         ours, alone = (
-            deviances(target, predicted[networks[name]].mean(axis=0)).mean()
+            main_measure(plan.loss, target, predicted[networks[name]].mean(axis=0))
             for name in (OUR_MODEL, WINNER)
         )
         reason += (
             f" Averaged with the best network of each of {len(added)} other kinds of "
-            f"regularization, the winner has a mean Poisson deviance of {ours:.3f} instead of "
-            f"{alone:.3f} bikes/hour on the validation rows."
+            f"regularization, the winner has a {NAMES[main]} of {ours:.3f} instead of "
+            f"{alone:.3f}{unit_of(main, best['target_unit'])} on the validation rows."
         )
         if ours >= alone:
             networks[OUR_MODEL] = networks[WINNER]
-    return RefitPlan(sweep, networks, reason, target, predicted)
+    return replace(plan, reason=reason)
 
 
 def read_validation_predictions(runs: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:
     """Return the target, ``(N,)``, and predictions, ``(M, N)``, of the validation rows of runs.
 
-    Rows are in order. Predictions below 1 bike/hour, possible with the squared loss, are 1.
+    Rows are in order.
 
     Raises:
         TrackingError: A run has no predictions.
@@ -132,7 +141,7 @@ def read_validation_predictions(runs: Iterable[str]) -> tuple[np.ndarray, np.nda
             )
         tables.append(in_order(table))
     predicted = np.stack([table["predicted"].to_numpy(np.float64) for table in tables])
-    return tables[0]["target"].to_numpy(np.float64), np.maximum(predicted, SMALLEST_RATE)
+    return tables[0]["target"].to_numpy(np.float64), predicted
 
 
 def refit_settings(run: str, epochs: float) -> Settings:
@@ -153,21 +162,23 @@ def weigh_trees(
     Raises:
         DataError: The sweep was cross-validated, so its predictions are of other rows.
     """
-    if not np.array_equal(plan.target, parts["validation"][TARGET]):
+    if not np.array_equal(plan.target, parts["validation"][trees.target]):
         raise DataError(
             "--average needs a sweep with validation=holdout, because trees are tuned on the "
             "validation rows of the table: refit without --average"
         )
     predicted = trees.fit(parts["train"]).predict(parts["validation"])
     networks = plan.predicted[plan.networks[OUR_MODEL]].mean(axis=0)
-    return trees_share(networks, predicted, plan.target), predicted
+    return trees_share(plan.loss, networks, predicted, plan.target), predicted
 
 
-def trees_share(networks: np.ndarray, trees: np.ndarray, target: np.ndarray) -> float:
-    """Return the weight of trees, a multiple of 5 %, with the lowest Poisson deviance.
+def trees_share(
+    loss: LossName, networks: np.ndarray, trees: np.ndarray, target: np.ndarray
+) -> float:
+    """Return the weight of trees, a multiple of 5 %, with the lowest loss.
 
-    All arguments are ``(N,)``: predictions of networks and trees, and the rentals.
+    Predictions of networks and trees, and the target, are ``(N,)``.
     """
     shares = np.arange(21) / 20
     averages = np.outer(1 - shares, networks) + np.outer(shares, trees)
-    return float(shares[deviances(target, averages).mean(axis=1).argmin()])
+    return float(shares[main_measure(loss, target, averages).argmin()])

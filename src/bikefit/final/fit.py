@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 
 from bikefit.config import Settings
-from bikefit.data.bikes.columns import TARGET
 from bikefit.data.rows import in_order, read_rows
 from bikefit.data.splits import PARTS
 from bikefit.data.table import Table
@@ -42,24 +41,24 @@ def merge_parts(*parts: pd.DataFrame) -> pd.DataFrame:
 
 
 def fit_networks(
-    settings: Sequence[Settings], transformer: Transformer, rows: pd.DataFrame
+    settings: Sequence[Settings], transformer: Transformer, rows: pd.DataFrame, target: str
 ) -> Ensemble:
     """Return the ensemble of networks fitted on all of the rows.
 
-    The transformer is fitted again.
+    The transformer is fitted again; ``target`` is the column of the target.
 
     Raises:
         BikefitError: The training of a network failed.
     """
     transformer = transformer.refit(rows)
     matrix = transformer.transform(rows)
-    target = rows[TARGET].to_numpy(np.float32)
+    values = rows[target].to_numpy(np.float32)
     # Training needs validation rows. The result does not depend on them: the first 24 rows, again.
     used = np.append(np.arange(len(rows)), np.arange(min(24, len(rows))))
-    pool = Pool(matrix[used], target[used], used, used, train_rows=len(rows))
+    pool = Pool(matrix[used], values[used], used, used, train_rows=len(rows))
     members = [Member(one) for one in settings]
     keys = pd.Series([stack_key(member, pool) for member in members])
-    mean, std = float(rows[TARGET].mean()), float(rows[TARGET].std(ddof=0))
+    mean, std = float(rows[target].mean()), float(rows[target].std(ddof=0))
     networks = {}
     for stack in keys.groupby(keys).groups.values():
         results = fit_stack([members[i] for i in stack], pool)

@@ -1,4 +1,4 @@
-"""The registered model: predicts expected rentals and an interval for a user's rows.
+"""The registered model: predicts the target and an interval, or a probability, for a user's rows.
 
 A saved model is a folder without executable content: `transformer.json`, `weights.safetensors` with
 parameters and buffers of all networks, `trees.txt` if boosted trees are part of the model, and
@@ -18,16 +18,16 @@ import pandas as pd
 import torch
 from safetensors.numpy import load_file, save_file
 
-from bikefit.data.bikes.rows import InputStatistics, parse_rows
+from bikefit.data.bikes.rows import InputStatistics
 from bikefit.data.files import write_json
+from bikefit.data.inputs import InputColumn, TableInputs
 from bikefit.data.transformer import Transformer
 from bikefit.errors import DataError
-from bikefit.final.interval import Interval
+from bikefit.final.interval import CountInterval, Interval, ResidualInterval
 from bikefit.final.trees import FittedTrees
-from bikefit.losses import SMALLEST_RATE
 from bikefit.nn.fitted import FittedNetwork
 
-FORMAT = "bikefit model 3"
+FORMAT = "bikefit model 4"
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,17 +40,12 @@ class Ensemble:
     share: float = 0.0
 
     def predict_each(self, hours: pd.DataFrame) -> np.ndarray:
-        """Return the predictions of each network for clean rows, ``(M, N)``, bikes/hour.
-
-        Predictions of the squared loss below 1 bike/hour are set to 1.
-        """
+        """Return the predictions of each network for rows, ``(M, N)``, in units of the target."""
         features = torch.from_numpy(self.transformer.transform(hours)).double()
-        predicted = np.stack([network.predict(features) for network in self.networks])
-        squared = np.array([network.loss == "mse" for network in self.networks])
-        return np.where(squared[:, None], np.maximum(predicted, SMALLEST_RATE), predicted)
+        return np.stack([network.predict(features) for network in self.networks])
 
     def predict(self, hours: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-        """Return mean and spread for clean rows, ``(N,)`` each; see :func:`mean_and_spread`."""
+        """Return mean and spread for rows, ``(N,)`` each; see :func:`mean_and_spread`."""
         trees = self.trees.predict(hours) if self.trees else None
         return mean_and_spread(self.predict_each(hours), trees, self.share)
 
@@ -69,23 +64,38 @@ def mean_and_spread(
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """An ensemble with its prediction interval and the statistics that parse a user's rows."""
+    """An ensemble with its prediction interval and what parses a user's rows.
+
+    Args:
+        ensemble: The networks and trees.
+        interval: The interval; None for probabilities.
+        inputs: Columns of a user's rows.
+        target: Name of the target.
+        unit: Unit of the target, "" without a unit.
+    """
 
     ensemble: Ensemble
-    interval: Interval
-    statistics: InputStatistics
+    interval: Interval | None
+    inputs: InputStatistics | TableInputs
+    target: str
+    unit: str
 
     def predict(self, rows: pd.DataFrame) -> pd.DataFrame:
-        """Return ``expected``, ``low``, ``high`` (bikes/hour) and ``error`` of a user's rows.
+        """Return predictions of a user's rows.
 
-        ``error`` is empty if the row is valid; otherwise the numbers are NaN.
+        Returns:
+            ``expected``, ``low`` and ``high``, in units of the target, or ``probability`` of a
+            target of 0 and 1; and ``error``, empty if the row is valid. Otherwise the numbers are
+            NaN.
         """
-        hours, errors = parse_rows(rows, self.statistics)
-        answers = pd.DataFrame(np.nan, index=rows.index, columns=["expected", "low", "high"])
+        parsed, errors = self.inputs.parse(rows)
+        columns = ["expected", "low", "high"] if self.interval else ["probability"]
+        answers = pd.DataFrame(np.nan, index=rows.index, columns=columns)
         valid = (errors == "").to_numpy()
         if valid.any():
-            mean, spread = self.ensemble.predict(hours)
-            answers.loc[valid] = np.column_stack([mean, *self.interval.bounds(mean, spread)])
+            mean, spread = self.ensemble.predict(parsed)
+            bounds = self.interval.bounds(mean, spread) if self.interval else ()
+            answers.loc[valid] = np.column_stack([mean, *bounds])
         return answers.assign(error=errors)
 
     def save(self, folder: Path) -> None:
@@ -102,12 +112,15 @@ class Model:
             "format": FORMAT,
             "networks": networks,
             "share": ensemble.share,
-            "interval": asdict(self.interval),
-            "statistics": asdict(self.statistics),
+            "interval": asdict(self.interval) if self.interval else None,
+            "inputs": asdict(self.inputs),
+            "target": self.target,
+            "unit": self.unit,
         }
         if ensemble.trees is not None:
             (folder / "trees.txt").write_text(ensemble.trees.text, encoding="utf-8")
-            content["start of trees"] = ensemble.trees.start
+            columns = list(ensemble.trees.columns.items())  # in order, which JSON would not keep
+            content["trees"] = {"start": ensemble.trees.start, "columns": columns}
         write_json(folder / "model.json", content)
 
 
@@ -126,12 +139,35 @@ def load(folder: Path) -> Model:
         trees = None
         if content["share"]:
             text = (folder / "trees.txt").read_text(encoding="utf-8")
-            trees = FittedTrees(text, content["start of trees"])
+            columns = content["trees"]["columns"]
+            trees = FittedTrees(
+                text,
+                content["trees"]["start"],
+                {name: words and tuple(words) for name, words in columns},
+            )
         transformer = Transformer.load(folder / "transformer.json")
         return Model(
             Ensemble(transformer, networks, trees, content["share"]),
-            Interval(**content["interval"]),
-            InputStatistics(**content["statistics"]),
+            _interval(content["interval"]),
+            _inputs(content["inputs"]),
+            content["target"],
+            content["unit"],
         )
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise DataError(f"{folder} is not a model of bikefit: {error}") from None
+
+
+def _interval(content: dict[str, Any] | None) -> Interval | None:
+    if content is None:
+        return None
+    return CountInterval(**content) if "power" in content else ResidualInterval(**content)
+
+
+def _inputs(content: dict[str, Any]) -> InputStatistics | TableInputs:
+    if "columns" not in content:
+        return InputStatistics(**content)
+    columns = {
+        name: InputColumn(**{**column, "categories": tuple(column["categories"])})
+        for name, column in content["columns"].items()
+    }
+    return TableInputs(columns)

@@ -1,10 +1,10 @@
-"""The command `python -m bikefit.predict`, which predicts the rentals of hours."""
+"""The command `python -m bikefit.predict`, which predicts the rentals of hours, or any target."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,17 +26,19 @@ MODEL = "models:/bikefit@champion"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Predict one row or a table; return 0 if all rows were valid, otherwise 1."""
     options = _parse(arguments)
-    return run_command(lambda: _predict_row(options) if options.at else _predict_table(options))
+    return run_command(lambda: _predict_table(options) if options.input else _predict_row(options))
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m bikefit.predict",
-        description="Predict the rentals of an hour: give --input, or --at and the weather.",
+        description="Predict the rentals of an hour: give --input, or --at and the weather. The "
+        "model of your own table: give --model, and --input or --row.",
     )
     add = parser.add_argument
     columns = f"CSV with the columns {', '.join(REQUIRED)}; optional: {', '.join(OPTIONAL)}"
-    add("--input", type=Path, help=columns)
+    add("--input", type=Path, help=f"{columns}; of your own table: those of its features")
+    add("--row", nargs="+", metavar="NAME=VALUE", help="columns of one row of any model")
     add("--output", type=Path, help="CSV to write; default: standard output")
     add("--at", help="local time of the hour, like 2012-10-05T17:00")
     add("--temp", help="temperature, °C")
@@ -47,29 +49,49 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--holiday", help="yes | no; default: by the calendar of Washington, D.C.")
     add("--model", default=MODEL, help=f"registered model; default: {MODEL}")
     options = parser.parse_args(arguments)
-    if bool(options.input) == bool(options.at):
-        parser.error("give either --input or --at")
+    if sum(map(bool, (options.input, options.at, options.row))) != 1:
+        parser.error("give either --input, --row or --at")
+    for pair in options.row or ():
+        if "=" not in pair:
+            parser.error(f"--row {pair}: must be NAME=VALUE")
     if options.output and not options.input:
         parser.error("--output needs --input")
     return options
 
 
 def _predict_row(options: argparse.Namespace) -> None:
-    row = pd.DataFrame([{name: getattr(options, name) for name in (*REQUIRED, *OPTIONAL)}])
-    answer = open_model(options.model).predict(row).iloc[0]
+    pairs = (pair.split("=", 1) for pair in options.row or ())
+    cells = dict(pairs) or {name: getattr(options, name) for name in (*REQUIRED, *OPTIONAL)}
+    model = open_model(options.model)
+    _warn_of_ignored(model, cells if options.row else ())
+    answer = model.predict(pd.DataFrame([cells])).iloc[0]
     if answer["error"]:
         raise BikefitError(answer["error"])
-    print(
-        f"{options.at}: {answer['expected']:.1f} rentals expected, "
-        f"from {answer['low']:.0f} to {answer['high']:.0f} in 9 of 10 such hours"
-    )
+    if options.at:
+        print(
+            f"{options.at}: {answer['expected']:.1f} rentals expected, "
+            f"from {answer['low']:.0f} to {answer['high']:.0f} in 9 of 10 such hours"
+        )
+    elif "probability" in answer:
+        print(f"{model.target}: 1 with probability {answer['probability']:.3f}")
+    else:
+        expected, low, high = (f"{answer[name]:.4g}" for name in ("expected", "low", "high"))
+        unit = f" {model.unit}" if model.unit else ""
+        print(
+            f"{model.target}: {expected}{unit} expected, from {low} to {high} in 9 of 10 such rows"
+        )
+
+
+def _warn_of_ignored(model: Model, names: Iterable[object]) -> None:
+    known = (*model.inputs.required, *model.inputs.optional)
+    ignored = [str(name) for name in names if name not in known]
+    if ignored:
+        print(f"ignored: column {', '.join(ignored)}", file=sys.stderr)
 
 
 def _predict_table(options: argparse.Namespace) -> int:
     model, rows = open_model(options.model), read_cells(options.input)
-    ignored = [str(name) for name in rows if name not in (*REQUIRED, *OPTIONAL)]
-    if ignored:
-        print(f"ignored: column {', '.join(ignored)}", file=sys.stderr)
+    _warn_of_ignored(model, rows)
     answers = model.predict(rows)
     table = pd.concat([rows, answers], axis=1)
     text = table.to_csv(index=False, lineterminator="\n", float_format="%.6g")

@@ -6,67 +6,139 @@ Tibshirani 1993, section 8.6), or the blocks that :func:`bikefit.data.rows.block
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
 import numpy as np
 import pandas as pd
 from scipy.special import xlogy
 
-from bikefit.losses import SMALLEST_RATE
+from bikefit.losses import LOSSES, LossName, area_under_roc, positive
 
 DRAWS = 2000
 LEVEL = 0.95
-MEASURES = ("rmse", "deviance", "mae")  # deviance: mean Poisson deviance; all in bikes/hour
+CHUNK = 100  # bootstrap samples whose area under the ROC curve is computed together
 
 
 def deviances(target: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """Return the Poisson deviance of each row, ``(..., N)``, bikes/hour.
-
-    If some predictions are not positive, those below 1 are replaced by 1.
-    """
-    predicted = np.maximum(predicted, SMALLEST_RATE if (predicted <= 0).any() else 0.0)
+    """Return the Poisson deviance of each row, ``(..., N)``, in the unit of the target."""
+    predicted = positive(predicted)
     return np.asarray(2 * (xlogy(target, target / predicted) + (predicted - target)))
 
 
-def block_sums(block: pd.Series, target: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """Return number of rows, and sums of squared errors, deviances and absolute errors by block.
+def log_losses(target: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """Return the negative log-likelihood of each row, ``(..., N)``."""
+    bernoulli = LOSSES["bernoulli"]
+    return bernoulli.rows(target, bernoulli.valid(predicted))
 
-    The result is ``(D, 4)``. All arguments are ``(N,)``, and predictions are above 0.
+
+AUC: Final = "auc"
+ROWS: Final[dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]]] = {
+    "rmse": lambda target, predicted: (predicted - target) ** 2,
+    "deviance": deviances,
+    "mae": lambda target, predicted: np.abs(predicted - target),
+    "log_loss": log_losses,
+    "accuracy": lambda target, predicted: (predicted > 0.5) == (target > 0.5),
+}
+"""Functions of target and prediction whose mean over rows is a measure, or its square (RMSE)."""
+
+MEASURES: Final[dict[LossName, tuple[str, ...]]] = {
+    "mse": ("rmse", "mae"),
+    "poisson": ("rmse", "deviance", "mae"),
+    "bernoulli": ("log_loss", "accuracy", AUC),
+}
+"""Measures by loss."""
+
+MAIN: Final[dict[LossName, str]] = {"mse": "rmse", "poisson": "deviance", "bernoulli": "log_loss"}
+"""Measure that ranks models, by loss; lower is better."""
+
+NAMES: Final = {
+    **{"rmse": "RMSE", "deviance": "mean Poisson deviance", "mae": "MAE"},
+    **{"log_loss": "log loss", "accuracy": "accuracy", AUC: "area under the ROC curve"},
+}
+"""Names of measures for people."""
+
+
+def main_measure(loss: LossName, target: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """Return the main measure of predictions ``(..., N)``, ``(...)``."""
+    mean = ROWS[MAIN[loss]](target, predicted).mean(axis=-1)
+    return np.asarray(np.sqrt(mean) if MAIN[loss] == "rmse" else mean)
+
+
+def unit_of(measure: str, unit: str) -> str:
+    """Return the unit of a measure after a blank, from that of the target; "" if it has none."""
+    return f" {unit}" if unit and measure in ("rmse", "deviance", "mae") else ""
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """Measures of a model.
+
+    Args:
+        names: The K measures.
+        values: On all rows, ``(K,)``.
+        samples: On bootstrap samples, ``(B, K)``; the same blocks are drawn for each model.
     """
-    target, predicted = target.astype(np.float64), predicted.astype(np.float64)
-    error = predicted - target
-    columns = [np.ones(len(target)), error**2, deviances(target, predicted), np.abs(error)]
-    return pd.DataFrame(np.column_stack(columns)).groupby(block.to_numpy()).sum().to_numpy()
+
+    names: tuple[str, ...]
+    values: np.ndarray
+    samples: np.ndarray
 
 
-def _bootstrap_counts(days: int) -> np.ndarray:
-    """Return how often each bootstrap sample draws each day, ``(B, D)``, with a fixed seed."""
-    return np.random.default_rng(0).multinomial(days, np.full(days, 1 / days), size=DRAWS)
+def bootstrap(
+    loss: LossName, block: pd.Series, target: np.ndarray, predicted: np.ndarray
+) -> Scores:
+    """Return the scores of predictions; ``block``, target and predictions are ``(N,)``."""
+    target, predicted = target.astype(float), predicted.astype(float)
+    one_value = target.min() == target.max()  # then there is no ROC curve
+    names = tuple(name for name in MEASURES[loss] if name != AUC or not one_value)
+    columns = [ROWS[name](target, predicted) for name in names if name != AUC]
+    codes = pd.factorize(block, sort=True)[0]
+    rows = pd.DataFrame(np.column_stack([np.ones(len(target)), *columns]))
+    sums = rows.groupby(codes).sum().to_numpy()
+    counts = _bootstrap_counts(len(sums))
+    values, samples = _from_sums(names, sums.sum(axis=0)), _from_sums(names, counts @ sums)
+    if AUC in names:
+        chunks = np.array_split(counts[:, codes].astype(float), DRAWS // CHUNK)
+        areas = np.concatenate([area_under_roc(target, predicted, part) for part in chunks])
+        values = np.append(values, area_under_roc(target, predicted))
+        samples = np.column_stack([samples, areas])[~np.isnan(areas)]
+    return Scores(names, values, samples)
 
 
-def measures(sums: np.ndarray) -> np.ndarray:
-    """Return the :data:`MEASURES`, ``(..., 3)``, from sums like those of :func:`block_sums`."""
+def _bootstrap_counts(blocks: int) -> np.ndarray:
+    """Return how often each bootstrap sample draws each block, ``(B, D)``, with a fixed seed."""
+    return np.random.default_rng(0).multinomial(blocks, np.full(blocks, 1 / blocks), size=DRAWS)
+
+
+def _from_sums(names: tuple[str, ...], sums: np.ndarray) -> np.ndarray:
+    """Return measures, ``(..., K)``, from the number of rows and the sums over them."""
     means = sums[..., 1:] / sums[..., :1]
-    return np.stack([np.sqrt(means[..., 0]), means[..., 1], means[..., 2]], axis=-1)
+    pairs = [(name, means[..., i]) for i, name in enumerate(names) if name != AUC]
+    return np.stack([np.sqrt(mean) if name == "rmse" else mean for name, mean in pairs], axis=-1)
 
 
-def score(sums: np.ndarray) -> dict[str, float]:
-    """Return the measures of :func:`block_sums` by name.
+def score(scores: Scores) -> dict[str, float]:
+    """Return the measures by name.
 
     ``…_low`` and ``…_high`` are the bounds of the 95 % interval, ``…_se`` is the standard error.
     """
-    samples = measures(_bootstrap_counts(len(sums)) @ sums)
-    low, high = np.quantile(samples, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
-    values = {"": measures(sums.sum(axis=0)), "_low": low, "_high": high}
-    values["_se"] = samples.std(axis=0, ddof=1)
-    return {f"{n}{end}": float(v[i]) for i, n in enumerate(MEASURES) for end, v in values.items()}
+    low, high = np.quantile(scores.samples, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+    values = {"": scores.values, "_low": low, "_high": high}
+    values["_se"] = scores.samples.std(axis=0, ddof=1)
+    return {
+        f"{name}{end}": float(value[i])
+        for i, name in enumerate(scores.names)
+        for end, value in values.items()
+    }
 
 
-def lead(first: np.ndarray, second: np.ndarray) -> dict[str, tuple[float, float]]:
-    """Return the lead of the first model over the second in each measure, and its standard error.
+def lead(first: Scores, second: Scores) -> dict[str, tuple[float, float]]:
+    """Return by how much the first model is lower in each measure, and its standard error.
 
-    The arguments are the :func:`block_sums` of two models for the same rows. The bootstrap draws
-    the same days for both, so the difficulty of a day cancels.
+    The bootstrap draws the same blocks for both, so the difficulty of a day cancels.
     """
-    counts = _bootstrap_counts(len(first))
-    gain = measures(second.sum(axis=0)) - measures(first.sum(axis=0))
-    error = (measures(counts @ second) - measures(counts @ first)).std(axis=0, ddof=1)
-    return {name: (float(gain[i]), float(error[i])) for i, name in enumerate(MEASURES)}
+    gain = second.values - first.values
+    error = (second.samples - first.samples).std(axis=0, ddof=1)
+    return {name: (float(gain[i]), float(error[i])) for i, name in enumerate(first.names)}

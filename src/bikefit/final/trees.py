@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from bikefit.data.bikes.columns import TARGET
 from bikefit.data.features import (
     DAYS_SINCE_START,
     categories_of,
@@ -18,6 +17,9 @@ from bikefit.data.features import (
     first_date,
     numeric,
 )
+from bikefit.data.table import Table
+from bikefit.data.transformer import Transformer
+from bikefit.losses import LossName
 
 if TYPE_CHECKING:
     from lightgbm import LGBMRegressor
@@ -26,7 +28,8 @@ ORDINAL = ("season", "weekday", "weather", "occasion")  # categories, coded by t
 PATIENCE = 100  # early stopping after this many trees without a lower validation loss
 MOST_TREES = 5000
 LEAVES = (15, 31, 63)  # candidates for the largest number of leaves
-# The columns from which the features of the table `rich` are derived.
+OBJECTIVES = {"mse": "regression", "poisson": "poisson", "bernoulli": "binary"}  # by loss
+# The columns from which the features of the bike table `rich` are derived.
 COLUMNS = (
     *("hour", "month", "year", "holiday", "working_day", "temperature", "feels_like", "humidity"),
     *("windspeed", "windspeed_calm", "season", "weekday", "weather"),
@@ -34,25 +37,45 @@ COLUMNS = (
 )
 
 
-def tree_features(
-    hours: pd.DataFrame, start: np.datetime64 | None, names: Sequence[str] = COLUMNS
-) -> pd.DataFrame:
-    """Return columns of clean rows as numbers; days are counted from ``start``."""
-    columns = {
-        name: category_codes(name, hours, categories_of(name, hours)).astype(float)
-        if name in ORDINAL
-        else numeric(name, hours, start)
-        for name in names
+Columns = Mapping[str, tuple[str, ...] | None]
+"""Categories of each column, None for numbers."""
+
+
+def bike_columns(rows: pd.DataFrame) -> Columns:
+    """Return the columns that trees read of a bike table."""
+    return {name: categories_of(name, rows) if name in ORDINAL else None for name in COLUMNS}
+
+
+def tree_columns(table: Table, transformer: Transformer, rows: pd.DataFrame) -> Columns:
+    """Return the columns that trees read: of tables of other sources, those of the features."""
+    if table.source == "bikes":
+        return bike_columns(rows)
+    features = transformer.features
+    return {
+        name: None if name in features.numbers else transformer.categories[name]
+        for name in features.columns
     }
-    return pd.DataFrame(columns)
 
 
-def make_model(leaves: int, trees: int) -> LGBMRegressor:
+def tree_features(
+    rows: pd.DataFrame, start: np.datetime64 | None, columns: Columns
+) -> pd.DataFrame:
+    """Return columns of rows as numbers; days are counted from ``start``."""
+    values = {
+        name: category_codes(name, rows, categories).astype(float)
+        if categories
+        else numeric(name, rows, start)
+        for name, categories in columns.items()
+    }
+    return pd.DataFrame(values)
+
+
+def make_model(leaves: int, trees: int, loss: LossName = "poisson") -> LGBMRegressor:
     """Return an unfitted LightGBM model with this size and number of trees."""
     import lightgbm
 
     return lightgbm.LGBMRegressor(
-        objective="poisson",
+        objective=OBJECTIVES[loss],
         num_leaves=leaves,
         n_estimators=trees,
         learning_rate=0.04,
@@ -70,36 +93,58 @@ def make_model(leaves: int, trees: int) -> LGBMRegressor:
 
 @dataclass(frozen=True)
 class FittedTrees:
-    """Fitted trees in LightGBM's text format, and the first day of their rows, an ISO date."""
+    """Fitted trees in LightGBM's text format.
+
+    Args:
+        text: The trees.
+        start: First day of their rows, an ISO date; None without time.
+        columns: Columns that they read.
+    """
 
     text: str
-    start: str
+    start: str | None
+    columns: Columns
 
-    def predict(self, hours: pd.DataFrame) -> np.ndarray:
-        """Return the predictions for clean rows, ``(N,)``, bikes/hour."""
+    def predict(self, rows: pd.DataFrame) -> np.ndarray:
+        """Return the predictions for rows, ``(N,)``, in the unit of the target."""
         import lightgbm
 
-        features = tree_features(hours, np.datetime64(self.start, "D"))
+        start = np.datetime64(self.start, "D") if self.start else None
+        features = tree_features(rows, start, self.columns)
         return np.asarray(lightgbm.Booster(model_str=self.text).predict(features, num_threads=1))
 
 
 @dataclass(frozen=True)
 class TunedTrees:
-    """Tuned settings: the largest number of leaves of a tree, and the number of trees."""
+    """Tuned settings of trees.
+
+    Args:
+        leaves: Largest number of leaves of a tree.
+        trees: Number of trees.
+        target: Column of the target.
+        loss: Loss of the trees.
+        columns: Columns that they read.
+    """
 
     leaves: int
     trees: int
+    target: str
+    loss: LossName
+    columns: Columns
 
-    def fit(self, hours: pd.DataFrame) -> FittedTrees:
-        """Return trees fitted on clean rows."""
-        start = first_date(hours)
-        model = make_model(self.leaves, self.trees)
-        model.fit(tree_features(hours, start), hours[TARGET])
-        return FittedTrees(model.booster_.model_to_string(), str(start))
+    def fit(self, rows: pd.DataFrame) -> FittedTrees:
+        """Return trees fitted on rows."""
+        start = first_date(rows)
+        model = make_model(self.leaves, self.trees, self.loss)
+        model.fit(tree_features(rows, start, self.columns), rows[self.target])
+        text = model.booster_.model_to_string()
+        return FittedTrees(text, None if start is None else str(start), self.columns)
 
 
-def tune(train: pd.DataFrame, validation: pd.DataFrame) -> TunedTrees | None:
-    """Return the settings with the lowest Poisson loss of the validation rows.
+def tune(
+    train: pd.DataFrame, validation: pd.DataFrame, target: str, loss: LossName, columns: Columns
+) -> TunedTrees | None:
+    """Return the settings with the lowest loss of the validation rows.
 
     If the machine lacks a library that LightGBM needs (libgomp), warn and return None.
     """
@@ -109,11 +154,11 @@ def tune(train: pd.DataFrame, validation: pd.DataFrame) -> TunedTrees | None:
         warnings.warn(f"no boosted trees, because LightGBM cannot be loaded: {error}", stacklevel=2)
         return None
     start = first_date(train)
-    features, held_out = (tree_features(rows, start) for rows in (train, validation))
-    models = [make_model(leaves, MOST_TREES) for leaves in LEAVES]
+    features, held_out = (tree_features(rows, start, columns) for rows in (train, validation))
+    models = [make_model(leaves, MOST_TREES, loss) for leaves in LEAVES]
     for model in models:
         stopping: Any = {"callbacks": [lightgbm.early_stopping(PATIENCE, verbose=False)]}
-        stopping |= {"eval_X": held_out, "eval_y": validation[TARGET]}
-        model.fit(features, train[TARGET], **stopping)
+        stopping |= {"eval_X": held_out, "eval_y": validation[target]}
+        model.fit(features, train[target], **stopping)
     best = min(models, key=lambda model: min(model.best_score_["valid_0"].values()))
-    return TunedTrees(best.num_leaves, max(1, best.best_iteration_))
+    return TunedTrees(best.num_leaves, max(1, best.best_iteration_), target, loss, columns)

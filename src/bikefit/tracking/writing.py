@@ -68,12 +68,18 @@ def start_job(
     return _start(settings, config.run_name(settings, fold), data_version, tags, values)
 
 
-def start_refit(settings: Settings, sweep: str, data_version: str, configuration: str) -> str:
+def start_refit(
+    settings: Settings,
+    sweep: str,
+    data_version: str,
+    configuration: str,
+    target: Mapping[str, str],
+) -> str:
     """Start the run of a refit, which is no child of the sweep, and return its id.
 
     It has no fingerprint, because it is trained on more rows than its settings describe.
     """
-    tags = {names.KIND: "refit", names.CONFIGURATION: configuration, "sweep": sweep}
+    tags = dict(target) | {names.KIND: "refit", names.CONFIGURATION: configuration, "sweep": sweep}
     name = f"refit · {configuration}"
     return _start(settings, name, data_version, tags, parameters(settings))
 
@@ -87,8 +93,6 @@ def _start(
 ) -> str:
     identity = {
         "data.version": data_version,
-        names.TARGET: "rentals",
-        names.UNIT: "bikes/hour",
         names.CONFIGURATION_ID: config.configuration_id(settings),
         names.METHOD: config.regularization_kind(settings),
         names.NETWORK: config.network_label(settings.network),

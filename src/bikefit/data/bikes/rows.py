@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import ClassVar, Final
 
 import numpy as np
 import pandas as pd
@@ -11,15 +11,21 @@ import pandas as pd
 from bikefit.data.bikes import calendar
 from bikefit.data.bikes.columns import SCALES, UNITS, WEATHER
 from bikefit.data.bikes.derived import add_derived_columns
+from bikefit.data.inputs import TREND_LIMIT, YES_NO, add_errors, cell_text, parse_category
 
 NUMBERS: Final = {"temp": "temperature"} | {
     name: name for name in ("feels_like", "humidity", "windspeed")
 }  # column of the clean rows by column of the user's rows
 REQUIRED: Final = ("at", "temp", "humidity", "windspeed", "weather")
 OPTIONAL: Final = ("feels_like", "holiday")
-YES_NO: Final = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
+EXAMPLE = pd.DataFrame(
+    [
+        ("2012-10-05T17:00", 21.0, 60.0, 12.0, "clear", 21.5, "no"),
+        ("2012-12-25T03:00", 4.5, 81.0, 0.0, "mist", 2.0, "yes"),
+    ],
+    columns=[*REQUIRED, *OPTIONAL],
+)
 TIME = r"\d{4}-\d{2}-\d{2}[T ]\d{2}(:\d{2}(:\d{2}(\.0+)?)?)?"
-TREND_LIMIT = pd.Timedelta(days=366)
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,16 @@ class InputStatistics:
     last: str
     calm: float
     feels_like: tuple[float, float, float, float]
+    required: ClassVar = REQUIRED
+    optional: ClassVar = OPTIONAL
+
+    def parse(self, rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.Series]:
+        """Return the result of :func:`parse_rows`."""
+        return parse_rows(rows, self)
+
+    def example(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """Return two rows as a user would give them."""
+        return EXAMPLE
 
 
 def input_statistics(hours: pd.DataFrame) -> InputStatistics:
@@ -56,13 +72,14 @@ def parse_rows(rows: pd.DataFrame, statistics: InputStatistics) -> tuple[pd.Data
     An error names each wrong column, its value and the allowed values; it is empty if the row is
     valid.
     """
-    cells = rows.reindex(columns=[*REQUIRED, *OPTIONAL]).astype(object).map(_cell_text)
+    cells = rows.reindex(columns=[*REQUIRED, *OPTIONAL]).astype(object).map(cell_text)
     errors = pd.Series("", rows.index)
     hours = pd.DataFrame({"timestamp": _parse_times(cells["at"], statistics, errors)})
     for name, column in NUMBERS.items():
         hours[column] = _parse_numbers(cells[name], column, errors)
-    hours["weather"] = _parse_category(cells["weather"], list(WEATHER.values()), errors)
-    hours["holiday"] = _parse_category(cells["holiday"], list(YES_NO), errors).map(YES_NO)
+    weather, holiday = cells["weather"].str.lower(), cells["holiday"].str.lower()
+    hours["weather"] = parse_category(weather, list(WEATHER.values()), errors)
+    hours["holiday"] = parse_category(holiday, list(YES_NO), errors, optional=True).map(YES_NO)
     hours = hours[errors == ""].copy()
     intercept, *coefficients = statistics.feels_like
     felt = intercept + hours[["temperature", "humidity", "windspeed"]] @ np.array(coefficients)
@@ -97,24 +114,5 @@ def _parse_numbers(values: pd.Series, column: str, errors: pd.Series) -> pd.Seri
     return numbers
 
 
-def _parse_category(values: pd.Series, allowed: list[str], errors: pd.Series) -> pd.Series:
-    values = values.str.lower()
-    _add_errors(errors, values, ~values.isin(allowed), f"must be one of {', '.join(allowed)}")
-    return values
-
-
 def _add_errors(errors: pd.Series, values: pd.Series, wrong: pd.Series, allowed: str) -> None:
-    """Append a sentence to the errors of wrong rows, in place; optional values may be empty."""
-    if values.name in OPTIONAL:
-        wrong = wrong & (values != "")
-    for row in map(int, np.flatnonzero(wrong)):
-        value = f" = {values.iloc[row]}: " if values.iloc[row] else ": missing, "
-        error = f"{values.name}{value}{allowed}"
-        errors.iloc[row] = f"{errors.iloc[row]}; {error}".removeprefix("; ")
-
-
-def _cell_text(value: Any) -> str:
-    """Return a cell as text without surrounding blanks, a missing value as ""."""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)  # a column of integers with a missing value is read as floats
-    return "" if pd.isna(value) else str(value).strip()
+    add_errors(errors, values, wrong, allowed, values.name in OPTIONAL)
