@@ -76,8 +76,9 @@ def sweep(overrides: Sequence[str]) -> Comparison:
     from bikefit.processes import process_id
     from bikefit.sweeps.command import FailedJobsError
     from bikefit.tracking.reading import latest_sweep
-    from bikefit.train import conf_folder, convert_hydra_errors, train
+    from bikefit.train import conf_folder, convert_hydra_errors, store_tables, train
 
+    store_tables()
     with (
         separate_hydra(),
         messages(),

@@ -16,6 +16,7 @@ from traceback import walk_tb
 from typing import TYPE_CHECKING, Any
 
 import hydra
+import yaml
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
@@ -35,6 +36,19 @@ ConfigStore.instance().store(
     name="open_layers",
     node=DictConfig({"regularization": {"layers": DictConfig({}, flags={"struct": False})}}),
 )
+
+
+def store_tables() -> None:
+    """Make each table of `params.yaml` in the current folder a choice of the group ``data``."""
+    try:
+        params = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
+        names = list(params["featurize"]["tables"])
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+        return  # Hydra lists the other tables
+    for name in names:
+        if not (Path(conf_folder()) / "data" / f"{name}.yaml").exists():
+            node = {"name": name, "root": "data/features", "fraction": 1.0}
+            ConfigStore.instance().store(group="data", name=str(name), node=node)
 
 
 def conf_folder() -> str:
@@ -119,6 +133,7 @@ def main() -> int:
 
 def _run() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises errors and does not print them
+    store_tables()
     with convert_hydra_errors():
         hydra.main(version_base="1.3", config_path=conf_folder(), config_name="train")(train)()
 

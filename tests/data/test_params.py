@@ -4,11 +4,14 @@ from pathlib import Path
 
 import pytest
 
+from bikefit.data.bikes.derived import table_rows
 from bikefit.data.bikes.download import DownloadParams
 from bikefit.data.bikes.faults import CleanParams
 from bikefit.data.featurize import FeaturizeParams
 from bikefit.data.params import read_section, validate
+from bikefit.data.transformer import Transformer
 from bikefit.errors import DataError
+from synthetic import clean_hours
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
 SPLIT = {"kind": "days", "seed": 0, "validation": 0.2, "test": 0.2}
@@ -21,7 +24,9 @@ def test_the_project_has_valid_parameters() -> None:
     tables = read_section("featurize", FeaturizeParams, PARAMS).tables
     assert list(tables) == ["full", "rich", "lecture", "lecture_standardized", "lecture_raw"]
     assert {tables[name].rows for name in tables if name.startswith("lecture")} == {1296}
-    assert [len(table.names) for table in tables.values()] == [87, 380, 32, 32, 5]
+    hours = table_rows(clean_hours(3))
+    names = [Transformer.fit(table, hours).names for table in tables.values()]
+    assert [len(of) for of in names] == [87, 380, 32, 32, 5]
     assert tables["lecture"].split == tables["lecture_raw"].split
 
 
@@ -30,9 +35,12 @@ def test_the_project_has_valid_parameters() -> None:
     [
         (
             {"split": SPLIT | {"kind": "dayz"}},
-            "featurize.split.kind = 'dayz': input should be 'random', 'days' or 'chronological'",
+            "featurize.split.kind = 'dayz': input should be 'random', 'groups', 'days' or",
         ),
-        ({"split": SPLIT | {"sed": 0}}, "featurize.split: unknown key sed; allowed: kind, seed"),
+        (
+            {"split": SPLIT | {"sed": 0}},
+            "unknown key sed; allowed: kind, column, seed",
+        ),
         ({"split": {"kind": "days"}}, "featurize.split.seed: missing"),
         ({"tables": {}}, "featurize.tables = {}"),
         ({"tables": {"../up": TABLE}}, "../up"),

@@ -10,70 +10,23 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import Field, StringConstraints
 
-from bikefit.data.features import CALENDAR, TIME, Features
+from bikefit.data.features import CALENDAR, PERIODS, TIME, Features
 from bikefit.data.files import atomic_write, sha256, write_json
-from bikefit.data.params import StrictModel, read_section
+from bikefit.data.own import OwnTable, check_parts
+from bikefit.data.params import read_section
 from bikefit.data.rows import ROWS, blocks
 from bikefit.data.sources import SOURCES, Source
-from bikefit.data.splits import PARTS, Kind, split, split_units
+from bikefit.data.splits import PARTS
+from bikefit.data.table_params import FeaturizeParams, SplitParams, row_keys
 from bikefit.data.transformer import Transformer
 from bikefit.errors import DataError, run_command
 
 FOLDER = Path("data/features")
-
-
-class SplitParams(StrictModel):
-    """Settings of a split; fractions are of units, see :mod:`bikefit.data.splits`."""
-
-    kind: Kind
-    column: str | None = None  # for the kind groups
-    seed: int = Field(ge=0, lt=2**32)
-    validation: float = Field(ge=0, lt=1)
-    test: float = Field(ge=0, lt=1)
-
-    def units(self, rows: pd.DataFrame) -> np.ndarray:
-        """Return the unit of each row of a source, (N,) int64."""
-        if self.column is not None:
-            return pd.factorize(rows[self.column], sort=True)[0].astype("int64")
-        return split_units(row_keys(rows).to_numpy(), self.kind)
-
-    def parts(self, rows: pd.DataFrame) -> np.ndarray:
-        """Return `train`, `validation` or `test` for each row, (N,); see :func:`split`."""
-        settings = self.model_dump(exclude={"column"})
-        return split(self.units(rows), **settings)
-
-
-def row_keys(rows: pd.DataFrame) -> pd.Series:
-    """Return what identifies the rows of a source: timestamps, or the number of the row."""
-    if TIME in rows:
-        return rows[TIME].astype("datetime64[us]")
-    return pd.Series(np.arange(len(rows)), rows.index, name="row")
-
-
-class TableParams(Features):
-    """Settings of a table; by default it has all rows and the split of the section."""
-
-    source: str = "bikes"
-    rows: int | None = Field(default=None, ge=1)
-    split: SplitParams | None = None
-
-
-Name = Annotated[str, StringConstraints(pattern="^[a-z][a-z0-9_]*$")]
-
-
-class FeaturizeParams(StrictModel):
-    """The section `featurize` of `params.yaml`."""
-
-    split: SplitParams
-    tables: dict[Name, TableParams] = Field(min_length=1)
 
 
 def write_table(
@@ -92,7 +45,8 @@ def write_table(
     (N, D) float32.
     """
     rows, target = source.rows, source.target
-    labels, key, units = split_params.parts(rows), row_keys(rows), split_params.units(rows)
+    labels, key = split_params.parts(rows), row_keys(rows)
+    units = split_params.units(rows)
     counts = {part: int((labels == part).sum()) for part in PARTS}
     columns = {str(key.name): key.to_numpy(), target: rows[target].to_numpy()}
     before = rows.assign(**{str(key.name): key})
@@ -173,11 +127,18 @@ def main() -> None:
     """Run the stage in the current folder, the project's root."""
     params = read_section("featurize", FeaturizeParams)
     for name, table in params.tables.items():
-        source, split_params = SOURCES[table.source](), table.split or params.split
+        split_params = table.split or params.split
+        if table.source in SOURCES:
+            source = SOURCES[table.source]()
+        else:
+            source = OwnTable(name, table).read(split_params)
         rows = source.rows.iloc[: table.rows]
         features = Features(**table.model_dump(include=set(Features.model_fields)))
         check_columns(features, source, name)
-        transformer = Transformer.fit(features, rows[split_params.parts(rows) == "train"])
+        labels = split_params.parts(rows)
+        check_parts(name, features, rows, labels)
+        training = rows[labels == "train"]
+        transformer = Transformer.fit(features, training, PERIODS | table.periods)
         counts = write_table(
             FOLDER / name,
             replace(source, rows=rows),
@@ -189,7 +150,13 @@ def main() -> None:
             table.source,
         )
         sizes = ", ".join(f"{part} {count:,}" for part, count in counts.items())
-        print(f"featurize: {FOLDER / name}: {len(transformer.names)} features; rows: {sizes}")
+        count = len(transformer.names)
+        print(f"featurize: {FOLDER / name}: {count} features; rows: {sizes}")
+        if count >= len(training):
+            print(
+                f"featurize.tables.{name}: warning: {count} features of {len(training)} training "
+                "rows: without regularization, a network fits them exactly"
+            )
 
 
 if __name__ == "__main__":

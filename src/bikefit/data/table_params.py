@@ -1,0 +1,84 @@
+"""The section `featurize` of `params.yaml`."""
+
+from typing import Annotated
+
+import numpy as np
+import pandas as pd
+from pydantic import Field, PositiveFloat, StringConstraints, model_validator
+
+from bikefit.data.features import TIME, Features
+from bikefit.data.params import StrictModel
+from bikefit.data.sources import SOURCES
+from bikefit.data.splits import Kind, split, split_units
+
+
+class SplitParams(StrictModel):
+    """Settings of a split; fractions are of units, see :mod:`bikefit.data.splits`."""
+
+    kind: Kind
+    column: str | None = None  # for the kind groups
+    seed: int = Field(ge=0, lt=2**32)
+    validation: float = Field(ge=0, lt=1)
+    test: float = Field(ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _valid(self) -> "SplitParams":
+        if (self.kind == "groups") != (self.column is not None):
+            raise ValueError("column is the column of the kind groups, which needs it")
+        return self
+
+    def units(self, rows: pd.DataFrame) -> np.ndarray:
+        """Return the unit of each row of a source, (N,) int64."""
+        if self.column is not None:
+            return pd.factorize(rows[self.column], sort=True)[0].astype("int64")
+        return split_units(row_keys(rows).to_numpy(), self.kind)
+
+    def parts(self, rows: pd.DataFrame) -> np.ndarray:
+        """Return `train`, `validation` or `test` for each row, (N,); see :func:`split`."""
+        return split(self.units(rows), **self.model_dump(exclude={"column"}))
+
+
+def row_keys(rows: pd.DataFrame) -> pd.Series:
+    """Return what identifies the rows of a source: timestamps, or the number of the row."""
+    if TIME in rows:
+        return rows[TIME].astype("datetime64[us]")
+    return pd.Series(np.arange(len(rows)), rows.index, name="row")
+
+
+class TableParams(Features):
+    """Settings of a table; by default it has all rows and the split of the section.
+
+    A table whose source is not one of `SOURCES` is read from a file; the keys from `sha256` to
+    `periods` are for such tables.
+    """
+
+    source: str = "bikes"
+    rows: int | None = Field(default=None, ge=1)
+    split: SplitParams | None = None
+    sha256: Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")] | None = None
+    target: str | None = None
+    unit: str = ""
+    time: str | None = None
+    periods: dict[str, PositiveFloat] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _valid_source(self) -> "TableParams":
+        known, given = self.source in SOURCES, self.target is not None
+        if known and (given or self.unit or self.time or self.sha256 or self.periods):
+            raise ValueError(f"target, unit, time, sha256 and periods are not for {self.source!r}")
+        if not known and not given:
+            names = ", ".join(SOURCES)
+            raise ValueError(f"source {self.source!r} is a file (not {names}) and needs a target")
+        if given and self.target in (*self.columns, self.time):
+            raise ValueError(f"the target {self.target!r} must not be a feature or the time")
+        return self
+
+
+Name = Annotated[str, StringConstraints(pattern="^[a-z][a-z0-9_]*$")]
+
+
+class FeaturizeParams(StrictModel):
+    """The section `featurize` of `params.yaml`."""
+
+    split: SplitParams
+    tables: dict[Name, TableParams] = Field(min_length=1)
