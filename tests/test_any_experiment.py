@@ -94,6 +94,18 @@ def test_wrong_arguments_are_errors(workplace: Path, capsys: pytest.CaptureFixtu
     assert "there are: Default" in error
 
 
+@pytest.mark.parametrize(
+    "option",
+    [["--train", "a"], ["--validation", "b"], ["--maximize"], ["--seed", "s"], ["--write-tags"]],
+)
+def test_options_of_experiments_need_one(
+    option: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(option)
+    assert f"{option[0]} needs --experiment NAME" in capsys.readouterr().err
+
+
 def test_nested_runs_and_many_runs(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     client = mlflow.MlflowClient()
     experiment = client.create_experiment("search")

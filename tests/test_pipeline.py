@@ -76,12 +76,22 @@ def test_the_pipeline_gives_its_reports_and_runs_only_changed_stages(copy: Path)
     for picture in ("raw_data.png", "comparison.png", "curves.png"):
         assert (copy / "reports" / picture).read_bytes().startswith(b"\x89PNG")
     assert "winner" in dvc(copy, "metrics", "show")
-    assert "up to date" in dvc(copy, "repro")
+    stages = ("download", "clean", "look", "featurize", "sweep", "compare", "refit")
+    again = dvc(copy, "repro")
+    assert all(f"Stage '{stage}' didn't change, skipping" in again for stage in stages)
+
+    # After the store was deleted, the sweep is trained again.
+    first = (copy / "data/sweep.json").read_text()
+    for file in copy.glob("mlflow.db*"):
+        file.unlink()
+    assert "has the lowest validation loss" in dvc(copy, "repro", "compare")
+    assert (copy / "data/sweep.json").read_text() != first
+    assert set(pd.read_csv(copy / "reports/comparison.csv")["run_id"]).isdisjoint(table["run_id"])
 
     # After a change of the training settings, the stages of the data do not run again.
     (copy / "conf/training/default.yaml").write_text("epochs: 1\nbatch_size: 64\n")
     status = json.loads(dvc(copy, "status", "--json"))
-    assert set(status) == {"sweep"}
+    assert set(status) == {"store", "sweep", "refit"}  # refit has not seen the new sweep
     params = (copy / "params.yaml").read_text()
     (copy / "params.yaml").write_text(params.replace("timeout: 5", "timeout: 9"))
-    assert set(json.loads(dvc(copy, "status", "--json"))) == {"download", "sweep"}
+    assert set(json.loads(dvc(copy, "status", "--json"))) == {"download", *status}

@@ -17,6 +17,7 @@ from mlflow import MlflowClient
 
 import commands
 import stores
+from bikefit.comparison.compare import main as compare
 from bikefit.data.bikes.rows import EXAMPLE, OPTIONAL
 from bikefit.final.model import load
 from bikefit.tracking import registry, writing
@@ -93,6 +94,37 @@ def test_sixteen_processes_log_at_once(server: str, tmp_path: Path) -> None:
         assert {f.path for f in store.list_artifacts(run)} == {"config.yaml", "network.yaml"}
     with urlopen(server) as page:
         assert b"<title>MLflow</title>" in page.read()
+
+
+@pytest.mark.slow
+def test_an_experiment_of_another_program_is_compared(
+    server: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
+    store = MlflowClient(server)
+    experiment = store.create_experiment("theirs")
+    for depth, train, validation in ((1, 8.0, 9.0), (3, 3.0, 4.0), (5, 0.5, 9.0)):
+        for seed in range(3):
+            run = store.create_run(experiment).info.run_id
+            store.log_param(run, "depth", depth)
+            store.log_param(run, "seed", seed)
+            store.log_metric(run, "train", train + 0.01 * seed)
+            store.log_metric(run, "val", validation + 0.01 * seed)
+            store.set_terminated(run)
+    words = ["--experiment", "theirs", "--train", "train", "--validation", "val"]
+    assert compare([*words, "--write-tags", "--reports", "reports"]) == 0
+    assert "depth=3 has the lowest validation loss: 4.010" in capsys.readouterr().out
+    report = (tmp_path / "reports/report.html").read_text()
+    assert f"{server}/#/experiments/{experiment}/runs/" in report
+    verdicts = {
+        (run.data.params["depth"], run.data.tags["verdict"])
+        for run in store.search_runs([experiment])
+    }
+    assert verdicts == {("1", "underfitting"), ("3", "good fit"), ("5", "overfitting")}
 
 
 @pytest.mark.slow

@@ -53,7 +53,7 @@ def _refit(options: argparse.Namespace) -> None:
     check_writable(REPORT)
     sweep = reading.recorded_sweep(options.record) if options.record else options.sweep
     sweep = sweep or reading.latest_sweep()
-    print(f"{reading.sweep_name(sweep)} ({sweep})\n")
+    print(f"{reading.sweep_name(sweep)} ({sweep})\n{reading.remark_on_deleted(sweep)}")
 
     plan = choose.plan_refit(sweep, options.average, options.one_standard_error)
     networks, ours = plan.networks["settings"].tolist(), plan.settings(choose.OUR_MODEL)

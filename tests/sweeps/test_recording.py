@@ -29,7 +29,7 @@ from bikefit.sweeps.recording import (
 from bikefit.sweeps.run import train_jobs
 from bikefit.sweeps.stacks import plan_stacks
 from bikefit.tracking import connection, reading, writing
-from bikefit.tracking.connection import StoreUnavailableError
+from bikefit.tracking.connection import StoreUnavailableError, TrackingError
 from bikefit.tracking.names import PROCESS
 from bikefit.training import callbacks
 from conftest import ROOT, make_settings
@@ -140,6 +140,32 @@ def test_results_stay_in_folders_while_the_store_is_unavailable(
     assert metrics["best/val/loss"] == pytest.approx(children["best/val/loss"].mean())
     assert status(jobs[2].run) == "FINISHED"
     assert status(sweep) == "RUNNING"
+
+
+@pytest.mark.slow
+def test_a_refused_result_is_not_tried_again_and_again(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A proxy that refuses large files refuses them at every attempt."""
+    monkeypatch.setattr(recording, "INTERVAL", 0.0)
+    jobs, tries, real = [make_job(f"seed={seed}") for seed in range(3)], [], writing.finish_member
+
+    def finish_member(run: str, *arguments: Any) -> None:
+        tries.append(run)
+        if run == jobs[0].run:
+            raise TrackingError("413 Request Entity Too Large")
+        real(run, *arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(writing, "finish_member", finish_member)
+        results = train_jobs(jobs, None, stack_size=1, engine=INLINE)
+        assert all(isinstance(result, float) for result in results)
+        assert record_pending_results() == 1
+    assert tries.count(jobs[0].run) == 2  # once when it was finished, and once at the end
+    assert "413 Request Entity Too Large; the results stay in " in caplog.text
+    assert [status(job.run) for job in jobs] == ["RUNNING", "FINISHED", "FINISHED"]
+    assert record_pending_results() == 0  # the limit was raised
+    assert_complete(jobs[0].run, 6)
 
 
 @pytest.mark.slow

@@ -276,6 +276,20 @@ def test_an_error_of_a_call_names_the_status(
         reading.latest_sweep()
 
 
+def test_a_proxy_that_refuses_large_files(
+    httpserver: HTTPServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    httpserver.expect_request(re.compile(".*")).respond_with_data(status=413)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address_of(httpserver))
+    location = f"{address_of(httpserver)}/api/2.0/mlflow-artifacts/artifacts/1"
+    monkeypatch.setattr(connection, "artifact_location", lambda _: location)
+    (tmp_path / "weights").write_bytes(b"0" * 1000)
+    with pytest.raises(TrackingError, match=r"413 .*raise its limit \(client_max_body") as error:
+        connection.artifacts_of("run").log_artifact(str(tmp_path / "weights"))
+    assert not isinstance(error.value, StoreUnavailableError)
+    assert len(httpserver.log) == 1
+
+
 def test_the_database_of_another_version(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """MLflow calls the database of a newer version out of date, too."""
     with closing(sqlite3.connect("mlflow.db")) as opened, opened:

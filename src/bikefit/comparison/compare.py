@@ -38,6 +38,10 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--document", type=Path, help="Markdown file in which to replace the table")
     add("--section", default="comparison", help="section of the document, between markers")
     options = parser.parse_args(arguments)
+    given = ("train", "validation", "maximize", "seed", "write_tags")
+    if not options.experiment and (names := [name for name in given if getattr(options, name)]):
+        option = names[0].replace("_", "-")
+        parser.error(f"--{option} needs --experiment NAME; sweeps of bikefit know their metrics")
     if options.experiment and not (options.train and options.validation):
         parser.error("--experiment needs --train METRIC and --validation METRIC")
     return options

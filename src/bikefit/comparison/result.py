@@ -229,7 +229,8 @@ def compare(sweep: str | None = None) -> Comparison:
         changes = {run: names for run, names in views.items() if names != before[run]}
         writing.tag_shown_runs(sweep, changes)
         writing.log_counts(sweep, count_verdicts(given))
-    return Comparison(sweep, name, table, ranking)
+    remark = reading.remark_on_deleted(sweep)
+    return Comparison(sweep, name, table, ranking, remarks=(remark,) if remark else ())
 
 
 def _judge(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:

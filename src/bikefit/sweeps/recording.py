@@ -14,6 +14,7 @@ from bikefit.sweeps.jobs import Job
 from bikefit.tracking import reading, writing
 from bikefit.tracking.connection import (
     NotFoundError,
+    StoreUnavailableError,
     TrackingError,
     address,
     client,
@@ -122,6 +123,18 @@ def record_stack(stack: Stack) -> None:
         directory.remove()
 
 
+def _record(stack: Stack) -> bool:
+    """Write the results of a stack; log an error and return False if the store refuses them."""
+    try:
+        record_stack(stack)
+    except StoreUnavailableError:
+        raise
+    except TrackingError as error:
+        log.error(f"{error}; the results stay in {stack.directory.folder}")
+        return False
+    return True
+
+
 def _write(function: Callable[..., None], run: str, *arguments: Any) -> bool:
     """Call a function that writes to a run; return False if the store has no such run."""
     try:
@@ -147,11 +160,12 @@ class Recorder:
     """Write the curves and results of a command's stacks to MLflow.
 
     Curves are read from the checkpoints. While the store is unavailable, results stay in the
-    folders of their stacks.
+    folders of their stacks. A result that the store refuses is tried again at the end.
     """
 
     def __init__(self) -> None:
         self.waiting: list[Stack] = []  # stacks with results that MLflow does not have
+        self.refused: list[Stack] = []  # those whose results MLflow has refused
         self.next_curves = time.monotonic() + INTERVAL
         self.next_sign = time.monotonic() + SIGN
         self.next_results = 0.0
@@ -182,14 +196,15 @@ class Recorder:
 
     def release(self) -> None:
         """Allow other commands to record the results that are still waiting."""
-        for stack in self.waiting:
+        for stack in self.waiting + self.refused:
             stack.directory.assign_runs(replace(stack.directory.runs, process=""))
 
     def _write_results(self) -> None:
         try:
             while self.waiting:
                 with without_retries():
-                    record_stack(self.waiting[0])
+                    if not _record(self.waiting[0]):
+                        self.refused.append(self.waiting[0])
                 del self.waiting[0]
         except (TrackingError, OSError) as error:
             log.warning(f"{error}: results are kept in {CHECKPOINTS}/ and recorded later")
@@ -229,7 +244,7 @@ def record_pending_results() -> int:
     pending = pending_stacks()
     try:
         for stack in pending:
-            record_stack(stack)
+            _record(stack)
         for sweep in set(filter(None, (stack.directory.runs.sweep for stack in pending))):
             _write(_close_sweep, sweep)
     except (TrackingError, OSError) as error:

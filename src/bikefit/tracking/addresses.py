@@ -7,6 +7,7 @@ from collections.abc import Collection
 from pathlib import Path
 from urllib.parse import urlsplit
 
+DEFAULT = "sqlite:///mlflow.db"
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 DRIVERS = {
     "psycopg2": "pip install -c constraints.txt -e '.[server]'",

@@ -43,6 +43,14 @@ OUTDATED = (
     " was written by another version of MLflow than {version}: copy the database, then run `mlflow "
     "db upgrade {address}`; if that fails, install the newer MLflow that wrote it"
 )
+TOO_LARGE = (
+    "; a proxy before MLflow refuses files of this size: raise its limit (client_max_body_size of "
+    "nginx) and run `python -m bikefit.send`, or train with tracking.weights=false"
+)
+TEMPORARY = (
+    "{address} is in a temporary workspace of DVC and is deleted with it: to keep the runs, set "
+    "MLFLOW_TRACKING_URI=sqlite:///{root}/mlflow.db and start the experiment again"
+)
 NOTICE = 3.0  # s after which a command says that it waits
 ARTIFACTS = "mlruns"  # folder of artifacts beside the database
 
@@ -65,6 +73,7 @@ def convert_errors() -> Iterator[None]:
             message = f" answers with status {code[1]}"
         if "out-of-date database schema" in text:
             status, message = 400, OUTDATED.format(version=mlflow.__version__, address=address())
+        message += TOO_LARGE if status == 413 else ""
         kind = StoreUnavailableError if status >= 500 else TrackingError
         if getattr(error, "error_code", "") in NOT_FOUND:
             kind = NotFoundError
@@ -192,6 +201,9 @@ def _open(uri: str, folder: Path) -> Any:
             _with_retries(probe, uri)
         with convert_errors(), mlflow_options():
             return RetryingProxy(MlflowClient(uri))
+    root, temporary, _ = str(database.resolve()).partition("/.dvc/tmp/exps/")
+    if temporary:
+        log.warning(TEMPORARY.format(address=address(), root=root))
     database.parent.mkdir(parents=True, exist_ok=True)
     lock = database.with_name(f"{database.name}.lock")
     lock.touch()  # FileLock would wait for ever if the folder cannot be written
@@ -241,7 +253,13 @@ def experiment_id(name: str) -> str:
     """Return the id of an experiment; create it if it does not exist."""
     store = client()
     if experiment := store.get_experiment_by_name(name):
-        return str(experiment.experiment_id)
+        number = str(experiment.experiment_id)
+        if experiment.lifecycle_stage == "deleted":
+            raise TrackingError(
+                f"tracking.experiment={name} was deleted in MLflow: `mlflow experiments restore -x "
+                f"{number}` restores it; or write another name"
+            )
+        return number
     database = _database()
     folder = database and f"{database.parent.resolve()}/{ARTIFACTS}/{quote(name, safe='')}"
     try:
@@ -269,6 +287,15 @@ def local_path(location: str) -> str:
     return str(folder / location)  # an absolute location is returned unchanged
 
 
+def is_missing(location: str) -> bool:
+    """Return whether a folder of artifacts was deleted; those on servers are not looked for."""
+    return (
+        _database() is not None
+        and "://" not in location
+        and not Path(local_path(location)).exists()
+    )
+
+
 def artifact_location(run: str) -> str:
     """Return the folder or address of a run's artifacts."""
     return local_path(str(client().get_run(run).info.artifact_uri))
@@ -283,6 +310,7 @@ def search(
     condition: str,
     order: str = "attributes.start_time DESC",
     experiments: Sequence[str] | None = None,
+    view: int = ViewType.ACTIVE_ONLY,
 ) -> Iterator[Any]:
     """Yield the runs that meet a condition in MLflow's search syntax.
 
@@ -290,10 +318,11 @@ def search(
         condition: The condition; all runs meet the empty text.
         order: Order of the runs.
         experiments: Ids of the experiments; None for all.
+        view: Whether to yield deleted runs, a constant of MLflow's ``ViewType``.
     """
     if experiments is None:
         experiments = [experiment.experiment_id for experiment in client().search_experiments()]
-    options = {"run_view_type": ViewType.ACTIVE_ONLY, "max_results": 1000, "order_by": [order]}
+    options = {"run_view_type": view, "max_results": 1000, "order_by": [order]}
     token = None
     while True:
         page = client().search_runs(experiments, condition, page_token=token, **options)

@@ -14,9 +14,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from bikefit.data.files import write_json
-from bikefit.tracking.addresses import database_file
-
-DEFAULT = "sqlite:///mlflow.db"
+from bikefit.tracking.addresses import DEFAULT, database_file
 
 
 def find_folder(uri: str) -> Path | None:

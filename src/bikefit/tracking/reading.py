@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from mlflow.entities import ViewType
 from safetensors.numpy import load
 
 from bikefit.tracking.connection import (
@@ -21,6 +22,7 @@ from bikefit.tracking.connection import (
     address,
     artifacts_of,
     client,
+    is_missing,
     search,
 )
 from bikefit.tracking.names import FINGERPRINT, KIND, PROCESS, member_of
@@ -35,7 +37,10 @@ class FinishedRun:
 
 
 def finished_runs(prefix: str) -> dict[str, FinishedRun]:
-    """Return the latest finished run of each fingerprint that starts with ``prefix``."""
+    """Return the latest finished run of each fingerprint that starts with ``prefix``.
+
+    Runs whose files were deleted from ``mlruns/`` are left out.
+    """
     runs = search(
         f"tags.`{FINGERPRINT}` LIKE '{prefix}%' AND attributes.status = 'FINISHED'",
         order="attributes.start_time ASC",
@@ -43,7 +48,14 @@ def finished_runs(prefix: str) -> dict[str, FinishedRun]:
     return {
         run.data.tags[FINGERPRINT]: FinishedRun(run.info.run_id, dict(run.data.metrics))
         for run in runs
+        if _has_files(run)
     }
+
+
+def _has_files(run: Any) -> bool:
+    """Return whether the files of a run exist; those on a server are not looked for."""
+    of_folds = "fold" not in run.data.params and run.data.params["validation.name"] != "holdout"
+    return of_folds or not is_missing(run.info.artifact_uri)
 
 
 def summary_metrics(run: Any) -> dict[str, float]:
@@ -65,11 +77,32 @@ def sweep_name(sweep: str) -> str:
     try:
         run = client().get_run(sweep)
     except NotFoundError as error:
-        raise TrackingError(f"no run {sweep} in {address()}") from error
+        raise TrackingError(
+            f"no run {sweep} in {address()}: if the store was deleted or is another one, `dvc "
+            "repro` trains the sweep of the pipeline again; without an id, it is the latest sweep"
+        ) from error
+    if run.info.lifecycle_stage == "deleted":
+        raise TrackingError(
+            f"run {sweep} was deleted in MLflow: `mlflow runs restore --run-id {sweep}` restores "
+            "it; `dvc repro -s -f sweep` records the sweep of the pipeline again"
+        )
     kind = run.data.tags.get(KIND, "of another program")
     if kind != "sweep":
         raise TrackingError(f"run {sweep} is not a sweep but {kind}")
     return str(run.info.run_name)
+
+
+def remark_on_deleted(sweep: str) -> str:
+    """Return a sentence about runs of a sweep that were deleted in MLflow; "" if there are none."""
+    condition = f"tags.`{member_of(sweep)}` = 'true'"
+    deleted = [run.info.run_id for run in search(condition, view=ViewType.DELETED_ONLY)]
+    if not deleted:
+        return ""
+    return (
+        f"{len(deleted)} runs of the sweep were deleted in MLflow and are left out: `mlflow runs "
+        f"restore --run-id {deleted[0]}` restores one; the command of the sweep (`dvc repro -s -f "
+        "sweep` for that of the pipeline) trains only them again."
+    )
 
 
 def recorded_sweep(path: Path) -> str:
@@ -169,7 +202,10 @@ def read_config(run: str) -> str:
     """Return the settings of a run, or of the first fold of a cross-validated job, as YAML."""
     for content in _read_files(run, "config.yaml"):
         return content.decode("utf-8")
-    raise TrackingError(f"run {run} has no config.yaml")
+    raise TrackingError(
+        f"run {run} has no config.yaml: its files were deleted; the command of its sweep (`dvc "
+        "repro -s -f sweep` for that of the pipeline) trains it again"
+    )
 
 
 def read_predictions(run: str) -> pd.DataFrame | None:
