@@ -11,9 +11,9 @@ import pandas as pd
 import torch
 import yaml
 
-from bikefit.config import parse
+from bikefit.config import Settings, parse
 from bikefit.data.rows import in_order, read_rows
-from bikefit.data.table import read_table
+from bikefit.data.table import Table, read_table
 from bikefit.data.transformer import Transformer
 from bikefit.errors import DataError
 from bikefit.nn.fitted import FittedNetwork
@@ -55,21 +55,32 @@ def load(run: str) -> TrainedNetwork:
         DataError: The run was not trained on all training rows of its table, or the table is
             missing or was changed.
     """
-    settings = parse(yaml.safe_load(reading.read_config(run)))
+    settings, table = settings_and_table(run)
     if settings.validation.name != "holdout" or settings.data.fraction < 1:
         raise DataError(f"run {run} did not train on all training rows of its table")
     layers, state = reading.read_artifact(run, "network.yaml"), reading.read_weights(run)
     if layers is None or state is None:
         raise TrackingError(f"run {run} has no weights: train with tracking.weights=true")
-    table = read_table(settings.data.path)
-    if reading.read_run(run)["tags.data.version"].item() != table.data_version:
-        raise DataError(f"{table.path} was changed since run {run} was trained: run `dvc repro`")
     rows = _rows(table.path, table.data_version)
     target = rows.loc[rows["part"] == "train", table.target]
     mean, std = float(target.mean()), float(target.std(ddof=0) or 1.0)
     listed = yaml.safe_load(layers)["layers"]
     network = FittedNetwork(listed, state, settings.loss, mean, std)
     return TrainedNetwork(network, Transformer.load(table.path / "transformer.json"), rows)
+
+
+def settings_and_table(run: str) -> tuple[Settings, Table]:
+    """Return the settings of a run and the table that it was trained on.
+
+    Raises:
+        TrackingError: There is no such run.
+        DataError: The table is missing or was changed.
+    """
+    settings = parse(yaml.safe_load(reading.read_config(run)))
+    table = read_table(settings.data.path)
+    if reading.read_run(run)["tags.data.version"].item() != table.data_version:
+        raise DataError(f"{table.path} was changed since run {run} was trained: run `dvc repro`")
+    return settings, table
 
 
 @lru_cache(maxsize=1)

@@ -11,15 +11,18 @@ import pytest
 
 from bikefit.comparison.bias_variance import (
     bias_variance_chart,
+    bias_variance_markdown,
     bias_variance_sentence,
     decompose,
 )
 from bikefit.comparison.compare import main
 from bikefit.comparison.result import Comparison, compare
+from bikefit.data.rows import read_rows
+from bikefit.data.table import read_table
 from bikefit.errors import DataError
 from bikefit.sweeps.jobs import Job
 from bikefit.sweeps.run import train_jobs
-from bikefit.tracking import writing
+from bikefit.tracking import reading, writing
 from bikefit.tracking.connection import TrackingError
 from conftest import make_settings
 from inline import INLINE
@@ -139,9 +142,32 @@ def test_a_sweep_is_split_along_its_paths(workplace: Path, loss: str) -> None:
     assert list(lines["their sum"]) == ordered["error"].tolist()
     sentence = bias_variance_sentence(series, table)
     assert sentence.startswith("From l2 λ 10 to 0: bias² + noise from ")
-    assert main([found.sweep, "--reports", "reports"]) == 0
+    Path("page.md").write_text("<!-- terms -->\n<!-- end of terms -->\n")
+    document = ["--document", "page.md", "--section", "terms"]
+    assert main([found.sweep, "--reports", "reports", *document]) == 0
+    head = "| configuration | measured loss | bias² + noise | variance |"
+    assert head in Path("page.md").read_text()
     assert Path("reports/bias_variance.png").stat().st_size > 10_000
     assert "Bias and variance" in Path("reports/report.html").read_text()
+
+
+@pytest.mark.slow
+def test_noise_is_told_from_bias_where_the_expected_target_is_known(workplace: Path) -> None:
+    found = sweep("data=known")
+    (terms,) = found.bias_variance().to_dict("records")
+    table = read_table(Path("data/features/known"))
+    rows = read_rows(table, "validation").sort_values("timestamp")
+    predictions = reading.read_predictions(found.runs["run_id"][0])
+    assert predictions is not None
+    predicted = predictions["predicted"].to_numpy(float).reshape(3, -1)
+    expected = rows["expected"].to_numpy()
+    exact = decompose("poisson", rows["rentals"].to_numpy(float), predicted, expected)
+    for key in ("bias", "noise", "sum", "sum_se"):
+        assert terms[key] == pytest.approx(exact[key], rel=1e-4), key
+    assert terms["sum"] == pytest.approx(terms["bias"] + terms["variance"] + terms["noise"])
+    assert "no curve to draw" in found.bias_variance_figure().texts[0].get_text()
+    head = "| configuration | measured loss | bias² | variance | noise | their sum |"
+    assert bias_variance_markdown(found.bias_variance()).startswith(head)
 
 
 @pytest.mark.slow

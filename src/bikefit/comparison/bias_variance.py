@@ -26,10 +26,14 @@ from bikefit.comparison.charts import GREY, INK, ROLES
 from bikefit.comparison.path_charts import Series, panel_chart, set_value_axis
 from bikefit.comparison.runs import SETS
 from bikefit.comparison.sentences import number
+from bikefit.comparison.tables import markdown
+from bikefit.data.bikes.known import EXPECTED, KNOWN
+from bikefit.data.rows import in_order, read_rows
 from bikefit.errors import DataError
 from bikefit.losses import LOSSES
 from bikefit.tracking import reading
 from bikefit.tracking.connection import TrackingError
+from bikefit.trained import settings_and_table
 
 BIAS, VARIANCE = ROLES["underfitting"], ROLES["overfitting"]  # colours
 TOP = 4  # upper limit of a chart / lowest error: a useless network must not hide all others
@@ -88,7 +92,7 @@ def bias_variance_table(runs: pd.DataFrame) -> pd.DataFrame:
         and in the unit of ``val_loss``. Several seeds are averaged.
 
     Raises:
-        DataError: No run has drawn training sets.
+        DataError: No run has drawn training sets, or a table is missing or was changed.
         TrackingError: A run has no predictions.
     """
     runs = runs[(runs["repetition"] == SETS) & runs["val_loss"].notna()]
@@ -108,9 +112,31 @@ def _terms(run: pd.Series, kind: str) -> dict[str, float]:
         )
     target = predictions["target"].to_numpy(float).reshape(sets, -1)[0]
     predicted = predictions["predicted"].to_numpy(float).reshape(sets, -1)
-    terms = decompose(kind, target, predicted, None)
+    terms = decompose(kind, target, predicted, _expected_target(run["run_id"]))
     scale = run["val_loss"] / terms["error"]  # to the unit of the loss
     return {"sets": sets, **{name: value * scale for name, value in terms.items()}}
+
+
+def _expected_target(run: str) -> np.ndarray | None:
+    """Return the expected target of the validation rows, in order; None if it is not known."""
+    _, table = settings_and_table(run)
+    if table.source != KNOWN:
+        return None
+    return in_order(read_rows(table, "validation"))[EXPECTED].to_numpy()
+
+
+def bias_variance_markdown(table: pd.DataFrame) -> str:
+    """Return the terms of :func:`bias_variance_table`, ± their standard errors, in Markdown."""
+    bias, label = _bias_column(table)
+    columns = {"error": "measured loss", bias: label, "variance": "variance", "noise": "noise"}
+    columns["sum"] = "their sum"
+    strings, like = table[["configuration"]].copy(), table["error"].min()
+    for key, name in columns.items():
+        if key in table:
+            strings[name] = [number(value, like) for value in table[key]]
+        if f"{key}_se" in table:
+            strings[name] += [f" ± {number(error, like)}" for error in table[f"{key}_se"]]
+    return markdown(strings)
 
 
 def bias_variance_chart(series: Sequence[Series], table: pd.DataFrame) -> Figure:

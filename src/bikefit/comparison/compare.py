@@ -51,6 +51,7 @@ def _compare(options: argparse.Namespace) -> None:
     # Importing MLflow takes a second, and --help does not need it.
     from bikefit.comparison.experiments import Metrics
     from bikefit.comparison.result import compare, compare_experiment
+    from bikefit.comparison.runs import SETS
     from bikefit.comparison.tables import fold_table, print_ranking
     from bikefit.data.files import atomic_write, replace_section
     from bikefit.tracking import reading
@@ -79,4 +80,8 @@ def _compare(options: argparse.Namespace) -> None:
         print(f"Written to {page}.")
     if options.document:
         text = fold_table(comparison.runs) or comparison.note()
+        if SETS in set(comparison.runs["repetition"]):
+            from bikefit.comparison.bias_variance import bias_variance_markdown
+
+            text = bias_variance_markdown(comparison.bias_variance())
         replace_section(options.document, options.section, text)

@@ -8,6 +8,7 @@ import pandas as pd
 
 from bikefit.data.bikes.columns import TARGET, UNITS
 from bikefit.data.bikes.derived import read_hours
+from bikefit.data.bikes.known import KNOWN, with_known_rate
 
 
 @dataclass(frozen=True)
@@ -29,5 +30,6 @@ class Source:
 
 SOURCES: Final[dict[str, Callable[[], Source]]] = {
     "bikes": lambda: Source(read_hours(), TARGET, UNITS[TARGET]),
+    KNOWN: lambda: Source(with_known_rate(read_hours()), TARGET, UNITS[TARGET]),
 }
 """Functions that read the sources that `source` of a table can name."""
