@@ -1,9 +1,9 @@
-"""Compare our model with boosted trees on random splits of all rows.
+"""Compare our model with boosted trees and networks of others on random splits of all rows.
 
 For the split kind `days`, the stages of `dvc.yaml` (featurize, sweep, refit) are run on each
-split; the other kinds have recipes in `benchmarks/champion.yaml`. Trees are fitted on the same
-rows, and the test rows are measured once. The measurements are kept in `benchmarks/draws.csv`:
-a model of a split that has a row there is not measured again.
+split; the other kinds have recipes in `benchmarks/champion.yaml`. The others are fitted on the same
+rows, networks of pytabkit only on request, and the test rows are measured once. The measurements
+are kept in `benchmarks/draws.csv`: a model of a split that has a row there is not measured again.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +25,7 @@ import pandas as pd
 import yaml
 from benchmarks.common import ROOT, mean_with_error, settings, table
 
-from benchmarks import trees
+from benchmarks import tabular, trees
 from bikefit.config import Settings
 from bikefit.data.bikes.columns import CLEAN_FILE, TARGET
 from bikefit.data.bikes.derived import read_hours
@@ -135,13 +136,19 @@ def ours(kind: Kind, seed: int, networks: int) -> dict[str, dict[str, float]]:
     return scores
 
 
-def measure_split(kind: Kind, seed: int, known: set[str], networks: int) -> pd.DataFrame:
+def measure_split(
+    kind: Kind, seed: int, known: set[str], networks: int, peers: Sequence[str]
+) -> pd.DataFrame:
     """Return the rows of `draws.csv` for the models of a split that are not known yet."""
     parts = parts_of(kind, seed)
     scores = {} if OURS in known else ours(kind, seed, networks)
-    for peer in trees.PEERS:
+    for peer in peers:
         if peer not in known:
-            scores[peer] = score(parts[-1], trees.predict(peer, *parts))
+            module = trees if peer in trees.PEERS else tabular
+            start = time.process_time()
+            rates = module.predict(peer, *parts)
+            seconds = time.process_time() - start
+            scores[peer] = score(parts[-1], rates) | {"seconds": seconds}
     split_of = {"kind": kind, "seed": seed, "test_rows": len(parts[-1])}
     return pd.DataFrame([split_of | {"model": name} | one for name, one in scores.items()])
 
@@ -167,20 +174,19 @@ def section(kind: str, draws: pd.DataFrame) -> str:
     """Return the result of a split kind as Markdown."""
     draws = draws.sort_values("seed", kind="stable")
     seeds = draws["seed"].unique()
-    models = {
-        name: rows.set_index("seed")
-        for name, rows in draws.groupby("model")
-        if len(rows) == len(seeds)
-    }
-    rows = [
-        [name, f"{of['rmse'].mean():.2f}", f"{of['deviance'].mean():.3f}"]
-        + ["" if name == OURS else lead(models[OURS], of, key) for key in SHOWN]
-        for name, of in sorted(models.items(), key=lambda item: item[1]["deviance"].mean())
-    ]
+    models = {name: rows.set_index("seed") for name, rows in draws.groupby("model")}
+    head = [*HEAD, "CPU s"] if draws["seconds"].notna().any() else HEAD
+    rows = []
+    for name, of in sorted(models.items(), key=lambda item: item[1]["deviance"].mean()):
+        some = f" (seeds {', '.join(map(str, of.index))})" if len(of) < len(seeds) else ""
+        leads = ["" if name == OURS else lead(models[OURS].loc[of.index], of, k) for k in SHOWN]
+        seconds = "" if of["seconds"].isna().any() else f"{of['seconds'].mean():.0f}"
+        means = f"{of['rmse'].mean():.2f}", f"{of['deviance'].mean():.3f}"
+        rows.append([name + some, *means, *leads, seconds][: len(head)])
     return (
         f"**{kind}**: {len(seeds)} split{'s' if len(seeds) > 1 else ''} (seeds "
         f"{', '.join(map(str, seeds))}), {draws['test_rows'].iloc[0]:,} test rows in the first."
-        f"\n\n{table(HEAD, rows)}"
+        f"\n\n{table(head, rows)}"
     )
 
 
@@ -189,6 +195,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--kinds", nargs="+", choices=SEEDS, default=list(SEEDS))
     parser.add_argument("--networks", type=int, default=4, help="seeds of a recipe")
     parser.add_argument("--processes", type=int, default=1, help="splits at once")
+    parser.add_argument(
+        "--tabular",
+        type=int,
+        nargs="*",
+        default=[],
+        help="seeds of the splits of days on which RealMLP (CPU minutes) and TabM (CPU hours) of "
+        "pytabkit are fitted",
+    )
     parser.add_argument("--kept", action="store_true", help="measure nothing, read draws.csv")
 
 
@@ -197,16 +211,28 @@ def measure(options: argparse.Namespace) -> Mapping[str, str]:
     draws = pd.read_csv(DRAWS)
     if not options.kept:
         tasks = [
-            joblib.delayed(measure_split)(kind, seed, _models(draws, kind, seed), options.networks)
+            joblib.delayed(measure_split)(
+                kind,
+                seed,
+                _models(draws, kind, seed),
+                options.networks,
+                _peers(kind, seed, options),
+            )
             for kind in options.kinds
             for seed in SEEDS[kind]
         ]
         for rows in joblib.Parallel(options.processes, return_as="generator_unordered")(tasks):
             draws = pd.concat([draws, rows], ignore_index=True)
-            rows.to_csv(DRAWS, mode="a", header=False, index=False)
+            kept = rows.reindex(columns=draws.columns)
+            kept.to_csv(DRAWS, mode="a", header=False, index=False)
     sections = [section(kind, draws[draws["kind"] == kind]) for kind in options.kinds]
     return {"champion": "\n\n".join(sections)}
 
 
 def _models(draws: pd.DataFrame, kind: str, seed: int) -> set[str]:
     return set(draws.loc[(draws["kind"] == kind) & (draws["seed"] == seed), "model"])
+
+
+def _peers(kind: str, seed: int, options: argparse.Namespace) -> list[str]:
+    others = tabular.PEERS if kind == "days" and seed in options.tabular else ()
+    return [*trees.PEERS, *others]

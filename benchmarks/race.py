@@ -1,4 +1,4 @@
-"""Compare the time of the reference sweep with three peers that train the same grid."""
+"""Compare the time of the reference sweep with peers that train the same grid."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from benchmarks.common import ROOT, run, scratch, spread, table
 from benchmarks import reference
 
 PAGE = "benchmarks/results.md"
-HEAD = ("24 runs", "repetitions", "seconds", "mean validation loss", "seconds over ours")
+HEAD = ("24 runs", "repetitions", "seconds", "ms a run and epoch", "mean validation loss")
+HEAD += ("seconds over ours",)
 
 
 @dataclass
@@ -44,17 +45,18 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--slow-repetitions", type=int, default=1, help="of the slow peers")
     parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--tabpack", help="checkout of github.com/yandex-research/tabpack")
 
 
-def racers(epochs: int) -> list[Racer]:
-    """Return bikefit, then its peers."""
+def racers(epochs: int, tabpack: str | None = None) -> list[Racer]:
+    """Return bikefit, then its peers; TabPack only if there is a checkout."""
 
     def peer(script: str, *arguments: str) -> list[str]:
         return [sys.executable, str(ROOT / "benchmarks/peers" / script), *arguments]
 
     given = ("--epochs", str(epochs))
     grid = (f"l2={','.join(reference.L2)}", f"dropout={','.join(reference.DROPOUT)}", "seed=0,1")
-    return [
+    field = [
         Racer(
             "bikefit: `python -m bikefit.train -m …`",
             reference.command(epochs),
@@ -76,17 +78,22 @@ def racers(epochs: int) -> list[Racer]:
             peer("mlp_regressor.py", *given),
         ),
     ]
+    if tabpack:
+        name = "TabPack; weight decay for L2, no batch norm, nothing tracked"
+        command = peer("tabpack.py", *given, "--checkout", str(Path(tabpack).absolute()))
+        field.append(Racer(name, command, slow=True))
+    return field
 
 
 def measure(options: argparse.Namespace) -> dict[str, str]:
     """Run all racers in turns and return the table."""
-    field = racers(options.epochs)
+    field = racers(options.epochs, options.tabpack)
     for repetition in range(options.repetitions):
         for racer in field:
             if not racer.slow or repetition < options.slow_repetitions:
                 _run(racer, options.epochs)
                 print(f"{racer.name}: {racer.seconds[-1]:.1f} s", flush=True)
-    return {"race": table(HEAD, [_row(racer, field[0]) for racer in field])}
+    return {"race": table(HEAD, [_row(racer, field[0], options.epochs) for racer in field])}
 
 
 def _run(racer: Racer, epochs: int) -> None:
@@ -115,12 +122,14 @@ def _mean_loss(database: Path, metrics: tuple[str, str], epochs: int) -> float:
     return float(loss)
 
 
-def _row(racer: Racer, ours: Racer) -> list[object]:
+def _row(racer: Racer, ours: Racer, epochs: int) -> list[object]:
+    each = [1000 * seconds / (reference.RUNS * epochs) for seconds in racer.seconds]
     ratios = [peer / own for peer, own in zip(racer.seconds, ours.seconds, strict=False)]
     return [
         racer.name,
         len(racer.seconds),
         spread(racer.seconds),
+        spread(each),
         f"{racer.loss:.4f}",
         "" if racer is ours else f"{spread(ratios, 2)} ×",
     ]

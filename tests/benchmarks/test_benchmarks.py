@@ -90,5 +90,7 @@ def test_numbers_as_text() -> None:
 def test_the_race_gives_times_relative_to_ours() -> None:
     ours = race.Racer("bikefit", [], seconds=[2.0, 4.0], loss=0.5)
     peer = race.Racer("peer", [], seconds=[6.0], loss=0.7)
-    assert race._row(ours, ours) == ["bikefit", 2, "3.0 (2.0-4.0)", "0.5000", ""]
-    assert race._row(peer, ours) == ["peer", 1, "6.0", "0.7000", "3.00 ×"]
+    assert race._row(ours, ours, 10) == [
+        *("bikefit", 2, "3.0 (2.0-4.0)", "12.5 (8.3-16.7)", "0.5000", "")
+    ]
+    assert race._row(peer, ours, 10) == ["peer", 1, "6.0", "25.0", "0.7000", "3.00 ×"]

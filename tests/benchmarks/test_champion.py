@@ -10,16 +10,21 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from bikefit.data.transformer import Transformer
 from conftest import ROOT
 
 sys.path.insert(0, str(ROOT))
 from benchmarks import champion
 
 
-def test_recipes_give_columns_and_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_recipes_give_columns_and_settings(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hours = champion.parts_of("days", 0)[0]
     monkeypatch.chdir(ROOT)
     recipes = {kind: champion.recipe(kind) for kind in ("random", "chronological")}
-    sizes = {kind: len(one.columns().names) for kind, one in recipes.items()}
+    columns = {k: Transformer.fit(one.columns(), hours).names for k, one in recipes.items()}
+    sizes = {kind: len(names) for kind, names in columns.items()}
     assert sizes == {"random": 1294, "chronological": 294}
     settings = {kind: one.members(2) for kind, one in recipes.items()}
     assert {k: [s.regularization.weight_decay for s in of] for k, of in settings.items()} == {
@@ -28,7 +33,7 @@ def test_recipes_give_columns_and_settings(monkeypatch: pytest.MonkeyPatch) -> N
     }
     assert [one.seed for one in settings["random"]] == [0, 1]
     # the future has no column for anything that occurs only once
-    names = recipes["chronological"].columns().names
+    names = columns["chronological"]
     assert not [n for n in names if n.startswith(("days_since_start", "month=", "season="))]
     days = [n for n in names if n.startswith("day_of_year")]
     assert days == ["day_of_year_sin", "day_of_year_cos"]
@@ -77,3 +82,17 @@ def test_the_kept_splits_give_the_tables_of_the_page(monkeypatch: pytest.MonkeyP
     options = argparse.Namespace(kinds=list(champion.SEEDS), kept=True)
     tables = champion.measure(options)["champion"]
     assert tables in (ROOT / champion.PAGE).read_text()
+
+
+def test_a_peer_of_some_splits_is_compared_on_these() -> None:
+    head = ["kind", "seed", "test_rows", "model", "rmse", "deviance", "seconds"]
+    rows = [
+        ["days", 20, 10, champion.OURS, 9.0, 4.0, np.nan],
+        ["days", 21, 10, champion.OURS, 30.0, 8.0, np.nan],
+        ["days", 20, 10, "RealMLP, same columns", 10.0, 5.0, 164.2],
+    ]
+    table = champion.section("days", pd.DataFrame(rows, columns=head)).splitlines()
+    assert table[-2:] == [
+        "| RealMLP, same columns (seeds 20) | 10.00 | 5.000 | 10.0 | 20.0 | 164 |",
+        "| our model | 19.50 | 6.000 |  |  |  |",
+    ]
