@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import gzip
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import yaml
 
 import bikefit.train
+from bikefit.errors import DataError
+from bikefit.final import predict
+from bikefit.final.choose import refit_settings
 from bikefit.sweeps import forkserver
+from bikefit.tracking import reading
+from bikefit.trained import load
+from conftest import make_settings
 
 Train = Callable[..., str]
+NO_GC = SimpleNamespace(freeze=int, set_threshold=int)  # the tests go on after the command
 
 
 @pytest.fixture
@@ -24,7 +33,7 @@ def refused(
         monkeypatch.setattr(forkserver, name, lambda: None)
     monkeypatch.setattr("bikefit.sweeps.command.train_jobs", lambda *_, **__: pytest.fail("trains"))
     monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
-    monkeypatch.setattr(bikefit.train, "gc", SimpleNamespace(freeze=int, set_threshold=int))
+    monkeypatch.setattr(bikefit.train, "gc", NO_GC)
 
     def train(*words: str) -> str:
         monkeypatch.setattr(sys, "argv", ["train", *words])
@@ -104,7 +113,66 @@ def test_setting(words: list[str], message: str, refused: Train) -> None:
     assert message in refused(*words)
 
 
+def test_option_between_settings(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["train", "seed=0,1", "-m", "loss=mse"])
+    monkeypatch.setattr(bikefit.train, "gc", NO_GC)
+    monkeypatch.setattr(forkserver, "kill", lambda: None)
+    with pytest.raises(SystemExit, match="2"):
+        bikefit.train.main()
+    assert "unrecognized arguments: loss=mse" in capsys.readouterr().err
+
+
 def test_layers_with_batch_norm_need_two_rows(refused: Train) -> None:
     layers = "[{name: a.norm, _target_: bikefit.nn.layers.BatchNorm}]"
     words = ("training.batch_size=1", "network=custom", f"network.layers={layers}")
     assert "training.batch_size = 1" in refused(*words)
+
+
+def test_layers_of_other_packages_are_trained_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = make_settings("network=custom", "network.allow=[my_layers]")
+    text = yaml.safe_dump(settings.model_dump(mode="json", by_alias=True))
+    monkeypatch.setattr(reading, "read_config", lambda run: text)
+    with pytest.raises(DataError, match=r"my_layers \(network.allow\).* cannot be refitted"):
+        refit_settings("run", 5.0)
+    with pytest.raises(DataError, match=r"layers from my_layers: network.allow holds for"):
+        load("run")
+
+
+ROWS = "at,temp,humidity,windspeed,weather\n2011-02-05T17:00,7,60,12,clear\n"
+
+
+@pytest.mark.slow
+def test_answers_that_are_given_in_again_are_replaced(refitted: Path) -> None:
+    Path("rows.csv").write_text(ROWS, encoding="utf-8")
+    assert predict.main(["--input", "rows.csv", "--output", "once.csv"]) == 0
+    assert predict.main(["--input", "once.csv", "--output", "twice.csv"]) == 0
+    assert Path("twice.csv").read_bytes() == Path("once.csv").read_bytes()
+
+
+FILES = {
+    "wrong row": (gzip.compress(ROWS.encode() + b"1,2,3,4,5,6\n"), "line 3 has 6 cells"),
+    "cut": (gzip.compress(ROWS.encode())[:40], "rows.csv.gz cannot be read as a CSV table"),
+    "empty": (b"", "it is empty"),
+    "a name twice": (ROWS.replace("temp", "at").encode(), "the name at occurs twice"),
+    "zero bytes": (b"at,temp\0", "it is no text"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FILES)
+def test_rows_to_predict(name: str, refitted: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    content, message = FILES[name]
+    Path("rows.csv.gz").write_bytes(content)
+    assert predict.main(["--input", "rows.csv.gz", "--output", "answers.csv"]) == 1
+    assert message in capsys.readouterr().err
+    assert not Path("answers.csv").exists()
+
+
+@pytest.mark.slow
+def test_a_table_without_rows_has_no_answers(refitted: Path) -> None:
+    Path("rows.csv").write_text(ROWS.splitlines()[0] + "\n", encoding="utf-8")
+    assert predict.main(["--input", "rows.csv", "--output", "answers.csv"]) == 0
+    header = "at,temp,humidity,windspeed,weather,expected,low,high,error\n"
+    assert Path("answers.csv").read_text(encoding="utf-8") == header

@@ -52,12 +52,17 @@ def load(run: str) -> TrainedNetwork:
 
     Raises:
         TrackingError: There is no such run, or it has no weights.
-        DataError: The run was not trained on all training rows of its table, or the table is
-            missing or was changed.
+        DataError: The run was not trained on all training rows of its table, the table is missing
+            or was changed, or layers are from packages of ``network.allow``.
     """
     settings, table = settings_and_table(run)
     if settings.validation.name != "holdout" or settings.data.fraction < 1:
         raise DataError(f"run {run} did not train on all training rows of its table")
+    if packages := settings.network.allow:
+        raise DataError(
+            f"run {run} has layers from {', '.join(packages)}: network.allow holds for the command "
+            "that trained it only, so its network is not loaded"
+        )
     layers, state = reading.read_artifact(run, "network.yaml"), reading.read_weights(run)
     if layers is None or state is None:
         raise TrackingError(f"run {run} has no weights: train with tracking.weights=true")

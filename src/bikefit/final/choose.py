@@ -145,8 +145,17 @@ def read_validation_predictions(runs: Iterable[str]) -> tuple[np.ndarray, np.nda
 
 
 def refit_settings(run: str, epochs: float) -> Settings:
-    """Return the settings of a run for training on all rows and a fixed number of epochs."""
+    """Return the settings of a run for training on all rows and a fixed number of epochs.
+
+    Raises:
+        DataError: The network has layers from packages that ``network.allow`` lists.
+    """
     config = yaml.safe_load(reading.read_config(run))
+    if packages := config["network"]["allow"]:
+        raise DataError(
+            f"run {run} has layers from {', '.join(packages)} (network.allow): a registered model "
+            "contains no code, so such a network cannot be refitted; refit a sweep without it"
+        )
     config["data"]["fraction"] = 1.0
     config["training"] |= {"epochs": max(1, round(epochs)), "probe": 0.0}
     config["regularization"] |= {"patience": None, "averaged": 0}

@@ -93,7 +93,7 @@ def _predict_table(options: argparse.Namespace) -> int:
     model, rows = open_model(options.model), read_cells(options.input)
     _warn_of_ignored(model, rows)
     answers = model.predict(rows)
-    table = pd.concat([rows, answers], axis=1)
+    table = pd.concat([rows.drop(columns=answers.columns, errors="ignore"), answers], axis=1)
     text = table.to_csv(index=False, lineterminator="\n", float_format="%.6g")
     if options.output is None:
         sys.stdout.write(text)
