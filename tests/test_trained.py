@@ -10,9 +10,8 @@ import pytest
 
 import bikefit
 from bikefit.comparison.predictions import (
+    _made_up_hours,
     fixed_values,
-    made_up_hours,
-    prediction_table,
     select_week,
     typical_weeks,
 )
@@ -58,12 +57,14 @@ def test_weeks_with_the_proportions_of_all_days_come_first(hours: pd.DataFrame) 
 
 def test_a_week_without_a_row_is_refused(hours: pd.DataFrame) -> None:
     with pytest.raises(DataError, match="week from 2013-01-07: they are from 2011-01-03"):
-        select_week(prediction_table({}, hours), pd.Timestamp("2013-01-07"))
+        select_week(hours, pd.Timestamp("2013-01-07"))
+    with pytest.raises(DataError, match="no time, so there is no week"):
+        select_week(hours.drop(columns="timestamp"))
 
 
 @pytest.mark.parametrize("column", ["hour", "temperature", "humidity", "windspeed"])
 def test_made_up_rows_differ_in_one_column(hours: pd.DataFrame, column: str) -> None:
-    rows = made_up_hours(hours, column)
+    rows = _made_up_hours(hours, column)
     training = hours[hours["part"] == "train"]
     changed = {name for name in rows if rows[name].nunique() > 1}
     if column == "hour":
@@ -87,13 +88,13 @@ def test_made_up_rows_differ_in_one_column(hours: pd.DataFrame, column: str) -> 
 
 
 def test_a_sunday_is_no_working_day(hours: pd.DataFrame) -> None:
-    rows = made_up_hours(hours, "hour", pd.Timestamp("2011-06-05"))
+    rows = _made_up_hours(hours, "hour", pd.Timestamp("2011-06-05"))
     assert not rows["working_day"].any()
 
 
 def test_a_column_without_a_response_is_refused(hours: pd.DataFrame) -> None:
-    with pytest.raises(DataError, match="column season: must be hour, temperature"):
-        made_up_hours(hours, "season")
+    with pytest.raises(DataError, match="column season: must be temperature, hour"):
+        _made_up_hours(hours, "season")
 
 
 @pytest.fixture

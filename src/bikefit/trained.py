@@ -30,11 +30,13 @@ class TrainedNetwork:
         network: Layers and parameters.
         transformer: Computes the features of rows.
         rows: Training and validation rows of :func:`~bikefit.data.rows.read_rows`, in order.
+        table: Description of its table.
     """
 
     network: FittedNetwork
     transformer: Transformer
     rows: pd.DataFrame
+    table: Table
 
     @property
     def module(self) -> Network:
@@ -71,7 +73,8 @@ def load(run: str) -> TrainedNetwork:
     mean, std = float(target.mean()), float(target.std(ddof=0) or 1.0)
     listed = yaml.safe_load(layers)["layers"]
     network = FittedNetwork(listed, state, settings.loss, mean, std)
-    return TrainedNetwork(network, Transformer.load(table.path / "transformer.json"), rows)
+    transformer = Transformer.load(table.path / "transformer.json")
+    return TrainedNetwork(network, transformer, rows, table)
 
 
 def settings_and_table(run: str) -> tuple[Settings, Table]:

@@ -81,8 +81,8 @@ def test_the_slider_moves_the_week_the_dot_and_the_verdict(
         errors = [hour["error"] for hour in shown(page, "errors", 0)]
         assert np.allclose(errors, predicted - week["rentals"], atol=0.6)
         rmse = ((predicted - week["rentals"]) ** 2).groupby(week["part"]).mean() ** 0.5
-        assert f"{rmse['train']:.0f} bikes/hour on training days" in text
-        assert f"{rmse['validation']:.0f} on validation days" in text
+        assert f"{rmse['train']:.3g} bikes/hour on training days" in text
+        assert f"{rmse['validation']:.3g} on validation days" in text
         seen.append([float(hour["predicted"]) for hour in line])
     assert seen[0] != seen[1] != seen[2]
     assert not page.get_log("browser")

@@ -41,18 +41,18 @@ def test_errors_by_hour_and_weekday() -> None:
     runs = {"winner": predictions(10.0), "underfitting": predictions(-30.0)}
     table = group_errors(runs["underfitting"], "hour")
     assert (table["rmse"][17], table["mean"][17], table["rmse"][3]) == (30, -30, 0)
-    axes = errors_chart("hour", runs).axes[0]
+    axes = errors_chart("hour", runs, "bikes/hour").axes[0]
     assert axes.lines[1].get_ydata()[17] == 10
     assert axes.get_title(loc="left") == "Errors by hour"
     assert axes.get_ylabel() == "error (bikes/hour)"
-    axes = errors_chart("weekday", runs).axes[0]
+    axes = errors_chart("weekday", runs, "bikes/hour").axes[0]
     labels = [tick.get_text() for tick in axes.get_xticklabels()]
     assert labels == ["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
     assert list(axes.lines[2].get_ydata()) == pytest.approx([10 / 24] * 7)
 
 
 def test_predicted_against_true_has_every_row() -> None:
-    figure = predictions_chart(predictions(24**0.5), "winner")
+    figure = predictions_chart(predictions(24**0.5), "winner", "rentals (bikes/hour)", "bikes/hour")
     (points,) = figure.axes[0].collections
     assert len(np.asarray(points.get_offsets())) == 24 * 14
     assert figure.axes[0].get_title(loc="left") == "Winner: RMSE 1.0 bikes/hour"

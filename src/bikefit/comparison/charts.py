@@ -67,6 +67,11 @@ def svg(figure: Figure) -> str:
     return buffer.getvalue()
 
 
+def axis_label(name: str, unit: str) -> str:
+    """Return a name with its unit: "temperature (°C)"."""
+    return f"{name} ({unit})" if unit else name
+
+
 def add_title_and_legend(figure: Figure, title: str, columns: int = 3) -> None:
     """Set a title that is wrapped to the width of a phone, and add a legend below the axes."""
     figure.axes[0].set_title(textwrap.fill(title, 48))

@@ -12,15 +12,15 @@ import pandas as pd
 import vl_convert
 from sklearn.dummy import DummyRegressor
 
-from bikefit.comparison.charts import ROLES
+from bikefit.comparison.charts import ROLES, axis_label
 from bikefit.comparison.html import render
 from bikefit.comparison.losses import history
 from bikefit.comparison.paths import SettingPath
 from bikefit.comparison.predictions import (
-    axis_label,
     fixed_values,
-    made_up_hours,
+    made_up_rows,
     prediction_table,
+    response_columns,
     response_table,
     select_week,
     typical_weeks,
@@ -29,10 +29,14 @@ from bikefit.comparison.ranking import winner
 from bikefit.comparison.result import Comparison
 from bikefit.comparison.runs import loss_unit
 from bikefit.comparison.sentences import number
+from bikefit.data.bikes.columns import UNITS
+from bikefit.data.table import Table
 from bikefit.tracking.views import COLOURS
 from bikefit.trained import TrainedNetwork, load
 
 WEEKS = 3
+SAMPLE = 400  # rows whose predictions are drawn against the target
+RESPONSES = 8  # columns with a panel, those that change the prediction most
 NO_PATH = "The explorer needs a sweep in which a setting has three values, with all others equal."
 CONSTANT = "constant"  # id of the prediction that is the mean of the training rows
 ZERO = 1e-3  # weights of a smaller size count as zero: Adam leaves few exact zeros
@@ -41,19 +45,27 @@ PARTS = {"train": "#8A9096", "validation": "#D55E00"}
 BLUE, INK = alt.ExprRef("dark ? '#56B4E9' : '#0072B2'"), alt.ExprRef("dark ? '#fff' : '#1d2327'")
 DAYS: dict[str, Any] = {"working day": BLUE, "Sunday": "#CC79A7"}
 SETTINGS = {
-    "l1": ("L1 penalty λ", "adds λ times the sum of the sizes of all weights to the loss."),
-    "l2": ("L2 penalty λ", "adds λ times the sum of the squares of all weights to the loss."),
+    "l1": (
+        "L1 penalty λ",
+        "is λ times the sum of the sizes of all weights, added to the loss. A large λ "
+        "leaves few weights that are not zero.",
+    ),
+    "l2": (
+        "L2 penalty λ",
+        "is λ times the sum of the squares of all weights, added to the loss. A large λ "
+        "leaves only small weights.",
+    ),
     "weight_decay": ("weight decay λ", "makes all weights a little smaller in every step."),
     "dropout": ("dropout p", "switches units off at random, with probability p, in every step."),
-    "epochs": ("epochs", "is the number of times that training passes over all training days."),
+    "epochs": ("epochs", "is the number of times that training passes over all training rows."),
     "width": ("width", "is the number of units in each hidden layer of the network."),
 }
 """Names of settings in the menu, and what they do, by the last part of their keys."""
 VERDICTS = {
-    "underfitting": "Too rigid: it misses the pattern, even on the days that it was trained on.",
-    "good fit": "About right: on days that it has not seen, no network of this sweep is clearly "
+    "underfitting": "Too rigid: it misses the pattern, even on the rows that it was trained on.",
+    "good fit": "About right: on rows that it has not seen, no network of this sweep is clearly "
     "better.",
-    "overfitting": "Too flexible: it has memorized its training days, and errs more on days that "
+    "overfitting": "Too flexible: it has memorized its training rows, and errs more on rows that "
     "it has not seen.",
     "undecided": "These runs do not decide between too rigid and too flexible.",
 }
@@ -81,14 +93,15 @@ def explorer_page(comparison: Comparison) -> str:
     networks: dict[str, list[Any]] = {
         id_: [load(run) for run in by_id[id_]["run_id"]] for id_ in ids
     }
-    hours = networks[ids[0]][0].rows
-    training = hours[hours["part"] == "train"]
-    constant = DummyRegressor().fit(training, training["rentals"])
-    networks = {CONSTANT: [constant], **networks}
-    firsts = {f"c{c}": several[0] for c, several in enumerate(networks.values())}
-    predictions = prediction_table(firsts, hours)
-    weeks = _choose_weeks(typical_weeks(predictions.drop(columns="c0")))
-    tables = [select_week(predictions, week) for week in weeks]
+    table = networks[ids[0]][0].table
+    firsts = {f"c{c}": several[0] for c, several in enumerate(networks.values(), start=1)}
+    predictions = prediction_table(firsts)
+    weeks = _choose_weeks(typical_weeks(predictions)) if table.time else []
+    training = predictions[predictions["part"] == "train"]
+    predictions.insert(3, "c0", training[table.target].mean())
+    constant = DummyRegressor().fit(training, training[table.target])
+    responses = _response_panels(networks, constant)
+    tables = [select_week(predictions, week) for week in weeks] or [predictions]
     ranking = comparison.ranking.set_index("configuration_id").to_dict("index")
     losses = {str(id_): (row["train_loss"], row["val_loss"]) for id_, row in ranking.items()}
     losses[CONSTANT] = (runs["constant_train"].iloc[0], runs["constant_val"].iloc[0])
@@ -100,17 +113,19 @@ def explorer_page(comparison: Comparison) -> str:
     return render(
         "explorer.html.j2",
         bundle=vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"),
-        losses=_loss_chart(paths, losses, list(networks), top),
+        losses=_loss_chart(paths, losses, [CONSTANT, *ids], top),
         panels=[
-            _week_panel(tables),
-            *_response_panels(networks, hours),
+            _week_panel(tables, table) if weeks else _fit_panel(predictions, table),
+            *responses,
             _learning_panel(by_id, top),
             _weight_panel(networks),
         ],
-        paths=[_positions(path, list(networks)) for path in paths],
+        paths=[_positions(path, [CONSTANT, *ids]) for path in paths],
         about=about,
         best=f"{best['configuration']}, with {number(best['val_loss'], best['val_loss'])}",
-        unit=loss_unit(comparison.ranking),
+        loss=loss_unit(comparison.ranking),
+        table=table,
+        rows="days" if table.time else "rows",
         weeks=[f"{week:%Y-%m-%d}" for week in weeks],
         colours=COLOURS,
         name=comparison.name,
@@ -161,9 +176,9 @@ def _choose_weeks(weeks: list[pd.Timestamp]) -> list[pd.Timestamp]:
 
 def _weekly_errors(week: pd.DataFrame, column: str) -> dict[str, str]:
     """Return the RMSE on the days of each part."""
-    squares = (week[column] - week["rentals"]) ** 2
+    squares = (week[column] - week.iloc[:, 2]) ** 2
     errors = squares.groupby(week["part"]).mean() ** 0.5
-    return {str(part): f"{error:.0f}" for part, error in errors.items()}
+    return {str(part): f"{error:.3g}" for part, error in errors.items()}
 
 
 def _about(row: Mapping[Any, Any]) -> dict[str, Any]:
@@ -180,7 +195,7 @@ def _about(row: Mapping[Any, Any]) -> dict[str, Any]:
 
 def _about_constant(losses: tuple[float, float]) -> dict[str, Any]:
     return {
-        "name": "no network: the mean of all training rows at every hour",
+        "name": "no network: the mean of all training rows",
         "verdict": "underfitting",
         "plain": "As rigid as can be: it always predicts the same number.",
         "reason": "A penalty without limit, or a network without units, leaves only this constant.",
@@ -261,24 +276,28 @@ def _loss_chart(
 RIGID_TO_FLEXIBLE = "← too rigid · too flexible →"
 
 
-def _week_panel(tables: list[pd.DataFrame]) -> Panel:
+def _week_panel(tables: list[pd.DataFrame], description: Table) -> Panel:
+    unit, target = description.unit or description.target, description.target
+    step = min(table["timestamp"].diff().min() for table in tables)
     table = pd.concat([table.assign(week=i) for i, table in enumerate(tables)])
     time = table["timestamp"].dt
-    table["block"] = (table["timestamp"].diff() > pd.Timedelta(hours=1)).cumsum()
+    table = table.rename(columns={target: "true"})
+    table["block"] = (table["timestamp"].diff() > step).cumsum()
     table["day"] = time.day_of_week + time.hour / 24  # after the start of the week
     names = [f"c{number}" for number in range(table.columns.str.match(r"c\d").sum())]
     rows = alt.Chart(_csv(table.drop(columns="timestamp"))).transform_filter(_is("week"))
     rows = rows.transform_calculate(
         predicted="toNumber(datum['c' + c])",
-        error="datum.predicted - datum.rentals",
-        end="toNumber(datum.day) + 1 / 24",
+        error="datum.predicted - datum.true",
+        end=f"toNumber(datum.day) + {step / pd.Timedelta(days=1)}",
     )
-    shown = table.assign(highest=table[["rentals", *names]].max(axis=1)).groupby("week")
+    shown = table.assign(highest=table[["true", *names]].max(axis=1)).groupby("week")
     highest = [round(float(week)) for week in shown["highest"].max()]
     weekdays = "['Mon', 'Tue', 'Wed', 'Thu', 'Fri', 'Sat', 'Sun'][datum.value]"
     axis = alt.Axis(values=list(range(7)), labelExpr=weekdays, labelAlign="left", grid=False)
     x = alt.X("day:Q", title=None, axis=axis, scale=alt.Scale(domain=[0, 7], nice=False))
-    scale = alt.Scale(domain=[0, alt.ExprRef(f"{highest}[week]")])
+    low = min(0.0, float(table[["true", *names]].to_numpy().min()))
+    scale = alt.Scale(domain=[low, alt.ExprRef(f"{highest}[week]")])
     left = alt.Axis(minExtent=34, tickCount=4)
     days = "datum.label == 'train' ? 'training days' : 'validation days'"
     legend = alt.Legend(orient="top", labelExpr=days)
@@ -288,21 +307,21 @@ def _week_panel(tables: list[pd.DataFrame]) -> Panel:
         title=None,
         legend=legend,
     )
-    tip = [alt.Tooltip(name, format=".0f") for name in ("rentals:Q", "predicted:Q")]
-    errors_of_networks = table[names[1:]].sub(table["rentals"], axis=0).abs()
-    limit = round(float(np.quantile(errors_of_networks, 0.995)))
+    tip = [alt.Tooltip(name, format=".0f") for name in ("true:Q", "predicted:Q")]
+    errors_of_networks = table[names[1:]].sub(table["true"], axis=0).abs()
+    limit = float(np.quantile(errors_of_networks, 0.995))
     error_scale = alt.Scale(domain=[-limit, limit])
     week = _chart(
         rows.mark_rect().encode(x=x, x2="end:Q", color=band),
         rows.mark_line(strokeWidth=1.8, color=BLUE).encode(
             x=x,
-            y=alt.Y("predicted:Q", title="bikes/hour", scale=scale, axis=left),
+            y=alt.Y("predicted:Q", title=unit, scale=scale, axis=left),
             detail="block:N",
         ),
         rows.mark_point(size=16, filled=True, opacity=1, color=INK).encode(
-            x=x, y=alt.Y("rentals:Q", title="bikes/hour", scale=scale, axis=left), tooltip=tip
+            x=x, y=alt.Y("true:Q", title=unit, scale=scale, axis=left), tooltip=tip
         ),
-        title="Rentals and predictions in each hour of a week",
+        title=f"True and predicted {target} of a week",
         height=210,
     )
     errors = _chart(
@@ -313,57 +332,94 @@ def _week_panel(tables: list[pd.DataFrame]) -> Panel:
             y2=alt.datum(0),
             color=_part_colour(legend=False),
         ),
-        title="Predicted minus true rentals in each hour of a week",
+        title=f"Predicted minus true {target} of a week",
         height=90,
     )
     text = (
-        "Points: rentals as they were. Blue line: what the network predicts. The strip below shows "
-        "its errors, predicted minus true. A rigid network errs on all days. A flexible one "
+        f"Points: {target} as measured. Blue line: what the network predicts. The strip below "
+        "shows its errors, predicted minus true. A rigid network errs on all days. A flexible one "
         "follows even the accidents of its training days (grey), but not the validation days."
     )
-    return Panel("A week of bikes", text, {"week": week, "errors": errors}, wide=True)
+    return Panel(f"A week of {target}", text, {"week": week, "errors": errors}, wide=True)
 
 
-def _response_panels(networks: dict[str, list[Any]], hours: pd.DataFrame) -> list[Panel]:
-    warm, working = (made_up_hours(hours, column) for column in ("temperature", "hour"))
-    sunday = working["timestamp"].iloc[0] + pd.offsets.Week(weekday=6)
-    days = {"working day": working, "Sunday": made_up_hours(hours, "hour", sunday)}
-    lines = "Each line is a network that started from other random weights (a seed). "
-    texts = {
-        "temperature": "If the lines are wiggly and differ, they follow accidents of their "
-        f"training days. {lines}Fixed: {fixed_values(warm, 'temperature')}.",
-        "hour": f"{lines}Fixed: {fixed_values(working, 'hour')}, {warm['temperature'].median():.0f}"
-        " °C; Sunday: of the same week.",
-    }
-    rows = {"temperature": {"": warm}, "hour": days}
-    return [
-        Panel(
-            f"What it has learned about the {column}",
-            text,
-            {column: _response_chart(networks, rows[column], column)},
-        )
-        for column, text in texts.items()
-    ]
+def _fit_panel(predictions: pd.DataFrame, description: Table) -> Panel:
+    """Return the target against the prediction, of a sample of the rows."""
+    label = axis_label(description.target, description.unit)
+    sample = predictions.sample(min(len(predictions), SAMPLE), random_state=0)
+    sample = sample.rename(columns={description.target: "true"})
+    names = [f"c{number}" for number in range(sample.columns.str.match(r"c\d").sum())]
+    values = sample[["true", *names[1:]]].to_numpy()
+    scale = alt.Scale(domain=[float(values.min()), float(values.max())])
+    points = alt.Chart(_csv(sample[["part", "true", *names]]))
+    points = points.transform_calculate(predicted="toNumber(datum['c' + c])")
+    ends = alt.Chart(_csv(pd.DataFrame({"at": [values.min(), values.max()]})))
+    chart = _chart(
+        ends.mark_line(color=PARTS["train"], strokeWidth=1).encode(x="at:Q", y="at:Q"),
+        points.mark_point(filled=True, size=22, opacity=0.6, clip=True).encode(
+            x=alt.X("true:Q", title=f"true {label}", scale=scale),
+            y=alt.Y("predicted:Q", title=f"predicted {label}", scale=scale),
+            color=_part_colour(),
+            shape=alt.Shape("part:N", title=None),
+        ),
+        title=f"Predicted against true {description.target}",
+        height=300,
+    )
+    text = (
+        "A point is a row, without an error on the line. A rigid network misses training and "
+        "validation rows alike. A flexible one has its training rows (grey) on the line, and "
+        "validation rows far from it."
+    )
+    return Panel(f"Predicted and true {description.target}", text, {"fit": chart}, wide=True)
 
 
-def _response_chart(
-    networks: dict[str, list[TrainedNetwork]], rows: dict[str, pd.DataFrame], column: str
-) -> dict[str, Any]:
-    by_number = {str(c): several for c, several in enumerate(networks.values())}
-    tables = [response_table(by_number, one).assign(day=day) for day, one in rows.items()]
-    table = pd.concat(tables).rename(columns={"role": "c"})
-    data = _csv(table[["c", "day", "network", column, "predicted"]])
-    scale = alt.Scale(domain=[0, float(table["predicted"].max())])
-    lines = alt.Chart(data).transform_filter(_is("c")).mark_line(strokeWidth=1.2, color=BLUE)
+def _response_panels(networks: dict[str, list[Any]], constant: DummyRegressor) -> list[Panel]:
+    """Return a panel for each of the columns that change the prediction most."""
+    network = next(iter(networks.values()))[0]
+    columns = response_columns(network)
+    columns = columns[:2] if network.table.source == "bikes" else columns[:RESPONSES]
+    models = {"0": [constant]}
+    models |= {str(c): several for c, several in enumerate(networks.values(), start=1)}
+    panels: list[Panel] = []
+    for column in columns:
+        rows = made_up_rows(network, column)
+        text = "Each line is a network that started from other random weights (a seed): where "
+        text += f"they differ, they follow accidents. Fixed: {fixed_values(rows, column)}."
+        table = response_table(models, rows).assign(day="")
+        if column == "hour" and network.table.source == "bikes":
+            sunday = rows["timestamp"].iloc[0] + pd.offsets.Week(weekday=6)
+            free = response_table(models, made_up_rows(network, column, sunday))
+            table = pd.concat([table.assign(day="working day"), free.assign(day="Sunday")])
+            text += " Sunday: of the same week."
+        chart = _response_chart(table.rename(columns={"role": "c"}), column, network.table)
+        number_ = len(panels)
+        title = f"What it has learned about {column}"
+        panels.append(Panel(title, text, {f"response-{number_}": chart}))
+    return panels
+
+
+def _response_chart(table: pd.DataFrame, column: str, description: Table) -> dict[str, Any]:
+    numeric = pd.api.types.is_numeric_dtype(table[column]) and table[column].dtype != bool
+    data = table[["c", "day", "network", "predicted"]].assign(value=table[column])
+    low, high = float(table["predicted"].min()), float(table["predicted"].max())
+    scale = alt.Scale(domain=[min(0.0, low) if low < high / 2 else low, high])
+    base = alt.Chart(_csv(data)).transform_filter(_is("c"))
+    lines = base.mark_line(strokeWidth=1.2, color=BLUE, point=not numeric)
     lines = lines.encode(
-        x=alt.X(f"{column}:Q", title=axis_label(column)),
-        y=alt.Y("predicted:Q", title="predicted bikes/hour", scale=scale),
+        x=alt.X(
+            "value:Q" if numeric else "value:N", title=axis_label(column, UNITS.get(column, ""))
+        ),
+        y=alt.Y(
+            "predicted:Q",
+            title=axis_label(f"predicted {description.target}", description.unit),
+            scale=scale,
+        ),
         detail="network:N",
     )
-    if len(rows) > 1:
+    if data["day"].iloc[0]:
         colours = alt.Scale(domain=list(DAYS), range=list(DAYS.values()))
         lines = lines.encode(color=alt.Color("day:N", title=None, legend=TOP, scale=colours))
-    return _chart(lines, title=f"Predicted rentals by {column}")
+    return _chart(lines, title=f"Predicted {description.target} by {column}")
 
 
 def _learning_panel(runs: dict[str, pd.DataFrame], top: float) -> Panel:
@@ -383,7 +439,7 @@ def _learning_panel(runs: dict[str, pd.DataFrame], top: float) -> Panel:
         strokeDash=DASH,
     )
     text = (
-        "The loss after each pass over the training days. If the train loss keeps falling while "
+        "The loss after each pass over the training rows. If the train loss keeps falling while "
         "the validation loss rises, the network is memorizing."
     )
     chart = _chart(lines, title="Train and validation loss by epoch")
@@ -391,7 +447,7 @@ def _learning_panel(runs: dict[str, pd.DataFrame], top: float) -> Panel:
 
 
 def _weight_panel(networks: dict[str, list[TrainedNetwork]]) -> Panel:
-    weights = {c: _weights(several[0]) for c, several in enumerate(networks.values()) if c}
+    weights = {c: _weights(several[0]) for c, several in enumerate(networks.values(), start=1)}
     layers = list(dict.fromkeys(layer for by_layer in weights.values() for layer in by_layer))
     charts = {}
     for layer in layers:

@@ -1,4 +1,4 @@
-"""What trained networks predict: a week of hours, and rentals as a function of one column."""
+"""What trained networks predict: a week, and the target as a function of one column."""
 
 from __future__ import annotations
 
@@ -10,30 +10,35 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from bikefit.comparison.charts import GREY, INK, ROLES, new_figure
+from bikefit.comparison.charts import GREY, INK, ROLES, axis_label, new_figure
 from bikefit.data.bikes import calendar
 from bikefit.data.bikes.columns import SCALES, UNITS
 from bikefit.data.bikes.derived import add_derived_columns
+from bikefit.data.features import TIME
 from bikefit.errors import DataError
 from bikefit.trained import TrainedNetwork
 
 ORDER = ("underfitting", "winner", "overfitting")
 POINTS = 60  # values of a column in a response
+CATEGORIES_SHOWN = 24  # number of different values from which on a column is drawn as continuous
+BIKE_RESPONSES = ("temperature", "hour", "humidity", "windspeed")
 SHADES = {"train": "#E9ECEE", "validation": "#FBE3A6"}  # of the days of a part
 
 
-def prediction_table(networks: Mapping[str, TrainedNetwork], hours: pd.DataFrame) -> pd.DataFrame:
-    """Return rentals and predictions (bikes/hour) of all training and validation rows.
+def prediction_table(networks: Mapping[str, TrainedNetwork]) -> pd.DataFrame:
+    """Return target and predictions of all training and validation rows, in the target's unit.
 
     Args:
-        networks: Networks by name.
-        hours: Clean rows with ``part``.
+        networks: Networks of one table by name.
 
     Returns:
-        ``timestamp``, ``part``, ``rentals`` and the prediction of each network under its name.
+        ``timestamp`` or ``row``, ``part``, the target under its name, and the prediction of each
+        network under its name.
     """
-    predictions = {name: network.predict(hours) for name, network in networks.items()}
-    return hours[["timestamp", "part", "rentals"]].assign(**predictions)
+    first = next(iter(networks.values()))
+    key = TIME if first.table.time else "row"
+    predictions = {name: network.predict(first.rows) for name, network in networks.items()}
+    return first.rows[[key, "part", first.table.target]].assign(**predictions)
 
 
 def typical_weeks(table: pd.DataFrame) -> list[pd.Timestamp]:
@@ -50,8 +55,7 @@ def typical_weeks(table: pd.DataFrame) -> list[pd.Timestamp]:
     day = table["timestamp"].dt.normalize()
     monday = day - pd.to_timedelta(day.dt.day_of_week, unit="D")
     parts = table["part"]
-    errors = table.drop(columns=["timestamp", "part"])
-    errors = errors.drop(columns="rentals").sub(errors["rentals"], axis=0) ** 2
+    errors = table.iloc[:, 3:].sub(table.iloc[:, 2], axis=0) ** 2
     weekly = errors.groupby([parts, monday]).mean()
     ratios = weekly.div(errors.groupby(parts).mean(), level="part").apply(np.log)
     by_week = ratios.groupby(level=1)
@@ -61,34 +65,87 @@ def typical_weeks(table: pd.DataFrame) -> list[pd.Timestamp]:
     return list(spread.index[full[spread.index]] if full.any() else spread.index)
 
 
-def select_week(table: pd.DataFrame, first: pd.Timestamp) -> pd.DataFrame:
+def select_week(table: pd.DataFrame, first: pd.Timestamp | None = None) -> pd.DataFrame:
     """Return the rows of :func:`prediction_table` of the seven days from ``first``.
 
+    By default, they are the first of :func:`typical_weeks`.
+
     Raises:
-        DataError: There is no such row.
+        DataError: There is no such row, or the table has no time.
     """
-    time, start = table["timestamp"], first.normalize()
+    if TIME not in table:
+        raise DataError("rows of this table have no time, so there is no week")
+    time, start = table[TIME], (first or typical_weeks(table)[0]).normalize()
     week = table[(time >= start) & (time < start + pd.Timedelta(days=7))]
     if week.empty:
         raise DataError(
-            f"no training or validation hour in the week from {start:%Y-%m-%d}: they are from "
+            f"no training or validation row in the week from {start:%Y-%m-%d}: they are from "
             f"{time.min():%Y-%m-%d} to {time.max():%Y-%m-%d}"
         )
     return week.reset_index(drop=True)
 
 
-def made_up_hours(hours: pd.DataFrame, column: str, at: pd.Timestamp | None = None) -> pd.DataFrame:
-    """Return clean rows that differ in one column.
+def response_columns(network: TrainedNetwork) -> list[str]:
+    """Return the columns with a response, those first that change the prediction most."""
+    if network.table.source == "bikes":
+        return list(BIKE_RESPONSES)
+    columns = [name for name in network.transformer.features.columns if name in network.rows]
+    columns += ["hour"] * (network.table.time and "hour" in network.transformer.features.columns)
+    effects = {c: float(np.ptp(network.predict(made_up_rows(network, c)))) for c in columns}
+    return sorted(effects, key=lambda column: -effects[column])
 
-    Weather is clear; temperature, humidity and wind speed are medians of the training rows. The
-    felt temperature changes with the temperature.
+
+def made_up_rows(
+    network: TrainedNetwork, column: str, at: pd.Timestamp | None = None
+) -> pd.DataFrame:
+    """Return rows of a table that differ in one column.
+
+    Other columns have the median of the training rows, or the value that most of them have. In the
+    bike tables the weather is clear and the felt temperature changes with the temperature.
 
     Args:
-        hours: Clean rows with ``part``.
-        column: ``hour``, ``temperature``, ``humidity`` or ``windspeed``.
-        at: Time of all rows; of ``hour``, only the day counts. By default 17:00 on the first
-            Wednesday of June in the last year.
+        network: A network of the table.
+        column: A number or a category; ``hour`` of a table with times.
+        at: Time of all rows; of ``hour``, only the day counts. By default the median, in the bike
+            tables 17:00 on the first Wednesday of June in the last year.
+
+    Raises:
+        DataError: There is no such column.
     """
+    rows = network.rows
+    if network.table.source == "bikes":
+        return _made_up_hours(rows, column, at)
+    training = rows[rows["part"] == "train"].drop(columns=["part", "unit", network.table.target])
+    typical: dict[str, Any] = {
+        str(name): values.median()
+        if pd.api.types.is_numeric_dtype(values) and values.dtype != bool
+        else values.mode().iloc[0]
+        for name, values in training.items()
+    }
+    if network.table.time:
+        typical[TIME] = at or training[TIME].median()
+    if column == "hour" and network.table.time:
+        times = typical[TIME].normalize() + pd.to_timedelta(range(24), unit="h")
+        made_up = pd.DataFrame([typical] * 24).assign(**{TIME: times, "hour": range(24)})
+    elif column in training and column != TIME:
+        values = training[column]
+        if values.nunique() > CATEGORIES_SHOWN and pd.api.types.is_numeric_dtype(values):
+            shown = pd.Series(np.linspace(values.min(), values.max(), POINTS))
+        else:
+            shown = pd.Series(sorted(values.dropna().unique()))
+        made_up = pd.DataFrame([typical] * len(shown)).assign(**{column: shown})
+    else:
+        columns = [str(name) for name in training if name not in (TIME, "row")]
+        raise DataError(f"column {column}: must be one of {', '.join(columns)}")
+    return made_up.astype(
+        {n: t for n, t in training.dtypes.items() if isinstance(t, pd.CategoricalDtype)}
+    )
+
+
+def _made_up_hours(
+    hours: pd.DataFrame, column: str, at: pd.Timestamp | None = None
+) -> pd.DataFrame:
+    """Return :func:`made_up_rows` of the bike tables."""
     training = hours[hours["part"] == "train"]
     if at is None:
         june = pd.Timestamp(hours["timestamp"].max().year, 6, 1, 17)
@@ -97,10 +154,10 @@ def made_up_hours(hours: pd.DataFrame, column: str, at: pd.Timestamp | None = No
     rows = rows.assign(**training[list(SCALES)].median())
     if column == "hour":
         rows = rows.head(24).assign(timestamp=at.normalize() + pd.to_timedelta(range(24), unit="h"))
-    elif column in ("temperature", "humidity", "windspeed"):
+    elif column in BIKE_RESPONSES:
         rows[column] = np.linspace(training[column].min(), training[column].max(), POINTS)
     else:
-        raise DataError(f"column {column}: must be hour, temperature, humidity or windspeed")
+        raise DataError(f"column {column}: must be {', '.join(BIKE_RESPONSES)}")
     rows["feels_like"] += rows["temperature"] - training["temperature"].median()
     rows["season"] = calendar.season(rows["timestamp"])
     rows["holiday"] = calendar.is_holiday(rows["timestamp"])
@@ -110,11 +167,11 @@ def made_up_hours(hours: pd.DataFrame, column: str, at: pd.Timestamp | None = No
 def response_table(
     networks: Mapping[str, Sequence[TrainedNetwork]], rows: pd.DataFrame
 ) -> pd.DataFrame:
-    """Return clean rows with ``role``, ``network`` (a number) and ``predicted`` (bikes/hour).
+    """Return rows with ``role``, ``network`` (a number) and ``predicted`` (the target's unit).
 
     Args:
         networks: Networks by role.
-        rows: of :func:`made_up_hours`.
+        rows: of :func:`made_up_rows`.
     """
     return pd.concat(
         [
@@ -126,14 +183,12 @@ def response_table(
     )
 
 
-def axis_label(column: str) -> str:
-    """Return the name of a column with its unit."""
-    return f"{column} ({UNITS[column]})" if column in UNITS else column
-
-
 def fixed_values(table: pd.DataFrame, column: str) -> str:
     """Return the values of the columns that a response does not change."""
     row = table.iloc[0]
+    if "weather" not in row:
+        words = "all other columns at the median, or at their most frequent value"
+        return f"{words}; {row[TIME]:%Y-%m-%d %H:%M}" if TIME in row else words
     day, hour = f"{row['timestamp']:%A %Y-%m-%d}", f" {row['timestamp']:%H:%M}"
     time = day if column == "hour" else day + hour
     numbers = {"temperature": "", "humidity": "humidity ", "windspeed": "wind "}
@@ -142,9 +197,11 @@ def fixed_values(table: pd.DataFrame, column: str) -> str:
     return ", ".join([time, str(row["weather"]), *values])
 
 
-def week_chart(table: pd.DataFrame) -> Figure:
+def week_chart(table: pd.DataFrame, unit: str) -> Figure:
     """Draw a week of :func:`select_week`: a panel per network, its days shaded by their part."""
-    hours = table.set_index("timestamp").asfreq("h")  # test days are gaps
+    hours = table.set_index(TIME)
+    target = str(hours.columns[1])
+    hours = hours.asfreq(table[TIME].diff().min())  # test days are gaps
     roles = [role for role in ORDER if role in hours]
     with new_figure(4.7, 1.6 * len(roles) + 1) as figure:
         panels = figure.subplots(len(roles), 1, sharex=True, sharey=True, squeeze=False)
@@ -154,11 +211,12 @@ def week_chart(table: pd.DataFrame) -> Figure:
                 look: dict[str, Any] = {"step": "mid", "color": shade, "linewidth": 0}
                 look |= {"transform": axes.get_xaxis_transform(), "label": f"{part} days"}
                 axes.fill_between(hours.index, 0, 1, where, **look)
-            axes.plot(hours["rentals"], ".", color=INK, markersize=2.5, label="rentals")
+            axes.plot(hours[target], ".", color=INK, markersize=2.5, label=target)
             axes.plot(hours[role], color=ROLES[role], linewidth=1.4, label="predicted")
             axes.text(0.01, 0.97, role, transform=axes.transAxes, color=ROLES[role], va="top")
-            axes.set_ylabel("bikes/hour")
-        panels[0, 0].set_ylim(bottom=0)
+            axes.set_ylabel(unit)
+        if hours[target].min() >= 0:
+            panels[0, 0].set_ylim(bottom=0)
         handles, labels = panels[0, 0].get_legend_handles_labels()
         handles[-1] = Line2D([], [], color=GREY)
         figure.legend(handles, labels, loc="outside lower left", ncols=4, fontsize=7.5)
@@ -166,9 +224,9 @@ def week_chart(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def response_chart(table: pd.DataFrame, column: str) -> Figure:
+def response_chart(table: pd.DataFrame, column: str, target: str, unit: str) -> Figure:
     """Draw the predictions of :func:`response_table`: a panel per role, a line per network."""
-    x = table["timestamp"].dt.hour if column == "hour" else table[column]
+    x = table[column] if pd.api.types.is_numeric_dtype(table[column]) else table[column].astype(str)
     roles = [role for role in ORDER if role in set(table["role"])]
     with new_figure(4.7, 2.7) as figure:
         panels = figure.subplots(1, len(roles), sharex=True, sharey=True, squeeze=False)
@@ -176,7 +234,9 @@ def response_chart(table: pd.DataFrame, column: str) -> Figure:
             for _, line in table[table["role"] == role].groupby("network"):
                 axes.plot(x[line.index], line["predicted"], color=ROLES[role], linewidth=0.9)
             axes.text(0.03, 1.0, role, transform=axes.transAxes, color=ROLES[role], va="top")
-        panels[0, 0].set_ylim(bottom=0, top=1.15 * table["predicted"].max())
-        panels[0, 0].set(ylabel="bikes/hour", title=f"Predicted rentals by {column}")
-        panels[0, (len(roles) - 1) // 2].set_xlabel(axis_label(column))
+        low, high = table["predicted"].min(), table["predicted"].max()
+        low = min(0.0, low) if low < high / 2 else low
+        panels[0, 0].set_ylim(bottom=low, top=high + 0.15 * (high - low))
+        panels[0, 0].set(ylabel=unit, title=f"Predicted {target} by {column}")
+        panels[0, (len(roles) - 1) // 2].set_xlabel(axis_label(column, UNITS.get(column, "")))
     return figure

@@ -28,7 +28,7 @@ from bikefit.comparison.path_charts import (
     path_chart,
     path_sentence,
 )
-from bikefit.comparison.predictions import fixed_values, response_chart, week_chart
+from bikefit.comparison.predictions import fixed_values
 from bikefit.comparison.ranking import highlighted_runs, winner
 from bikefit.comparison.result import Comparison
 from bikefit.comparison.run_charts import (
@@ -38,7 +38,7 @@ from bikefit.comparison.run_charts import (
     learning_chart,
     predictions_chart,
 )
-from bikefit.comparison.runs import SETS, loss_unit, ranking_metric, target_unit
+from bikefit.comparison.runs import SETS, loss_unit, ranking_metric, target_label, target_unit
 from bikefit.comparison.sentences import (
     further_metrics,
     number,
@@ -48,6 +48,7 @@ from bikefit.comparison.sentences import (
 )
 from bikefit.comparison.tables import caption, ranking_strings
 from bikefit.comparison.verdicts import count_verdicts
+from bikefit.data.features import TIME
 from bikefit.data.files import atomic_write, write_json
 from bikefit.errors import BikefitError
 from bikefit.losses import with_unit
@@ -58,7 +59,7 @@ from bikefit.tracking.views import COLOURS
 TOP = 12  # configurations in the table before it is folded
 GREY_CURVES = 40  # learning curves behind the coloured ones
 BAND = "The band is ± a standard deviation over seeds, folds or training sets."
-CURVES = ("temperature", "hour")  # columns whose influence is shown
+CURVES = 4  # columns whose influence is shown
 METRICS_OF_BEST = ["configuration", "val_loss", "val_rmse", "val_accuracy", "val_auc"]
 METRICS_OF_WINNER = [*METRICS_OF_BEST, "seeds", "train_loss", "val_loss_std", "val_loss_se", "gap"]
 METRICS_OF_WINNER += ["val_deviance"]
@@ -207,7 +208,7 @@ def _sections(comparison: Comparison, table: pd.DataFrame) -> Iterator[ReportSec
     yield _learning_section(table, highlighted, comparison.histories)
     if comparison.sweep:
         yield _prediction_section(comparison)
-        yield _error_section(highlighted)
+        yield _error_section(highlighted, comparison.ranking)
 
 
 def _path_section(paths: list[Series]) -> ReportSection:
@@ -287,24 +288,26 @@ def _learning_curve(run: pd.Series, role: str | None, metrics: tuple[str, str]) 
 def _prediction_section(comparison: Comparison) -> ReportSection:
     title = "What they predict"
     try:
-        week, responses = comparison.week(), {c: comparison.response(c) for c in CURVES}
+        columns = comparison.response_columns[:CURVES]
+        responses = {column: comparison.response(column) for column in columns}
+        week = [comparison.week_figure()] if comparison.table.time else []
     except BikefitError as error:
         return ReportSection(title, [f"These networks cannot predict: {error}."])
     sentences = [
-        "A network that underfits misses the peaks of all days. One that overfits follows its "
-        "training days and misses validation days. In the week shown, the errors of "
-        "the three have nearly the same proportions as on all days; test days are left blank. In "
-        "curves of one column, all other columns are fixed; each line is a seed."
-    ]
-    pictures = [Picture(week_chart(week), "A panel for each of the three configurations.")]
+        "In the week shown, the errors of the three have nearly the same proportions as on all "
+        "days; test days are left blank. A network that underfits misses the peaks of all days. "
+        "One that overfits follows its training days and misses validation days."
+    ] * len(week)
+    sentences += ["In curves of one column, all others are fixed; each line is a seed."]
+    pictures = [Picture(figure, "A panel for each of the three configurations.") for figure in week]
     pictures += [
-        Picture(response_chart(table, column), f"Fixed: {fixed_values(table, column)}.")
+        Picture(comparison.response_figure(column), f"Fixed: {fixed_values(table, column)}.")
         for column, table in responses.items()
     ]
     return ReportSection(title, sentences, pictures)
 
 
-def _error_section(highlighted: dict[str, pd.Series]) -> ReportSection:
+def _error_section(highlighted: dict[str, pd.Series], ranking: pd.DataFrame) -> ReportSection:
     title = "Errors of the predictions"
     read = {role: reading.read_predictions(run["run_id"]) for role, run in highlighted.items()}
     tables = {role: table for role, table in read.items() if table is not None}
@@ -314,7 +317,9 @@ def _error_section(highlighted: dict[str, pd.Series]) -> ReportSection:
     pictures = []
     for role, table in tables.items():
         text = f"{highlighted[role]['configuration']}, {len(table):,} validation rows"
-        pictures.append(Picture(predictions_chart(table, role), text, highlighted[role]))
+        figure = predictions_chart(table, role, target_label(ranking), target_unit(ranking))
+        pictures.append(Picture(figure, text, highlighted[role]))
     text = "Solid: RMSE; dashed: mean of predicted minus true, below zero is too low."
-    pictures += [Picture(errors_chart(name, tables), text) for name in CONDITIONS]
+    conditions = CONDITIONS if all(TIME in table for table in tables.values()) else {}
+    pictures += [Picture(errors_chart(n, tables, target_unit(ranking)), text) for n in conditions]
     return ReportSection(title, [], pictures)

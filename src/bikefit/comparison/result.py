@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # figures take a second to import, and a ranking does not nee
     from matplotlib.figure import Figure
 
     from bikefit.comparison.path_charts import Series
+    from bikefit.data.table import Table
     from bikefit.trained import TrainedNetwork
 
 
@@ -86,61 +87,72 @@ class Comparison:
         return overview_chart(self.series)
 
     def week(self, date: str | None = None) -> pd.DataFrame:
-        """Return rentals and predictions of the seven days from a date, such as "2012-06-04".
+        """Return target and predictions of the seven days from a date, such as "2012-06-04".
 
         By default, they are the most typical week, see
         :func:`bikefit.comparison.predictions.typical_weeks`.
 
         Returns:
-            One row per hour of the training and validation rows: ``timestamp``, ``part`` (train or
-            validation), ``rentals``, and the prediction of each run of
-            :func:`bikefit.comparison.ranking.highlighted_runs` under its role, bikes/hour.
+            Training and validation rows: ``timestamp``, ``part`` (train or validation), the target
+            under its name, and the prediction of each run of
+            :func:`bikefit.comparison.ranking.highlighted_runs` under its role.
 
         Raises:
-            BikefitError: There are no such hours, or no networks that can predict.
+            BikefitError: Rows have no time, there are no such rows, or no networks that can
+                predict.
         """
-        from bikefit.comparison.predictions import prediction_table, select_week, typical_weeks
+        from bikefit.comparison.predictions import prediction_table, select_week
 
-        networks = {role: several[0] for role, several in self._networks.items()}
-        table = prediction_table(networks, next(iter(networks.values())).rows)
-        return select_week(table, pd.Timestamp(date) if date else typical_weeks(table)[0])
+        table = prediction_table({role: nets[0] for role, nets in self._networks.items()})
+        return select_week(table, pd.Timestamp(date) if date else None)
 
     def week_figure(self, date: str | None = None) -> Figure:
         """Draw :meth:`week`."""
         from bikefit.comparison.predictions import week_chart
 
-        return week_chart(self.week(date))
+        return week_chart(self.week(date), self.table.unit or self.table.target)
 
     def response(self, column: str, at: str | None = None) -> pd.DataFrame:
-        """Return predicted rentals as a function of one column, the others having fixed values.
+        """Return the predicted target as a function of one column, the others having fixed values.
 
-        Weather is clear; temperature, humidity and wind speed are medians of the training rows.
-        The felt temperature changes with the temperature.
+        Other columns have the median of the training rows, or the value that most of them have. In
+        the bike tables the weather is clear and the felt temperature changes with the temperature.
 
         Args:
-            column: ``hour``, ``temperature``, ``humidity`` or ``windspeed``.
+            column: A column of the table, or ``hour`` if it has times.
             at: Time of the rows, such as "2012-06-06T17:00", the default for the rental bikes: the
                 first Wednesday of June in the last year.
 
         Returns:
-            Clean rows with ``role``, ``network`` (a number: all seeds predict) and ``predicted``
-            (bikes/hour).
+            Rows with ``role``, ``network`` (a number: all seeds predict) and ``predicted``.
 
         Raises:
             BikefitError: There is no such column, or no networks that can predict.
         """
-        from bikefit.comparison.predictions import made_up_hours, response_table
+        from bikefit.comparison.predictions import made_up_rows, response_table
 
         networks = self._networks
-        hours = next(iter(networks.values()))[0].rows
-        rows = made_up_hours(hours, column, pd.Timestamp(at) if at else None)
+        rows = made_up_rows(networks["winner"][0], column, pd.Timestamp(at) if at else None)
         return response_table(networks, rows)
 
     def response_figure(self, column: str, at: str | None = None) -> Figure:
         """Draw :meth:`response`."""
         from bikefit.comparison.predictions import response_chart
 
-        return response_chart(self.response(column, at), column)
+        target, unit = self.table.target, self.table.unit or self.table.target
+        return response_chart(self.response(column, at), column, target, unit)
+
+    @property
+    def table(self) -> Table:
+        """Description of the table of :meth:`week` and :meth:`response`."""
+        return self._networks["winner"][0].table
+
+    @property
+    def response_columns(self) -> list[str]:
+        """Columns for :meth:`response`, those first that change the prediction most."""
+        from bikefit.comparison.predictions import response_columns
+
+        return response_columns(self._networks["winner"][0])
 
     def bias_variance(self) -> pd.DataFrame:
         """Split the validation loss of each configuration into bias, variance and noise.

@@ -9,7 +9,14 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from bikefit.comparison.charts import GREY, ROLES, add_title_and_legend, new_figure, scale_axes
+from bikefit.comparison.charts import (
+    GREY,
+    ROLES,
+    add_title_and_legend,
+    axis_label,
+    new_figure,
+    scale_axes,
+)
 from bikefit.data.features import WEEKDAYS
 
 # Keys by which errors are grouped, as functions of the timestamps.
@@ -55,23 +62,30 @@ def learning_chart(curves: Sequence[LearningCurve], unit: str) -> Figure:
     return figure
 
 
-def predictions_chart(predictions: pd.DataFrame, role: str) -> Figure:
-    """Return a chart of predicted against true rentals of the validation rows of a run."""
+def predictions_chart(predictions: pd.DataFrame, role: str, label: str, unit: str) -> Figure:
+    """Return a chart of predicted against true target of the validation rows of a run.
+
+    ``label`` is the name of the target with its unit.
+    """
     true, predicted = predictions["target"], predictions["predicted"]
-    top = max(1.0, *(float(values.quantile(0.999)) for values in (true, predicted)))
+    top = max(float(values.quantile(0.999)) for values in (true, predicted))
+    low = min(0.0, *(float(values.quantile(0.001)) for values in (true, predicted)))
+    top = top if top > low else low + 1
     rmse = float(np.sqrt(((predicted - true) ** 2).mean()))
     with new_figure(4.7, 4.1) as figure:
         axes = figure.subplots()
         axes.scatter(true, predicted, 5, ROLES[role], alpha=0.25, linewidth=0, rasterized=True)
-        axes.plot([0, top], [0, top], color=GREY, linewidth=1, label="without an error")
-        axes.set(xlim=(0, top), ylim=(0, top), aspect="equal")
-        axes.set_xlabel("true rentals (bikes/hour)")
-        axes.set_ylabel("predicted rentals (bikes/hour)")
-        add_title_and_legend(figure, f"{role.capitalize()}: RMSE {rmse:.1f} bikes/hour")
+        axes.plot([low, top], [low, top], color=GREY, linewidth=1, label="without an error")
+        axes.set(xlim=(low, top), ylim=(low, top), aspect="equal")
+        axes.set_xlabel(f"true {label}")
+        axes.set_ylabel(f"predicted {label}")
+        size = f"{rmse:.1f}" if rmse >= 1 else f"{rmse:.2g}"
+        title = f"{role.capitalize()}: RMSE {size} {unit}"
+        add_title_and_legend(figure, title.strip())
     return figure
 
 
-def errors_chart(name: str, predictions: Mapping[str, pd.DataFrame]) -> Figure:
+def errors_chart(name: str, predictions: Mapping[str, pd.DataFrame], unit: str) -> Figure:
     """Return a chart of RMSE (solid) and mean error (dashed) by a key of `CONDITIONS`.
 
     ``predictions`` has results of :func:`bikefit.tracking.reading.read_predictions` by role.
@@ -87,13 +101,13 @@ def errors_chart(name: str, predictions: Mapping[str, pd.DataFrame]) -> Figure:
         axes.plot([], [], color=GREY, linestyle="--", label="predicted - true, mean")
         if name == "weekday":
             axes.set_xticks(range(7), [weekday[:3] for weekday in WEEKDAYS])
-        axes.set(xlabel=name, ylabel="error (bikes/hour)")
+        axes.set(xlabel=name, ylabel=axis_label("error", unit))
         add_title_and_legend(figure, f"Errors by {name}")
     return figure
 
 
 def group_errors(predictions: pd.DataFrame, name: str) -> pd.DataFrame:
-    """Return ``rmse`` and ``mean`` of predicted - true by a key of `CONDITIONS`, in bikes/hour."""
+    """Return ``rmse`` and ``mean`` of predicted - true by a key of `CONDITIONS`."""
     error = predictions["predicted"] - predictions["target"]
     groups = CONDITIONS[name](predictions["timestamp"])
     means = pd.DataFrame({"rmse": error**2, "mean": error}).groupby(groups.to_numpy()).mean()
