@@ -201,3 +201,20 @@ def test_results_that_are_written_again_are_stored_once(workplace: Path) -> None
         history = MlflowClient().get_metric_history(of, metric)
         assert [(m.step, m.value) for m in history] == expected
     assert MlflowClient().get_run(run).info.status == "FINISHED"
+
+
+def test_long_commands_notes_and_reasons_fit_into_tags(workplace: Path) -> None:
+    """SQLite accepts any length; PostgreSQL and MySQL end with an error."""
+    seeds = f"seed={','.join(map(str, range(2000)))}"
+    assert len(seeds) == 8894
+    sweep = writing.start_sweep("full", f"sweep {seeds}", [seeds])
+    run = writing.start_job(make_settings(), sweep, "v", configuration="c" * 9000)
+    writing.fail_run(run, "r" * 9000 + "the last line")
+    writing.finish_sweep(sweep, "n" * 9000, {}, "FINISHED")
+    parent, job = (MlflowClient().get_run(one) for one in (sweep, run))
+    assert len(parent.info.run_name) == 250
+    assert parent.data.tags["overrides"] == f"{seeds[:4999]}…"
+    assert parent.data.tags["mlflow.note.content"] == "n" * 4999 + "…"
+    assert job.data.tags["configuration"] == "c" * 4999 + "…"
+    assert job.data.tags["failure"].endswith("the last line")
+    assert max(map(len, (parent.data.tags | job.data.tags).values())) == 5000

@@ -103,7 +103,7 @@ def _explain(address: str, error: BaseException) -> tuple[type[TrackingError], s
                 f"is asked through a proxy that does not answer; set NO_PROXY={parts.hostname} if "
                 "no proxy is needed, or correct HTTPS_PROXY and HTTP_PROXY"
             )
-        elif isinstance(error, exceptions.Timeout):
+        elif isinstance(error, exceptions.Timeout) or "timed out" in text:
             reason = f"does not answer within {TIMEOUT} s"
         elif "resolve" in text:
             reason = f"does not answer: the host {parts.hostname} is unknown"
