@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -140,6 +141,22 @@ def test_results_stay_in_folders_while_the_store_is_unavailable(
     assert metrics["best/val/loss"] == pytest.approx(children["best/val/loss"].mean())
     assert status(jobs[2].run) == "FINISHED"
     assert status(sweep) == "RUNNING"
+
+
+@pytest.mark.slow
+def test_results_of_another_store_are_named(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        Store(patch, 0)
+        train_jobs([make_job()], None, engine=INLINE)
+    first = connection.address()
+    shutil.copy("mlflow.db", "other.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///other.db")
+    assert send.main() == 0
+    said = capsys.readouterr().out
+    assert "0 runs recorded in sqlite:///other.db, 0 left" in said
+    assert f"checkpoints/ has results of another store: set MLFLOW_TRACKING_URI={first}" in said
 
 
 @pytest.mark.slow
