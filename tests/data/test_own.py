@@ -10,7 +10,9 @@ import yaml
 
 from bikefit.data import featurize
 from bikefit.data.files import sha256
+from bikefit.data.look import draw_table
 from bikefit.data.rows import read_rows
+from bikefit.data.sources import Source
 from bikefit.data.table import Table, read_table
 from bikefit.data.transformer import Transformer
 from bikefit.errors import DataError
@@ -171,6 +173,30 @@ def test_warnings_name_constant_columns_and_many_features(
     printed = capsys.readouterr().out
     assert "warning: column age is 50 in every row; remove it" in printed
     assert "warning: 61 features of 60 training rows" in printed
+
+
+def test_the_picture_has_a_panel_for_the_target_and_for_each_column() -> None:
+    rows = clinic().assign(
+        timestamp=pd.date_range("2020-01-01", periods=60), old=lambda r: r["age"] > 60
+    )
+    names = ["timestamp", "age", "ward", "old", "pressure"]
+    figure = draw_table(Source(rows[names], "pressure", "mm Hg"))
+    panels = [axes for axes in figure.axes if axes.axison]
+    assert [axes.get_xlabel() for axes in panels] == [
+        "pressure (mm Hg)",
+        "time",
+        "age",
+        "ward",
+        "old",
+    ]
+    figure.canvas.draw()
+    words = [text.get_text() for text in panels[3].get_xticklabels()]
+    assert words == ["east", "north", "west"]
+    crosses = panels[3].lines[0].get_ydata()
+    assert crosses == pytest.approx(rows.groupby("ward")["pressure"].mean().to_numpy())
+    curve = panels[2].lines[0]
+    assert len(curve.get_xdata()) == 20
+    assert curve.get_ydata().mean() == pytest.approx(rows["pressure"].mean())
 
 
 def test_a_file_elsewhere_is_read_with_its_hash(tmp_path: Path) -> None:
