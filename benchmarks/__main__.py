@@ -17,6 +17,7 @@ from bikefit.data.files import replace_section
 
 NAMES = (
     "ablation",
+    "against",
     "champion",
     "faults",
     "race",

@@ -27,10 +27,10 @@ PACKAGES = ("torch", "pytorch-lightning", "hydra-core", "mlflow", "scikit-learn"
 
 
 @contextmanager
-def scratch() -> Iterator[Path]:
-    """Yield an empty folder with a link to the project's `data` and without a tracking store."""
+def scratch(root: Path = ROOT) -> Iterator[Path]:
+    """Yield an empty folder with a link to a project's `data` and without a tracking store."""
     with tempfile.TemporaryDirectory(prefix="bikefit-bench-") as name:
-        (Path(name) / "data").symlink_to(ROOT / "data")
+        (Path(name) / "data").symlink_to(root / "data")
         yield Path(name)
 
 

@@ -14,7 +14,7 @@ from conftest import ROOT
 sys.path.insert(0, str(ROOT))
 import benchmarks.__main__ as command
 
-from benchmarks import common, race
+from benchmarks import against, common, race
 
 
 @pytest.mark.slow
@@ -57,7 +57,7 @@ def test_sections_are_printed_and_written_if_asked(
 
 def test_sections_of_every_page_are_there() -> None:
     sections = {
-        "benchmarks/results.md": ["race", "start-up", "scaling"],
+        "benchmarks/results.md": ["against", "race", "start-up", "scaling"],
         "docs/champion.md": ["champion", "ablation"],
     }
     for page, names in sections.items():
@@ -94,3 +94,27 @@ def test_the_race_gives_times_relative_to_ours() -> None:
         *("bikefit", 2, "3.0 (2.0-4.0)", "12.5 (8.3-16.7)", "0.5000", "")
     ]
     assert race._row(peer, ours, 10) == ["peer", 1, "6.0", "25.0", "0.7000", "3.00 ×"]
+
+
+def test_another_checkout_is_compared_in_turns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = iter([2.0, 5.0, 4.0, 6.0])
+    started = []
+
+    def run(command: list[str], folder: Path) -> tuple[float, str]:
+        if command[0] == "git":
+            return 0.0, "abc123\n" if command[2] == str(tmp_path) else "def456\n"
+        started.append((command[0], (folder / "data").readlink()))
+        return next(seconds), ""
+
+    monkeypatch.setattr(against, "run", run)
+    options = argparse.Namespace(checkout=tmp_path, repetitions=2)
+    text = against.measure(options)["against"]
+    ours, other = (
+        (sys.executable, ROOT / "data"),
+        (str(tmp_path / ".venv/bin/python"), tmp_path / "data"),
+    )
+    assert started == [ours, other, ours, other]
+    assert "| commit def456 | 2 | 3.0 (2.0-4.0) |  |" in text
+    assert "| commit abc123 | 2 | 5.5 (5.0-6.0) | 2.00 (1.50-2.50) × |" in text
