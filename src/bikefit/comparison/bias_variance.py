@@ -160,7 +160,7 @@ def _draw_terms(axes: Axes, series: Series, table: pd.DataFrame) -> None:
     axes.plot(x, terms["sum" if known else "error"], color=INK, label="their sum")
     bars = terms["sum_se"] if known else None
     axes.errorbar(x, terms["error"], bars, fmt="s", color=INK, label="measured", markersize=4)
-    axes.set_ylim(0, min(1.05 * terms["error"].max(), TOP * table["error"].min()))
+    axes.set_ylim(0, min(1.05 * table["error"].max(), TOP * table["error"].min()))
 
 
 def bias_variance_sentence(series: Series, table: pd.DataFrame) -> str:
