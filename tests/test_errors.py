@@ -50,6 +50,14 @@ def test_an_argument_that_is_no_text_is_refused(
     assert words in capsys.readouterr().err
 
 
+def test_a_variable_that_is_no_number_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "two")
+    assert run_command(lambda: pytest.fail("the command must not start")) == 1
+    assert "LOKY_MAX_CPU_COUNT=two: must be a number" in capsys.readouterr().err
+
+
 @pytest.mark.process
 @pytest.mark.parametrize(
     ("output", "message"),

@@ -30,6 +30,7 @@ def run_command(command: Callable[[], int | None]) -> int:
             stream.reconfigure(errors="replace")
     try:
         _check_arguments(sys.argv[1:])
+        _check_environment()
         _compare_checkouts()
         status = command() or 0
         sys.stdout.flush()  # otherwise a full disk raises an error after the end
@@ -69,6 +70,20 @@ def _check_arguments(arguments: Sequence[str]) -> None:
             )
 
 
+def _check_environment() -> None:
+    """Raise an error for variables of which packages expect numbers and do not check them."""
+    for name in NUMBERS:
+        value = os.environ.get(name, "1")
+        if not re.fullmatch(r"\d+(\.\d+)?", value):
+            raise BikefitError(f"environment variable {name}={value}: must be a number; unset it")
+
+
+NUMBERS = (
+    "BIKEFIT_CHECKPOINT",
+    "LOKY_MAX_CPU_COUNT",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT",
+)
 SECRET_KEYS = "password|passwd|pwd|token|secret|key|signature|sig"
 SECRETS = {
     r"(?<=://)[^/\s]+(?=@)": "…",  # user and password before the host
