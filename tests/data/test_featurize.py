@@ -131,6 +131,8 @@ def test_a_sweep_trains_on_a_custom_table(quick: list[str]) -> None:
     hours["yesterday"] = hours["timestamp"].map(by_time.shift(freq="24h"))
     columns = ["yesterday", "temperature"]
     hours = hours.dropna(subset="yesterday")
-    write_custom_table(Path("data/own/warmth"), Source(hours, "rentals"), columns, columns, SPLIT)
-    runs = bikefit.sweep([*quick, "data.root=data/own", "data.name=warmth", "seed=0,1"]).runs
+    write_custom_table(
+        Path("data/custom/warmth"), Source(hours, "rentals"), columns, columns, SPLIT
+    )
+    runs = bikefit.sweep([*quick, "data.root=data/custom", "data.name=warmth", "seed=0,1"]).runs
     assert set(runs["table"]) == {"warmth"}

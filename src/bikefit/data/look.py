@@ -35,7 +35,8 @@ MOST_WORDS = 12  # categories that are shown
 def draw_table(source: Source) -> Figure:
     """Plot the distribution of the target, and the target against each column.
 
-    Lines and crosses are means of the target: of bins with equal numbers of rows, or of categories.
+    Lines and crosses are means of the target: of bins with equal numbers of rows, or of single
+    values and categories.
     """
     rows, target = source.rows, source.target
     label = f"{target} ({source.unit})" if source.unit else target
@@ -70,9 +71,12 @@ def _plot_column(axes: Axes, rows: pd.DataFrame, name: str, target: str) -> None
         axes.set_xticks(range(len(words)), words, rotation=30, ha="right")
         return
     axes.scatter(values, rows[target], **dots)
-    bins = pd.qcut(values.rank(method="first"), min(BINS, len(rows)), labels=False)
+    if values.nunique() <= BINS:
+        bins, style = values, "x-"
+    else:
+        bins, style = pd.qcut(values.rank(method="first"), BINS, labels=False), "-"
     binned = pd.DataFrame({"x": values, "y": rows[target]}).groupby(bins).mean()
-    axes.plot(binned["x"], binned["y"], color=RED, linewidth=2)
+    axes.plot(binned["x"], binned["y"], style, color=RED, linewidth=2)
 
 
 def _save(figure: Figure, path: Path) -> None:
