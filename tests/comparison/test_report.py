@@ -145,8 +145,8 @@ def test_all_curves_are_there_with_words(page: Page) -> None:
         "Good fits lie low and near the diagonal",
         "dropout p: validation loss is lowest at 0.3",
         "Learning curves of 5 runs",
-        "Winner: RMSE 5.0 bikes/hour",
-        "Underfitting: RMSE 12.2 bikes/hour",
+        "Winner: RMSE 5.0",
+        "Underfitting: RMSE 12.2",
         "Errors by hour",
         "Errors by weekday",
     ):
