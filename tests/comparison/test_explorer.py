@@ -9,11 +9,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
+from sklearn.datasets import load_diabetes
 
 import bikefit
 from bikefit.comparison.compare import main
 from bikefit.comparison.explorer import NO_PATH, explorer_page
+from bikefit.comparison.report import render_report
 from bikefit.comparison.result import Comparison
+from bikefit.data.featurize import main as featurize
+from bikefit.errors import DataError
 from bikefit.trained import load
 from browsers import DRIVER, MISSING, Browser, browser, wait_for
 
@@ -111,3 +116,43 @@ def guess(page: Browser, row: pd.Series) -> None:
 
 def test_a_sweep_without_a_path_has_a_page_that_says_so(refitted: Path) -> None:
     assert NO_PATH in explorer_page(bikefit.compare())
+
+
+@pytest.mark.slow(seconds=20)
+def test_a_table_without_time_has_target_and_columns_in_place_of_a_week(
+    workplace: Path, quick: list[str]
+) -> None:
+    Path("data").unlink()  # the link to shared data
+    folder = Path("data/own")
+    folder.mkdir(parents=True)
+    diabetes = load_diabetes(as_frame=True, scaled=False).frame
+    diabetes["sex"] = diabetes["sex"].map({1.0: "a", 2.0: "b"})
+    diabetes.to_csv(folder / "diabetes.csv", index=False)
+    table = {"source": str(folder / "diabetes.csv"), "target": "target", "unit": "points"}
+    table["split"] = {"kind": "random", "seed": 0, "validation": 0.3, "test": 0.2}
+    table |= {"one_hot": ["sex"], "standardized": ["age", "bmi", "bp"]}
+    params = yaml.safe_load((Path(bikefit.__file__).parents[2] / "params.yaml").read_text())
+    params["featurize"]["tables"] = {"diabetes": table}
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    featurize()
+    sweep = bikefit.sweep(
+        [*quick, "data=diabetes", "loss=mse", "regularization.l2=0,0.1,10", "seed=0"]
+    )
+    with pytest.raises(DataError, match="no time, so there is no week"):
+        sweep.week()
+    with pytest.raises(DataError, match="column s1: must be one of sex, age, bmi, bp"):
+        sweep.response("s1")
+    response = sweep.response("sex")
+    assert sorted(response["sex"].unique()) == ["a", "b"]
+    assert response["bmi"].nunique() == 1
+    assert sorted(sweep.response_columns) == ["age", "bmi", "bp", "sex"]
+    page = explorer_page(sweep)
+    for words in ("Predicted and true target", "training rows</b> to predict target"):
+        assert words in page
+    assert page.count("What it has learned about") == 4
+    assert "A week of" not in page
+    assert "bikes" not in page.split("<script")[0]
+    report = render_report(sweep)
+    assert "Predicted target by bmi" in report
+    assert "points" in report
+    assert "Errors by hour" not in report

@@ -360,7 +360,7 @@ def _fit_panel(predictions: pd.DataFrame, description: Table) -> Panel:
             x=alt.X("true:Q", title=f"true {label}", scale=scale),
             y=alt.Y("predicted:Q", title=f"predicted {label}", scale=scale),
             color=_part_colour(),
-            shape=alt.Shape("part:N", title=None),
+            shape=alt.Shape("part:N", legend=None),
         ),
         title=f"Predicted against true {description.target}",
         height=300,
@@ -407,7 +407,9 @@ def _response_chart(table: pd.DataFrame, column: str, description: Table) -> dic
     lines = base.mark_line(strokeWidth=1.2, color=BLUE, point=not numeric)
     lines = lines.encode(
         x=alt.X(
-            "value:Q" if numeric else "value:N", title=axis_label(column, UNITS.get(column, ""))
+            "value:Q" if numeric else "value:N",
+            title=axis_label(column, UNITS.get(column, "")),
+            axis=alt.Axis(labelAngle=0),
         ),
         y=alt.Y(
             "predicted:Q",
