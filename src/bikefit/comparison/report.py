@@ -245,7 +245,7 @@ def _bias_section(comparison: Comparison) -> ReportSection:
     sentence = (
         f"Each configuration was trained on {table['sets'].min():.0f} training sets. Variance is "
         "how much their predictions differ from each other, bias² how far their average is from "
-        "the expected rentals. A rigid network has bias, a flexible one variance; the loss is the "
+        "the expected target. A rigid network has bias, a flexible one variance; the loss is the "
         "sum of both and the noise, which no network can predict."
     )
     if "bias" not in table:
