@@ -21,14 +21,20 @@ import bikefit
 from bikefit import refit
 from bikefit.comparison.result import Comparison
 from bikefit.data import featurize
+from bikefit.data.describe import describe
+from bikefit.data.rows import read_rows
 from bikefit.data.table import Table, read_table
 from bikefit.final import trees
 from bikefit.final.predict import main as predict
-from bikefit.tracking import registry
-from conftest import ROOT
+from bikefit.final.predict import open_model
+from bikefit.sweeps.jobs import Job
+from bikefit.sweeps.run import train_jobs
+from bikefit.tracking import registry, writing
+from conftest import ROOT, SMALL, make_settings
+from inline import INLINE
 
 PAGE = (ROOT / "docs/own_table.md").read_text(encoding="utf-8")
-BLOCKS = dict(re.findall(r"```(yaml|python)\n(.*?)```", PAGE, re.DOTALL))
+BLOCKS = dict(re.findall(r"```(python)\n(.*?)```", PAGE, re.DOTALL))
 COMMANDS = re.findall(r"^python -m bikefit\.(\w+) (.*)$", PAGE, re.MULTILINE)
 
 pytestmark = [pytest.mark.slow(seconds=20), pytest.mark.process]
@@ -40,8 +46,6 @@ def folder(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     folder = tmp_path_factory.mktemp("own")
     (folder / "data/own").mkdir(parents=True)
     params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    params["featurize"]["tables"] = yaml.safe_load(BLOCKS["yaml"])["featurize"]["tables"]
-    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     (folder / "mlflow.db").write_bytes(empty_store.read_bytes())
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -49,6 +53,13 @@ def folder(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
         patch.setenv("LOKY_MAX_CPU_COUNT", "1")
         patch.setattr(trees, "MOST_TREES", 30)
         exec(BLOCKS["python"], {})  # writes the files
+        texts = [
+            describe(Path(file), target)
+            for file, _, target in (words.split() for name, words in COMMANDS if name == "describe")
+        ]
+        assert texts[0] in PAGE
+        params["featurize"]["tables"] = yaml.safe_load("\n".join(texts))
+        Path("params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
         featurize.main()
         yield folder
 
@@ -153,3 +164,77 @@ def test_the_model_of_yes_and_no_predicts_a_file(
     answers = pd.read_csv("answers.csv")
     right = (answers["probability"] > 0.5) == (answers["target"] > 0)
     assert len(answers) == 569 and right.mean() > 0.95
+
+
+def make_hours(days: int) -> pd.DataFrame:
+    """Return hours with counts that depend on hour and temperature."""
+    random = np.random.default_rng(0)
+    time = pd.Series(pd.date_range("2011-01-01", periods=24 * days, freq="h"))
+    temperature = (10 + 5 * random.normal(size=len(time))).round(1)
+    hour = time.dt.hour
+    rate = np.exp(3 + np.sin((hour - 9) / 24 * 2 * np.pi) + 0.02 * temperature)
+    return pd.DataFrame({"time": time, "temp": temperature, "count": random.poisson(rate)})
+
+
+def daily() -> pd.DataFrame:
+    """Return days in the form of `day.csv` of the archive."""
+    days = make_hours(60).resample("D", on="time").agg({"temp": "mean", "count": "sum"})
+    dates = days.index.strftime("%Y-%m-%d")
+    table = pd.DataFrame({"instant": range(1, 61), "dteday": dates, "season": 1, "yr": 0})
+    table["holiday"] = (table["instant"] % 17 == 0).astype(int)
+    table["temp"] = (days["temp"] / 41).round(6).to_numpy()
+    return table.assign(cnt=days["count"].to_numpy())
+
+
+def competition() -> pd.DataFrame:
+    """Return hours in the form of a competition: `datetime` and `count`."""
+    hours = make_hours(20)
+    times = hours["time"].dt.strftime("%Y-%m-%d %H:%M:%S")
+    weather = (hours.index % 3 + 1).to_numpy()
+    return hours.assign(time=times, weather=weather).rename(columns={"time": "datetime"})
+
+
+def city() -> pd.DataFrame:
+    """Return hours of another city: dates with slashes, an hour, other names of the weather."""
+    hours = make_hours(20)
+    names = {"temp": "Temperature(C)", "count": "Rented Bike Count"}
+    table = hours.rename(columns=names).assign(
+        Date=hours["time"].dt.strftime("%d/%m/%Y"),
+        Hour=hours["time"].dt.hour,
+        Snowfall=np.where(hours["temp"] < 5, 0.4, 0.0),
+        Holiday=np.where(hours["time"].dt.day % 3 == 0, "Holiday", "No Holiday"),
+    )
+    return table.drop(columns="time")
+
+
+@pytest.mark.parametrize(
+    ("make", "target"),
+    [(daily, "cnt"), (competition, "count"), (city, "Rented Bike Count")],
+)
+def test_other_tables_of_bikes_get_to_a_prediction(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch, make: Any, target: str
+) -> None:
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")
+    monkeypatch.setattr(trees, "MOST_TREES", 20)
+    (workplace / "data").unlink()
+    Path("data/own").mkdir(parents=True)
+    make().to_csv("data/own/rides.csv", index=False)
+    params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    text = describe(Path("data/own/rides.csv"), target)
+    params["featurize"]["tables"] = yaml.safe_load(text)
+    Path("params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
+    featurize.main()
+    sweep = writing.start_sweep("rides", "sweep", [])
+    small = (*SMALL[1:], "data.name=rides", "network=linear", "regularization.on=weights")
+    jobs = [Job(make_settings(*small, f"seed={seed}"), str(seed)) for seed in (0, 1)]
+    train_jobs(jobs, sweep, engine=INLINE)
+    assert refit.main([sweep]) == 0
+    report = json.loads(Path("reports/test.json").read_text())
+    assert (report["target"], report["loss"], report["block"]) == (target, "poisson", "days")
+    assert 0.5 < report["interval_coverage"] <= 1
+    model = open_model("models:/bikefit-rides@champion")
+    example = model.inputs.example(read_rows(read_table(Path("data/features/rides")), "test"))
+    answers = bikefit.predict(example, "models:/bikefit-rides@champion")
+    assert (answers["error"] == "").all()
+    assert (answers["low"] <= answers["expected"]).all()
+    assert (answers["expected"] <= answers["high"]).all()
