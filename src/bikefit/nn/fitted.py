@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,12 @@ class FittedNetwork:
         Networks predict in evaluation mode and in double precision, so that a prediction does not
         depend on the other rows.
         """
-        stack = Stack([self.module(features.shape[1])])
-        output = stack.double().eval()(features)[0]
+        output = _stack(self, features.shape[1])(features)[0]
         loss = CLASSES[self.loss](*(torch.tensor(x).double() for x in (self.mean, self.std)))
         return loss.predict(output).numpy()
+
+
+@lru_cache(maxsize=256)  # building a network takes longer than predicting a few rows
+def _stack(network: FittedNetwork, features: int) -> Stack:
+    """Return a stack of one network, in evaluation mode and in double precision."""
+    return Stack([network.module(features)]).double().eval()
