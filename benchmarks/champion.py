@@ -178,7 +178,7 @@ def section(kind: str, draws: pd.DataFrame) -> str:
     head = [*HEAD, "CPU s"] if draws["seconds"].notna().any() else HEAD
     rows = []
     for name, of in sorted(models.items(), key=lambda item: item[1]["deviance"].mean()):
-        some = f" (seeds {', '.join(map(str, of.index))})" if len(of) < len(seeds) else ""
+        some = f" (of seed {', '.join(map(str, of.index))})" if len(of) < len(seeds) else ""
         leads = ["" if name == OURS else lead(models[OURS].loc[of.index], of, k) for k in SHOWN]
         seconds = "" if of["seconds"].isna().any() else f"{of['seconds'].mean():.0f}"
         means = f"{of['rmse'].mean():.2f}", f"{of['deviance'].mean():.3f}"

@@ -93,6 +93,6 @@ def test_a_peer_of_some_splits_is_compared_on_these() -> None:
     ]
     table = champion.section("days", pd.DataFrame(rows, columns=head)).splitlines()
     assert table[-2:] == [
-        "| RealMLP, same columns (seeds 20) | 10.00 | 5.000 | 10.0 | 20.0 | 164 |",
+        "| RealMLP, same columns (of seed 20) | 10.00 | 5.000 | 10.0 | 20.0 | 164 |",
         "| our model | 19.50 | 6.000 |  |  |  |",
     ]
