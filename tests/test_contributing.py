@@ -52,3 +52,9 @@ def test_the_workflow_runs_what_ci_runs() -> None:
     assert quick["steps"][-1] == {"run": "make check"}
     assert quick["strategy"]["matrix"]["python"][0] == test["steps"][1]["with"]["python-version"]
     assert Path(ROOT / ".ci/run").stat().st_mode & 0o100
+
+
+def test_the_site_has_all_pages_of_the_docs() -> None:
+    nav = (ROOT / "mkdocs.yml").read_text().split("nav:")[1]
+    pages = set(re.findall(r"docs/\w+\.md", nav))
+    assert pages == {f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")}
