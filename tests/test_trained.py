@@ -137,9 +137,12 @@ def test_a_run_without_weights_cannot_predict(workplace: Path) -> None:
 
     sweep = writing.start_sweep("full", "bare", [])
     run = add(sweep, settings(), result(2.0, 6.0))
+    part = add(sweep, settings(data={"name": "full", "fraction": 0.5}), result(2.0, 6.0))
+    for one in (run, part):
+        version = read_table(Path("data/features/full")).data_version
+        connection.client().set_tag(one, "data.version", version)
     with pytest.raises(TrackingError, match="has no weights: train with"):
         load(run)
-    part = add(sweep, settings(data={"name": "full", "fraction": 0.5}), result(2.0, 6.0))
     with pytest.raises(DataError, match="did not train on all training rows"):
         load(part)
 
