@@ -15,6 +15,7 @@ from synthetic import clean_hours
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
 SPLIT = {"kind": "days", "seed": 0, "validation": 0.2, "test": 0.2}
+LECTURE = ("lecture", "lecture_standardized", "lecture_raw")
 TABLE = {"plain": ["temperature"]}
 
 
@@ -22,11 +23,11 @@ def test_the_project_has_valid_parameters() -> None:
     assert read_section("download", DownloadParams, PARAMS).sdist.name == "effector"
     assert read_section("clean", CleanParams, PARAMS).stuck_hours == 24
     tables = read_section("featurize", FeaturizeParams, PARAMS).tables
-    assert list(tables) == ["full", "rich", "lecture", "lecture_standardized", "lecture_raw"]
+    assert list(tables) == ["full", "rich", "known", *LECTURE]
     assert {tables[name].rows for name in tables if name.startswith("lecture")} == {1296}
     hours = table_rows(clean_hours(3))
     names = [Transformer.fit(table, hours).names for table in tables.values()]
-    assert [len(of) for of in names] == [87, 380, 32, 32, 5]
+    assert [len(of) for of in names] == [87, 380, 380, 32, 32, 5]
     assert tables["lecture"].split == tables["lecture_raw"].split
 
 
