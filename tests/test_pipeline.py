@@ -26,7 +26,7 @@ GRIDS = [
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
     """A copy of the project without git, with small networks, few trees and a synthetic table."""
-    copy_parts(tmp_path, "src", "conf", ".dvc", ".dvcignore", "dvc.yaml")
+    copy_parts(tmp_path, "src", "conf", ".dvc", ".dvcignore", "dvc.yaml", "data/own/README.md")
     (tmp_path / ".dvc/config.local").write_text("[core]\n    no_scm = true\n")
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     params["download"] |= {"file": "synthetic.csv", "sha256": None}
