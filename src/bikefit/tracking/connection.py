@@ -204,9 +204,15 @@ def _open(uri: str, folder: Path) -> Any:
     root, temporary, _ = str(database.resolve()).partition("/.dvc/tmp/exps/")
     if temporary:
         log.warning(TEMPORARY.format(address=address(), root=root))
-    database.parent.mkdir(parents=True, exist_ok=True)
     lock = database.with_name(f"{database.name}.lock")
-    lock.touch()  # FileLock would wait for ever if the folder cannot be written
+    try:
+        database.parent.mkdir(parents=True, exist_ok=True)
+        lock.touch()  # FileLock would wait for ever if the folder cannot be written
+    except OSError as error:
+        raise TrackingError(
+            f"{address()} cannot be written: {error.strerror}; set MLFLOW_TRACKING_URI to a "
+            "store that can be written"
+        ) from None
     # Processes that open an incomplete database can damage it permanently.
     with FileLock(lock), convert_errors(), mlflow_options():
         if not database.exists() or not database.stat().st_size:

@@ -12,7 +12,8 @@ import logging
 import math
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,17 @@ TOP = 10  # trials in the printed table
 STATES = {"COMPLETE": "complete", "PRUNED": "stopped early", "FAIL": "failed", "RUNNING": "open"}
 
 
+@contextmanager
+def quiet_optuna() -> Iterator[None]:
+    """Suppress Optuna's messages about studies and trials in this context."""
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(verbosity)
+
+
 class Search:
     """A search over the space that overrides describe, which trains trials with a launcher."""
 
@@ -56,19 +68,18 @@ class Search:
         self.fixed, self.searched = read_space(overrides)
         self.steps = rungs(config, settings)
         self.folder = Path(str(config.hydra.sweep.dir))
-        self.study = optuna.create_study()
+        with quiet_optuna():
+            self.study = optuna.create_study()
         self.start = time.monotonic()
         self.seconds_per_unit = 0.0  # training time of a trial with 1 of the resource
         self.returns: list[Sequence[JobReturn]] = []
 
     def run(self) -> list[Sequence[JobReturn]]:
         """Search within the limits, write and print the trials, return the job returns."""
-        verbosity = optuna.logging.get_verbosity()
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
         try:
-            self._train()
+            with quiet_optuna():
+                self._train()
         finally:
-            optuna.logging.set_verbosity(verbosity)
             if self.returns:
                 self._write_trials()
         values = self._trial_table()["value"]
