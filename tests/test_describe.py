@@ -111,3 +111,11 @@ def test_the_command_prints_the_section(capsys: pytest.CaptureFixture[str]) -> N
     assert "file.csv has no column 'none'; its columns: x, z" in capsys.readouterr().err
     with pytest.raises(DataError, match="no column"):
         describe(Path("file.csv"), "none")
+
+
+def test_dates_of_digits_are_a_time_and_a_constant_target_is_described() -> None:
+    days = pd.date_range("2011-01-15", periods=30).strftime("%Y%m%d")
+    rows = pd.DataFrame({"date": days, "code": [f"0{i % 3}" for i in range(30)], "y": 5})
+    section, _ = described(rows, "y")
+    assert section["time"] == "date"
+    assert section["one_hot"] == ["code", "weekday"]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from bikefit.data.cells import lines_of, parse_times, read_cells, read_frame
+from bikefit.data.cells import lines_of, parse_times, read_cells, read_frame, typed
 from bikefit.errors import DataError
 
 PLAIN = "place,temp,count\nKöln,3.5,16\nBonn,4,1\n"
@@ -39,7 +39,6 @@ def write(folder: Path, content: bytes | str) -> Path:
         PLAIN.replace(",", ", "),
         b"\xef\xbb\xbf" + PLAIN.encode(),
         PLAIN.encode("utf-16"),
-        PLAIN.encode("utf-16-le"),
         PLAIN.encode("latin-1"),
         gzip.compress(PLAIN.encode(), mtime=0),
         archive(readme_md="about", hour_csv=PLAIN),
@@ -93,6 +92,21 @@ def test_types_of_columns(tmp_path: Path) -> None:
     assert rows["b"][3] == 2.5
     assert rows["c"].dtype == "int64"
     assert rows["d"].tolist()[:2] == ["x", "5"]
+
+
+@pytest.mark.parametrize(
+    ("cells", "values"),
+    [
+        (["3,5", "4"], [3.5, 4]),
+        (["0,125", "1,250"], [0.125, 1.25]),
+        (["1,234", "987"], ["1,234", "987"]),  # thousands or decimals
+        (["1.234,5", "2"], ["1.234,5", "2"]),
+        (["01067", "53111"], ["01067", "53111"]),  # a postal code
+        (["0", "0.5"], [0, 0.5]),
+    ],
+)
+def test_what_is_a_number(cells: list[str], values: list[float | str]) -> None:
+    assert typed(pd.Series(cells, dtype="str")).tolist() == values
 
 
 def test_lines_are_those_of_the_file(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ FEATURES = Features(
 )
 VALID = {
     "timestamp": "2020-02-29T23:30",
-    "age": "33",
+    "age": "33,0",
     "visits": 2.0,
     "smoker": "Yes",
     "site": " Köln ",

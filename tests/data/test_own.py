@@ -10,6 +10,7 @@ import yaml
 
 from bikefit.data import featurize
 from bikefit.data.files import sha256
+from bikefit.data.inputs import table_inputs
 from bikefit.data.look import draw_table
 from bikefit.data.rows import read_rows
 from bikefit.data.sources import Source
@@ -69,6 +70,16 @@ def test_the_columns_that_are_named_become_features(capsys: pytest.CaptureFixtur
     assert rows["row"].tolist() == train.keys.tolist() == rows["unit"].tolist()
     loaded = Transformer.load(table.path / "transformer.json")
     assert (loaded.transform(rows) == train.features).all()
+
+
+def test_rows_of_the_file_can_be_predicted_from() -> None:
+    table = make(clinic(), one_hot=["ward"], plain=["smokes"])
+    rows, transformer = read_rows(table, "train"), Transformer.load(table.path / "transformer.json")
+    inputs = table_inputs(transformer, rows)
+    parsed, errors = inputs.parse(clinic().astype("str"))
+    assert (errors == "").all()
+    features = transformer.transform(parsed)[table.read("train").keys]
+    assert (features == table.read("train").features).all()
 
 
 def test_groups_and_days_are_not_divided() -> None:

@@ -86,6 +86,13 @@ def test_bounds_of_other_numbers_are_quantiles_of_residuals() -> None:
     assert (low[0], high[0]) == pytest.approx((-5, 13))
 
 
+def test_two_of_forty_residuals_are_outside_on_each_side() -> None:
+    residuals = np.arange(39.0)
+    interval = calibrate("mse", residuals - 9, np.full(39, -9.0), np.zeros(39))
+    assert isinstance(interval, ResidualInterval)
+    assert (interval.low_residual, interval.high_residual) == (1, 37)
+
+
 @pytest.mark.parametrize("loss", ["mse", "poisson"])
 def test_the_coverage_of_other_numbers(loss: LossName) -> None:
     random = np.random.default_rng(1)

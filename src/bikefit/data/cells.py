@@ -35,6 +35,7 @@ BYTE_ORDER_MARKS: Final = {
 }
 DATES: Final = ("%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y", "%Y/%m/%d", "%Y%m%d", "%d-%m-%Y")
 CLOCKS: Final = ("", " %H:%M", " %H:%M:%S", " %H")
+THOUSANDS: Final = r"[+-]?[1-9]\d{0,2}(,\d{3})+"
 
 
 def read_cells(path: Path) -> pd.DataFrame:
@@ -94,9 +95,7 @@ def _decode(content: bytes) -> str:
         if content.startswith(mark):
             return content.decode(encoding)
     if b"\0" in content:
-        if len(content) % 2 or b"\0" not in content[:4]:
-            raise ValueError("it is no text: it has zero bytes")
-        return content.decode("utf-16-be" if content[0] == 0 else "utf-16-le")
+        raise ValueError("it is no text: it has zero bytes")
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError:
@@ -163,23 +162,30 @@ def is_missing(cells: pd.Series) -> pd.Series:
 def typed(cells: pd.Series) -> pd.Series:
     """Return text cells as numbers, as bool (true, false, yes, no), or as words if they are mixed.
 
-    Numbers may have a decimal comma. Cells without a value are missing.
+    Numbers may have a decimal comma; with zeros before the digits, they are words. Cells without a
+    value are missing.
     """
     values = cells.mask(is_missing(cells))
     valid = values.dropna()
     if len(valid) == len(values) and set(valid.str.lower()) <= {"true", "false", "yes", "no"}:
         return values.str.lower().isin(["true", "yes"])
+    if valid.str.fullmatch(r"0\d+").any():  # codes, such as those of places
+        return values
     numbers = parse_numbers(values)
     return numbers if len(valid) and numbers[valid.index].notna().all() else values
 
 
 def parse_numbers(values: pd.Series) -> pd.Series:
-    """Return text as numbers, those with a decimal comma too; what is no number is missing."""
+    """Return text as numbers, those with a decimal comma too; what is no number is missing.
+
+    If all commas may separate thousands, as in 1,234, text with a comma is no number.
+    """
     numbers = pd.to_numeric(values, errors="coerce")
-    if numbers.isna().all() or (values[numbers.isna()].str.count(",") == 1).any():
-        commas = pd.to_numeric(values.str.replace(",", ".", n=1, regex=False), errors="coerce")
-        numbers = commas if commas.notna().sum() > numbers.notna().sum() else numbers
-    return numbers
+    with_comma = values[values.str.contains(",", na=False)]
+    if with_comma.str.fullmatch(THOUSANDS).all():
+        return numbers
+    commas = pd.to_numeric(values.str.replace(",", ".", n=1, regex=False), errors="coerce")
+    return commas if commas.notna().sum() > numbers.notna().sum() else numbers
 
 
 def parse_times(values: pd.Series) -> pd.Series:

@@ -137,6 +137,10 @@ def _guess_words(values: pd.Series) -> tuple[str, str]:
 def _guess_number(values: pd.Series) -> tuple[str, str]:
     whole, distinct = bool((values % 1 == 0).all()), values.nunique()
     low, high = f"{values.min():g}", f"{values.max():g}"
+    if whole and values.between(19000101, 21001231).all():
+        times = parse_times(values)
+        if times.notna().all():
+            return "time", f"from {times.min():%Y-%m-%d} to {times.max():%Y-%m-%d}"
     if whole and distinct == len(values) > 2 and (values.diff().dropna() == 1).all():
         return "", IDENTIFIER
     if set(values.unique()) <= {0, 1}:
@@ -149,7 +153,7 @@ def _guess_number(values: pd.Series) -> tuple[str, str]:
 
 def _leaks(rows: pd.DataFrame, target: str) -> dict[str, str]:
     """Return the columns that may contain the target, with the reason."""
-    if not pd.api.types.is_numeric_dtype(rows[target]):
+    if not pd.api.types.is_numeric_dtype(rows[target]) or rows[target].nunique() <= 1:
         return {}
     truth = rows[target].astype("float64")
     numbers = rows.drop(columns=target).select_dtypes(["number", "bool"]).astype("float64")

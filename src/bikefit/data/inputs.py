@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import is_bool_dtype, is_integer_dtype, is_numeric_dtype
 
+from bikefit.data.cells import parse_numbers
 from bikefit.data.features import NO_YES, TIME
 from bikefit.data.transformer import Transformer
 
@@ -45,7 +46,7 @@ class InputColumn:
             return parse_category(cells.str.lower(), list(YES_NO), errors).map(YES_NO)
         if self.kind == "category":
             return parse_category(cells, self.categories, errors)
-        numbers = pd.to_numeric(cells, errors="coerce").astype(float)
+        numbers = parse_numbers(cells).astype(float)
         if self.categories:
             wrong = ~numbers.isin([float(category) for category in self.categories])
             add_errors(errors, cells, wrong, f"must be one of {', '.join(self.categories)}")

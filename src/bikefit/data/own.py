@@ -7,6 +7,7 @@ from typing import Final
 import numpy as np
 import pandas as pd
 import pooch
+from pandas.api.types import is_bool_dtype
 
 from bikefit.data.cells import lines_of, parse_numbers, parse_times, read_frame
 from bikefit.data.features import CALENDAR, PERIODS, TIME, Features
@@ -119,7 +120,8 @@ class OwnTable:
             self._check(name, numbers.isna(), f"is no number, but {name} is {kind}")
             values = numbers
         self._check(name, ~np.isfinite(values.astype("float64")), "is not finite")
-        return values.astype("int64") if values.dtype == bool else values
+        yes_or_no = name == self.params.target and is_bool_dtype(values)
+        return values.astype("int64") if yes_or_no else values
 
     def _words(self, name: str) -> pd.Series:
         values = self.rows[name]

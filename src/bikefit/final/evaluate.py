@@ -146,7 +146,7 @@ def evaluate_models(
 
 
 def _block_name(table: Table) -> str:
-    """Return the name of what the bootstrap draws: "days", "rows", or a column's "patient"."""
+    """Return the name of what the bootstrap draws: groups, days or rows."""
     if table.split_kind == "groups":
         return "groups"
     return "days" if table.time else "rows"

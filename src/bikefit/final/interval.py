@@ -82,7 +82,7 @@ def calibrate(
         return _count_interval(target, mean, spread)
     residuals = np.sort(target - mean)
     # With n residuals, n + 1 ranks of a further one are equally probable.
-    rank = max(1, int((len(residuals) + 1) * (1 - NOMINAL) / 2))
+    rank = max(1, int((len(residuals) + 1) * (1 - NOMINAL) / 2 + 1e-9))  # 1 - 0.9 is below 0.1
     low, high = float(residuals[rank - 1]), float(residuals[-rank])
     return ResidualInterval(low, high, 0.0 if target.min() >= 0 else None)
 

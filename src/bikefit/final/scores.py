@@ -100,7 +100,7 @@ def bootstrap(
     counts = _bootstrap_counts(len(sums))
     values, samples = _from_sums(names, sums.sum(axis=0)), _from_sums(names, counts @ sums)
     if AUC in names:
-        chunks = np.array_split(counts[:, codes].astype(float), DRAWS // CHUNK)
+        chunks = (part[:, codes].astype(float) for part in np.array_split(counts, DRAWS // CHUNK))
         areas = np.concatenate([area_under_roc(target, predicted, part) for part in chunks])
         values = np.append(values, area_under_roc(target, predicted))
         samples = np.column_stack([samples, areas])[~np.isnan(areas)]
