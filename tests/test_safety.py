@@ -83,6 +83,8 @@ def test_malicious_versions_are_excluded(name: str) -> None:
         ("postgresql://me:secret@db:5432/runs", "postgresql://…@db:5432/runs"),
         ("no: https://me:p@ss@host/x?a=1, sorry", "no: https://…@host/x?a=1, sorry"),
         ("https://token@host", "https://…@host"),
+        ("mysql://me:sec/ret@host/runs", "mysql://…@host/runs"),
+        ("https://host:5000/@me", "https://host:5000/@me"),
         ("https://host/x?api_key=abc&b=2", "https://host/x?api_key=…&b=2"),
         ("https://host/@me?b=2", "https://host/@me?b=2"),
         ("sqlite:////home/me/mlflow.db", "sqlite:////home/me/mlflow.db"),

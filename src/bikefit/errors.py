@@ -86,7 +86,8 @@ NUMBERS = (
 )
 SECRET_KEYS = "password|passwd|pwd|token|secret|key|signature|sig"
 SECRETS = {
-    r"(?<=://)[^/\s]+(?=@)": "…",  # user and password before the host
+    # user and password before the host; a password may have slashes
+    r"(?<=://)(?:[^/\s]+|[^/\s:]*:(?!\d+/)\S+)(?=@)": "…",
     rf"(?i)(?<=[?&;])(\w*(?:{SECRET_KEYS}))=[^&;\s'\"]+": r"\1=…",
 }
 

@@ -13,14 +13,10 @@ DRIVERS = {
     "psycopg2": "pip install -c constraints.txt -e '.[server]'",
     "psycopg": "pip install 'psycopg[binary]'",
     "MySQLdb": "pip install pymysql` and write `mysql+pymysql://…",
-    "pymysql": "pip install pymysql",
-    "pyodbc": "pip install pyodbc",
 }
-"""Commands that install a driver, by the module that is missing."""
-
+"""Commands that install a driver with another name, by the module that is missing."""
 
 MISTAKES = {
-    r"""[\s'"].*|.*[\s'"]""": "has spaces or quotes at its ends; remove them",
     r"postgres:(.*)": "has an unknown scheme; write postgresql:{}",
     r"([\w./-]+\.(?:db|sqlite3?))": "has no scheme; write sqlite:///{}",
     r"((?:localhost|[\w.-]+:\d+|[\w-]+(?:\.[\w-]+){2,})(?:/.*)?)": "has no scheme; write http://{}",
@@ -48,6 +44,8 @@ def mistake(address: str, other_schemes: Collection[str] = ()) -> str:
 
     Plugins of MLflow allow ``other_schemes``.
     """
+    if address != address.strip("\"' \r\n\t"):
+        return "has spaces or quotes at its ends; remove them"
     scheme = address.partition(":")[0].lower()
     if scheme in ("http", "https"):
         return _mistake_of_server(address)
@@ -68,8 +66,6 @@ def _mistake_of_server(address: str) -> str:
     if not host:
         rest = address.partition(":")[2].strip("/")
         return f"has no host; write {parts.scheme or 'http'}://{rest or 'host:5000'}"
-    if address != address.strip():
-        return "has spaces at its end; remove them"
     if parts.query or parts.fragment:
         return f"is the address of a page; write {parts.scheme}://{parts.netloc}{parts.path}"
     return ""
@@ -106,6 +102,8 @@ def _mistake_of_file(address: str) -> str:
         return f"contains file:; write sqlite:///{str(file).removeprefix('file:')}"
     if file.is_dir():
         return f"is a folder; write sqlite:///{file / 'mlflow.db'}"
-    if file.is_file() and file.read_bytes()[:15] not in (b"", b"SQLite format 3"):
-        return "is no SQLite database; write the address of another file"
+    if file.is_file():
+        with file.open("rb") as opened:
+            if opened.read(15) not in (b"", b"SQLite format 3"):
+                return "is no SQLite database; write the address of another file"
     return ""

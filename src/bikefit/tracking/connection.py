@@ -174,14 +174,13 @@ def client() -> Any:
     return _open(_uri(), Path.cwd())  # a relative address depends on the folder
 
 
-@contextmanager
-def _say_waiting() -> Iterator[None]:
-    """Log a warning if the block takes longer than NOTICE."""
-    text = f"{address()} has not answered for {NOTICE:.0f} s; waiting for up to {_patience():.0f} s"
-    timer = threading.Timer(NOTICE, log.warning, [f"{text} ({PATIENCE})"])
+def _probe(uri: str) -> None:
+    """Ask a server whether it can be used; log a warning if it takes longer than NOTICE."""
+    text = f"{address()} has not answered for {NOTICE:.0f} s; waiting ({PATIENCE}, in s)"
+    timer = threading.Timer(NOTICE, log.warning, [text])
     timer.start()
     try:
-        yield
+        probe(uri)
     finally:
         timer.cancel()
 
@@ -197,8 +196,7 @@ def _open(uri: str, folder: Path) -> Any:
         raise TrackingError(hide_secrets(f"MLFLOW_TRACKING_URI={uri} {wrong}"))
     database = _database()
     if database is None:
-        with _say_waiting():
-            _with_retries(probe, uri)
+        _with_retries(_probe, uri)
         with convert_errors(), mlflow_options():
             return RetryingProxy(MlflowClient(uri))
     root, temporary, _ = str(database.resolve()).partition("/.dvc/tmp/exps/")

@@ -6,7 +6,6 @@ import re
 import socket
 import ssl
 from contextlib import suppress
-from typing import Any
 from urllib.parse import urlsplit
 
 import mlflow
@@ -24,10 +23,32 @@ from bikefit.errors import hide_secrets
 from bikefit.tracking.addresses import DATABASES
 from bikefit.tracking.errors import StoreUnavailableError, TrackingError
 
-TIMEOUT = 10  # s
 RUNS = "/api/2.0/mlflow/experiments/search?max_results=1"  # answered by every MLflow server
 CREDENTIALS = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
-# Errors of databases that another try does not mend
+CLOSED = r"[Cc]onnection (aborted|reset|broken)"
+PROBLEMS: dict[str, tuple[type[TrackingError], str]] = {
+    "ProxyError": (
+        StoreUnavailableError,
+        "is asked through a proxy that does not answer; set NO_PROXY={host} if no proxy is needed, "
+        "or correct HTTPS_PROXY and HTTP_PROXY",
+    ),
+    r"timed out.*timeout=([\d.]+)": (StoreUnavailableError, "does not answer within {0} s"),
+    "Failed to resolve": (StoreUnavailableError, "does not answer: the host {host} is unknown"),
+    r"new connection: (?:\[.*?\] )?([\w ]+)": (StoreUnavailableError, "does not answer: {0}"),
+    CLOSED: (StoreUnavailableError, "does not answer: it closes the connection"),
+    r"certificate verify failed: ([^(]*[^( ])": (
+        TrackingError,
+        "has a certificate that is not trusted ({0}); set MLFLOW_TRACKING_SERVER_CERT_PATH to the "
+        "file of the authority that signed it",
+    ),
+    "SSLError": (TrackingError, "does not speak https; write http://{rest}"),
+    "(.*)": (TrackingError, "cannot be used: {0}"),
+}
+"""Kind of an error of a connection, and what is wrong, by the first pattern that its text has."""
+
+TIMEOUT = 10  # s for a database
+# Databases whose drivers would wait for minutes, and their errors that another try does not mend
+WAITING = ("psycopg2", "psycopg", "mysqldb", "pymysql")
 REFUSALS = r"(?i)authentic|password|does not exist|denied|unknown database|pg_hba|ssl|certificate"
 
 
@@ -49,20 +70,26 @@ def probe(address: str) -> None:
 
 
 def _probe_server(address: str) -> None:
-    answer = _get(address, "/version")
-    status, target = answer.status_code, answer.url.removesuffix("/version")
+    answer, endpoint = _get(address, "/version"), "/version"
+    version, ours = _version(answer), Version(mlflow.__version__)
+    if version is None and answer.status_code < 500:  # a proxy may pass only the API
+        answer, endpoint = _get(address, RUNS), RUNS
+    status = answer.status_code
     if status >= 500:
         raise StoreUnavailableError(f"answers with status {status} {answer.reason}")
     if status in (401, 403, 407):
         raise TrackingError(f"refuses access (status {status}); {CREDENTIALS}")
-    if urlsplit(target)[:3] != urlsplit(re.sub("//[^/]*@", "//", address))[:3]:
+    if answer.history:
         raise TrackingError(
-            f"redirects to {target}; write that address if it is MLflow's; if it is a page to sign "
-            f"in, {CREDENTIALS}"
+            f"redirects to {answer.url.removesuffix(endpoint)}; write that address if it is "
+            f"MLflow's; if it is a page to sign in, {CREDENTIALS}"
         )
-    version, ours = _version(answer), Version(mlflow.__version__)
-    if version is None and not _is_json(_get(address, RUNS)):
-        raise TrackingError(_other_server(address, status))
+    if status == 400:
+        _check_scheme(address)
+    if version is None and not (answer.ok and "json" in answer.headers.get("Content-Type", "")):
+        raise TrackingError(
+            f"is no MLflow server (status {status} for {endpoint}); correct host, port and path"
+        )
     if version and version.major < ours.major:
         raise TrackingError(
             f"is a server of MLflow {version}, which does not record runs of MLflow {ours}; run "
@@ -72,68 +99,30 @@ def _probe_server(address: str) -> None:
 
 def _get(address: str, endpoint: str) -> requests.Response:
     """Return the answer of a server; raise a TrackingError if there is none."""
-    options = {"max_retries": 0, "timeout": TIMEOUT, "raise_on_status": False}
     try:
-        return http_request(get_default_host_creds(address), endpoint, "GET", **options)
-    except MlflowException as failure:
-        kind, reason = _explain(address, failure.__cause__ or failure.__context__ or failure)
-        raise kind(reason) from failure
-
-
-def _explain(address: str, error: BaseException) -> tuple[type[TrackingError], str]:
-    """Return the kind of an error of a connection, and the reason with what to do."""
-    parts, text, exceptions = urlsplit(address), str(error), requests.exceptions
-    kind: type[TrackingError] = TrackingError
-    if isinstance(error, exceptions.SSLError) and "CERTIFICATE_VERIFY_FAILED" in text:
-        found = re.search(r"certificate verify failed: ([^(]*[^( ])", text)
-        reason = (
-            f"has a certificate that is not trusted ({found and found[1]}); set "
-            "MLFLOW_TRACKING_SERVER_CERT_PATH to the file of the authority that signed it"
+        return http_request(
+            get_default_host_creds(address), endpoint, "GET", max_retries=0, raise_on_status=False
         )
-    elif isinstance(error, exceptions.SSLError):
-        reason = f"does not speak https; write http://{parts.netloc}{parts.path}"
-    elif not isinstance(error, exceptions.ConnectionError | exceptions.Timeout):
-        reason = f"cannot be used: {text.partition(chr(10))[0]}"
-    elif _speaks_tls(address):
-        reason = f"speaks https; write https://{parts.netloc}{parts.path}"
-    else:
-        kind, reason = StoreUnavailableError, "does not answer: it closes the connection"
-        if isinstance(error, exceptions.ProxyError):
-            reason = (
-                f"is asked through a proxy that does not answer; set NO_PROXY={parts.hostname} if "
-                "no proxy is needed, or correct HTTPS_PROXY and HTTP_PROXY"
-            )
-        elif isinstance(error, exceptions.Timeout) or "timed out" in text:
-            reason = f"does not answer within {TIMEOUT} s"
-        elif "resolve" in text:
-            reason = f"does not answer: the host {parts.hostname} is unknown"
-        elif "refused" in text:
-            reason = "does not answer: the connection is refused"
-    return kind, reason
+    except MlflowException as failure:
+        text, rest = str(failure).partition("\n")[0], address.partition("://")[2]
+        if re.search(CLOSED, text):
+            _check_scheme(address)
+        pattern = next(pattern for pattern in PROBLEMS if re.search(pattern, text))
+        groups, (kind, reason) = re.findall(pattern, text)[:1], PROBLEMS[pattern]
+        host = urlsplit(address).hostname
+        raise kind(reason.format(*groups, host=host, rest=rest)) from failure
 
 
-def _other_server(address: str, status: int) -> str:
-    """Return what an address leads to that is not MLflow's, and what to write."""
-    parts = urlsplit(address)
-    if status == 400 and _speaks_tls(address):
-        return f"speaks https; write https://{parts.netloc}{parts.path}"
-    root = f"{parts.scheme}://{parts.netloc}"
-    if parts.path and _version(_get(root, "/version")):
-        return f"has a path that MLflow does not serve; write {root}"
-    return f"is no MLflow server (status {status} for /version); correct host, port and path"
-
-
-def _speaks_tls(address: str) -> bool:
-    """Return whether the port of an http address expects https."""
+def _check_scheme(address: str) -> None:
+    """Raise a TrackingError if the port of an http address expects https."""
     parts, context = urlsplit(address), ssl.create_default_context()
     if parts.scheme != "http":
-        return False
+        return
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     host = (str(parts.hostname), parts.port or 80)
     with suppress(OSError), socket.create_connection(host, 3) as plain:
         context.wrap_socket(plain).close()
-        return True
-    return False
+        raise TrackingError(f"speaks https; write https:{address.partition(':')[2]}")
 
 
 def _version(answer: requests.Response) -> Version | None:
@@ -143,17 +132,10 @@ def _version(answer: requests.Response) -> Version | None:
         return None
 
 
-def _is_json(answer: requests.Response) -> bool:
-    try:
-        return answer.ok and isinstance(answer.json(), dict)
-    except ValueError:
-        return False
-
-
 def _probe_database(address: str) -> None:
     url = make_url(address)
-    key = {"pyodbc": "timeout"}.get(url.get_driver_name(), "connect_timeout")
-    arguments: dict[str, Any] = {} if key in url.query else {key: TIMEOUT}
+    waits = url.get_driver_name() in WAITING and "connect_timeout" not in url.query
+    arguments = {"connect_timeout": TIMEOUT} if waits else {}
     try:
         with create_engine(url, connect_args=arguments, poolclass=NullPool).connect():
             return
