@@ -29,14 +29,14 @@ def start(
 
 
 def run(
-    *arguments: str, cwd: Path | None = None, env: Mapping[str, str] | None = None
+    *arguments: str, cwd: Path | None = None, env: Mapping[str, str] | None = None, text: str = ""
 ) -> subprocess.CompletedProcess[str]:
-    """Run `python` with these arguments and return its exit status and output."""
+    """Run `python` with these arguments and this text as standard input; return its output."""
     return subprocess.run(
         [sys.executable, *arguments],
         cwd=cwd,
         env=env,
-        stdin=subprocess.DEVNULL,
+        input=text,
         capture_output=True,
         text=True,
         check=False,

@@ -9,13 +9,15 @@ import random
 import signal
 import sys
 import warnings
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 import mlflow
 import numpy as np
+import psutil
 import pytest
 from hydra import initialize_config_dir, version
 from hydra.core.global_hydra import GlobalHydra
@@ -32,6 +34,11 @@ pytestmark = pytest.mark.process
 SMALL = ["data=lecture", "network.hidden=[4]", "training.epochs=2", "hydra.launcher.processes=1"]
 
 
+def count_fork_servers() -> int:
+    """Return the number of fork servers of this process."""
+    return sum("forkserver" in child.cmdline()[-1] for child in psutil.Process().children())
+
+
 def process_state() -> dict[str, Any]:
     """Return what other code of the process relies on."""
     loggers = [logging.getLogger(name) for name in (None, "hydra", "mlflow", "alembic", "bikefit")]
@@ -46,6 +53,7 @@ def process_state() -> dict[str, Any]:
         "signals": [signal.getsignal(x) for x in (signal.SIGINT, signal.SIGTERM)],
         "warnings": list(warnings.filters),
         "start method": multiprocessing.get_start_method(),
+        "fork server": (forkserver._forkserver._preload_modules, count_fork_servers()),
         "hydra": (GlobalHydra.instance().hydra, HydraConfig.instance().cfg, version.getbase()),
         "resolver": OmegaConf.create({"a": "${now:%Y}"}).a,
         "mlflow": (mlflow.get_tracking_uri(), run and run.info.run_id),
@@ -84,6 +92,15 @@ def test_a_sweep_in_a_thread_of_a_notebook(workplace: Path) -> None:
     assert "still written" in (workplace / "notebook.log").read_text(encoding="utf-8")
 
 
+def test_the_fork_server_of_other_code_goes_on(workplace: Path) -> None:
+    context = multiprocessing.get_context("forkserver")
+    with ProcessPoolExecutor(1, context) as pool:
+        process = pool.submit(os.getpid).result()
+        assert len(bikefit.sweep([*SMALL, "seed=0,1"]).runs) == 2
+        assert pool.submit(os.getpid).result() == process
+    forkserver._forkserver._stop()
+
+
 def test_options_of_mlflow_hold_during_calls_only(
     workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -106,7 +123,7 @@ import mlflow, bikefit
 mlflow.autolog()
 mlflow.set_experiment("mine")
 if __name__ == "__main__":
-    with mlflow.start_run():  # workers import this module and must not log there
+    with mlflow.start_run():
         result = bikefit.sweep({words})
         print(len(result.runs), result.runs["val_loss"].notna().all(), result.ranking["verdict"][0])
     print(sorted(e.name for e in mlflow.search_experiments()), len(mlflow.search_runs()))

@@ -74,20 +74,24 @@ def sweep(overrides: Sequence[str]) -> Comparison:
     from hydra.core.global_hydra import GlobalHydra
 
     from bikefit.processes import process_id
+    from bikefit.sweeps import forkserver
     from bikefit.sweeps.command import FailedJobsError
     from bikefit.tracking.reading import latest_sweep
     from bikefit.train import conf_folder, convert_hydra_errors, store_tables, train
 
     store_tables()
-    with (
-        separate_hydra(),
-        messages(),
-        hydra.initialize_config_dir(conf_folder(), job_name="train", version_base="1.3"),
-    ):
-        app = GlobalHydra.instance().hydra
-        assert app is not None
-        with suppress(FailedJobsError), convert_hydra_errors():
-            app.multirun("train", train, [*HYDRA, *overrides])
+    try:
+        with (
+            separate_hydra(),
+            messages(),
+            hydra.initialize_config_dir(conf_folder(), job_name="train", version_base="1.3"),
+        ):
+            app = GlobalHydra.instance().hydra
+            assert app is not None
+            with suppress(FailedJobsError), convert_hydra_errors():
+                app.multirun("train", train, [*HYDRA, *overrides])
+    finally:
+        forkserver.kill()
     return compare(latest_sweep(process_id()))
 
 

@@ -15,6 +15,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 import clusters
+import commands
 import slurm
 from bikefit.config import ConfigError
 from bikefit.data.table import read_table
@@ -55,18 +56,17 @@ def test_a_killed_worker_costs_its_call_and_is_replaced_in_its_slot() -> None:
 SCRIPT = """
 import os, time
 from bikefit.sweeps.engines import local_engine
-{guard}
-    with local_engine(2) as engine:
-        calls = [engine.executor.submit(os.getpid) for _ in range(2)]
-        print(*(call.result() for call in calls), flush=True)
-        engine.executor.submit(time.sleep, 60).result()
+with local_engine(2) as engine:
+    calls = [engine.executor.submit(os.getpid) for _ in range(2)]
+    print(*(call.result() for call in calls), flush=True)
+    engine.executor.submit(time.sleep, 60).result()
 """
 
 
 @pytest.mark.slow(seconds=10)
 def test_workers_end_with_a_command_that_is_killed(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
-    script.write_text(SCRIPT.format(guard="if __name__ == '__main__':"))
+    script.write_text(SCRIPT)
     command = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True)
     with command, command.stdout as output:  # type: ignore[union-attr]
         assert output.readline()
@@ -78,14 +78,15 @@ def test_workers_end_with_a_command_that_is_killed(tmp_path: Path) -> None:
 
 
 @pytest.mark.process
-def test_a_script_without_a_guard_fails_and_does_not_hang(tmp_path: Path) -> None:
-    script = tmp_path / "script.py"
-    script.write_text(SCRIPT.format(guard="if True:"))
-    done = subprocess.run(
-        [sys.executable, str(script)], capture_output=True, text=True, timeout=60, check=False
-    )
-    assert done.returncode == 1
-    assert "BrokenProcessPool" in done.stderr
+@pytest.mark.parametrize("words", [["script.py"], ["-"], ["-c", SCRIPT]])
+def test_workers_do_not_run_the_script_again(tmp_path: Path, words: list[str]) -> None:
+    """The script has no guard `if __name__ == "__main__"`; standard input has no file."""
+    script = SCRIPT.replace("time.sleep, 60", "time.sleep, 0")
+    (tmp_path / "script.py").write_text(script, encoding="utf-8")
+    words = [word.replace("time.sleep, 60", "time.sleep, 0") for word in words]
+    done = commands.run(*words, cwd=tmp_path, text=script)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.split()) == 2
 
 
 def test_a_machine_with_another_table_is_an_error(workplace: Path) -> None:

@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 POLL = 0.5  # s between two readings of checkpoints
 LOST = (
     "its worker was lost: {error}; a smaller network, training.batch_size or table needs less "
-    "memory; a script that starts sweeps must do so below `if __name__ == '__main__':`"
+    "memory"
 )
 
 
