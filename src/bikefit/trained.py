@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -45,8 +46,17 @@ class TrainedNetwork:
 
     def predict(self, rows: pd.DataFrame) -> np.ndarray:
         """Return the predictions for rows, ``(N,)``, in the unit of the target."""
-        features = torch.from_numpy(self.transformer.transform(rows)).double()
-        return self.network.predict(features)
+        return predict([self], rows)[0]
+
+
+def predict(networks: Sequence[TrainedNetwork], rows: pd.DataFrame) -> list[np.ndarray]:
+    """Return the predictions of each network; networks of a table share the features."""
+    transformers = {network.table.path: network.transformer for network in networks}
+    features = {
+        path: torch.from_numpy(transformer.transform(rows)).double()
+        for path, transformer in transformers.items()
+    }
+    return [network.network.predict(features[network.table.path]) for network in networks]
 
 
 def load(run: str) -> TrainedNetwork:
@@ -68,12 +78,11 @@ def load(run: str) -> TrainedNetwork:
     layers, state = reading.read_artifact(run, "network.yaml"), reading.read_weights(run)
     if layers is None or state is None:
         raise TrackingError(f"run {run} has no weights: train with tracking.weights=true")
-    rows = _rows(table.path, table.data_version)
+    rows, transformer = _rows_and_transformer(table.path, table.data_version)
     target = rows.loc[rows["part"] == "train", table.target]
     mean, std = float(target.mean()), float(target.std(ddof=0) or 1.0)
     listed = yaml.safe_load(layers)["layers"]
     network = FittedNetwork(listed, state, settings.loss, mean, std)
-    transformer = Transformer.load(table.path / "transformer.json")
     return TrainedNetwork(network, transformer, rows, table)
 
 
@@ -92,6 +101,7 @@ def settings_and_table(run: str) -> tuple[Settings, Table]:
 
 
 @lru_cache(maxsize=1)
-def _rows(path: Path, version: str) -> pd.DataFrame:
-    """Return the training and validation rows of a table of this data version."""
-    return in_order(read_rows(read_table(path), "train", "validation"))
+def _rows_and_transformer(path: Path, version: str) -> tuple[pd.DataFrame, Transformer]:
+    """Return the training and validation rows of a table of this data version, in order."""
+    rows = in_order(read_rows(read_table(path), "train", "validation"))
+    return rows, Transformer.load(path / "transformer.json")

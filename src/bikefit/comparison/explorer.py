@@ -10,11 +10,11 @@ import altair as alt
 import numpy as np
 import pandas as pd
 import vl_convert
-from sklearn.dummy import DummyRegressor
 
 from bikefit.comparison.charts import ROLES, axis_label
 from bikefit.comparison.html import render
 from bikefit.comparison.losses import history
+from bikefit.comparison.path_charts import longest_paths
 from bikefit.comparison.paths import SettingPath
 from bikefit.comparison.predictions import (
     fixed_values,
@@ -29,6 +29,7 @@ from bikefit.comparison.ranking import winner
 from bikefit.comparison.result import Comparison
 from bikefit.comparison.runs import loss_unit
 from bikefit.comparison.sentences import number
+from bikefit.comparison.verdicts import NEXT, read_thresholds
 from bikefit.data.bikes.columns import UNITS
 from bikefit.data.table import Table
 from bikefit.tracking.views import COLOURS
@@ -45,22 +46,22 @@ PARTS = {"train": "#8A9096", "validation": "#D55E00"}
 BLUE, INK = alt.ExprRef("dark ? '#56B4E9' : '#0072B2'"), alt.ExprRef("dark ? '#fff' : '#1d2327'")
 DAYS: dict[str, Any] = {"working day": BLUE, "Sunday": "#CC79A7"}
 SETTINGS = {
-    "l1": (
-        "L1 penalty λ",
-        "is λ times the sum of the sizes of all weights, added to the loss. A large λ "
-        "leaves few weights that are not zero.",
-    ),
     "l2": (
         "L2 penalty λ",
         "is λ times the sum of the squares of all weights, added to the loss. A large λ "
         "leaves only small weights.",
+    ),
+    "l1": (
+        "L1 penalty λ",
+        "is λ times the sum of the sizes of all weights, added to the loss. A large λ "
+        "leaves few weights that are not zero.",
     ),
     "weight_decay": ("weight decay λ", "makes all weights a little smaller in every step."),
     "dropout": ("dropout p", "switches units off at random, with probability p, in every step."),
     "epochs": ("epochs", "is the number of times that training passes over all training rows."),
     "width": ("width", "is the number of units in each hidden layer of the network."),
 }
-"""Names of settings in the menu, and what they do, by the last part of their keys."""
+"""Names of settings, and what they do, by the last part of their keys, in the order of the menu."""
 VERDICTS = {
     "underfitting": "Too rigid: it misses the pattern, even on the rows that it was trained on.",
     "good fit": "About right: on rows that it has not seen, no network of this sweep is clearly "
@@ -90,41 +91,45 @@ def explorer_page(comparison: Comparison) -> str:
         return f"<!doctype html>\n<title>bikefit</title>\n<p>{NO_PATH}</p>\n"
     runs = comparison.ranked_runs.dropna(subset=["val_loss"]).sort_values("val_loss", kind="stable")
     by_id = {id_: runs[runs["configuration_id"] == id_] for id_ in ids}
-    networks: dict[str, list[Any]] = {
-        id_: [load(run) for run in by_id[id_]["run_id"]] for id_ in ids
-    }
+    networks = {id_: [load(run) for run in by_id[id_]["run_id"]] for id_ in ids}
     table = networks[ids[0]][0].table
     firsts = {f"c{c}": several[0] for c, several in enumerate(networks.values(), start=1)}
     predictions = prediction_table(firsts)
     weeks = _choose_weeks(typical_weeks(predictions)) if table.time else []
-    training = predictions[predictions["part"] == "train"]
-    predictions.insert(3, "c0", training[table.target].mean())
-    constant = DummyRegressor().fit(training, training[table.target])
-    responses = _response_panels(networks, constant)
+    mean = predictions.loc[predictions["part"] == "train", table.target].mean()
+    predictions.insert(3, "c0", mean)
     tables = [select_week(predictions, week) for week in weeks] or [predictions]
     ranking = comparison.ranking.set_index("configuration_id").to_dict("index")
-    losses = {str(id_): (row["train_loss"], row["val_loss"]) for id_, row in ranking.items()}
-    losses[CONSTANT] = (runs["constant_train"].iloc[0], runs["constant_val"].iloc[0])
-    top = 1.1 * max(losses[id_][1] for id_ in ids)
-    about = [_about_constant(losses[CONSTANT])]
-    about += [_about(ranking[id_]) for id_ in ids]
-    for c, text in enumerate(about):
-        text["weeks"] = [_weekly_errors(week, f"c{c}") for week in tables]
+    ranking[CONSTANT] = {
+        "configuration": "no network, but the mean of all training rows",
+        "verdict": "underfitting",
+        "reason": "a penalty without limit, or a network without units, leaves only this constant",
+        "next": NEXT["underfitting"],
+        "train_loss": runs["constant_train"].iloc[0],
+        "val_loss": runs["constant_val"].iloc[0],
+    }
+    top = 1.1 * max(ranking[id_]["val_loss"] for id_ in ids)
+    ids = [CONSTANT, *ids]
+    about = [
+        _about(ranking[id_]) | {"weeks": [_weekly_errors(week, f"c{c}") for week in tables]}
+        for c, id_ in enumerate(ids)
+    ]
     return render(
         "explorer.html.j2",
         bundle=vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"),
-        losses=_loss_chart(paths, losses, [CONSTANT, *ids], top),
+        losses=_loss_chart(paths, ranking, ids, top),
         panels=[
             _week_panel(tables, table) if weeks else _fit_panel(predictions, table),
-            *responses,
+            *_response_panels(networks, mean),
             _learning_panel(by_id, top),
             _weight_panel(networks),
         ],
-        paths=[_positions(path, [CONSTANT, *ids]) for path in paths],
+        paths=[_positions(path, ids) for path in paths],
         about=about,
         best=f"{best['configuration']}, with {number(best['val_loss'], best['val_loss'])}",
         loss=loss_unit(comparison.ranking),
         table=table,
+        close=read_thresholds().close,
         rows="days" if table.time else "rows",
         weeks=[f"{week:%Y-%m-%d}" for week in weeks],
         colours=COLOURS,
@@ -133,20 +138,11 @@ def explorer_page(comparison: Comparison) -> str:
 
 
 def _paths(comparison: Comparison) -> list[SettingPath]:
-    """Return the longest path of each setting, those first along which losses differ most."""
-    ranked = set(comparison.ranked_runs["configuration_id"])
-    longest: dict[str, SettingPath] = {}
-    for series in comparison.series:
-        path = series.path
-        longer = len(path.values) > len(longest[path.key].values) if path.key in longest else True
-        if path.direction and longer and ranked.issuperset(path.configurations):
-            longest[path.key] = path
-    losses = comparison.ranking.set_index("configuration_id")["val_loss"]
-    spread = {
-        key: losses[list(path.configurations)].max() - losses[list(path.configurations)].min()
-        for key, path in longest.items()
-    }
-    return sorted(longest.values(), key=lambda path: -spread[path.key])
+    """Return the longest path of each setting, in the order of SETTINGS."""
+    ranked, order = set(comparison.ranked_runs["configuration_id"]), list(SETTINGS)
+    series = [s for s in comparison.series if ranked.issuperset(s.path.configurations)]
+    paths = [s.path for s in longest_paths(series)]
+    return sorted(paths, key=lambda path: [*order, path.last].index(path.last))
 
 
 def _steps(path: SettingPath) -> list[tuple[str, str]]:
@@ -193,17 +189,6 @@ def _about(row: Mapping[Any, Any]) -> dict[str, Any]:
     }
 
 
-def _about_constant(losses: tuple[float, float]) -> dict[str, Any]:
-    return {
-        "name": "no network: the mean of all training rows",
-        "verdict": "underfitting",
-        "plain": "As rigid as can be: it always predicts the same number.",
-        "reason": "A penalty without limit, or a network without units, leaves only this constant.",
-        "train": number(losses[0], losses[0]),
-        "validation": number(losses[1], losses[1]),
-    }
-
-
 def _csv(table: pd.DataFrame) -> alt.InlineData:
     text = table.to_csv(index=False, float_format="%.4g", lineterminator="\n")
     return alt.InlineData(values=text, format=alt.DataFormat(type="csv"))
@@ -238,16 +223,16 @@ LOSS_AXIS = alt.Axis(minExtent=28, tickCount=5)
 
 
 def _loss_chart(
-    paths: list[SettingPath], losses: Mapping[str, tuple[float, float]], ids: list[str], top: float
+    paths: list[SettingPath], ranking: Mapping[Any, Any], ids: list[str], top: float
 ) -> dict[str, Any]:
     rows = []
     for number_, path in enumerate(paths):
-        best = min(path.configurations, key=lambda id_: losses[id_][1])
+        best = min(path.configurations, key=lambda id_: ranking[id_]["val_loss"])
         rows += [
             {"path": number_, "c": ids.index(id_), "position": position, "value": value}
-            | {"part": part, "loss": losses[id_][p], "lowest": int(id_ == best)}
+            | {"part": part, "loss": ranking[id_][loss], "lowest": int(id_ == best)}
             for position, (value, id_) in enumerate(_steps(path))
-            for p, part in enumerate(PARTS)
+            for part, loss in zip(PARTS, ("train_loss", "val_loss"), strict=True)
         ]
     base = alt.Chart(_csv(pd.DataFrame(rows))).transform_filter(f"{_is('path')} && {SHOWN}")
     order = alt.EncodingSortField("position", op="min")
@@ -283,7 +268,8 @@ def _week_panel(tables: list[pd.DataFrame], description: Table) -> Panel:
     time = table["timestamp"].dt
     table = table.rename(columns={target: "true"})
     table["block"] = (table["timestamp"].diff() > step).cumsum()
-    table["day"] = time.day_of_week + time.hour / 24  # after the start of the week
+    clock = table["timestamp"] - time.normalize()
+    table["day"] = time.day_of_week + clock / pd.Timedelta(days=1)  # after the start of the week
     names = [f"c{number}" for number in range(table.columns.str.match(r"c\d").sum())]
     rows = alt.Chart(_csv(table.drop(columns="timestamp"))).transform_filter(_is("week"))
     rows = rows.transform_calculate(
@@ -298,7 +284,7 @@ def _week_panel(tables: list[pd.DataFrame], description: Table) -> Panel:
     x = alt.X("day:Q", title=None, axis=axis, scale=alt.Scale(domain=[0, 7], nice=False))
     low = min(0.0, float(table[["true", *names]].to_numpy().min()))
     scale = alt.Scale(domain=[low, alt.ExprRef(f"{highest}[week]")])
-    left = alt.Axis(minExtent=34, tickCount=4)
+    left = alt.Axis(minExtent=40, tickCount=4)
     days = "datum.label == 'train' ? 'training days' : 'validation days'"
     legend = alt.Legend(orient="top", labelExpr=days)
     band = alt.Color(
@@ -373,13 +359,12 @@ def _fit_panel(predictions: pd.DataFrame, description: Table) -> Panel:
     return Panel(f"Predicted and true {description.target}", text, {"fit": chart}, wide=True)
 
 
-def _response_panels(networks: dict[str, list[Any]], constant: DummyRegressor) -> list[Panel]:
+def _response_panels(networks: dict[str, list[TrainedNetwork]], mean: float) -> list[Panel]:
     """Return a panel for each of the columns that change the prediction most."""
     network = next(iter(networks.values()))[0]
     columns = response_columns(network)
     columns = columns[:2] if network.table.source == "bikes" else columns[:RESPONSES]
-    models = {"0": [constant]}
-    models |= {str(c): several for c, several in enumerate(networks.values(), start=1)}
+    models = {str(c): several for c, several in enumerate(networks.values(), start=1)}
     panels: list[Panel] = []
     for column in columns:
         rows = made_up_rows(network, column)
@@ -391,10 +376,11 @@ def _response_panels(networks: dict[str, list[Any]], constant: DummyRegressor) -
             free = response_table(models, made_up_rows(network, column, sunday))
             table = pd.concat([table.assign(day="working day"), free.assign(day="Sunday")])
             text += " Sunday: of the same week."
+        constant = table[(table["role"] == "1") & (table["network"] == 0)]
+        table = pd.concat([constant.assign(role="0", predicted=mean), table])
         chart = _response_chart(table.rename(columns={"role": "c"}), column, network.table)
-        number_ = len(panels)
         title = f"What it has learned about {column}"
-        panels.append(Panel(title, text, {f"response-{number_}": chart}))
+        panels.append(Panel(title, text, {f"response-{len(panels)}": chart}))
     return panels
 
 

@@ -16,7 +16,7 @@ from bikefit.data.bikes.columns import SCALES, UNITS
 from bikefit.data.bikes.derived import add_derived_columns
 from bikefit.data.features import TIME
 from bikefit.errors import DataError
-from bikefit.trained import TrainedNetwork
+from bikefit.trained import TrainedNetwork, predict
 
 ORDER = ("underfitting", "winner", "overfitting")
 POINTS = 60  # values of a column in a response
@@ -37,8 +37,9 @@ def prediction_table(networks: Mapping[str, TrainedNetwork]) -> pd.DataFrame:
     """
     first = next(iter(networks.values()))
     key = TIME if first.table.time else "row"
-    predictions = {name: network.predict(first.rows) for name, network in networks.items()}
-    return first.rows[[key, "part", first.table.target]].assign(**predictions)
+    predictions = predict(list(networks.values()), first.rows)
+    table = first.rows[[key, "part", first.table.target]]
+    return table.assign(**dict(zip(networks, predictions, strict=True)))
 
 
 def typical_weeks(table: pd.DataFrame) -> list[pd.Timestamp]:
@@ -173,11 +174,12 @@ def response_table(
         networks: Networks by role.
         rows: of :func:`made_up_rows`.
     """
+    predictions = iter(predict([n for several in networks.values() for n in several], rows))
     return pd.concat(
         [
-            rows.assign(role=role, network=number, predicted=network.predict(rows))
+            rows.assign(role=role, network=number, predicted=next(predictions))
             for role, several in networks.items()
-            for number, network in enumerate(several)
+            for number in range(len(several))
         ],
         ignore_index=True,
     )
