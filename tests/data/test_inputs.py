@@ -61,7 +61,7 @@ def test_rows_of_a_user_become_rows_for_the_transformer(inputs: TableInputs) -> 
         ({"site": "Rom"}, "site = Rom: must be one of Bonn, Köln"),
         ({"site": None}, "site: missing, must be one of Bonn, Köln"),
         ({"stage": 2}, "stage = 2: must be one of 1, 3"),
-        ({"timestamp": "1.2.2020"}, "timestamp = 1.2.2020: must be a time like"),
+        ({"timestamp": "1.2.2020"}, "timestamp = 1.2.2020: must be a local time like"),
         ({"timestamp": "2025-01-01"}, "must be from 2020-01-01 to 2021-03-02"),
         (
             {"age": 81, "site": "Rom"},

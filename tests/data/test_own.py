@@ -90,6 +90,13 @@ def test_groups_and_days_are_not_divided() -> None:
     assert set(table.read("test").units) == parts[2]
 
 
+def test_the_column_of_the_time_may_divide_rows_into_groups() -> None:
+    table = make(clinic(), time="day", split=RANDOM | {"kind": "groups", "column": "day"})
+    days = [set(table.read(part).keys) for part in ("train", "validation", "test")]
+    assert [len(part) for part in days] == [16, 6, 6]
+    assert len(set.union(*days)) == 28
+
+
 def test_a_table_with_time_has_calendar_columns() -> None:
     table = make(
         clinic(28),
@@ -126,7 +133,11 @@ GROUPS = RANDOM | {"kind": "groups", "column": "patient"}
     ("rows", "section", "message"),
     [
         (put("pressure", "", 5, 9), {}, "column pressure, lines 5, 9: the value is missing"),
-        (put("pressure", 120, *range(2, 62)), {}, "pressure: the target is 120 in every row"),
+        (
+            put("pressure", 120, *range(2, 62)),
+            {},
+            "value is 120 in every row, so there is nothing",
+        ),
         (put("pressure", "high", 3), {}, "line 3: the value 'high' is no number, but pressure is"),
         (
             put("age", "old", 3, 4, 5, 6),
@@ -144,7 +155,11 @@ GROUPS = RANDOM | {"kind": "groups", "column": "patient"}
         (clinic(), {"cyclic": ["age"], "standardized": []}, "'age': add its period to `periods`"),
         (clinic(1), {}, "has 1 rows; a table needs two or more"),
         (clinic(2), {}, "split.test = 0.2: would be 0, must be between 0 and 2"),
-        (put("patient", 1, *range(2, 62)), {"split": GROUPS}, "patient: all rows are one group"),
+        (
+            put("patient", 1, *range(2, 62)),
+            {"split": GROUPS},
+            "in every row, so all rows are one group",
+        ),
         (clinic(), {"split": RANDOM | {"kind": "days"}}, "the split kind days needs `time`"),
         (clinic(), {"split": RANDOM | {"kind": "groups"}}, "the kind groups, which needs it"),
         (clinic(), {"standardized": ["pressure"]}, "the target 'pressure' must not be a feature"),
@@ -182,7 +197,7 @@ def test_warnings_name_constant_columns_and_many_features(
 ) -> None:
     make(put("age", 50, *range(2, 62)), one_hot=["id"], split=RANDOM | {"validation": 0, "test": 0})
     printed = capsys.readouterr().out
-    assert "warning: column age is 50 in every row; remove it" in printed
+    assert "warning: column age: the value is 50 in every row; remove it" in printed
     assert "warning: 61 features of 60 training rows" in printed
 
 

@@ -1,7 +1,7 @@
 """A section of `params.yaml` to start from, guessed from a file."""
 
 import re
-from collections.abc import Iterator
+from collections import defaultdict
 from itertools import combinations
 from pathlib import Path
 from typing import Final
@@ -21,9 +21,6 @@ LEAK: Final = 0.999  # correlation with the target from which a column may conta
 YEAR: Final = 300  # days of data from which the day of the year is a feature
 IDENTIFIER: Final = "another value in each row: an identifier"
 
-Guess = tuple[str, str, str]
-"""A column, the key of the section that names it or "" for none, and the reason."""
-
 
 def describe(path: Path, target: str) -> str:
     """Return a section for `featurize.tables` in `params.yaml` as YAML, with a reason per column.
@@ -40,9 +37,6 @@ def describe(path: Path, target: str) -> str:
         raise DataError(
             f"{path} has no column {target!r}; its columns: {', '.join(map(str, rows))}"
         )
-    guesses = list(_guess_columns(rows, target))
-    time = next((name for name, key, _ in guesses if key == "time"), None)
-    groups = next((name for name, key, _ in guesses if key == "groups"), None)
     name = re.sub(r"\W+", "_", path.name.split(".")[0].lower()).strip("_")
     name = name if re.match("[a-z]", name) else f"table_{name}"
     lines = [
@@ -54,25 +48,23 @@ def describe(path: Path, target: str) -> str:
         lines.append(f"      sha256: {sha256(path)} # not needed for a file in {FOLDER}/")
     lines.append(f"      target: {_quote(target)} # {_describe_target(rows[target])}")
     lines.append('      unit: "" # of the target, for reports and axes')
-    if time is not None:
-        calendar = _guess_calendar(parse_times(rows[time]))
-        guesses += [guess for guess in calendar if guess[0] not in rows]
-        lines.append(f"      time: {_quote(time)} # {dict(_reasons(guesses, 'time'))[time]}")
+    found, kind = _guess_columns(rows, target), "random"
+    for time, reason in found["time"].items():
+        lines.append(f"      time: {_quote(time)} # {reason}")
+        kind = "days"
+        for column, key, why in _guess_calendar(parse_times(rows[time])):
+            if column not in rows:
+                found[key][column] = why
     for key in ("one_hot", "cyclic", "standardized", "plain"):
-        if chosen := dict(_reasons(guesses, key)):
+        if found[key]:
             lines.append(f"      {key}:")
-            lines += [f"        - {_quote(column)} # {why}" for column, why in chosen.items()]
-    kind = "days" if time is not None else "random"
-    if groups is not None:
-        kind = f"groups, column: {_quote(groups)}"
-        lines.append(f"      # {groups}: {dict(_reasons(guesses, 'groups'))[groups]}")
+            lines += [f"        - {_quote(column)} # {why}" for column, why in found[key].items()]
+    for column, why in found["groups"].items():
+        lines.append(f"      # {column}: {why}")
+        kind = f"groups, column: {_quote(column)}"
     lines.append(f"      split: {{kind: {kind}, seed: 0, validation: 0.2, test: 0.2}}")
-    lines += [f"      # not used: {column}: {why}" for column, why in _reasons(guesses, "")]
+    lines += [f"      # not used: {column}: {why}" for column, why in found[""].items()]
     return "\n".join(lines) + "\n"
-
-
-def _reasons(guesses: list[Guess], key: str) -> list[tuple[str, str]]:
-    return [(column, why) for column, used, why in guesses if used == key]
 
 
 def _quote(text: str) -> str:
@@ -95,19 +87,19 @@ def _describe_target(values: pd.Series) -> str:
     return f"{text}numbers from {low} to {high}: train with loss=mse"
 
 
-def _guess_columns(rows: pd.DataFrame, target: str) -> Iterator[Guess]:
-    leaks, time = _leaks(rows, target), False
+def _guess_columns(rows: pd.DataFrame, target: str) -> dict[str, dict[str, str]]:
+    """Return reasons by column, by the key of the section that names the column, "" if none."""
+    leaks, found = _leaks(rows, target), defaultdict[str, dict[str, str]](dict)
     for name in map(str, rows.columns.drop(target)):
-        values = rows[name]
-        key, why = _guess(values)
-        if key == "time" and time:
-            key, why = "", "a second time"
+        key, why = _guess(rows[name])
+        if key in ("time", "groups") and found[key]:
+            key, why = "", f"a second column for {key}"
         if name in leaks:
             key, why = "", leaks[name]
         if name in RESERVED and key != "time":
             key, why = "", "its name is reserved: rename the column"
-        time = time or key == "time"
-        yield name, key, why
+        found[key][name] = why
+    return found
 
 
 def _guess(values: pd.Series) -> tuple[str, str]:
@@ -174,9 +166,9 @@ def _leaks(rows: pd.DataFrame, target: str) -> dict[str, str]:
     return leaks
 
 
-def _guess_calendar(times: pd.Series) -> list[Guess]:
-    """Return calendar columns that suit the times."""
-    guesses: list[Guess] = []
+def _guess_calendar(times: pd.Series) -> list[tuple[str, str, str]]:
+    """Return calendar columns that suit the times, each with a key of the section and a reason."""
+    guesses = []
     if times.dt.hour.nunique() > 1:
         guesses += [("hour", "one_hot", "from `time`")]
     days = (times.max() - times.min()).days

@@ -41,7 +41,7 @@ class InputColumn:
     def parse(self, cells: pd.Series, errors: pd.Series) -> pd.Series:
         """Return the values of texts; add a sentence to the errors of wrong rows, in place."""
         if self.kind == "time":
-            return self._times(cells, errors)
+            return parse_local_times(cells, self.first, self.last, errors)
         if self.kind == "yes or no":
             return parse_category(cells.str.lower(), list(YES_NO), errors).map(YES_NO)
         if self.kind == "category":
@@ -63,16 +63,6 @@ class InputColumn:
             f"model was fitted on values from {self.low:g} to {self.high:g}",
         )
         return numbers
-
-    def _times(self, cells: pd.Series, errors: pd.Series) -> pd.Series:
-        valid = cells.str.fullmatch(TIME_FORMAT).astype(bool)
-        times = pd.to_datetime(cells.where(valid), format="ISO8601", errors="coerce")
-        first, last = pd.Timestamp(self.first), pd.Timestamp(self.last) + TREND_LIMIT
-        outside = times.notna() & ~times.between(first, last)
-        allowed = f"must be from {first:%Y-%m-%d} to {last:%Y-%m-%d}, a year after the data end"
-        add_errors(errors, cells, outside, allowed)
-        add_errors(errors, cells, times.isna(), "must be a time like 2012-10-05T17:00")
-        return times
 
 
 @dataclass(frozen=True)
@@ -134,6 +124,23 @@ def table_inputs(transformer: Transformer, rows: pd.DataFrame) -> TableInputs:
         else:
             columns[name] = InputColumn("category", categories=categories)
     return TableInputs(columns)
+
+
+def parse_local_times(
+    cells: pd.Series, first: str, last: str, errors: pd.Series, pattern: str = TIME_FORMAT
+) -> pd.Series:
+    """Return times from the day `first` to a year after the day `last`; add errors in place."""
+    valid = cells.str.fullmatch(pattern).astype(bool)
+    times = pd.to_datetime(cells.where(valid), format="ISO8601", errors="coerce")
+    start, end = pd.Timestamp(first), pd.Timestamp(last) + TREND_LIMIT
+    outside = times.notna() & ~times.between(start, end + pd.Timedelta(days=1), inclusive="left")
+    allowed = (
+        f"must be from {start:%Y-%m-%d} to {end:%Y-%m-%d}: the data end on {last}, and their trend "
+        "is not extrapolated for longer than a year"
+    )
+    add_errors(errors, cells, outside, allowed)
+    add_errors(errors, cells, times.isna(), "must be a local time like 2012-10-05T17:00")
+    return times
 
 
 def parse_category(

@@ -51,20 +51,27 @@ class OwnTable:
         if unused:
             print(f"{self.where}: not used: column {', '.join(unused)}")
         rows = self.rows[used].copy()
-        numbers = [name for name in params.numbers if name in columns]
-        for name in (target, *numbers):
-            rows[name] = self._numbers(name)
-        words = [*params.categorical, *([split.column] if split.column else [])]
-        for name in [name for name in used if name in words]:
-            rows[name] = self._words(name)
-        for name in (target, *columns):
+        for name in used:
+            if name == params.time:
+                continue
+            self._check(name, rows[name].isna(), "is missing: fill it, or delete the row")
+            if name == target or (name in params.numbers and name in columns):
+                rows[name] = self._numbers(name)
+            elif rows[name].dtype == object:
+                rows[name] = rows[name].astype("str")
             if rows[name].nunique() == 1:
-                self._report_constant(name, rows[name].iloc[0])
-        if split.column and rows[split.column].nunique() == 1:
-            raise self._error(f"column {split.column}: all rows are one group; use another split")
+                value = f"column {name}: the value is {rows[name].iloc[0]} in every row"
+                if name == target:
+                    raise self._error(f"{value}, so there is nothing to predict")
+                if name == split.column:
+                    raise self._error(f"{value}, so all rows are one group; use another split")
+                print(f"{self.where}: warning: {value}; remove it")
         if params.time:
-            rows = rows.drop(columns=params.time).assign(**{TIME: self._times()})
-            rows = rows.sort_values(TIME, kind="stable")
+            times = parse_times(rows[params.time])
+            self._check(params.time, times.isna(), "is no date or time")
+            if params.time != split.column:
+                rows = rows.drop(columns=params.time)
+            rows = rows.assign(**{TIME: times}).sort_values(TIME, kind="stable")
         elif split.kind == "days":
             raise self._error(
                 "the split kind days needs `time`, the column with the time; without it, give the "
@@ -113,7 +120,6 @@ class OwnTable:
 
     def _numbers(self, name: str) -> pd.Series:
         values = self.rows[name]
-        self._check(name, values.isna(), "is missing: fill it, or delete the row")
         if not pd.api.types.is_numeric_dtype(values):
             numbers = parse_numbers(values.astype("str"))
             kind = "the target" if name == self.params.target else "used as a number"
@@ -122,17 +128,6 @@ class OwnTable:
         self._check(name, ~np.isfinite(values.astype("float64")), "is not finite")
         yes_or_no = name == self.params.target and is_bool_dtype(values)
         return values.astype("int64") if yes_or_no else values
-
-    def _words(self, name: str) -> pd.Series:
-        values = self.rows[name]
-        self._check(name, values.isna(), "is missing: fill it, or delete the row")
-        return values.astype("str") if values.dtype == object else values
-
-    def _times(self) -> pd.Series:
-        name = str(self.params.time)
-        times = parse_times(self.rows[name])
-        self._check(name, times.isna(), "is no date or time")
-        return times
 
     def _check(self, name: str, wrong: pd.Series | np.ndarray, problem: str) -> None:
         """Raise an error that names the wrong rows of a column, if any."""
@@ -143,11 +138,6 @@ class OwnTable:
             value, lines = self.rows[name][wrong].iloc[0], lines_of(self.rows, wrong)
             shown = "" if pd.isna(value) else f" {value!r}" if type(value) is str else f" {value}"
             raise self._error(f"column {name}, {lines}: the value{shown} {problem}")
-
-    def _report_constant(self, name: str, value: object) -> None:
-        if name == self.params.target:
-            raise self._error(f"column {name}: the target is {value} in every row")
-        print(f"{self.where}: warning: column {name} is {value} in every row; remove it")
 
     def _error(self, text: str) -> DataError:
         return DataError(f"{self.where}: {text}")

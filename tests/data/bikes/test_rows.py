@@ -9,14 +9,14 @@ import pandas as pd
 import pytest
 
 from bikefit.data.bikes.clean import CLEAN
-from bikefit.data.bikes.rows import InputStatistics, input_statistics, parse_rows
+from bikefit.data.bikes.rows import InputStatistics, input_statistics
 
 STATISTICS = InputStatistics("2011-01-01", "2012-12-31", calm=0.0, feels_like=(1.0, 1.0, 0.1, -0.5))
 ROW = {"at": "2012-10-05T17:00", "temp": 21, "humidity": 60, "windspeed": 12, "weather": "clear"}
 
 
 def parse(*changes: dict[str, Any]) -> tuple[pd.DataFrame, list[str]]:
-    clean, errors = parse_rows(pd.DataFrame([ROW | change for change in changes]), STATISTICS)
+    clean, errors = STATISTICS.parse(pd.DataFrame([ROW | change for change in changes]))
     assert clean.index.tolist() == errors.index[errors == ""].tolist()
     return clean, errors.tolist()
 
@@ -48,7 +48,7 @@ def test_given_values_are_not_replaced() -> None:
 @pytest.mark.parametrize("values", [(1, None), (1.0, np.nan), ("yes", ""), (True, None)])
 def test_a_column_of_holidays_may_have_missing_values(values: tuple[Any, Any]) -> None:
     rows = pd.DataFrame([ROW, ROW]).assign(holiday=list(values))
-    clean, errors = parse_rows(rows, STATISTICS)
+    clean, errors = STATISTICS.parse(rows)
     assert errors.tolist() == ["", ""]
     assert clean["holiday"].tolist() == [True, False]
 
@@ -82,8 +82,8 @@ def test_errors_name_every_wrong_column() -> None:
     assert errors[1].count(": must be") == 2
     assert errors[0] == errors[2] == ""
     rows = pd.DataFrame([ROW, ROW]).drop(columns="temp")
-    assert parse_rows(rows, STATISTICS)[1].str.startswith("temp: missing").all()
-    clean, none = parse_rows(rows.iloc[:0], STATISTICS)
+    assert STATISTICS.parse(rows)[1].str.startswith("temp: missing").all()
+    clean, none = STATISTICS.parse(rows.iloc[:0])
     assert clean.empty and none.empty
 
 

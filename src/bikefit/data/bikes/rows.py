@@ -11,7 +11,7 @@ import pandas as pd
 from bikefit.data.bikes import calendar
 from bikefit.data.bikes.columns import SCALES, UNITS, WEATHER
 from bikefit.data.bikes.derived import add_derived_columns
-from bikefit.data.inputs import TREND_LIMIT, YES_NO, add_errors, cell_text, parse_category
+from bikefit.data.inputs import YES_NO, add_errors, cell_text, parse_category, parse_local_times
 
 NUMBERS: Final = {"temp": "temperature"} | {
     name: name for name in ("feels_like", "humidity", "windspeed")
@@ -47,8 +47,28 @@ class InputStatistics:
     optional: ClassVar = OPTIONAL
 
     def parse(self, rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.Series]:
-        """Return the result of :func:`parse_rows`."""
-        return parse_rows(rows, self)
+        """Return the clean rows of valid rows, with their index, and the error of every row.
+
+        An error names each wrong column, its value and what is allowed; it is empty if the row is
+        valid.
+        """
+        cells = rows.reindex(columns=[*REQUIRED, *OPTIONAL]).astype(object).map(cell_text)
+        errors = pd.Series("", rows.index)
+        times = parse_local_times(cells["at"], self.first, self.last, errors, TIME)
+        hours = pd.DataFrame({"timestamp": times.dt.floor("h")})
+        for name, column in NUMBERS.items():
+            hours[column] = _parse_numbers(cells[name], column, errors)
+        weather, holiday = cells["weather"].str.lower(), cells["holiday"].str.lower()
+        hours["weather"] = parse_category(weather, list(WEATHER.values()), errors)
+        hours["holiday"] = parse_category(holiday, list(YES_NO), errors, optional=True).map(YES_NO)
+        hours = hours[errors == ""].copy()
+        intercept, *coefficients = self.feels_like
+        felt = intercept + hours[["temperature", "humidity", "windspeed"]] @ np.array(coefficients)
+        hours["feels_like"] = hours["feels_like"].fillna(felt.clip(*SCALES["feels_like"][1:]))
+        hours["season"] = calendar.season(hours["timestamp"])
+        federal = calendar.is_holiday(hours["timestamp"])
+        hours["holiday"] = hours["holiday"].where(hours["holiday"].notna(), federal).astype(bool)
+        return add_derived_columns(hours, self.calm), errors
 
     def example(self, rows: pd.DataFrame) -> pd.DataFrame:
         """Return two rows as a user would give them."""
@@ -66,53 +86,12 @@ def input_statistics(hours: pd.DataFrame) -> InputStatistics:
     return InputStatistics(days.min(), days.max(), calm, tuple(model))
 
 
-def parse_rows(rows: pd.DataFrame, statistics: InputStatistics) -> tuple[pd.DataFrame, pd.Series]:
-    """Return the clean rows of a user's valid rows, with their index, and the error of every row.
-
-    An error names each wrong column, its value and the allowed values; it is empty if the row is
-    valid.
-    """
-    cells = rows.reindex(columns=[*REQUIRED, *OPTIONAL]).astype(object).map(cell_text)
-    errors = pd.Series("", rows.index)
-    hours = pd.DataFrame({"timestamp": _parse_times(cells["at"], statistics, errors)})
-    for name, column in NUMBERS.items():
-        hours[column] = _parse_numbers(cells[name], column, errors)
-    weather, holiday = cells["weather"].str.lower(), cells["holiday"].str.lower()
-    hours["weather"] = parse_category(weather, list(WEATHER.values()), errors)
-    hours["holiday"] = parse_category(holiday, list(YES_NO), errors, optional=True).map(YES_NO)
-    hours = hours[errors == ""].copy()
-    intercept, *coefficients = statistics.feels_like
-    felt = intercept + hours[["temperature", "humidity", "windspeed"]] @ np.array(coefficients)
-    hours["feels_like"] = hours["feels_like"].fillna(felt.clip(*SCALES["feels_like"][1:]))
-    hours["season"] = calendar.season(hours["timestamp"])
-    federal = calendar.is_holiday(hours["timestamp"])
-    hours["holiday"] = hours["holiday"].where(hours["holiday"].notna(), federal).astype(bool)
-    return add_derived_columns(hours, statistics.calm), errors
-
-
-def _parse_times(values: pd.Series, statistics: InputStatistics, errors: pd.Series) -> pd.Series:
-    valid = values.str.fullmatch(TIME).astype(bool)
-    times = pd.to_datetime(values.where(valid), format="ISO8601", errors="coerce").dt.floor("h")
-    first, last = pd.Timestamp(statistics.first), pd.Timestamp(statistics.last) + TREND_LIMIT
-    allowed = (
-        f"must be from {first:%Y-%m-%d} to {last:%Y-%m-%d}: the data end on {statistics.last}, "
-        "and their trend is not extrapolated for longer than a year"
-    )
-    outside = ~times.between(first, last + pd.Timedelta(hours=23))
-    _add_errors(errors, values, times.notna() & outside, allowed)
-    _add_errors(errors, values, times.isna(), "must be a local time like 2012-10-05T17:00")
-    return times
-
-
 def _parse_numbers(values: pd.Series, column: str, errors: pd.Series) -> pd.Series:
     numbers = pd.to_numeric(values, errors="coerce").astype(float)
     low, high = SCALES[column][1:]
     positive = column == "humidity"  # outdoor air is never perfectly dry
     wrong = ~numbers.between(low, high, inclusive="right" if positive else "both")
     bounds = f"above {low:g} and at most {high:g}" if positive else f"from {low:g} to {high:g}"
-    _add_errors(errors, values, wrong, f"must be a number {bounds} {UNITS[column]}")
+    allowed = f"must be a number {bounds} {UNITS[column]}"
+    add_errors(errors, values, wrong, allowed, optional=values.name in OPTIONAL)
     return numbers
-
-
-def _add_errors(errors: pd.Series, values: pd.Series, wrong: pd.Series, allowed: str) -> None:
-    add_errors(errors, values, wrong, allowed, values.name in OPTIONAL)
