@@ -29,7 +29,10 @@ def sweep(workplace: Path) -> str:
 
 def add_run(sweep: str, val: float = 4.0, factor: float = 1.0, **values: Any) -> str:
     """Add a run whose predictions of the validation rows are a multiple of the truth."""
-    of = {"predictions": (TIME, RATE, factor * RATE), **values.pop("outcome", {})}
+    of = {
+        "predictions": (TIME, RATE.astype(np.float32), factor * RATE),
+        **values.pop("outcome", {}),
+    }
     outcome = result(values.pop("train", 1.0), val, **of)
     return add(sweep, settings(**{"tracking": PREDICTIONS, **values}), outcome)
 

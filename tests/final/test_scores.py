@@ -15,7 +15,7 @@ from sklearn.metrics import (
 )
 
 from bikefit.data.rows import blocks
-from bikefit.final.scores import Scores, bootstrap, deviances, lead, score
+from bikefit.final.scores import ROWS, Scores, bootstrap, lead, score
 
 TIME = np.arange("2012-01-01", "2012-03-01", dtype="datetime64[h]")
 DAY = blocks(pd.DataFrame({"timestamp": TIME}))
@@ -57,7 +57,7 @@ def test_the_interval_contains_the_measure_and_is_repeatable() -> None:
 
 def test_the_standard_error_is_that_of_the_mean_of_days() -> None:
     target, predicted = sample(0.5)
-    by_day = pd.Series(deviances(target, predicted)).groupby(DAY).mean()
+    by_day = pd.Series(ROWS["deviance"](target, predicted)).groupby(DAY).mean()
     expected = by_day.std() / np.sqrt(len(by_day))
     assert score(poisson(DAY, target, predicted))["deviance_se"] == pytest.approx(expected, rel=0.1)
 

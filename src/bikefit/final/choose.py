@@ -171,7 +171,8 @@ def weigh_trees(
     Raises:
         DataError: The sweep was cross-validated, so its predictions are of other rows.
     """
-    if not np.array_equal(plan.target, parts["validation"][trees.target]):
+    target = parts["validation"][trees.target].to_numpy(np.float32)
+    if not np.array_equal(plan.target, target):  # runs store the target in single precision
         raise DataError(
             "--average needs a sweep with validation=holdout, because trees are tuned on the "
             "validation rows of the table: refit without --average"

@@ -12,33 +12,28 @@ from typing import Final
 
 import numpy as np
 import pandas as pd
-from scipy.special import xlogy
 
-from bikefit.losses import LOSSES, LossName, area_under_roc, positive
+from bikefit.losses import (
+    LOSSES,
+    LossName,
+    area_under_roc,
+    half_deviance,
+    log_loss,
+    positive,
+    squared_error,
+)
 
 DRAWS = 2000
 LEVEL = 0.95
 CHUNK = 100  # bootstrap samples whose area under the ROC curve is computed together
 
 
-def deviances(target: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """Return the Poisson deviance of each row, ``(..., N)``, in the unit of the target."""
-    predicted = positive(predicted)
-    return np.asarray(2 * (xlogy(target, target / predicted) + (predicted - target)))
-
-
-def log_losses(target: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """Return the negative log-likelihood of each row, ``(..., N)``."""
-    bernoulli = LOSSES["bernoulli"]
-    return bernoulli.rows(target, bernoulli.valid(predicted))
-
-
 AUC: Final = "auc"
 ROWS: Final[dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]]] = {
-    "rmse": lambda target, predicted: (predicted - target) ** 2,
-    "deviance": deviances,
+    "rmse": squared_error,
+    "deviance": lambda target, predicted: 2 * half_deviance(target, positive(predicted)),
     "mae": lambda target, predicted: np.abs(predicted - target),
-    "log_loss": log_losses,
+    "log_loss": lambda target, predicted: log_loss(target, LOSSES["bernoulli"].valid(predicted)),
     "accuracy": lambda target, predicted: (predicted > 0.5) == (target > 0.5),
 }
 """Functions of target and prediction whose mean over rows is a measure, or its square (RMSE)."""
