@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import mean_poisson_deviance
 
+from bikefit.data.bikes.baselines import TREE_COLUMNS as SAME
 from bikefit.data.bikes.columns import TARGET
 from bikefit.data.features import DAYS_SINCE_START, first_date
-from bikefit.final.trees import COLUMNS as SAME
 from bikefit.final.trees import (
     LEAVES,
     MOST_TREES,

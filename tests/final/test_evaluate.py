@@ -21,19 +21,6 @@ TIME = np.arange("2012-01-01", "2012-02-01", dtype="datetime64[h]")
 RENTALS = np.random.default_rng(0).poisson(100, len(TIME)).astype(float)
 
 
-def test_hourly_mean() -> None:
-    hours = pd.DataFrame(
-        {"working_day": [True, True, False, True], "rentals": [10, 20, 3, 7]}
-    ).assign(timestamp=pd.to_datetime(["2012-01-02T08"] * 3 + ["2012-01-02T09"]))
-    test = pd.DataFrame({"working_day": [True, False, False]})
-    test["timestamp"] = pd.to_datetime(["2012-01-09T08", "2012-01-09T08", "2012-01-09T09"])
-    assert evaluate.hourly_mean(hours, test, "rentals").tolist() == [
-        15,
-        3,
-        10,
-    ]  # the last is the mean
-
-
 @pytest.mark.slow
 def test_baselines_get_better_and_do_not_read_the_rentals_of_test_rows(workplace: Path) -> None:
     table = read_table(Path("data/features/full"))

@@ -10,6 +10,7 @@ import pandas as pd
 from sklearn.linear_model import LogisticRegressionCV, PoissonRegressor, RidgeCV
 
 from bikefit.comparison.sentences import number
+from bikefit.data.bikes.baselines import hourly_mean
 from bikefit.data.rows import blocks
 from bikefit.data.table import Table
 from bikefit.data.transformer import Transformer
@@ -29,14 +30,6 @@ LINEAR: dict[LossName, str] = {
     "poisson": "linear Poisson regression",
     "bernoulli": "logistic regression",
 }
-
-
-def hourly_mean(hours: pd.DataFrame, test: pd.DataFrame, target: str) -> np.ndarray:
-    """Predict test rows by the mean of the same hour on working days or on other days."""
-    keys = ["working_day", "hour"]
-    hours, test = (rows.assign(hour=rows["timestamp"].dt.hour) for rows in (hours, test))
-    means = hours.groupby(keys)[target].mean().rename("mean")
-    return test[keys].join(means, on=keys)["mean"].fillna(hours[target].mean()).to_numpy()
 
 
 def predict_linear(
@@ -78,7 +71,7 @@ def predict_baselines(
     target = table.target
     baselines = {"constant": np.full(len(test), rows[target].mean())}
     if table.source == "bikes":
-        baselines["hourly mean by working day"] = hourly_mean(rows, test, target)
+        baselines["hourly mean by working day"] = hourly_mean(rows, test).to_numpy()
     baselines[LINEAR[loss]] = predict_linear(loss, rows, test, transformer, target)
     return baselines | ({TREES: trees.fit(rows).predict(test)} if trees else {})
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from bikefit.data.bikes.baselines import ORDINAL, TREE_COLUMNS
 from bikefit.data.features import (
-    DAYS_SINCE_START,
     categories_of,
     category_codes,
     first_date,
@@ -24,18 +24,10 @@ from bikefit.losses import LossName
 if TYPE_CHECKING:
     from lightgbm import LGBMRegressor
 
-ORDINAL = ("season", "weekday", "weather", "occasion")  # categories, coded by their position
 PATIENCE = 100  # early stopping after this many trees without a lower validation loss
 MOST_TREES = 5000
 LEAVES = (15, 31, 63)  # candidates for the largest number of leaves
 OBJECTIVES = {"mse": "regression", "poisson": "poisson", "bernoulli": "binary"}  # by loss
-# The columns from which the features of the bike table `rich` are derived.
-COLUMNS = (
-    *("hour", "month", "year", "holiday", "working_day", "temperature", "feels_like", "humidity"),
-    *("windspeed", "windspeed_calm", "season", "weekday", "weather"),
-    *(DAYS_SINCE_START, "day_of_year", "commuting", "occasion"),
-)
-
 
 Columns = Mapping[str, tuple[str, ...] | None]
 """Categories of each column, None for numbers."""
@@ -43,7 +35,7 @@ Columns = Mapping[str, tuple[str, ...] | None]
 
 def bike_columns(rows: pd.DataFrame) -> Columns:
     """Return the columns that trees read of a bike table."""
-    return {name: categories_of(name, rows) if name in ORDINAL else None for name in COLUMNS}
+    return {name: categories_of(name, rows) if name in ORDINAL else None for name in TREE_COLUMNS}
 
 
 def tree_columns(table: Table, transformer: Transformer, rows: pd.DataFrame) -> Columns:
