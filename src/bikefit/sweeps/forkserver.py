@@ -6,7 +6,7 @@ import signal
 from multiprocessing import forkserver, resource_tracker
 from typing import Any
 
-PRELOADED = ["bikefit.training.preload"]
+PRELOADED = ["bikefit.training.preload", "bikefit.sweeps.workers"]
 DEFAULT = ["__main__"]  # what Python preloads
 _started = False
 
