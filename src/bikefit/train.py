@@ -107,13 +107,11 @@ def convert_hydra_errors() -> Iterator[None]:
         text = str(error)
         if isinstance(error.__cause__, OmegaConfBaseException):
             text += f" {error.__cause__}"
-        elif isinstance(error, HydraException | OmegaConfBaseException):
-            pass
         elif isinstance(error, OSError):
             text += ": hydra.run.dir, with -m hydra.sweep.dir, must be a folder that can be written"
         elif isinstance(error, UnicodeError):
             text = f"a file of the config is not UTF-8: {text}"
-        else:
+        elif not isinstance(error, HydraException | OmegaConfBaseException):
             text = f"Hydra: {text or repr(error)}"
         raise ConfigError(" ".join(text.split())) from error
 

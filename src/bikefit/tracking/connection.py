@@ -9,7 +9,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from contextvars import ContextVar
 from functools import cache, partial
 from pathlib import Path
@@ -68,7 +68,9 @@ def convert_errors() -> Iterator[None]:
             response = getattr(error, "response", None)
             status, answered = getattr(response, "status_code", 500), response is not None
         answered = answered or isinstance(error, DATABASE_ERRORS)
-        message = f": {hide_secrets(text.splitlines()[0])}" if answered else " does not answer"
+        message = (
+            f": {hide_secrets(text.partition(chr(10))[0])}" if answered else " does not answer"
+        )
         if code := re.search(r"too many (\d+) error responses", text):
             message = f" answers with status {code[1]}"
         if "out-of-date database schema" in text:
@@ -89,8 +91,7 @@ OPTIONS = {
 LEVELS = {"mlflow.store.db.utils": logging.CRITICAL, "alembic": logging.WARNING}  # of tracebacks
 _calls = 0  # number of calls of MLflow by all threads
 _calls_lock = threading.Lock()
-_added: list[str] = []
-_levels: dict[str, int] = {}
+_undo = ExitStack()
 
 
 @contextmanager
@@ -103,21 +104,19 @@ def mlflow_options() -> Iterator[None]:
     with _calls_lock:
         _calls += 1
         if _calls == 1:
-            _added[:] = OPTIONS.keys() - os.environ.keys()
-            os.environ.update({name: OPTIONS[name] for name in _added})
-            for name, level in LEVELS.items():
-                _levels[name] = logging.getLogger(name).level
-                logging.getLogger(name).setLevel(level)
+            for name in OPTIONS.keys() - os.environ.keys():
+                os.environ[name] = OPTIONS[name]
+                _undo.callback(os.environ.pop, name, None)
+            for logger, level in LEVELS.items():
+                _undo.callback(logging.getLogger(logger).setLevel, logging.getLogger(logger).level)
+                logging.getLogger(logger).setLevel(level)
     try:
         yield
     finally:
         with _calls_lock:
             _calls -= 1
             if _calls == 0:
-                for name in _added:
-                    os.environ.pop(name, None)
-                for name, level in _levels.items():
-                    logging.getLogger(name).setLevel(level)
+                _undo.close()
 
 
 _retries: ContextVar[bool] = ContextVar("retries", default=True)
@@ -216,7 +215,7 @@ def _open(uri: str, folder: Path) -> Any:
         if not database.exists() or not database.stat().st_size:
             _create_database(database)
         # MLflow caches stores by address.
-        opened = MlflowClient(uri.replace(str(database), str(folder / database), 1))
+        opened = MlflowClient(uri.replace(f":///{database}", f":///{folder / database}", 1))
         with closing(sqlite3.connect(database, timeout=60)) as connection:
             connection.execute("PRAGMA journal_mode=wal")  # readers do not wait for a writer
     return RetryingProxy(opened)
