@@ -84,7 +84,9 @@ def _refit(options: argparse.Namespace) -> None:
     )
     write_json(REPORT, report)
     bikes = table.source == "bikes"
-    inputs = input_statistics(hours) if bikes else table_inputs(transformer, hours)
+    inputs = (
+        input_statistics(hours) if bikes else table_inputs(transformer, hours, table.time_column)
+    )
     model = Model(final, interval, inputs, target, table.unit)
     example = inputs.example(hours)
     print(publish(plan, model, table, example, report, predicted, options.promote))

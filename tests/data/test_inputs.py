@@ -61,7 +61,7 @@ def test_rows_of_a_user_become_rows_for_the_transformer(inputs: TableInputs) -> 
         ({"site": "Rom"}, "site = Rom: must be one of Bonn, Köln"),
         ({"site": None}, "site: missing, must be one of Bonn, Köln"),
         ({"stage": 2}, "stage = 2: must be one of 1, 3"),
-        ({"timestamp": "1.2.2020"}, "timestamp = 1.2.2020: must be a local time like"),
+        ({"timestamp": "1/2/2020"}, "timestamp = 1/2/2020: must be a local time like"),
         ({"timestamp": "2025-01-01"}, "must be from 2020-01-01 to 2021-03-02"),
         (
             {"age": 81, "site": "Rom"},
@@ -75,6 +75,21 @@ def test_an_error_names_the_column_the_value_and_what_is_allowed(
     parsed, errors = inputs.parse(pd.DataFrame([VALID | changed, VALID]))
     assert error in errors[0] and errors[1] == ""
     assert parsed.index.tolist() == [1]
+
+
+def test_the_time_has_the_name_that_the_file_gives_it() -> None:
+    named = table_inputs(Transformer.fit(FEATURES, ROWS), ROWS, "Datum")
+    assert "Datum" in named.required and "timestamp" not in named.required
+    row = {name: value for name, value in VALID.items() if name != "timestamp"}
+    parsed, errors = named.parse(pd.DataFrame([row | {"Datum": "29.2.2020 23:30"}, row]))
+    assert parsed["timestamp"].tolist() == [pd.Timestamp("2020-02-29T23:30")]
+    assert errors[0] == "" and errors[1].startswith("Datum: missing, must be a local time like")
+    assert named.parse(named.example(ROWS))[1].tolist() == ["", ""]
+
+
+def test_numbers_may_have_a_decimal_comma(inputs: TableInputs) -> None:
+    parsed, errors = inputs.parse(pd.DataFrame([VALID | {"age": "33,5"}]))
+    assert errors[0] == "" and parsed["age"].tolist() == [33.5]
 
 
 def test_an_absent_column_is_missing_in_every_row(inputs: TableInputs) -> None:

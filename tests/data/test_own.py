@@ -192,6 +192,11 @@ def test_a_category_without_a_training_row_is_refused() -> None:
         make(put("ward", "moon", held_out + 2), one_hot=["ward"])
 
 
+def test_a_table_has_the_name_of_the_time_in_its_file() -> None:
+    assert make(clinic(), time="day").time_column == "day"
+    assert make(clinic()).time_column == "timestamp"
+
+
 def test_warnings_name_constant_columns_and_many_features(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

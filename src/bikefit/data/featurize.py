@@ -77,6 +77,8 @@ def write_table(
             "split": split_params.model_dump(),
             "data_version": data_version(temporary),
         }
+        if source.time != TIME:
+            description["time_column"] = source.time
         write_json(temporary / "table.json", description)
     return counts
 

@@ -16,6 +16,7 @@ from bikefit.data.transformer import Transformer
 
 YES_NO: Final = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
 TIME_FORMAT = r"\d{4}-\d{2}-\d{2}([T ]\d{2}(:\d{2}(:\d{2}(\.0+)?)?)?)?"
+DOTTED_DATE = r"^(\d{1,2})\.(\d{1,2})\.(\d{4})\b"  # day, month, year
 TREND_LIMIT = pd.Timedelta(days=366)
 MARGIN = 0.5  # allowed distance from the smallest and the largest number, in units of their range
 
@@ -41,7 +42,10 @@ class InputColumn:
     def parse(self, cells: pd.Series, errors: pd.Series) -> pd.Series:
         """Return the values of texts; add a sentence to the errors of wrong rows, in place."""
         if self.kind == "time":
-            return parse_local_times(cells, self.first, self.last, errors)
+            iso = cells.str.replace(
+                DOTTED_DATE, lambda match: f"{match[3]}-{match[2]:0>2}-{match[1]:0>2}", regex=True
+            )
+            return parse_local_times(iso, self.first, self.last, errors)
         if self.kind == "yes or no":
             return parse_category(cells.str.lower(), list(YES_NO), errors).map(YES_NO)
         if self.kind == "category":
@@ -77,6 +81,11 @@ class TableInputs:
         """Return the names of the columns."""
         return tuple(self.columns)
 
+    @property
+    def time(self) -> str:
+        """Return the name of the column with the time, `timestamp` without such a column."""
+        return next((name for name, column in self.columns.items() if column.kind == "time"), TIME)
+
     def parse(self, rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.Series]:
         """Return the rows for the transformer of valid rows, and the error of every row.
 
@@ -89,11 +98,13 @@ class TableInputs:
         types = {"whole number": "int64", "yes or no": "bool"}
         kinds = {name: column.kind for name, column in self.columns.items()}
         parsed = pd.DataFrame(values, index=rows.index)[errors == ""]
-        return parsed.astype({n: types[kind] for n, kind in kinds.items() if kind in types}), errors
+        parsed = parsed.astype({n: types[kind] for n, kind in kinds.items() if kind in types})
+        return parsed.rename(columns={self.time: TIME}), errors
 
     def example(self, rows: pd.DataFrame) -> pd.DataFrame:
         """Return the first and the last of the rows of a table as a user would give them."""
-        chosen = rows.iloc[[0, -1]][list(self.columns)].reset_index(drop=True)
+        chosen = rows.iloc[[0, -1]].reset_index(drop=True)
+        chosen = chosen.rename(columns={TIME: self.time})[list(self.columns)]
         for name, column in self.columns.items():
             if column.kind == "time":
                 chosen[name] = chosen[name].dt.strftime("%Y-%m-%dT%H:%M")
@@ -104,12 +115,15 @@ class TableInputs:
         return chosen
 
 
-def table_inputs(transformer: Transformer, rows: pd.DataFrame) -> TableInputs:
-    """Return the columns that features need, with what the rows have in them."""
+def table_inputs(transformer: Transformer, rows: pd.DataFrame, time: str = TIME) -> TableInputs:
+    """Return the columns that features need, with what the rows have in them.
+
+    `time` is the name of the column with the time in the rows of a user.
+    """
     features, columns = transformer.features, {}
     if any(name not in rows for name in features.columns):  # calendar columns
-        first, last = (f"{time:%Y-%m-%d}" for time in (rows[TIME].min(), rows[TIME].max()))
-        columns[TIME] = InputColumn("time", first=first, last=last)
+        first, last = (f"{end:%Y-%m-%d}" for end in (rows[TIME].min(), rows[TIME].max()))
+        columns[time] = InputColumn("time", first=first, last=last)
     for name in features.columns:
         if name not in rows:
             continue

@@ -77,7 +77,7 @@ class OwnTable:
                 "the split kind days needs `time`, the column with the time; without it, give the "
                 "table a split of kind random, groups or chronological"
             )
-        return Source(rows, target, params.unit)
+        return Source(rows, target, params.unit, params.time or TIME)
 
     def _find(self) -> Path:
         source, expected = self.params.source, self.params.sha256

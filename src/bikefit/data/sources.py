@@ -9,6 +9,7 @@ import pandas as pd
 from bikefit.data.bikes.columns import TARGET, UNITS
 from bikefit.data.bikes.derived import read_hours
 from bikefit.data.bikes.known import KNOWN, with_known_rate
+from bikefit.data.features import TIME
 
 
 @dataclass(frozen=True)
@@ -21,11 +22,13 @@ class Source:
             of its categorical dtype; no and yes of a bool column; otherwise all training values.
         target: Name of the target.
         unit: Unit of the target, "" if it has none.
+        time: Name of the time in the file, which is `timestamp` in the rows.
     """
 
     rows: pd.DataFrame
     target: str
     unit: str = ""
+    time: str = TIME
 
 
 SOURCES: Final[dict[str, Callable[[], Source]]] = {

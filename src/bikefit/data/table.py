@@ -44,6 +44,7 @@ class Table:
     unit: str  # of the target, "" without a unit
     source: str
     time: bool  # whether rows have timestamps
+    time_column: str = "timestamp"  # name of the time in the file
 
     @property
     def tags(self) -> dict[str, str]:
@@ -86,6 +87,7 @@ def read_table(path: Path) -> Table:
             unit=content["unit"],
             source=content["source"],
             time=content["time"],
+            time_column=content.get("time_column", "timestamp"),
         )
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise DataError(f"no table at {path}: run `dvc repro featurize` ({error!r})") from None
