@@ -208,11 +208,20 @@ def city() -> pd.DataFrame:
 
 
 @pytest.mark.parametrize(
-    ("make", "target"),
-    [(daily, "cnt"), (competition, "count"), (city, "Rented Bike Count")],
+    ("make", "target", "time", "one_hot"),
+    [
+        (daily, "cnt", "dteday", ["weekday"]),
+        (competition, "count", "datetime", ["weather", "hour", "weekday"]),
+        (city, "Rented Bike Count", "Date", ["Holiday", "weekday"]),
+    ],
 )
 def test_other_tables_of_bikes_get_to_a_prediction(
-    workplace: Path, monkeypatch: pytest.MonkeyPatch, make: Any, target: str
+    workplace: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    make: Any,
+    target: str,
+    time: str,
+    one_hot: list[str],
 ) -> None:
     monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")
     monkeypatch.setattr(trees, "MOST_TREES", 20)
@@ -222,6 +231,8 @@ def test_other_tables_of_bikes_get_to_a_prediction(
     params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     text = describe(Path("data/own/rides.csv"), target)
     params["featurize"]["tables"] = yaml.safe_load(text)
+    section = params["featurize"]["tables"]["rides"]
+    assert (section["time"], section["one_hot"]) == (time, one_hot)
     Path("params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
     featurize.main()
     sweep = writing.start_sweep("rides", "sweep", [])
