@@ -12,12 +12,12 @@ import pytest
 import yaml
 
 import bikefit.train
+from bikefit import trained
 from bikefit.errors import DataError
 from bikefit.final import predict
 from bikefit.final.choose import refit_settings
 from bikefit.sweeps import forkserver
 from bikefit.tracking import reading
-from bikefit.trained import load
 from conftest import make_settings
 
 Train = Callable[..., str]
@@ -136,8 +136,9 @@ def test_layers_of_other_packages_are_trained_only(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(reading, "read_config", lambda run: text)
     with pytest.raises(DataError, match=r"my_layers \(network.allow\).* cannot be refitted"):
         refit_settings("run", 5.0)
+    monkeypatch.setattr(trained, "settings_and_table", lambda run: (settings, None))
     with pytest.raises(DataError, match=r"layers from my_layers: network.allow holds for"):
-        load("run")
+        trained.load("run")
 
 
 ROWS = "at,temp,humidity,windspeed,weather\n2011-02-05T17:00,7,60,12,clear\n"
