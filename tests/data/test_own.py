@@ -223,6 +223,7 @@ def test_the_picture_has_a_panel_for_the_target_and_for_each_column() -> None:
     figure.canvas.draw()
     words = [text.get_text() for text in panels[3].get_xticklabels()]
     assert words == ["east", "north", "west"]
+    assert panels[3].get_xlim() == (-0.5, 2.5)
     crosses = panels[3].lines[0].get_ydata()
     assert crosses == pytest.approx(rows.groupby("ward")["pressure"].mean().to_numpy())
     curve = panels[2].lines[0]

@@ -17,6 +17,8 @@ from bikefit.errors import DataError
 
 MANY: Final = 30  # more words are not made one-hot
 FEW: Final = 12  # at most so many different whole numbers are categories
+RARE: Final = 10  # rows of a category, below which a part of the rows may lack it
+SMALL: Final = 0.1  # of the mean of the target: counts have values down to it
 LEAK: Final = 0.999  # correlation with the target from which a column may contain it
 YEAR: Final = 300  # days of data from which the day of the year is a feature
 IDENTIFIER: Final = "another value in each row: an identifier"
@@ -27,7 +29,8 @@ def describe(path: Path, target: str) -> str:
 
     An identifier is a column of words, or of consecutive whole numbers, with another value in each
     row. A column may contain the target if their correlation is 0.999 or more, if it has the same
-    target in each of its categories, or if the target is the sum of it and another column.
+    target in each of its categories, or if the target is the sum of it and another column. Whole
+    numbers are counts if the smallest is at most a tenth of their mean.
 
     Raises:
         DataError: The file cannot be read, or has no such column.
@@ -78,11 +81,13 @@ def _describe_target(values: pd.Series) -> str:
         text = f"missing in {missing:,} rows, which must be deleted; "
     valid = values.dropna()
     if not pd.api.types.is_numeric_dtype(valid):
-        return f"{text}words: a target must be a number, or yes and no"
+        words = " and ".join(map(str, sorted(valid.unique())[:3]))
+        hint = f": write yes and no in place of {words}" if valid.nunique() == 2 else ""
+        return f"{text}words: a target must be a number, or yes and no{hint}"
     if set(valid.unique()) <= {0, 1}:
         return f"{text}{valid.mean():.0%} are 1 or yes: train with loss=bernoulli"
     low, high = f"{valid.min():g}", f"{valid.max():g}"
-    if (valid >= 0).all() and (valid % 1 == 0).all() and valid.nunique() > 2:
+    if (valid % 1 == 0).all() and 0 <= valid.min() <= SMALL * valid.mean():
         return f"{text}counts from {low} to {high}: train with loss=poisson, or loss=mse"
     return f"{text}numbers from {low} to {high}: train with loss=mse"
 
@@ -121,7 +126,11 @@ def _guess_words(values: pd.Series) -> tuple[str, str]:
     if distinct == len(values):
         return "", IDENTIFIER
     if distinct <= MANY:
-        return "one_hot", f"{distinct} different words"
+        rarest = values.value_counts().tail(1)
+        why = f"{distinct} different words"
+        if rarest.iloc[0] < RARE:
+            why += f"; {rarest.index[0]!r} in {rarest.iloc[0]} rows: merge rare words"
+        return "one_hot", why
     each = len(values) / distinct
     return "groups", f"{distinct:,} words, each in {each:.1f} rows: groups that are not divided"
 

@@ -69,6 +69,7 @@ def _plot_column(axes: Axes, rows: pd.DataFrame, name: str, target: str) -> None
         means = rows[target].groupby(position).mean()
         axes.plot(means.index, means, "x", color=RED, markersize=8)
         axes.set_xticks(range(len(words)), words, rotation=30, ha="right")
+        axes.set_xlim(-0.5, len(words) - 0.5)
         return
     axes.scatter(values, rows[target], **dots)
     if values.nunique() <= BINS:
