@@ -14,6 +14,7 @@ from bikefit.comparison.predictions import (
     fixed_values,
     select_week,
     typical_weeks,
+    week_chart,
 )
 from bikefit.comparison.ranking import highlighted_runs
 from bikefit.comparison.report import render_report
@@ -60,6 +61,24 @@ def test_a_week_without_a_row_is_refused(hours: pd.DataFrame) -> None:
         select_week(hours, pd.Timestamp("2013-01-07"))
     with pytest.raises(DataError, match="no time, so there is no week"):
         select_week(hours.drop(columns="timestamp"))
+
+
+def test_rows_of_a_month_have_no_typical_week(hours: pd.DataFrame) -> None:
+    table = hours[["timestamp", "part", "rentals"]].iloc[[0, 200, 400]].assign(winner=1.0)
+    assert typical_weeks(table) == []
+    with pytest.raises(DataError, match="no week of this table has two rows"):
+        select_week(table)
+    week = select_week(table, table["timestamp"].iloc[0])
+    line = week_chart(week, "bikes/hour").axes[0].lines[1]
+    assert line.get_ydata().tolist() == [1.0]
+
+
+def test_lines_of_a_week_stop_at_gaps_and_average_rows_of_a_time() -> None:
+    times = pd.to_datetime([f"2011-01-03 {clock}" for clock in ("00:00", "01:10", "02:10")])
+    times = times.append(pd.to_datetime(["2011-01-04 00:00", "2011-01-04 00:00"]))
+    table = pd.DataFrame({"timestamp": times, "part": "train", "rentals": range(5)})
+    line = week_chart(table.assign(winner=[1, 2, 3, 4, 6]), "bikes/hour").axes[0].lines[1]
+    assert np.array_equal(line.get_ydata(), [1, 2, 3, np.nan, 5], equal_nan=True)
 
 
 @pytest.mark.parametrize("column", ["hour", "temperature", "humidity", "windspeed"])

@@ -17,12 +17,14 @@ from bikefit.comparison.losses import history
 from bikefit.comparison.path_charts import longest_paths
 from bikefit.comparison.paths import SettingPath
 from bikefit.comparison.predictions import (
+    GAP,
     fixed_values,
     made_up_rows,
     prediction_table,
     response_columns,
     response_table,
     select_week,
+    time_step,
     typical_weeks,
 )
 from bikefit.comparison.ranking import winner
@@ -263,14 +265,14 @@ RIGID_TO_FLEXIBLE = "← too rigid · too flexible →"
 
 def _week_panel(tables: list[pd.DataFrame], description: Table) -> Panel:
     unit, target = description.unit or description.target, description.target
-    step = min(table["timestamp"].diff().min() for table in tables)
     table = pd.concat([table.assign(week=i) for i, table in enumerate(tables)])
+    step = time_step(table)
     time = table["timestamp"].dt
     table = table.rename(columns={target: "true"})
-    table["block"] = (table["timestamp"].diff() > step).cumsum()
+    table["block"] = (table["timestamp"].diff() > GAP * step).cumsum()
     clock = table["timestamp"] - time.normalize()
     table["day"] = time.day_of_week + clock / pd.Timedelta(days=1)  # after the start of the week
-    names = [f"c{number}" for number in range(table.columns.str.match(r"c\d").sum())]
+    names = list(tables[0].columns[3:])  # of predictions
     rows = alt.Chart(_csv(table.drop(columns="timestamp"))).transform_filter(_is("week"))
     rows = rows.transform_calculate(
         predicted="toNumber(datum['c' + c])",
@@ -285,14 +287,11 @@ def _week_panel(tables: list[pd.DataFrame], description: Table) -> Panel:
     low = min(0.0, float(table[["true", *names]].to_numpy().min()))
     scale = alt.Scale(domain=[low, alt.ExprRef(f"{highest}[week]")])
     left = alt.Axis(minExtent=40, tickCount=4)
+    y: dict[str, Any] = {"title": unit, "scale": scale, "axis": left}
     days = "datum.label == 'train' ? 'training days' : 'validation days'"
     legend = alt.Legend(orient="top", labelExpr=days)
-    band = alt.Color(
-        "part:N",
-        scale=alt.Scale(domain=list(PARTS), range=["#8A909622", "#D55E0038"]),
-        title=None,
-        legend=legend,
-    )
+    shades = alt.Scale(domain=list(PARTS), range=["#8A909622", "#D55E0038"])
+    band = alt.Color("part:N", scale=shades, title=None, legend=legend)
     tip = [alt.Tooltip(name, format=".0f") for name in ("true:Q", "predicted:Q")]
     errors_of_networks = table[names[1:]].sub(table["true"], axis=0).abs()
     limit = float(np.quantile(errors_of_networks, 0.995))
@@ -300,12 +299,10 @@ def _week_panel(tables: list[pd.DataFrame], description: Table) -> Panel:
     week = _chart(
         rows.mark_rect().encode(x=x, x2="end:Q", color=band),
         rows.mark_line(strokeWidth=1.8, color=BLUE).encode(
-            x=x,
-            y=alt.Y("predicted:Q", title=unit, scale=scale, axis=left),
-            detail="block:N",
+            x=x, y=alt.Y("predicted:Q", **y), detail="block:N"
         ),
         rows.mark_point(size=16, filled=True, opacity=1, color=INK).encode(
-            x=x, y=alt.Y("true:Q", title=unit, scale=scale, axis=left), tooltip=tip
+            x=x, y=alt.Y("true:Q", **y), tooltip=tip
         ),
         title=f"True and predicted {target} of a week",
         height=210,
@@ -334,7 +331,7 @@ def _fit_panel(predictions: pd.DataFrame, description: Table) -> Panel:
     label = axis_label(description.target, description.unit)
     sample = predictions.sample(min(len(predictions), SAMPLE), random_state=0)
     sample = sample.rename(columns={description.target: "true"})
-    names = [f"c{number}" for number in range(sample.columns.str.match(r"c\d").sum())]
+    names = list(predictions.columns[3:])
     values = sample[["true", *names[1:]]].to_numpy()
     scale = alt.Scale(domain=[float(values.min()), float(values.max())])
     points = alt.Chart(_csv(sample[["part", "true", *names]]))

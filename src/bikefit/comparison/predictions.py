@@ -19,6 +19,7 @@ from bikefit.errors import DataError
 from bikefit.trained import TrainedNetwork, predict
 
 ORDER = ("underfitting", "winner", "overfitting")
+GAP = 1.5  # time steps without a row from which on lines are interrupted
 POINTS = 60  # values of a column in a response
 CATEGORIES_SHOWN = 24  # number of different values from which on a column is drawn as continuous
 BIKE_RESPONSES = ("temperature", "hour", "humidity", "windspeed")
@@ -48,7 +49,7 @@ def typical_weeks(table: pd.DataFrame) -> list[pd.Timestamp]:
     A week is typical if the RMSEs of all networks on its training and validation days have the same
     proportions as on all days: the standard deviation of log(MSE in the week / MSE) is small.
     Only weeks with at least two training days, two validation days and six of both are returned;
-    if there are none, all weeks.
+    if there are none, all weeks of two or more rows. A table with a row a month has no such week.
 
     Args:
         table: of :func:`prediction_table`.
@@ -63,7 +64,13 @@ def typical_weeks(table: pd.DataFrame) -> list[pd.Timestamp]:
     spread = by_week.apply(lambda week: float(week.to_numpy().std())).sort_values(kind="stable")
     days = day.groupby([monday, parts]).nunique().unstack(fill_value=0)
     full = (days.min(axis=1) >= 2) & (days.sum(axis=1) >= 6) & (days.shape[1] == 2)
-    return list(spread.index[full[spread.index]] if full.any() else spread.index)
+    shown = full if full.any() else monday.value_counts() > 1
+    return list(spread.index[shown[spread.index]])
+
+
+def time_step(table: pd.DataFrame) -> pd.Timedelta:
+    """Return the median time from a row to the next."""
+    return pd.Timedelta(table[TIME].drop_duplicates().diff().median())
 
 
 def select_week(table: pd.DataFrame, first: pd.Timestamp | None = None) -> pd.DataFrame:
@@ -76,7 +83,9 @@ def select_week(table: pd.DataFrame, first: pd.Timestamp | None = None) -> pd.Da
     """
     if TIME not in table:
         raise DataError("rows of this table have no time, so there is no week")
-    time, start = table[TIME], (first or typical_weeks(table)[0]).normalize()
+    if not (weeks := [first] if first else typical_weeks(table)):
+        raise DataError("no week of this table has two rows: give the date of a week")
+    time, start = table[TIME], weeks[0].normalize()
     week = table[(time >= start) & (time < start + pd.Timedelta(days=7))]
     if week.empty:
         raise DataError(
@@ -200,10 +209,16 @@ def fixed_values(table: pd.DataFrame, column: str) -> str:
 
 
 def week_chart(table: pd.DataFrame, unit: str) -> Figure:
-    """Draw a week of :func:`select_week`: a panel per network, its days shaded by their part."""
-    hours = table.set_index(TIME)
-    target = str(hours.columns[1])
-    hours = hours.asfreq(table[TIME].diff().min())  # test days are gaps
+    """Draw a week of :func:`select_week`: a panel per network, its days shaded by their part.
+
+    Rows of the same time are averaged.
+    """
+    target, means = str(table.columns[2]), dict.fromkeys(table.columns[2:], "mean")
+    hours = table.groupby(TIME).agg({"part": "first", **means})
+    step = time_step(table)
+    times = hours.index.to_series()
+    gaps = times[times.diff() > GAP * step] - step
+    hours = hours.reindex(hours.index.union(pd.Index(gaps)))  # test days are blank
     roles = [role for role in ORDER if role in hours]
     with new_figure(4.7, 1.6 * len(roles) + 1) as figure:
         panels = figure.subplots(len(roles), 1, sharex=True, sharey=True, squeeze=False)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,7 @@ from bikefit.comparison.tables import caption, ranking_strings
 from bikefit.comparison.verdicts import count_verdicts
 from bikefit.data.features import TIME
 from bikefit.data.files import atomic_write, write_json
-from bikefit.errors import BikefitError
+from bikefit.errors import BikefitError, DataError
 from bikefit.losses import with_unit
 from bikefit.tracking import reading, views, writing
 from bikefit.tracking.connection import TrackingError
@@ -290,9 +291,11 @@ def _prediction_section(comparison: Comparison) -> ReportSection:
     try:
         columns = comparison.response_columns[:CURVES]
         responses = {column: comparison.response(column) for column in columns}
-        week = [comparison.week_figure()] if comparison.table.time else []
     except BikefitError as error:
         return ReportSection(title, [f"These networks cannot predict: {error}."])
+    week: list[Figure] = []
+    with suppress(DataError):  # rows have no time, or no week has two
+        week = [comparison.week_figure()]
     sentences = [
         "In the week shown, the errors of the three have nearly the same proportions as on all "
         "days; test days are left blank. A network that underfits misses the peaks of all days. "
