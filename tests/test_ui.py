@@ -106,5 +106,5 @@ def test_a_tracking_server_that_does_not_answer_is_an_error(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("BIKEFIT_PATIENCE", "0")
     assert ui.main([]) == 1
-    assert "127.0.0.1:9 does not answer: the connection is refused\n" in capsys.readouterr().err
+    assert "127.0.0.1:9 does not answer: Connection refused\n" in capsys.readouterr().err
     assert not serve.called and not browse.called
