@@ -130,7 +130,9 @@ def test_layers_with_batch_norm_need_two_rows(refused: Train) -> None:
     assert "training.batch_size = 1" in refused(*words)
 
 
-def test_layers_of_other_packages_are_trained_only(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_layers_of_other_packages_are_trained_only(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings = make_settings("network=custom", "network.allow=[my_layers]")
     text = yaml.safe_dump(settings.model_dump(mode="json", by_alias=True))
     monkeypatch.setattr(reading, "read_config", lambda run: text)

@@ -88,6 +88,8 @@ def test_each_row_of_a_table_has_a_prediction_or_an_error(
     assert "line 4: weather = sunny: must be one of" in shown.err
     assert "line 5: temp = 77: must be a number from -8 to 39 °C; humidity = 0" in shown.err
     assert "ignored: column note" in shown.err
+    assert main(["--input", str(rows), "--output", "."]) == 1
+    assert "error: . cannot be written: Is a directory" in capsys.readouterr().err
     lines = TABLE.splitlines(keepends=True)
     rows.write_text("".join([lines[0], lines[1], lines[5]]))
     assert main(["--input", str(rows), "--output", str(answers)]) == 0

@@ -62,6 +62,8 @@ def test_forms_of_a_table(tmp_path: Path, content: bytes | str) -> None:
     ("content", "reason"),
     [
         ("", "it is empty"),
+        (b"\xff\xfe", "it is empty"),
+        ('\n"",,\n', "it is empty"),
         (archive(xl__workbook_xml="", sheet_xml=""), "an Excel workbook: save the sheet as CSV"),
         (b"\xd0\xcf\x11\xe0\xa1\xb1", "it is an Excel workbook: save the sheet as CSV"),
         (archive(hour_csv=PLAIN, day_csv=PLAIN), "an archive of hour.csv, day.csv: unpack one"),

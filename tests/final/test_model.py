@@ -156,3 +156,7 @@ def test_other_folders_are_refused(tmp_path: Path) -> None:
     (tmp_path / "model.json").write_text(text)
     with pytest.raises(DataError, match="its format is 'bikefit model 9'"):
         load(tmp_path)
+    make_model().save(tmp_path)
+    (tmp_path / "weights.safetensors").write_bytes(b"cut")
+    with pytest.raises(DataError, match="is not a model of bikefit: .*header"):
+        load(tmp_path)

@@ -114,6 +114,8 @@ def _parse(text: str) -> pd.DataFrame:
         if any(cells):
             records.append(cells)
             numbers.append(start)
+    if not records:
+        raise ValueError("it is empty")
     header, rows = [name.strip("'\"") for name in records[0]], records[1:]
     lengths = Counter(map(len, rows))
     if lengths.keys() == {len(header) + 1}:
@@ -136,11 +138,11 @@ def _parse(text: str) -> pd.DataFrame:
 
 def _separator(text: str) -> str:
     """Return the separator that gives the first lines the most cells, the same number in each."""
-    lines = [line for line in text[:100_000].split("\n")[:20] if line.strip()]
+    lines = [line for line in text[:100_000].split("\n") if line.strip()][:20]
     lines = lines[:-1] if len(lines) > 2 else lines  # the last may be cut
 
     def score(separator: str) -> tuple[bool, int]:
-        widths = [len(record) for record in csv.reader(lines, delimiter=separator)]
+        widths = [len(record) for record in csv.reader(lines, delimiter=separator)] or [0]
         return len(set(widths[1:])) <= 1 and widths[0] > 1, widths[0]
 
     return max(SEPARATORS, key=score)

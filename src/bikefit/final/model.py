@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from bikefit.data.bikes.rows import InputStatistics
@@ -153,7 +154,7 @@ def load(folder: Path) -> Model:
             content["target"],
             content["unit"],
         )
-    except (OSError, ValueError, LookupError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, SafetensorError) as error:
         raise DataError(f"{folder} is not a model of bikefit: {error}") from None
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 from bikefit.data.bikes.columns import WEATHER
 from bikefit.data.bikes.rows import OPTIONAL, REQUIRED
 from bikefit.data.cells import read_cells
-from bikefit.data.files import atomic_write
+from bikefit.data.files import atomic_write, check_writable
 from bikefit.errors import BikefitError, run_command
 from bikefit.tracking.local_models import find_folder
 
@@ -90,6 +90,8 @@ def _warn_of_ignored(model: Model, names: Iterable[object]) -> None:
 
 
 def _predict_table(options: argparse.Namespace) -> int:
+    if options.output:
+        check_writable(options.output)
     model, rows = open_model(options.model), read_cells(options.input)
     _warn_of_ignored(model, rows)
     answers = model.predict(rows)
