@@ -158,5 +158,5 @@ def test_other_folders_are_refused(tmp_path: Path) -> None:
         load(tmp_path)
     make_model().save(tmp_path)
     (tmp_path / "weights.safetensors").write_bytes(b"cut")
-    with pytest.raises(DataError, match="is not a model of bikefit: .*header"):
+    with pytest.raises(DataError, match=r"is not a model of bikefit: .*header"):
         load(tmp_path)
