@@ -134,7 +134,7 @@ def test_a_model_is_registered_on_the_server(
     folder = registry.model_folder("models:/bikefit@champion")
     answer = load(folder).predict(EXAMPLE)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
-    run = writing.start_refit(stores.settings(), "a sweep", "v1", "a configuration")
+    run = writing.start_refit(stores.settings(), "a sweep", "v1", "a configuration", {})
     assert registry.champion("bikefit") is None
     for number in (1, 2):
         requirements, tags = ["mlflow"], {"data.version": "v1"}
