@@ -98,7 +98,7 @@ def fit(
             continue
         network = FittedNetwork(result.layers, result.state, problem.loss, mean, std)
         fitted, expected = (network.predict(torch.from_numpy(x)) for x in (rows, fresh))
-        by_row = loss_of(*(result.predictions[k].astype(float) for k in ("rentals", "predicted")))
+        by_row = loss_of(*(result.predictions[k].astype(float) for k in ("target", "predicted")))
         method = regularization_label(member.settings)
         run = {f"best/{name}": v[result.selected - 1] for name, v in result.metrics.items()}
         run |= flat(member.settings) | result.final

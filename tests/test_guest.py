@@ -28,6 +28,7 @@ import bikefit
 import bikefit.comparison.result
 import bikefit.sweeps.command  # other packages add warning filters when they are imported
 import commands
+from bikefit.sweeps import forkserver as fork_server
 from bikefit.tracking import connection
 
 pytestmark = pytest.mark.process
@@ -76,6 +77,7 @@ def test_a_sweep_in_a_thread_of_a_notebook(workplace: Path) -> None:
         ThreadPoolExecutor(1) as threads,
     ):
         OmegaConf.register_new_resolver("now", lambda _: "my own", replace=True)
+        fork_server.kill()  # that of an earlier test
         before = process_state()
         try:
             result = threads.submit(bikefit.sweep, [*SMALL, "seed=0,1"]).result()

@@ -25,7 +25,7 @@ def git(folder: Path, *arguments: str) -> None:
 def repository(tmp_path: Path) -> Path:
     """A git repository whose data stages have run."""
     folder = tmp_path / "one"
-    copy_parts(folder, "src/bikefit", ".dvc", ".dvcignore")
+    copy_parts(folder, "src/bikefit", ".dvc", ".dvcignore", "data/own")
     (folder / ".gitignore").write_text("__pycache__\n")
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
     (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": {k: stages[k] for k in STAGES}}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
@@ -80,19 +81,20 @@ def sweep(overrides: Sequence[str]) -> Comparison:
     from bikefit.train import conf_folder, convert_hydra_errors, store_tables, train
 
     store_tables()
-    try:
-        with (
-            separate_hydra(),
-            messages(),
-            hydra.initialize_config_dir(conf_folder(), job_name="train", version_base="1.3"),
-        ):
-            app = GlobalHydra.instance().hydra
-            assert app is not None
-            with suppress(FailedJobsError), convert_hydra_errors():
-                app.multirun("train", train, [*HYDRA, *overrides])
-    finally:
-        forkserver.kill()
-    return compare(latest_sweep(process_id()))
+    with warnings.catch_warnings():  # pandas changes the filters in threads
+        try:
+            with (
+                separate_hydra(),
+                messages(),
+                hydra.initialize_config_dir(conf_folder(), job_name="train", version_base="1.3"),
+            ):
+                app = GlobalHydra.instance().hydra
+                assert app is not None
+                with suppress(FailedJobsError), convert_hydra_errors():
+                    app.multirun("train", train, [*HYDRA, *overrides])
+        finally:
+            forkserver.kill()
+        return compare(latest_sweep(process_id()))
 
 
 def compare(
