@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
-from benchmarks.trees import COLUMNS
+from benchmarks.trees import with_columns
 
 from bikefit.data.bikes.columns import TARGET
 from bikefit.data.features import first_date
@@ -47,11 +47,7 @@ def tabm(train: Part, validation: Part):
 
 
 LIBRARIES: dict[str, Callable] = {"RealMLP": realmlp, "TabM": tabm}
-PEERS = {
-    f"{name}, {kind}": (fit, columns)
-    for kind, columns in COLUMNS.items()
-    for name, fit in LIBRARIES.items()
-}
+PEERS = with_columns(LIBRARIES)
 """Function that fits each peer, and its columns, by its name in the table."""
 
 

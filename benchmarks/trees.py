@@ -5,9 +5,9 @@ XGBoost and CatBoost need `pip install -c constraints.txt -e ".[bench]"`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -25,10 +25,22 @@ from bikefit.final.trees import (
     tree_features,
 )
 
+T = TypeVar("T")
+
 DEPTHS = (4, 6, 8)
 DERIVED = (DAYS_SINCE_START, "day_of_year", "commuting", "occasion")
 PLAIN = [name for name in SAME if name not in DERIVED]  # the columns of the published table
 COLUMNS = {"plain columns": PLAIN, "same columns": SAME}
+
+
+def with_columns(libraries: Mapping[str, T]) -> dict[str, tuple[T, Sequence[str]]]:
+    """Return each library with each set of columns, by its name in the table."""
+    return {
+        f"{name}, {kind}": (library, columns)
+        for kind, columns in COLUMNS.items()
+        for name, library in libraries.items()
+    }
+
 
 Rows = tuple[pd.DataFrame, pd.Series]
 """Columns and rentals."""
@@ -116,11 +128,7 @@ LIBRARIES = {
     "XGBoost": Library(xgboost, DEPTHS),
     "CatBoost": Library(catboost, DEPTHS),
 }
-PEERS = {
-    f"{name}, {kind}": (library, columns)
-    for kind, columns in COLUMNS.items()
-    for name, library in LIBRARIES.items()
-}
+PEERS = with_columns(LIBRARIES)
 """Library and columns of each peer by its name in the table."""
 
 

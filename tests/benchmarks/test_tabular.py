@@ -36,9 +36,10 @@ def test_all_parts_have_the_same_columns_and_categories(
         models.append(Mean(*parts))
         return models[-1]
 
-    monkeypatch.setitem(tabular.PEERS, f"RealMLP, {kind}", (fit, tabular.COLUMNS[kind]))
+    peer = f"RealMLP, {kind}"
+    monkeypatch.setitem(tabular.PEERS, peer, (fit, tabular.PEERS[peer][1]))
     train, validation, test = champion.parts_of("days", 0)
-    rates = tabular.predict(f"RealMLP, {kind}", train, validation, test)
+    rates = tabular.predict(peer, train, validation, test)
     assert rates.dtype == np.float64 and rates == pytest.approx(train["rentals"].mean(), rel=1e-5)
     (model,) = models
     features = [*(part for part, _ in model.parts), model.predicted]

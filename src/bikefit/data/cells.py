@@ -56,10 +56,10 @@ def read_cells(path: Path) -> pd.DataFrame:
 def read_frame(path: Path) -> pd.DataFrame:
     """Return the rows of a table with typed columns: of a Parquet file, or :func:`typed` cells."""
     try:
-        content = path.read_bytes()
-        if content.startswith(b"PAR1"):
-            rows = pd.read_parquet(io.BytesIO(content))
-            return rows.set_index(pd.RangeIndex(1, len(rows) + 1, name="row"))
+        with path.open("rb") as file:
+            if file.read(4) == b"PAR1":
+                rows = pd.read_parquet(file)
+                return rows.set_index(pd.RangeIndex(1, len(rows) + 1, name="row"))
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read: {error}") from None
     return read_cells(path).apply(typed)

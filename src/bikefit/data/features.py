@@ -81,11 +81,15 @@ def categories_of(name: str, rows: pd.DataFrame) -> tuple[str, ...]:
     return tuple(str(value) for value in sorted(values.unique()))
 
 
+def words_of(values: pd.Series) -> pd.Series:
+    """Return the values of a column as words: of a bool column, no and yes."""
+    return values.map({False: "no", True: "yes"}) if values.dtype == bool else values.astype("str")
+
+
 def category_codes(name: str, rows: pd.DataFrame, categories: Sequence[str]) -> np.ndarray:
     """Return the index of each row's category, (N,) int64."""
     values = column(name, rows)
-    words = values.map({False: "no", True: "yes"}) if values.dtype == bool else values.astype("str")
-    positions = pd.Index(list(categories), dtype="str").get_indexer(pd.Index(words))
+    positions = pd.Index(list(categories), dtype="str").get_indexer(pd.Index(words_of(values)))
     if (positions < 0).any():
         wrong = values[positions < 0].iloc[0]
         raise DataError(f"{name} = {wrong!r}: must be one of {', '.join(categories)}")

@@ -11,7 +11,7 @@ import pandas as pd
 from pandas.api.types import is_bool_dtype, is_integer_dtype, is_numeric_dtype
 
 from bikefit.data.cells import parse_numbers
-from bikefit.data.features import NO_YES, TIME
+from bikefit.data.features import NO_YES, TIME, words_of
 from bikefit.data.transformer import Transformer
 
 YES_NO: Final = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
@@ -108,10 +108,10 @@ class TableInputs:
         for name, column in self.columns.items():
             if column.kind == "time":
                 chosen[name] = chosen[name].dt.strftime("%Y-%m-%dT%H:%M")
-            elif column.kind == "yes or no":
-                chosen[name] = chosen[name].map({False: "no", True: "yes"})
+            elif column.kind in ("yes or no", "category"):
+                chosen[name] = words_of(chosen[name])
             else:
-                chosen[name] = chosen[name].astype("str" if column.kind == "category" else "float")
+                chosen[name] = chosen[name].astype("float")
         return chosen
 
 

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from bikefit.data.bikes.columns import read_clean
 from bikefit.data.bikes.look import draw
-from bikefit.data.features import TIME, categories_of
+from bikefit.data.features import TIME, categories_of, words_of
 from bikefit.data.files import atomic_write
 from bikefit.data.own import OwnTable
 from bikefit.data.params import read_section
@@ -62,8 +62,7 @@ def _plot_column(axes: Axes, rows: pd.DataFrame, name: str, target: str) -> None
     dots: dict[str, Any] = {"s": 5, "color": BLUE, "alpha": 0.25, "linewidth": 0}
     if name != TIME and (values.dtype == bool or not pd.api.types.is_numeric_dtype(values)):
         words = categories_of(name, rows)[:MOST_WORDS]
-        position = values.map({False: "no", True: "yes"} if values.dtype == bool else str)
-        position = position.map({word: i for i, word in enumerate(words)})
+        position = words_of(values).map({word: i for i, word in enumerate(words)})
         shift = np.random.default_rng(0).uniform(-0.3, 0.3, len(rows))
         axes.scatter(position + shift, rows[target], **dots)
         means = rows[target].groupby(position).mean()
