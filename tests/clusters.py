@@ -55,25 +55,6 @@ def dask() -> Iterator[tuple[str | None, dict[str, Any]]]:
 
 
 @contextmanager
-def ray() -> Iterator[tuple[str | None, dict[str, Any]]]:
-    """A Ray cluster of two nodes with a core each, and a head that does no work."""
-    from ray.cluster_utils import Cluster
-
-    with pytest.MonkeyPatch.context() as patch:  # a dead node is to be missed soon
-        patch.setenv("RAY_health_check_initial_delay_ms", "1000")
-        patch.setenv("RAY_health_check_period_ms", "500")
-        head = {"num_cpus": 0, "include_dashboard": False}
-        cluster = Cluster(initialize_head=True, head_node_args=head)
-        for _ in range(2):
-            cluster.add_node(num_cpus=1)
-    cluster.wait_for_nodes()
-    try:
-        yield cluster.address, {}
-    finally:
-        cluster.shutdown()
-
-
-@contextmanager
 def slurm_cluster() -> Iterator[tuple[str | None, dict[str, Any]]]:
     """A Slurm cluster with two nodes of a core each."""
     with slurm.slurm() as configuration, pytest.MonkeyPatch.context() as environment:
@@ -82,4 +63,4 @@ def slurm_cluster() -> Iterator[tuple[str | None, dict[str, Any]]]:
         yield None, options | {"memory": "1GB", "walltime": "00:10:00", "interface": "lo"}
 
 
-CLUSTERS = {"dask": dask, "ray": ray, "slurm": slurm_cluster}
+CLUSTERS = {"dask": dask, "slurm": slurm_cluster}

@@ -79,7 +79,7 @@ def train(config: DictConfig) -> float | Settings:
         if context.launcher._target_.endswith(".StackLauncher"):
             return settings
         raise ConfigError(
-            "hydra/launcher: with -m it must be stack, the default, or dask, ray or slurm; others "
+            "hydra/launcher: with -m it must be stack, the default, or dask or slurm; others "
             "train single runs, which are not compared"
         )
     from bikefit.sweeps.command import run_single

@@ -116,11 +116,9 @@ def test_the_stop_file_stops_a_stack_and_no_folder_is_made(workplace: Path) -> N
 @pytest.mark.parametrize(
     ("backend", "address", "message"),
     [
-        ("spark", None, "must be one of local, dask, slurm, ray"),
+        ("spark", None, "must be one of local, dask, slurm"),
         ("dask", None, "hydra.launcher.address is missing"),
         ("slurm", None, "hydra.launcher.processes is missing"),
-        ("ray", "127.0.0.1:9", r"address=127.0.0.1:9: .*refused; give the address"),
-        ("ray", "somewhere", "address=somewhere: .*; give the address that `ray start"),
     ],
 )
 def test_wrong_launcher_keys_are_errors(backend: str, address: str | None, message: str) -> None:
@@ -131,9 +129,9 @@ def test_wrong_launcher_keys_are_errors(backend: str, address: str | None, messa
 
 
 def test_a_missing_package_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(ConfigError, match=r"ray is not installed here; run `pip install .*cluster"):
-        connect("ray")
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(ConfigError, match=r"distributed is not installed here; run `pip .*cluster"):
+        connect("dask")
 
 
 @pytest.mark.parametrize("file", PRESETS, ids=lambda p: p.stem)
@@ -148,15 +146,13 @@ def test_a_preset_composes(file: Path) -> None:
 LAYERS = """[
   {{name: hidden.linear, _target_: torch.nn.Linear, out_features: 4}},
   {{name: hidden.relu, _target_: torch.nn.ReLU}},
-  {{name: deadly, _target_: deadly.Once, spared: {spared}, marker: "{marker}", node: {node}}},
+  {{name: deadly, _target_: deadly.Once, spared: {spared}, marker: "{marker}"}},
   {{name: output.linear, _target_: torch.nn.Linear, out_features: 1}}]"""
 
 
-def deadly_jobs(marker: Path, node: bool, *overrides: str) -> list[Job]:
+def deadly_jobs(marker: Path, *overrides: str) -> list[Job]:
     """Return two jobs that kill their worker once, at the 20th step, and a job that diverges."""
-    layers = " ".join(
-        LAYERS.format(spared=os.getpid(), marker=marker, node=str(node).lower()).split()
-    )
+    layers = " ".join(LAYERS.format(spared=os.getpid(), marker=marker).split())
     settings = [
         "network=custom",
         f"network.layers={layers}",
@@ -179,15 +175,14 @@ def test_results_are_equal_after_the_loss_of_a_worker(
     if backend == "slurm" and not slurm.installed():
         pytest.skip("Slurm is not installed")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "src"), TESTS]))
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    marker, node = workplace / "died", backend == "ray"
+    marker = workplace / "died"
     with (
         clusters.CLUSTERS[backend]() as (address, options),
         connect(backend, address, options, 2) as engine,
     ):
-        there = train_jobs(deadly_jobs(marker, node), None, stack_size=2, engine=engine)
+        there = train_jobs(deadly_jobs(marker), None, stack_size=2, engine=engine)
     assert marker.exists(), "no worker died"
-    here = train_jobs(deadly_jobs(marker, node, "rerun=true"), None, stack_size=2, engine=INLINE)
+    here = train_jobs(deadly_jobs(marker, "rerun=true"), None, stack_size=2, engine=INLINE)
     assert there[:2] == pytest.approx(here[:2], rel=1e-5)
     assert isinstance(there[2], JobError)
     assert str(there[2]) == str(here[2])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import socket
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -142,44 +140,8 @@ def _slurm(address: str | None, options: Options, processes: int | None) -> Iter
             yield engine
 
 
-class RayExecutor(Executor):
-    """An executor that runs each call as a task of Ray with these options."""
-
-    def __init__(self, options: Options) -> None:
-        self.options = options
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        """Call a function in the cluster."""
-        import ray
-
-        return ray.remote(**self.options)(fn).remote(*args, **kwargs).future()
-
-
-@contextmanager
-def _ray(address: str | None, options: Options, processes: int | None) -> Iterator[Engine]:
-    import ray
-
-    host, _, port = (address or "").rpartition("://")[2].rpartition(":")
-    try:
-        if address:  # Ray itself would try for minutes
-            socket.create_connection((host, int(port)), timeout=10).close()
-        ray.init(address or "auto", log_to_driver=False, logging_level=logging.ERROR)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise ConfigError(
-            f"hydra.launcher.address={address}: {error}; give the address that `ray start --head` "
-            "prints, such as host:6379"
-        ) from None
-    try:
-        options = {"num_cpus": 1, "max_retries": 0} | dict(options)
-        cores = ray.cluster_resources().get("CPU", 1) / options["num_cpus"]
-        yield Engine(RayExecutor(options), processes or max(1, int(cores)))
-    finally:
-        ray.shutdown()
-
-
 # Package and context manager by the name of the backend.
 BACKENDS = {
     "dask": ("distributed", _dask),
     "slurm": ("dask_jobqueue", _slurm),
-    "ray": ("ray", _ray),
 }

@@ -15,11 +15,11 @@ class StackLauncherConf:
     processes: int | None = None
     # largest number of members in a stack; null: the default of the device
     stack_size: int | None = None
-    # local: processes of this machine; dask, slurm, ray: a cluster
+    # local: processes of this machine; dask, slurm: a cluster
     backend: str = "local"
-    # address of the cluster: tcp://host:8786 of a Dask scheduler, host:6379 of a Ray cluster
+    # address of Dask's scheduler: tcp://host:8786
     address: str | None = None
-    # options of Dask's client, of dask-jobqueue's SLURMCluster (queue: long) or of Ray's tasks
+    # options of Dask's client or of dask-jobqueue's SLURMCluster (queue: long)
     options: dict[str, Any] = field(default_factory=dict)
 
 
