@@ -86,7 +86,7 @@ def measure(options: argparse.Namespace) -> dict[str, str]:
         os.chdir(folder)
         from bikefit.tracking.views import latest_links
 
-        command = (sys.executable, "-m", "bikefit.ui", "--no-browser", "--port={}")
+        command = (sys.executable, "-m", "bikefit.ui", "--port={}")
         served = serving(*command, health="health", log=folder / "ui.log")
         with served as pages, browser(folder) as window:
             photograph_explorer(window)

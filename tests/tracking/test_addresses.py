@@ -138,7 +138,7 @@ COMMANDS = {
     "compare": lambda: compare([]),
     "any experiment": lambda: compare(["--experiment", "a", "--train", "b", "--validation", "c"]),
     "refit": lambda: refit([]),
-    "ui": lambda: ui.main(["--no-browser"]),
+    "ui": lambda: ui.main([]),
     "send": send.main,
     "predict": lambda: predict_row([f"--{k}={v}" for k, v in ROW.items()]),
 }

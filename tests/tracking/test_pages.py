@@ -39,7 +39,7 @@ def site(
     folder = tmp_path_factory.mktemp("site")
     (folder / "data").symlink_to(project / "data")
     shutil.copy(empty_store, folder / "mlflow.db")
-    command = (sys.executable, "-m", "bikefit.ui", "--no-browser", "--port={}")
+    command = (sys.executable, "-m", "bikefit.ui", "--port={}")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)

@@ -24,9 +24,7 @@ from bikefit.tracking.connection import (
     convert_errors,
     local_path,
     mlflow_options,
-    server,
 )
-from bikefit.tracking.local_models import store_folder
 from bikefit.tracking.names import MODEL
 
 CHAMPION = "champion"  # alias of the version in use
@@ -98,13 +96,12 @@ def champion(name: str) -> dict[str, str] | None:
 def promote(name: str, version: int) -> None:
     """Make a version the champion."""
     client().set_registered_model_alias(name, CHAMPION, str(version))
-    model_folder(f"models:/{name}@{CHAMPION}")  # stores the folder for the next prediction
 
 
 def model_folder(uri: str) -> Path:
     """Return the folder of ``models:/bikefit@champion`` or ``models:/bikefit/2``.
 
-    Files on a server are downloaded; for a database, the folder is stored for `find_folder`.
+    Files on a server are downloaded.
     """
     name, _, alias = uri.removeprefix("models:/").partition("@")
     name, _, version = (name, "", "") if alias else name.partition("/")
@@ -119,6 +116,4 @@ def model_folder(uri: str) -> Path:
     folder = Path(saved) / "artifacts" / MODEL
     if not folder.is_dir():
         raise TrackingError(missing)
-    if server() is None:
-        store_folder(uri, folder)
     return folder
