@@ -49,14 +49,15 @@ class LpPenalty:
 
 
 def soft_threshold(theta: Tensor, strength: Tensor, lr: Tensor) -> Tensor:
-    """Return sign(θ) max(|θ| - ηλ, 0), the proximal step of an L1 penalty.
+    """Return sign(θ) max(|θ| - ηλ, 0) = θ - min(max(θ, -ηλ), ηλ), the proximal step of L1.
 
     Unlike a step along the subgradient λ sign(θ), it makes parameters exactly zero (Parikh and
     Boyd 2014, section 6.5.2).
 
     **Shape**: parameters ``(M, ...)``, strengths λ and learning rates η ``(M,)`` -> ``(M, ...)``.
     """
-    return theta.sign() * (theta.abs() - _align(strength * lr, theta)).clamp_min(0.0)
+    limit = _align(strength * lr, theta)
+    return theta - theta.clamp(-limit, limit)
 
 
 # Changes of parameters after each step of the optimizer, by the key of their strength: functions

@@ -79,13 +79,8 @@ def _weighted_sums(
         starts: Start of each group in ``rows``, ``(S, G)``.
         position: Position in S of each member, ``(M,)``.
     """
-    members, size, width = table.shape
-    first = torch.arange(members).unsqueeze(1)
-    sums = embedding_bag(
-        (rows[position] + first * size).flatten(),
-        table.reshape(-1, width),
-        (starts[position] + first * rows.shape[1]).flatten(),
-        mode="sum",
-        per_sample_weights=weights[position].flatten(),
-    )
-    return sums.view(members, -1, width)
+    sums = [
+        embedding_bag(rows[s], member, starts[s], mode="sum", per_sample_weights=weights[s])
+        for member, s in zip(table, position.tolist(), strict=True)
+    ]
+    return torch.stack(sums)

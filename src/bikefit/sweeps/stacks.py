@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Iterable, Sequence
 from itertools import pairwise
+from math import ceil
 from pathlib import Path
 
 import joblib
@@ -20,11 +21,11 @@ from bikefit.training.members import Member, stack_key
 
 log = logging.getLogger(__name__)
 
-# Stack size on the CPU: as many members as have their widest activations of one step fit into
-# ACTIVATIONS bytes, from FEWEST to MOST. Smaller stacks have more Python overhead per member.
-# Larger ones (up to 512, `make bench-scaling`) are no faster per member and leave cores idle at
-# the end of a sweep.
-ACTIVATIONS = 2**22
+# Stack size on the CPU: as many members as have their parameters and widest activations of one step
+# fit into CACHE bytes, from FEWEST to MOST. Smaller stacks have more Python overhead per member.
+# Larger ones are slower per member, because their tensors do not stay in the cache, and leave cores
+# idle at the end of a sweep.
+CACHE = 3 * 2**20
 FEWEST, MOST = 4, 128
 ON_GPU = 512  # not measured on a GPU
 
@@ -87,8 +88,8 @@ def group_members(
     for group in groups.values():
         group.sort(key=lambda member: (member.settings.seed, member.fold or 0))
         size = stack_size or _members_per_stack(group[0].settings)
-        shares = -(-_cost(group) * processes // total)
-        count = min(len(group), max(shares, -(-len(group) // size)))
+        shares = ceil(_cost(group) * processes / total)
+        count = min(len(group), max(shares, ceil(len(group) / size)))
         stacks += [list(part) for part in np.array_split(np.array(group, dtype=object), count)]
     return stacks
 
@@ -106,12 +107,15 @@ def _members_per_stack(settings: Settings) -> int:
     accelerator = settings.trainer.accelerator
     if accelerator == "gpu" or gpu_count(accelerator):  # "gpu" may be a GPU of another machine
         return ON_GPU
-    activations = 4 * settings.training.batch_size * max(settings.network.widths)
-    return min(MOST, max(FEWEST, ACTIVATIONS // activations))
+    widths = settings.network.widths
+    features = read_pool(settings.data.path).features.shape[1]
+    parameters = sum(a * b for a, b in pairwise((features, *widths)))
+    activations = settings.training.batch_size * max(widths)
+    return min(MOST, max(FEWEST, CACHE // (4 * (parameters + activations))))
 
 
-def _cost(stack: Sequence[Member]) -> int:
+def _cost(stack: Sequence[Member]) -> float:
     """Estimate the relative training time of members with equal shapes."""
     settings = stack[0].settings
     products = sum(a * b for a, b in pairwise((64, *settings.network.widths)))
-    return products * settings.training.epochs * len(stack)
+    return products * settings.training.epochs * sum(m.settings.data.fraction for m in stack)

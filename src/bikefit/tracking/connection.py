@@ -301,7 +301,12 @@ def is_missing(location: str) -> bool:
 
 def artifact_location(run: str) -> str:
     """Return the folder or address of a run's artifacts."""
-    return local_path(str(client().get_run(run).info.artifact_uri))
+    return local_path(_recorded_location(_uri(), run))
+
+
+@cache
+def _recorded_location(uri: str, run: str) -> str:  # reading a run takes longer than its files
+    return str(client().get_run(run).info.artifact_uri)
 
 
 def artifacts_of(run: str) -> Any:

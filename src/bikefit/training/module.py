@@ -14,7 +14,7 @@ from bikefit.nn.penalties import PROXIMAL, LpPenalty
 from bikefit.nn.randomness import DropoutNoise, Noise
 from bikefit.nn.stacking import Stack
 from bikefit.training.checkpoints import with_prefix
-from bikefit.training.data import PIECE, Batches, Rows
+from bikefit.training.data import CHUNK, PIECE, Batches, Rows
 from bikefit.training.optimizers import StackOptimizer, make_schedule
 from bikefit.training.strengths import make_network, make_penalties, proximal_strengths, strengths
 
@@ -138,7 +138,7 @@ class StackModule(pl.LightningModule):
         measures = self.loss.measures
         shape = (len(measures), 2, self.stack.size)
         sums = torch.zeros(shape, dtype=torch.float64, device=self.device)
-        for rows in masks.any(dim=1).any(dim=0).nonzero().flatten().split(PIECE):
+        for rows in masks.any(dim=1).any(dim=0).nonzero().flatten().split(CHUNK):
             output, target = self.outputs(rows), self.rows.target[rows]
             values = torch.stack([value(self.loss, output, target) for value in measures.values()])
             # Multiplying by the mask would give 0·∞ if a member overflows on rows of another fold.
