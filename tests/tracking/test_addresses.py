@@ -44,7 +44,7 @@ WRONG = {
     "http://": "write http://host:5000",
     "https": "write http://host:5000",
     "http://localhost:port": "cannot be read",
-    "http://localhost:99999": "cannot be read",
+    "http://localhost:99999": "cannot be used: Invalid url",
     "http://[::1": "cannot be read",
     "http://localhost:5000/#/experiments/1": "write http://localhost:5000/",
     "http://localhost:5000?workspace=1": "write http://localhost:5000",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from pathlib import Path
-from urllib.parse import urlsplit
 
 DEFAULT = "sqlite:///mlflow.db"
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
@@ -17,6 +16,14 @@ DRIVERS = {
 """Commands that install a driver with another name, by the module that is missing."""
 
 MISTAKES = {
+    r"[\s'\"].*|.*[\s'\"]": "has spaces or quotes at its ends; remove them",
+    r"https?(?::/*)?": "has no host; write http://host:5000",
+    r"(https?):/?([^/].*)": "has no host; write {}://{}",
+    r"(https?://[^?#]*)[?#].*": "is the address of a page; write {}",
+    r"sqlite:/{0,3}(?::memory:)?": "is lost when the command ends; write sqlite:///mlflow.db",
+    r"sqlite(?:\+\w+:///|:///file:|[+\w]*:/{0,2}(?!/))([^?]*).*": (
+        "has no file after three slashes; write sqlite:///{}"
+    ),
     r"postgres:(.*)": "has an unknown scheme; write postgresql:{}",
     r"([\w./-]+\.(?:db|sqlite3?))": "has no scheme; write sqlite:///{}",
     r"((?:localhost|[\w.-]+:\d+|[\w-]+(?:\.[\w-]+){2,})(?:/.*)?)": "has no scheme; write http://{}",
@@ -24,12 +31,12 @@ MISTAKES = {
         "is a folder, in which MLflow no longer stores runs; set MLFLOW_TRACKING_URI="
         "sqlite:///mlflow.db (`mlflow migrate-filestore` copies the runs of a folder)"
     ),
-    r"([^:]*):.*": (
+    rf"(?!(?:https?|{'|'.join(DATABASES)})\b)([^:]*):.*": (
         "has the unknown scheme {}; write sqlite:///mlflow.db, http://host:5000 or "
         "postgresql://user:password@host/database"
     ),
 }
-"""What is wrong with an address, by the first pattern that it has, and what to write."""
+"""What is wrong with an address, by the first pattern that it matches, and what to write."""
 
 
 def database_file(address: str) -> Path | None:
@@ -44,62 +51,36 @@ def mistake(address: str, other_schemes: Collection[str] = ()) -> str:
 
     Plugins of MLflow allow ``other_schemes``.
     """
-    if address != address.strip("\"' \r\n\t"):
-        return "has spaces or quotes at its ends; remove them"
     scheme = address.partition(":")[0].lower()
-    if scheme in ("http", "https"):
-        return _mistake_of_server(address)
-    if scheme.partition("+")[0] in DATABASES:
-        return _mistake_of_database(address, scheme)
-    if scheme in other_schemes and scheme != "file":
+    if scheme in {*other_schemes} - {"file", "http", "https", *DATABASES}:
         return ""
-    matches = ((re.fullmatch(pattern, address), text) for pattern, text in MISTAKES.items())
-    return next(text.format(*match.groups()) for match, text in matches if match)
+    for pattern, text in MISTAKES.items():
+        if match := re.fullmatch(pattern, address, re.IGNORECASE | re.DOTALL):
+            return text.format(*match.groups())
+    file = database_file(address)
+    return _mistake_of_url(address, scheme) if file is None else _mistake_of_file(file)
 
 
-def _mistake_of_server(address: str) -> str:
-    try:
-        parts = urlsplit(address)
-        host, _ = parts.hostname, parts.port
-    except ValueError as error:
-        return f"cannot be read ({error}); write http://host:5000"
-    if not host:
-        rest = address.partition(":")[2].strip("/")
-        return f"has no host; write {parts.scheme or 'http'}://{rest or 'host:5000'}"
-    if parts.query or parts.fragment:
-        return f"is the address of a page; write {parts.scheme}://{parts.netloc}{parts.path}"
-    return ""
-
-
-def _mistake_of_database(address: str, scheme: str) -> str:
+def _mistake_of_url(address: str, scheme: str) -> str:
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import SQLAlchemyError
 
-    if scheme.startswith("sqlite"):
-        return _mistake_of_file(address)
     try:
         url = make_url(address)
         if "@" in (url.host or ""):
             return "has two @; write %40 for an @ in the password"
-        url.get_dialect().import_dbapi()
+        if not scheme.startswith("http"):
+            url.get_dialect().import_dbapi()
     except ImportError as error:
         command = DRIVERS.get(error.name or "", f"pip install {error.name}")
         return f"needs the package {error.name}, which is not installed: `{command}`"
     except (SQLAlchemyError, ValueError) as error:
         reason = str(error).splitlines()[0]
-        return f"cannot be read ({reason}); write {scheme}://user:password@host:port/database"
+        return f"cannot be read ({reason}); write {scheme}://user:password@host:port"
     return ""
 
 
-def _mistake_of_file(address: str) -> str:
-    file = database_file(address)
-    if file is None:
-        name = re.sub(r"^[^:]*:/*", "", address)
-        return f"has no file after three slashes; write sqlite:///{name or 'mlflow.db'}"
-    if file.name in ("", ":memory:"):
-        return "is lost when the command ends; write sqlite:///mlflow.db"
-    if str(file).startswith("file:"):
-        return f"contains file:; write sqlite:///{str(file).removeprefix('file:')}"
+def _mistake_of_file(file: Path) -> str:
     if file.is_dir():
         return f"is a folder; write sqlite:///{file / 'mlflow.db'}"
     if file.is_file():

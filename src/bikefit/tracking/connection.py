@@ -9,7 +9,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing, contextmanager
 from contextvars import ContextVar
 from functools import cache, partial
 from pathlib import Path
@@ -89,34 +89,28 @@ OPTIONS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
 }
 LEVELS = {"mlflow.store.db.utils": logging.CRITICAL, "alembic": logging.WARNING}  # of tracebacks
-_calls = 0  # number of calls of MLflow by all threads
-_calls_lock = threading.Lock()
-_undo = ExitStack()
+_call_lock = threading.RLock()
 
 
 @contextmanager
 def mlflow_options() -> Iterator[None]:
-    """Set MLflow's environment variables and log levels during the calls of this module.
+    """Set MLflow's environment variables and log levels during a call; one call at a time.
 
     Other code of the process, such as a notebook's, keeps its own.
     """
-    global _calls
-    with _calls_lock:
-        _calls += 1
-        if _calls == 1:
-            for name in OPTIONS.keys() - os.environ.keys():
-                os.environ[name] = OPTIONS[name]
-                _undo.callback(os.environ.pop, name, None)
-            for logger, level in LEVELS.items():
-                _undo.callback(logging.getLogger(logger).setLevel, logging.getLogger(logger).level)
-                logging.getLogger(logger).setLevel(level)
-    try:
-        yield
-    finally:
-        with _calls_lock:
-            _calls -= 1
-            if _calls == 0:
-                _undo.close()
+    with _call_lock:
+        options = {name: OPTIONS[name] for name in OPTIONS.keys() - os.environ.keys()}
+        before = {logging.getLogger(name): logging.getLogger(name).level for name in LEVELS}
+        os.environ.update(options)
+        for logger in before:
+            logger.setLevel(LEVELS[logger.name])
+        try:
+            yield
+        finally:
+            for name in options:
+                del os.environ[name]
+            for logger, level in before.items():
+                logger.setLevel(level)
 
 
 _retries: ContextVar[bool] = ContextVar("retries", default=True)

@@ -26,25 +26,26 @@ from bikefit.tracking.errors import StoreUnavailableError, TrackingError
 RUNS = "/api/2.0/mlflow/experiments/search?max_results=1"  # answered by every MLflow server
 CREDENTIALS = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
 CLOSED = r"[Cc]onnection (aborted|reset|broken)"
-PROBLEMS: dict[str, tuple[type[TrackingError], str]] = {
+PROBLEMS = {
     "ProxyError": (
-        StoreUnavailableError,
         "is asked through a proxy that does not answer; set NO_PROXY={host} if no proxy is needed, "
-        "or correct HTTPS_PROXY and HTTP_PROXY",
+        "or correct HTTPS_PROXY and HTTP_PROXY"
     ),
-    r"timed out.*timeout=([\d.]+)": (StoreUnavailableError, "does not answer within {0} s"),
-    "Failed to resolve": (StoreUnavailableError, "does not answer: the host {host} is unknown"),
-    r"new connection: (?:\[.*?\] )?([\w ]+)": (StoreUnavailableError, "does not answer: {0}"),
-    CLOSED: (StoreUnavailableError, "does not answer: it closes the connection"),
+    r"timed out.*timeout=([\d.]+)": "does not answer within {0} s",
+    "Failed to resolve": "does not answer: the host {host} is unknown",
+    r"new connection: (?:\[.*?\] )?([\w ]+)": "does not answer: {0}",
+    CLOSED: "does not answer: it closes the connection",
     r"certificate verify failed: ([^(]*[^( ])": (
-        TrackingError,
         "has a certificate that is not trusted ({0}); set MLFLOW_TRACKING_SERVER_CERT_PATH to the "
-        "file of the authority that signed it",
+        "file of the authority that signed it"
     ),
-    "SSLError": (TrackingError, "does not speak https; write http://{rest}"),
-    "(.*)": (TrackingError, "cannot be used: {0}"),
+    "SSLError": "does not speak https; write http://{rest}",
+    "(.*)": "cannot be used: {0}",
 }
-"""Kind of an error of a connection, and what is wrong, by the first pattern that its text has."""
+"""What is wrong with a connection, by the first pattern that the text of its error has.
+
+A host that "does not answer" may do so later.
+"""
 
 TIMEOUT = 10  # s for a database
 # Databases whose drivers would wait for minutes, and their errors that another try does not mend
@@ -108,9 +109,10 @@ def _get(address: str, endpoint: str) -> requests.Response:
         if re.search(CLOSED, text):
             _check_scheme(address)
         pattern = next(pattern for pattern in PROBLEMS if re.search(pattern, text))
-        groups, (kind, reason) = re.findall(pattern, text)[:1], PROBLEMS[pattern]
-        host = urlsplit(address).hostname
-        raise kind(reason.format(*groups, host=host, rest=rest)) from failure
+        groups, host = re.findall(pattern, text)[:1], urlsplit(address).hostname
+        reason = PROBLEMS[pattern].format(*groups, host=host, rest=rest)
+        kind = StoreUnavailableError if "does not answer" in reason else TrackingError
+        raise kind(reason) from failure
 
 
 def _check_scheme(address: str) -> None:
