@@ -75,6 +75,7 @@ def test_forms_of_a_table(tmp_path: Path, content: bytes | str) -> None:
         (b"\x00\x01\x02", "it is no text: it has zero bytes"),
         ("a,b,a\n1,2,3\n", "the name a occurs twice in the header"),
         ("1,2\n3,4\n5,6\n", "its first line has numbers, no names: add a header"),
+        ('a,b\n1,"2\n3,4\n', "the quotes of line 2 do not match"),
         ("a,b\n1,2\n3,4,5\n", "line 3 has 3 cells, but the header has 2 names"),
     ],
 )

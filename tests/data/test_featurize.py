@@ -1,4 +1,4 @@
-"""The stage `featurize`, and custom tables."""
+"""The stage `featurize`, and tables that are written from Python."""
 
 from pathlib import Path
 
@@ -10,10 +10,12 @@ import yaml
 
 import bikefit
 from bikefit.data import featurize
-from bikefit.data.featurize import SplitParams, data_version, write_custom_table
+from bikefit.data.features import Features
+from bikefit.data.featurize import data_version, write_table
 from bikefit.data.rows import read_rows
 from bikefit.data.sources import Source
 from bikefit.data.table import read_table
+from bikefit.data.table_params import SplitParams
 from bikefit.data.transformer import Transformer
 from bikefit.errors import DataError
 from conftest import ROOT
@@ -109,30 +111,17 @@ def test_without_a_clean_table_the_message_names_the_command(params: dict) -> No
         run(params)
 
 
-def test_a_custom_table_has_numeric_columns(tmp_path: Path) -> None:
-    folder = tmp_path / "custom"
-    hours = pd.DataFrame(HOURS[["timestamp", "rentals", "temperature"]]).assign(constant=3)
-    columns = ["constant", "temperature"]
-    write_custom_table(folder, Source(hours, "rentals"), columns, columns, SPLIT)
-    table = read_table(folder)
-    assert (table.name, table.feature_names, table.standardized) == ("custom", (*columns,), (0, 1))
-    train = table.read("train").features
-    assert train.mean(axis=0) == pytest.approx([0, 0], abs=1e-6)
-    assert train.std(axis=0) == pytest.approx([0, 1], abs=1e-6)
-    hours.loc[3, "temperature"] = np.nan
-    with pytest.raises(DataError, match="column temperature: must be a finite number"):
-        write_custom_table(folder, Source(hours, "rentals"), columns, columns, SPLIT)
-
-
 @pytest.mark.slow
-def test_a_sweep_trains_on_a_custom_table(quick: list[str]) -> None:
+def test_a_sweep_trains_on_a_table_written_from_python(quick: list[str]) -> None:
     hours = pd.read_parquet("data/clean/hours.parquet")
     by_time = hours.set_index("timestamp")["temperature"]
     hours["yesterday"] = hours["timestamp"].map(by_time.shift(freq="24h"))
-    columns = ["yesterday", "temperature"]
     hours = hours.dropna(subset="yesterday")
-    write_custom_table(
-        Path("data/custom/warmth"), Source(hours, "rentals"), columns, columns, SPLIT
-    )
+    features = Features(standardized=("yesterday",), plain=("temperature",))
+    table = write_table(Path("data/custom/warmth"), Source(hours, "rentals"), features, SPLIT)
+    assert (table.name, table.feature_names) == ("warmth", ("yesterday", "temperature"))
+    train = table.read("train").features
+    assert train[:, 0].mean() == pytest.approx(0, abs=1e-5)
+    assert train[:, 0].std() == pytest.approx(1, abs=1e-5)
     runs = bikefit.sweep([*quick, "data.root=data/custom", "data.name=warmth", "seed=0,1"]).runs
     assert set(runs["table"]) == {"warmth"}

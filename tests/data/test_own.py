@@ -60,7 +60,7 @@ def test_the_columns_that_are_named_become_features(capsys: pytest.CaptureFixtur
     assert table.feature_names == ("ward=east", "ward=north", "ward=west", "age", "smokes")
     assert (table.target, table.unit, table.time) == ("pressure", "mm Hg", False)
     assert table.rows == {"train": 36, "validation": 12, "test": 12}
-    assert "featurize.tables.clinic: not used: column id, day, patient\n" in capsys.readouterr().out
+    assert "data/own/clinic.csv: not used: column id, day, patient\n" in capsys.readouterr().out
     train = table.read("train")
     assert train.features[:, 3].mean() == pytest.approx(0, abs=1e-6)
     source = clinic().iloc[train.keys]
@@ -147,10 +147,19 @@ GROUPS = RANDOM | {"kind": "groups", "column": "patient"}
         (put("age", "NA", 7), {}, "column age, line 7: the value is missing"),
         (put("age", "inf", 7), {}, "column age, line 7: the value inf is not finite"),
         (put("ward", "", 7), {"one_hot": ["ward"]}, "column ward, line 7: the value is missing"),
-        (clinic(), {"plain": ["ward"]}, "column ward: every value is no number"),
+        (clinic(), {"plain": ["ward"]}, "column ward, every line: the value 'east' is no number"),
         (clinic(), {"plain": ["wage"]}, "no column 'wage'; its columns: id, day, age, ward"),
         (clinic(), {"plain": ["weekday"]}, "calendar columns .* need `time`"),
-        (clinic(), {"time": "ward"}, "column ward: every value is no date or time"),
+        (
+            clinic(),
+            {"split": RANDOM | {"kind": "groups", "column": "age group"}},
+            "no column 'age gr",
+        ),
+        (
+            clinic(),
+            {"time": "ward"},
+            "column ward, every line: the value 'east' is no date or time",
+        ),
         (put("day", "soon", 4), {"time": "day"}, "column day, line 4: the value 'soon' is no date"),
         (clinic(), {"cyclic": ["age"], "standardized": []}, "'age': add its period to `periods`"),
         (clinic(1), {}, "has 1 rows; a table needs two or more"),
@@ -164,7 +173,7 @@ GROUPS = RANDOM | {"kind": "groups", "column": "patient"}
         (clinic(), {"split": RANDOM | {"kind": "groups"}}, "the kind groups, which needs it"),
         (clinic(), {"standardized": ["pressure"]}, "the target 'pressure' must not be a feature"),
         (clinic(), {"target": None}, "is a file .* and needs a target"),
-        (clinic(), {"source": "bikes"}, "target, unit, time, sha256 and periods are not for"),
+        (clinic(), {"source": "bikes"}, "target, unit, time and sha256 are not for"),
         (clinic(), {"source": "data/own/none.csv"}, "there is no such file"),
         (clinic(), {"source": "params.yaml"}, "a file outside data/own/ needs its sha256, which"),
         (clinic(), {"source": "https://a.test/b.csv"}, "an address needs its sha256"),

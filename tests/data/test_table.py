@@ -6,9 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bikefit.data.featurize import SplitParams, write_custom_table
+from bikefit.data.features import Features
+from bikefit.data.featurize import write_table
 from bikefit.data.sources import Source
 from bikefit.data.table import read_table
+from bikefit.data.table_params import SplitParams
 from bikefit.errors import DataError
 
 
@@ -18,19 +20,18 @@ def folder(tmp_path: Path) -> Path:
     hours = pd.DataFrame({"rentals": [5, 6, 7, 8], "a": [0, 1, 2, 3], "b": [0, 4, 8, 12]})
     hours["timestamp"] = pd.date_range("2011-01-01", periods=4, freq="h")
     split = SplitParams(kind="chronological", seed=3, validation=0.25, test=0.25)
-    write_custom_table(
-        tmp_path / "small", Source(hours, "rentals", "bikes"), ["a", "b"], ["b"], split
-    )
+    features = Features(plain=("a",), standardized=("b",))
+    write_table(tmp_path / "small", Source(hours, "rentals", "bikes"), features, split)
     return tmp_path / "small"
 
 
 def test_description_and_rows(folder: Path) -> None:
     table = read_table(folder)
-    assert (table.name, table.path, table.feature_names) == ("small", folder, ("a", "b"))
-    assert (table.standardized, table.split_kind, table.split_seed) == ((1,), "chronological", 3)
+    assert (table.name, table.path, table.feature_names) == ("small", folder, ("b", "a"))
+    assert (table.standardized, table.split_kind, table.split_seed) == ((0,), "chronological", 3)
     assert (table.target, table.unit, table.time) == ("rentals", "bikes", True)
     both = table.read("train", "validation")
-    assert both.features.tolist() == [[0, -1], [1, 1], [2, 3]]
+    assert both.features.tolist() == [[-1, 0], [1, 1], [3, 2]]
     assert both.features.dtype == both.target.dtype == np.float32
     assert both.features.flags.c_contiguous
     assert both.target.tolist() == [5, 6, 7]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,6 @@ import pandas as pd
 import pytest
 
 from bikefit.config import Settings
-from bikefit.data.featurize import SplitParams, write_custom_table
-from bikefit.data.sources import Source
 from bikefit.data.table import read_table
 from bikefit.data.transformer import Transformer
 from bikefit.errors import DataError
@@ -57,12 +56,10 @@ def test_parts_are_those_of_the_table(parts: dict[str, pd.DataFrame]) -> None:
     assert len(fit.merge_parts(*parts.values())) == 960
 
 
-def test_a_custom_table_has_no_rows(tmp_path: Path) -> None:
-    hours = pd.DataFrame({"rentals": [1, 2, 3, 4], "x": [1, 2, 3, 4]})
-    split = SplitParams(kind="random", seed=0, validation=0.25, test=0.25)
-    write_custom_table(tmp_path / "custom", Source(hours, "rentals"), ["x"], [], split)
-    with pytest.raises(DataError, match="a custom table has none"):
-        fit.read_parts(read_table(tmp_path / "custom"))
+def test_rows_that_cannot_be_read_are_refused(workplace: Path) -> None:
+    table = replace(read_table(Path("data/features/full")), path=workplace / "none")
+    with pytest.raises(DataError, match="rows of table full cannot be read: run `dvc repro feat"):
+        fit.read_parts(table)
 
 
 def test_all_rows_are_trained_on_for_the_given_epochs(

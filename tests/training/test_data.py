@@ -10,8 +10,10 @@ import pytest
 import torch
 
 from bikefit.config import ConfigError
-from bikefit.data.featurize import SplitParams, write_custom_table
+from bikefit.data.features import Features
+from bikefit.data.featurize import write_table
 from bikefit.data.sources import Source
+from bikefit.data.table_params import SplitParams
 from bikefit.training.data import Batches, Rows
 from bikefit.training.evaluation import constant_losses, train_losses
 from bikefit.training.folds import Fold, Pool, read_pool
@@ -56,7 +58,7 @@ HOURS["timestamp"] = pd.date_range("2011-01-01", periods=480, freq="h")
 def write(root: Path, hours: pd.DataFrame) -> None:
     """Write or replace the table `custom`."""
     split_params = SplitParams(kind="days", seed=0, validation=0.2, test=0.2)
-    write_custom_table(root / "custom", Source(hours, "rentals"), ["x"], [], split_params)
+    write_table(root / "custom", Source(hours, "rentals"), Features(plain=("x",)), split_params)
 
 
 def test_a_table_that_changed_is_read_again_without_its_test_rows(tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def read_cells(path: Path) -> pd.DataFrame:
     """
     try:
         return _parse(_decode(_unpack(path.read_bytes())))
-    except (OSError, ValueError, EOFError, csv.Error, zlib.error) as error:
+    except (OSError, ValueError, EOFError, zlib.error) as error:
         raise DataError(f"{path} cannot be read as a CSV table: {error}") from None
 
 
@@ -105,15 +105,18 @@ def _decode(content: bytes) -> str:
 def _parse(text: str) -> pd.DataFrame:
     text = text.replace("\r\r\n", "\n").replace("\r\n", "\n").replace("\r", "\n")
     separator = _separator(text)
-    lines = csv.reader(io.StringIO(text), delimiter=separator, skipinitialspace=True)
+    lines = csv.reader(io.StringIO(text), delimiter=separator, skipinitialspace=True, strict=True)
     records, numbers = [], []
     end = 0
-    for record in lines:
-        start, end = end + 1, lines.line_num
-        cells = [cell.strip() for cell in record]
-        if any(cells):
-            records.append(cells)
-            numbers.append(start)
+    try:
+        for record in lines:
+            start, end = end + 1, lines.line_num
+            cells = [cell.strip() for cell in record]
+            if any(cells):
+                records.append(cells)
+                numbers.append(start)
+    except csv.Error as error:
+        raise ValueError(f"the quotes of line {end + 1} do not match: {error}") from None
     if not records:
         raise ValueError("it is empty")
     header, rows = [name.strip("'\"") for name in records[0]], records[1:]
@@ -216,9 +219,20 @@ def parse_times(values: pd.Series) -> pd.Series:
     return shortest.astype("datetime64[us]")
 
 
-def lines_of(rows: pd.DataFrame, wrong: pd.Series | np.ndarray) -> str:
+def lines_of(rows: pd.DataFrame | pd.Series, wrong: pd.Series | np.ndarray) -> str:
     """Return the lines of wrong rows as text: "line 5", "lines 5, 9, 12 and 40 more"."""
-    numbers = rows.index[np.asarray(wrong)]
+    numbers, name = rows.index[np.asarray(wrong)], rows.index.name or "row"
+    if len(numbers) == len(rows) > 1:
+        return f"every {name}"
     shown = ", ".join(map(str, numbers[:3]))
     more = f" and {len(numbers) - 3:,} more" if len(numbers) > 3 else ""
-    return f"{rows.index.name}{'s' if len(numbers) > 1 else ''} {shown}{more}"
+    return f"{name}{'s' if len(numbers) > 1 else ''} {shown}{more}"
+
+
+def check_values(values: pd.Series, wrong: pd.Series | np.ndarray, problem: str) -> None:
+    """Raise a DataError that names the column, the wrong rows and the first wrong value, if any."""
+    if np.any(wrong):
+        value = values[np.asarray(wrong)].iloc[0]
+        shown = "" if pd.isna(value) else f" {value!r}" if type(value) is str else f" {value}"
+        lines = lines_of(values, wrong)
+        raise DataError(f"column {values.name}, {lines}: the value{shown} {problem}")

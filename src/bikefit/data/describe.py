@@ -12,7 +12,8 @@ import yaml
 
 from bikefit.data.cells import parse_times, read_frame
 from bikefit.data.files import sha256
-from bikefit.data.own import FOLDER, RESERVED
+from bikefit.data.sources import FOLDER
+from bikefit.data.table_params import RESERVED
 from bikefit.errors import DataError
 
 MANY: Final = 30  # more words are not made one-hot

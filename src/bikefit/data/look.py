@@ -18,9 +18,8 @@ from bikefit.data.bikes.columns import read_clean
 from bikefit.data.bikes.look import draw
 from bikefit.data.features import TIME, categories_of, words_of
 from bikefit.data.files import atomic_write
-from bikefit.data.own import OwnTable
-from bikefit.data.params import read_section
-from bikefit.data.sources import SOURCES, Source
+from bikefit.data.params import naming, read_section
+from bikefit.data.sources import BIKES, Source, read_source
 from bikefit.data.style import BLUE, RED, STYLE
 from bikefit.data.table_params import FeaturizeParams
 from bikefit.errors import run_command
@@ -91,12 +90,13 @@ def main() -> None:
     _save(draw(read_clean()), FIGURE_FILE)
     params = read_section("featurize", FeaturizeParams)
     TABLE_FOLDER.mkdir(exist_ok=True)
-    tables = {n: table for n, table in params.tables.items() if table.source not in SOURCES}
+    tables = {n: table for n, table in params.tables.items() if table.source not in BIKES}
     for file in TABLE_FOLDER.glob("*.png"):
         if file.stem not in tables:
             file.unlink()
     for name, table in tables.items():
-        source = OwnTable(name, table).read(table.split or params.split)
+        with naming(f"featurize.tables.{name}"):
+            source = read_source(table, table.split or params.split)
         _save(draw_table(source), TABLE_FOLDER / f"{name}.png")
 
 

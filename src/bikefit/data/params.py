@@ -1,5 +1,7 @@
 """Reading and validation of `params.yaml`, and messages for wrong settings."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -57,6 +59,15 @@ def validate(name: str, model: type[M], value: Any) -> M:
         return model.model_validate(value)
     except ValidationError as errors:
         raise DataError(explain_errors(errors, name)) from None
+
+
+@contextmanager
+def naming(where: str) -> Iterator[None]:
+    """Prepend `where` to the message of a DataError in the block."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{where}: {error}") from None
 
 
 def explain_errors(errors: ValidationError, name: str = "") -> str:

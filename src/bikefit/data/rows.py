@@ -17,7 +17,7 @@ def read_rows(table: Table, *parts: PartName) -> pd.DataFrame:
     and the columns of the source.
 
     Raises:
-        DataError: The table is a custom table, or damaged.
+        DataError: The table is damaged.
     """
     try:
         frames = [
@@ -25,10 +25,8 @@ def read_rows(table: Table, *parts: PartName) -> pd.DataFrame:
             for part in parts
         ]
     except (OSError, ValueError) as error:
-        raise DataError(
-            f"the rows of table {table.name} cannot be read: a table of params.yaml is renewed by "
-            f"`dvc repro featurize`, a custom table has none ({error})"
-        ) from None
+        reason = f"run `dvc repro featurize` ({error})"
+        raise DataError(f"the rows of table {table.name} cannot be read: {reason}") from None
     return pd.concat(frames, ignore_index=True)
 
 

@@ -1,15 +1,18 @@
 """The section `featurize` of `params.yaml`."""
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import numpy as np
 import pandas as pd
 from pydantic import Field, PositiveFloat, StringConstraints, model_validator
 
-from bikefit.data.features import TIME, Features
+from bikefit.data.features import PERIODS, TIME, Features
 from bikefit.data.params import StrictModel
-from bikefit.data.sources import SOURCES
 from bikefit.data.splits import Kind, split, split_units
+from bikefit.errors import DataError
+
+RESERVED: Final = (TIME, "row", "unit", "part")
+"""Columns that are added to the rows of a table."""
 
 
 class SplitParams(StrictModel):
@@ -27,15 +30,25 @@ class SplitParams(StrictModel):
             raise ValueError("column is the column of the kind groups, which needs it")
         return self
 
+    @property
+    def columns(self) -> list[str]:
+        """Return the column of groups, if any."""
+        return [self.column] if self.column else []
+
     def units(self, rows: pd.DataFrame) -> np.ndarray:
         """Return the unit of each row of a source, (N,) int64."""
         if self.column is not None:
             return pd.factorize(rows[self.column], sort=True)[0].astype("int64")
+        if self.kind == "days" and TIME not in rows:
+            raise DataError(
+                "the split kind days needs `time`, the column with the time; without it, give the "
+                "table a split of kind random, groups or chronological"
+            )
         return split_units(row_keys(rows).to_numpy(), self.kind)
 
-    def parts(self, rows: pd.DataFrame) -> np.ndarray:
+    def parts(self, units: np.ndarray) -> np.ndarray:
         """Return `train`, `validation` or `test` for each row, (N,); see :func:`split`."""
-        return split(self.units(rows), **self.model_dump(exclude={"column"}))
+        return split(units, **self.model_dump(exclude={"column"}))
 
 
 def row_keys(rows: pd.DataFrame) -> pd.Series:
@@ -48,8 +61,7 @@ def row_keys(rows: pd.DataFrame) -> pd.Series:
 class TableParams(Features):
     """Settings of a table; by default it has all rows and the split of the section.
 
-    A table whose source is not one of `SOURCES` is read from a file; the keys from `sha256` to
-    `periods` are for such tables.
+    The keys `sha256` to `time` are for tables of files.
     """
 
     source: str = "bikes"
@@ -62,15 +74,15 @@ class TableParams(Features):
     periods: dict[str, PositiveFloat] = Field(default_factory=dict)
 
     @model_validator(mode="after")
-    def _valid_source(self) -> "TableParams":
-        known, given = self.source in SOURCES, self.target is not None
-        if known and (given or self.unit or self.time or self.sha256 or self.periods):
-            raise ValueError(f"target, unit, time, sha256 and periods are not for {self.source!r}")
-        if not known and not given:
-            names = ", ".join(SOURCES)
-            raise ValueError(f"source {self.source!r} is a file (not {names}) and needs a target")
-        if given and self.target in (*self.columns, self.time):
+    def _valid_columns(self) -> "TableParams":
+        if self.target and self.target in (*self.columns, self.time):
             raise ValueError(f"the target {self.target!r} must not be a feature or the time")
+        for name in self.cyclic:
+            if name not in self.periods | PERIODS:
+                raise ValueError(f"cyclic column {name!r}: add its period to `periods`")
+        reserved = {self.target, *self.columns} & set(RESERVED) - {self.time}
+        if reserved:
+            raise ValueError(f"column {reserved.pop()!r}: this name is reserved, rename the column")
         return self
 
 

@@ -4,7 +4,6 @@ Reads `data/raw/hour.csv`; writes `data/clean/hours.parquet` and `reports/data_q
 """
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -20,14 +19,13 @@ from bikefit.data.bikes.columns import (
 )
 from bikefit.data.bikes.derived import add_derived_columns
 from bikefit.data.bikes.faults import CleanParams, flag_and_repair, quality_report
-from bikefit.data.cells import parse_numbers, parse_times, read_cells
+from bikefit.data.cells import check_values, parse_numbers, parse_times, read_cells
 from bikefit.data.files import atomic_write, write_json
-from bikefit.data.params import read_section
+from bikefit.data.params import naming, read_section
 from bikefit.errors import DataError, run_command
 
 RAW_FILE = Path("data/raw/hour.csv")
 QUALITY_FILE = Path("reports/data_quality.json")
-SHOWN = 8  # largest number of wrong values that an error message lists
 
 COUNTS: Final = ("casual", "registered", "cnt")
 FRACTIONS: Final = tuple(column for column, *_ in SCALES.values())
@@ -47,35 +45,15 @@ CLEAN: Final = (
 )
 """Columns of the clean table."""
 
-Rule = tuple[str, str, pd.Series]
-"""A column, what is allowed in it, and whether each row satisfies this, (N,) bool."""
-
-
-def _value_rules(raw: pd.DataFrame) -> Iterator[Rule]:
-    yield "dteday", "must be a date like 2011-01-31", raw["dteday"].notna()
-    for column, (low, high) in LIMITS.items():
-        values = raw[column]
-        whole = column not in FRACTIONS
-        number = "whole number" if whole else "number"
-        valid = values.between(low, high) & ((values % 1 == 0) | (not whole))
-        yield column, f"must be a {number} from {low} to {high}", valid
-
-
-def _row_rules(raw: pd.DataFrame) -> Iterator[Rule]:
-    total = raw["casual"] + raw["registered"]
-    yield "cnt", "must be casual + registered", total == raw["cnt"]
-    # 3 of 12 months, and the month in which the next season begins
-    fits = (raw["dteday"].dt.month - 3 * (raw["season"] - 1)) % 12 <= 3
-    yield "season", "must be the season of its month (1 is winter, from december to march)", fits
-    yield "hr", "this hour of this day is in the table twice", ~raw.duplicated(["dteday", "hr"])
-
 
 def read_raw(path: Path) -> pd.DataFrame:
     """Read a raw table from a CSV file with its columns in any order; see :func:`parse_raw`."""
-    return parse_raw(read_cells(path), str(path))
+    text = read_cells(path)
+    with naming(str(path)):
+        return parse_raw(text)
 
 
-def parse_raw(text: pd.DataFrame, source: str = "raw table") -> pd.DataFrame:
+def parse_raw(text: pd.DataFrame) -> pd.DataFrame:
     """Convert the text cells of a raw table to dates, float64 and int64, and check the values.
 
     Raises:
@@ -83,27 +61,25 @@ def parse_raw(text: pd.DataFrame, source: str = "raw table") -> pd.DataFrame:
     """
     missing = [name for name in RAW if name not in text]
     if missing:
-        raise DataError(f"{source}: missing columns {', '.join(missing)}")
+        raise DataError(f"missing columns {', '.join(missing)}")
     if text.empty:
-        raise DataError(f"{source}: no rows below the header")
+        raise DataError("no rows below the header")
     raw = text[list(LIMITS)].apply(parse_numbers)
     raw["dteday"] = parse_times(text["dteday"]).dt.normalize()
-    for rules in (_value_rules, _row_rules):
-        wrong, count = [], 0
-        for column, allowed, valid in rules(raw):
-            lines = raw.index[~valid]
-            everywhere = len(lines) == len(raw) > 1
-            count += len(lines)
-            wrong += [
-                (line, f"{'every line, like ' if everywhere else ''}line {line}", column, allowed)
-                for line in lines[: 1 if everywhere else None]
-            ]
-        if wrong:
-            shown = [
-                f"  {where}, {column} = {text.at[line, column]!r}: {allowed}"
-                for line, where, column, allowed in sorted(wrong)[:SHOWN]
-            ]
-            raise DataError("\n".join([f"{source}: number of wrong values: {count:,}", *shown]))
+    check_values(text["dteday"], raw["dteday"].isna(), "must be a date like 2011-01-31")
+    for name, (low, high) in LIMITS.items():
+        whole = name not in FRACTIONS
+        wrong = ~raw[name].between(low, high) | (whole & (raw[name] % 1 != 0))
+        number = "whole number" if whole else "number"
+        check_values(text[name], wrong, f"must be a {number} from {low} to {high}")
+    total = raw["casual"] + raw["registered"]
+    check_values(text["cnt"], total != raw["cnt"], "must be casual + registered")
+    # 3 of 12 months, and the month in which the next season begins
+    other = (raw["dteday"].dt.month - 3 * (raw["season"] - 1)) % 12 > 3
+    allowed = "must be the season of its month (1 is winter, from december to march)"
+    check_values(text["season"], other, allowed)
+    twice = raw.duplicated(["dteday", "hr"])
+    check_values(text["hr"], twice, "is in the table twice for this day")
     return raw.astype({name: "float64" if name in FRACTIONS else "int64" for name in LIMITS})
 
 
