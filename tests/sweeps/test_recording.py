@@ -219,10 +219,8 @@ def test_a_sweep_of_an_ended_command_is_closed_with_its_last_run(
         train_jobs([make_job(), wild], sweep, engine=INLINE)
     host, number, _ = MlflowClient().get_run(sweep).data.tags[PROCESS].split(".")
     MlflowClient().set_tag(sweep, PROCESS, f"{host}.{number}.1000000000")
-    assert record_pending_results() == 0
+    assert send.main() == 0
     assert status(sweep) == status(wild.run) == "FAILED"
-    metrics = MlflowClient().get_run(sweep).data.metrics
-    assert (metrics["runs"], metrics["runs.failed"]) == (2, 1)
 
 
 @pytest.mark.slow
@@ -287,10 +285,10 @@ def test_a_command_writes_signs_of_life(workplace: Path, monkeypatch: pytest.Mon
             (planned,) = plan_stacks([one], 1, None, CHECKPOINTS, set())
             stacks.append(Stack(planned))
             stacks[-1].assign_runs(members, parent)
-    monkeypatch.setattr(recording.time, "monotonic", lambda: recorder.next_sign - 1)
+    monkeypatch.setattr(recording.time, "monotonic", lambda: recorder.next_curves - 1)
     recorder.update(stacks)
     assert not any("bikefit.alive" in one for one in tags(sweep, job.run, crossed.run))
-    monkeypatch.setattr(recording.time, "monotonic", lambda: recorder.next_sign)
+    monkeypatch.setattr(recording.time, "monotonic", lambda: recorder.next_curves)
     recorder.update(stacks)
     assert all(int(one["bikefit.alive"]) > 1.7e12 for one in tags(sweep, job.run, crossed.run))
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bikefit.processes import has_ended, is_running, process_id
+from bikefit.processes import is_running, process_id
 from bikefit.sweeps.jobs import Job
 from bikefit.tracking import reading, writing
 from bikefit.tracking.connection import (
@@ -17,10 +17,7 @@ from bikefit.tracking.connection import (
     StoreUnavailableError,
     TrackingError,
     address,
-    client,
-    without_retries,
 )
-from bikefit.tracking.names import PROCESS
 from bikefit.tracking.reading import FinishedRun
 from bikefit.training.checkpoints import NO_RUNS, CheckpointDir, MemberRuns, checkpoint_dirs
 from bikefit.training.members import MemberResult
@@ -28,7 +25,6 @@ from bikefit.training.members import MemberResult
 log = logging.getLogger(__name__)
 CHECKPOINTS = Path("checkpoints")  # in the current folder
 INTERVAL = 10.0  # s, at least, between two writes of curves, and until an error is retried
-SIGN = 60.0  # s between two signs of life in MLflow; see `processes.SILENCE`
 SHARE = 0.02  # largest fraction of the time that is spent on writing curves
 
 
@@ -95,23 +91,33 @@ def start_runs(job: Job, sweep: str | None) -> None:
         finish_cross_validated(job.run)
 
 
-def record_stack(stack: Stack) -> None:
+def record_stack(stack: Stack) -> bool:
     """Write the results of a stack to MLflow and remove its folder.
 
     Calling it again with the same result changes nothing. The folder stays if members were stopped
     or if MLflow does not know one of the runs.
 
+    Returns:
+        False if the store refuses the results; the folder stays, and the reason is logged.
+
     Raises:
-        TrackingError: The store does not take the results now; nothing is lost.
+        StoreUnavailableError: The store does not take the results now; nothing is lost.
     """
     directory, runs = stack.directory, stack.directory.runs
-    unknown = [
-        run
-        for member, run, result in zip(directory.members, runs.runs, stack.results, strict=True)
-        if run and not _write(writing.finish_member, run, result, member.settings, stack.logged)
-    ]
-    jobs = dict.fromkeys(filter(None, runs.jobs))
-    unknown += [job for job in jobs if not _write(finish_cross_validated, job)]
+    results = zip(directory.members, runs.runs, stack.results, strict=True)
+    try:
+        unknown = [
+            run
+            for member, run, result in results
+            if run and not _write(writing.finish_member, run, result, member.settings, stack.logged)
+        ]
+        jobs = dict.fromkeys(filter(None, runs.jobs))
+        unknown += [job for job in jobs if not _write(finish_cross_validated, job)]
+    except StoreUnavailableError:
+        raise
+    except TrackingError as error:
+        log.error(f"{error}; the results stay in {directory.folder}")
+        return False
     if unknown:
         directory.assign_runs(NO_RUNS)
         log.error(
@@ -121,17 +127,6 @@ def record_stack(stack: Stack) -> None:
         )
     elif not any(result.killed for result in stack.results):
         directory.remove()
-
-
-def _record(stack: Stack) -> bool:
-    """Write the results of a stack; log an error and return False if the store refuses them."""
-    try:
-        record_stack(stack)
-    except StoreUnavailableError:
-        raise
-    except TrackingError as error:
-        log.error(f"{error}; the results stay in {stack.directory.folder}")
-        return False
     return True
 
 
@@ -166,57 +161,43 @@ class Recorder:
     def __init__(self) -> None:
         self.waiting: list[Stack] = []  # stacks with results that MLflow does not have
         self.refused: list[Stack] = []  # those whose results MLflow has refused
+        self.next_results = 0.0  # after an error
         self.next_curves = time.monotonic() + INTERVAL
-        self.next_sign = time.monotonic() + SIGN
-        self.next_results = 0.0
 
-    def update(self, training: Iterable[Stack]) -> None:
-        """Write results, the curves of stacks in training, and a sign of life.
-
-        Curves are written not more often than INTERVAL, signs of life not more often than SIGN.
-        """
-        if time.monotonic() >= self.next_results:
-            self._write_results()
+    def update(self, training: Collection[Stack]) -> None:
+        """Write results and, not more often than INTERVAL, the curves of stacks in training."""
         start = time.monotonic()
         if start < self.next_results:
             return
-        curves = start >= self.next_curves
         try:
-            if start >= self.next_sign:
-                self.next_sign = start + SIGN
-                for run in {stack.open_run for stack in training}:
-                    writing.renew(run)
-            for stack in training if curves else ():
-                _write_curves(stack)
-        except (TrackingError, OSError) as error:  # the result contains the curves
-            log.debug(f"curves are written later: {error}")
-        if curves:
-            end = time.monotonic()
-            self.next_curves = end + max(INTERVAL, (end - start) / SHARE)
+            while self.waiting:
+                if not record_stack(self.waiting[0]):
+                    self.refused.append(self.waiting[0])
+                del self.waiting[0]
+            if start >= self.next_curves:
+                self._write_curves(training)
+        except (TrackingError, OSError) as error:
+            log.warning(f"{error}: results are kept in {CHECKPOINTS}/ and recorded later")
+            self.next_results = time.monotonic() + INTERVAL
+
+    def _write_curves(self, training: Collection[Stack]) -> None:
+        """Write the metrics of finished epochs, and a sign of life; see `processes.SILENCE`."""
+        start = time.monotonic()
+        for run in {stack.open_run for stack in training}:
+            _write(writing.renew, run)
+        for stack in training:
+            stamps, members = stack.directory.histories()
+            for run, metrics in zip(stack.directory.runs.runs, members, strict=True):
+                if run and len(stamps) > stack.logged:
+                    _write(writing.log_epochs, run, metrics, stack.logged, stamps)
+            stack.logged = max(stack.logged, len(stamps))
+        end = time.monotonic()
+        self.next_curves = end + max(INTERVAL, (end - start) / SHARE)
 
     def release(self) -> None:
         """Allow other commands to record the results that are still waiting."""
         for stack in self.waiting + self.refused:
             stack.directory.assign_runs(replace(stack.directory.runs, process=""))
-
-    def _write_results(self) -> None:
-        try:
-            while self.waiting:
-                with without_retries():
-                    if not _record(self.waiting[0]):
-                        self.refused.append(self.waiting[0])
-                del self.waiting[0]
-        except (TrackingError, OSError) as error:
-            log.warning(f"{error}: results are kept in {CHECKPOINTS}/ and recorded later")
-            self.next_results = time.monotonic() + INTERVAL
-
-
-def _write_curves(stack: Stack) -> None:
-    stamps, members = stack.directory.histories()
-    for run, metrics in zip(stack.directory.runs.runs, members, strict=True):
-        if run and len(stamps) > stack.logged:
-            writing.log_epochs(run, metrics, stack.logged, stamps)
-    stack.logged = max(stack.logged, len(stamps))
 
 
 def pending_stacks() -> list[Stack]:
@@ -239,26 +220,11 @@ def pending_stacks() -> list[Stack]:
 def record_pending_results() -> int:
     """Record the results that earlier commands could not record; return the number that is left.
 
-    A cross-validated job or a sweep is closed with its last run.
+    A cross-validated job is closed with its last fold.
     """
-    pending = pending_stacks()
     try:
-        for stack in pending:
-            _record(stack)
-        for sweep in set(filter(None, (stack.directory.runs.sweep for stack in pending))):
-            _write(_close_sweep, sweep)
+        for stack in pending_stacks():
+            record_stack(stack)
     except (TrackingError, OSError) as error:
         log.warning(str(error))
     return sum(len(stack.directory.members) for stack in pending_stacks())
-
-
-def _close_sweep(sweep: str) -> None:
-    """Close a sweep if its command has ended and all its runs are closed."""
-    run = client().get_run(sweep)
-    statuses = [child.info.status for child in reading.children(sweep)]
-    ended = has_ended(run.data.tags.get(PROCESS, ""), writing.last_sign(run))
-    if run.info.status == "RUNNING" and ended and "RUNNING" not in statuses:
-        failed = len(statuses) - statuses.count("FINISHED")
-        counts = {"runs": float(len(statuses)), "runs.failed": float(failed)}
-        note = f"Results were recorded later: `python -m bikefit.compare --sweep {sweep}`"
-        writing.finish_sweep(sweep, note, counts, "FAILED" if failed else "FINISHED")

@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from contextvars import ContextVar
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -113,13 +112,10 @@ def mlflow_options() -> Iterator[None]:
                 logger.setLevel(level)
 
 
-_retries: ContextVar[bool] = ContextVar("retries", default=True)
-
-
 def _patience() -> float:
     given = os.environ.get(PATIENCE, "60")
     try:
-        return float(given) if _retries.get() else 0.0
+        return float(given)
     except ValueError:
         raise TrackingError(f"{PATIENCE}={given}: must be a number of seconds") from None
 
@@ -140,16 +136,6 @@ def _with_retries(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
                 log.warning(f"{error}: retrying for up to {patience:.0f} s")
                 warned = True
             time.sleep(min(1.0, patience / 10))
-
-
-@contextmanager
-def without_retries() -> Iterator[None]:
-    """Disable retries in this context: an unavailable store raises an error at once."""
-    token = _retries.set(False)
-    try:
-        yield
-    finally:
-        _retries.reset(token)
 
 
 class RetryingProxy:

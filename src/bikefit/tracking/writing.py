@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -26,8 +26,8 @@ from bikefit.config import Settings
 from bikefit.errors import hide_secrets
 from bikefit.processes import has_ended, process_id
 from bikefit.tracking import names
-from bikefit.tracking.connection import artifacts_of, client, experiment_id, search, without_retries
-from bikefit.tracking.reading import latest_sweep
+from bikefit.tracking.connection import artifacts_of, client, experiment_id, search
+from bikefit.tracking.reading import children, latest_sweep
 from bikefit.tracking.views import COLOURS, write_views
 
 if TYPE_CHECKING:
@@ -133,39 +133,41 @@ def add_reused_runs(parent: str, runs: Sequence[str]) -> None:
 
 
 def close_abandoned_runs() -> int:
-    """Set the status of running runs whose process has ended to KILLED; return their number."""
+    """Close the running runs whose process has ended; return their number.
+
+    Their status is KILLED; that of a sweep is FINISHED or FAILED if all its runs are closed.
+    """
     running = list(search(f"tags.`{names.KIND}` != '' AND attributes.status = 'RUNNING'"))
     signs: dict[str, float] = {}
     for run in running:
         process = run.data.tags.get(names.PROCESS, "")
-        signs[process] = max(signs.get(process, 0.0), last_sign(run))
+        alive = max(int(run.info.start_time), int(run.data.tags.get(names.ALIVE, 0))) / 1000
+        signs[process] = max(signs.get(process, 0.0), alive)
     ended = {process for process, sign in signs.items() if has_ended(process, sign)}
     abandoned = [run for run in running if run.data.tags.get(names.PROCESS, "") in ended]
     for run in abandoned:
-        client().set_terminated(run.info.run_id, "KILLED")
+        statuses = {"KILLED"}
+        if run.data.tags[names.KIND] == "sweep":
+            statuses = {child.info.status for child in children(run.info.run_id)} or statuses
+        closed = not statuses & {"KILLED", "RUNNING"}
+        status = "KILLED" if not closed else "FAILED" if "FAILED" in statuses else "FINISHED"
+        client().set_terminated(run.info.run_id, status)
     return len(abandoned)
 
 
-def last_sign(run: Any) -> float:
-    """Return the time of the last sign of life in a run of its process, in s since 1970."""
-    return max(int(run.info.start_time), int(run.data.tags.get(names.ALIVE, 0))) / 1000
-
-
 def renew(run: str) -> None:
-    """Write to a run that its process is alive; raise at once if there is no store."""
-    with without_retries():
-        client().set_tag(run, names.ALIVE, str(round(time.time() * 1000)))
+    """Write to a run that its process is alive."""
+    client().set_tag(run, names.ALIVE, str(round(time.time() * 1000)))
 
 
 def log_epochs(
     run: str, metrics: Mapping[str, np.ndarray], after: int, stamps: Sequence[int]
 ) -> None:
-    """Write the metrics of the epochs after epoch ``after``; raise at once if there is no store.
+    """Write the metrics of the epochs after epoch ``after``.
 
     ``metrics`` has the values of all epochs by name; ``stamps`` are their times in ms since 1970.
     """
-    with without_retries():
-        _log_batch(run, _epoch_metrics(metrics, after, stamps))
+    _log_batch(run, _epoch_metrics(metrics, after, stamps))
 
 
 def finish_member(run: str, result: MemberResult, settings: Settings, logged: int = 0) -> None:
