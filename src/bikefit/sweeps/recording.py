@@ -183,8 +183,8 @@ class Recorder:
     def _write_curves(self, training: Collection[Stack]) -> None:
         """Write the metrics of finished epochs, and a sign of life; see `processes.SILENCE`."""
         start = time.monotonic()
-        for run in {stack.open_run for stack in training}:
-            _write(writing.renew, run)
+        for parent in {stack.open_run for stack in training}:
+            _write(writing.renew, parent)
         for stack in training:
             stamps, members = stack.directory.histories()
             for run, metrics in zip(stack.directory.runs.runs, members, strict=True):
