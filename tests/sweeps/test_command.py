@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 import stores
+from bikefit.errors import BikefitError
 from bikefit.sweeps import command
 from bikefit.sweeps.command import FailedJobsError, OpenSweep
 from bikefit.sweeps.jobs import Job, JobError
-from bikefit.tracking import connection
+from bikefit.tracking import connection, reading
 from bikefit.tracking.connection import TrackingError
 
 
@@ -86,3 +87,17 @@ def test_nothing_is_recorded_without_a_batch(workplace: Path) -> None:
         pass
     assert not sweep.run
     assert [e.name for e in connection.client().search_experiments()] == ["Default"]
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"loss": "bernoulli"}, {"validation": {"name": "kfold", "folds": 999}}]
+)
+def test_a_setting_that_does_not_fit_the_table_leaves_no_sweep(
+    workplace: Path, wrong: dict[str, Any]
+) -> None:
+    settings = [stores.settings(seed=0), stores.settings(seed=1, **wrong)]
+    with pytest.raises(BikefitError), OpenSweep([]) as sweep:
+        sweep.train(settings, ["seed=0", "seed=1"])
+    assert not sweep.run
+    with pytest.raises(TrackingError, match="no sweep"):
+        reading.latest_sweep()

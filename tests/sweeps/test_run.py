@@ -18,7 +18,7 @@ from bikefit.comparison.runs import run_table
 from bikefit.config import ConfigError, run_name
 from bikefit.sweeps.jobs import Job, JobError
 from bikefit.sweeps.recording import CHECKPOINTS
-from bikefit.sweeps.run import train_jobs
+from bikefit.sweeps.run import check_jobs, train_jobs
 from bikefit.tracking import connection, reading, writing
 from bikefit.training import callbacks, fit
 from bikefit.training.checkpoints import checkpoint_dirs
@@ -131,7 +131,9 @@ def test_networks_that_cannot_be_stacked_train_alone(
     noisy = "[{name: a, _target_: torch.nn.Dropout},{name: b, _target_: torch.nn.Linear}]"
     layers = f"network.layers={noisy.replace('Linear', 'Linear, out_features: 1')}"
     custom = [make_job("network=custom", layers, f"seed={seed}") for seed in (0, 1)]
-    train_jobs([make_job("seed=0"), make_job("seed=1"), *custom], None, engine=INLINE)
+    jobs = [make_job("seed=0"), make_job("seed=1"), *custom]
+    check_jobs(jobs)
+    train_jobs(jobs, None, engine=INLINE)
     assert "4 members in 3 stacks (of 2, 1, 1) on 1 processes" in caplog.text
     assert caplog.text.count("trains alone, because it cannot be stacked") == 2
     assert "(a.layer: vmap: called random operation" in caplog.text
@@ -156,8 +158,7 @@ def test_a_wrong_layer_is_an_error_before_training(workplace: Path) -> None:
     wrong = Job(make_settings("network=custom", f"network.layers={layers}"), "wrong")
     expected = r"'a.linear'.*received shape \(B, 87\) and expects \(B, 3\)"
     with pytest.raises(ConfigError, match=expected):
-        train_jobs([make_job(), wrong], None, engine=INLINE)
-    assert MlflowClient().get_experiment_by_name("full") is None  # no run was started
+        check_jobs([make_job(), wrong])
 
 
 def test_a_stack_that_raises_is_retried_and_then_each_member_alone(

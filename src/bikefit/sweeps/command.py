@@ -17,7 +17,7 @@ from bikefit.errors import BikefitError
 from bikefit.sweeps.engines import connect
 from bikefit.sweeps.jobs import Job
 from bikefit.sweeps.recording import CHECKPOINTS, record_pending_results
-from bikefit.sweeps.run import train_jobs
+from bikefit.sweeps.run import check_jobs, train_jobs
 from bikefit.sweeps.stacks import count_slots
 from bikefit.tracking import views, writing
 from bikefit.tracking.connection import TrackingError
@@ -37,6 +37,7 @@ def run_single(settings: Settings, command: Sequence[str]) -> float:
     """
     check_packages(settings, command)
     job = Job(settings, run_name(settings))
+    check_jobs([job])
     try:
         (result,) = train_jobs([job], sweep=None)
     finally:
@@ -91,6 +92,7 @@ class OpenSweep:
         jobs = [Job(s, label) for s, label in zip(settings, labels, strict=True)]
         for job in jobs:
             check_packages(job.settings, self.command)
+        check_jobs(jobs)  # otherwise a wrong setting would leave a sweep without runs
         with connect(**self.engine, processes=self.processes) as engine:
             if engine is None:
                 count_slots(jobs, self.processes)  # raises an error if there is no GPU

@@ -19,7 +19,6 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from bikefit.comparison.runs import run_table
 from bikefit.config import configuration_id, network_label
-from bikefit.data.table import read_table
 from bikefit.processes import process_id
 from bikefit.sweeps import forkserver
 from bikefit.sweeps.engines import Engine, local_engine
@@ -35,6 +34,7 @@ from bikefit.sweeps.recording import (
 from bikefit.sweeps.stacks import count_slots, plan_stacks
 from bikefit.tracking import reading, writing
 from bikefit.tracking.reading import FinishedRun
+from bikefit.training.folds import read_pool
 from bikefit.training.members import STOPPED, MemberResult
 from bikefit.training.worker import StackError, run_stack
 
@@ -166,7 +166,6 @@ def train_jobs(
     Raises:
         KeyboardInterrupt: Ctrl-C was pressed; the metrics measured until then are recorded.
     """
-    _check_networks(jobs)
     _name_configurations(jobs)
     unique: dict[str, Job] = {}
     for job in jobs:
@@ -194,18 +193,19 @@ def _name_configurations(jobs: Sequence[Job]) -> None:
         job.configuration = label
 
 
-def _check_networks(jobs: Sequence[Job]) -> None:
-    """Build networks that are lists of layers, and set ``job.alone`` if they cannot be stacked.
+def check_jobs(jobs: Sequence[Job]) -> None:
+    """Raise a BikefitError for settings that do not fit the table, or for a wrong layer.
 
-    So a wrong layer raises an error before any training.
+    Networks that are lists of layers are built; ``job.alone`` is set if they cannot be stacked.
     """
     reasons: dict[str, str | None] = {}
     for job in jobs:
+        read_pool(job.settings.data.path).folds(job.settings)
         if job.settings.network.layers is None:
             continue
         from bikefit.training.strengths import stacking_error
 
-        columns = len(read_table(job.settings.data.path).feature_names)
+        columns = len(job.table.feature_names)
         network = f"{columns} {job.settings.network}"
         if network not in reasons:
             reasons[network] = stacking_error(job.settings, columns)
