@@ -6,19 +6,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
-import numpy as np
 import pandas as pd
-from pandas.api.types import is_bool_dtype, is_integer_dtype, is_numeric_dtype
+from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 from bikefit.data.cells import parse_numbers
-from bikefit.data.features import NO_YES, TIME, words_of
+from bikefit.data.features import TIME, words_of
 from bikefit.data.transformer import Transformer
 
 YES_NO: Final = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
-TIME_FORMAT = r"\d{4}-\d{2}-\d{2}([T ]\d{2}(:\d{2}(:\d{2}(\.0+)?)?)?)?"
+HOUR = r"\d{4}-\d{2}-\d{2}[T ]\d{2}(:\d{2}(:\d{2}(\.0+)?)?)?"
+TIMES: Final = {"hour": HOUR, "time": rf"\d{{4}}-\d{{2}}-\d{{2}}|{HOUR}"}
+"""Forms of the kinds of time: with the hour, and dates too."""
+
 DOTTED_DATE = r"^(\d{1,2})\.(\d{1,2})\.(\d{4})\b"  # day, month, year
 TREND_LIMIT = pd.Timedelta(days=366)
-MARGIN = 0.5  # allowed distance from the smallest and the largest number, in units of their range
 
 
 @dataclass(frozen=True)
@@ -26,10 +27,13 @@ class InputColumn:
     """What is allowed in a column.
 
     Args:
-        kind: ``number``, ``whole number``, ``yes or no``, ``category`` or ``time``.
+        kind: ``number``, ``yes or no``, ``category``, ``time`` or ``hour``.
         low, high: Smallest and largest number of the rows that the model was fitted on.
         categories: Allowed values; of a number, any if empty.
-        first, last: First and last time, ISO dates.
+        first, last: First and last day of these rows, ISO dates.
+        margin: Allowed distance from `low` and `high`, as a share of their difference.
+        unit: Unit of a number.
+        optional: Whether a value may be missing.
     """
 
     kind: str
@@ -38,35 +42,71 @@ class InputColumn:
     categories: tuple[str, ...] = ()
     first: str = ""
     last: str = ""
+    margin: float = 0.5
+    unit: str = ""
+    optional: bool = False
 
-    def parse(self, cells: pd.Series, errors: pd.Series) -> pd.Series:
-        """Return the values of texts; add a sentence to the errors of wrong rows, in place."""
-        if self.kind == "time":
-            iso = cells.str.replace(
-                DOTTED_DATE, lambda match: f"{match[3]}-{match[2]:0>2}-{match[1]:0>2}", regex=True
-            )
-            return parse_local_times(iso, self.first, self.last, errors)
-        if self.kind == "yes or no":
-            return parse_category(cells.str.lower(), list(YES_NO), errors).map(YES_NO)
-        if self.kind == "category":
-            return parse_category(cells, self.categories, errors)
+    def parse(self, cells: pd.Series) -> tuple[pd.Series, pd.Series, str]:
+        """Return the values of texts, whether each is wrong, and a sentence of what is allowed."""
+        if self.kind in TIMES:
+            return self._parse_times(cells)
+        if self.kind in ("category", "yes or no"):
+            allowed = self.categories if self.kind == "category" else tuple(YES_NO)
+            words = cells.where(cells.isin(allowed), cells.str.lower())
+            values = words if self.kind == "category" else words.map(YES_NO)
+            return values, ~words.isin(allowed), f"must be one of {', '.join(allowed)}"
         numbers = parse_numbers(cells).astype(float)
         if self.categories:
-            wrong = ~numbers.isin([float(category) for category in self.categories])
-            add_errors(errors, cells, wrong, f"must be one of {', '.join(self.categories)}")
-            return numbers
-        margin = MARGIN * (self.high - self.low)
-        wrong = ~numbers.between(self.low - margin, self.high + margin)
-        if self.kind == "whole number":
-            wrong |= numbers % 1 != 0
-        add_errors(
-            errors,
-            cells,
-            wrong,
-            f"must be a {self.kind} from {self.low - margin:g} to {self.high + margin:g}: the "
-            f"model was fitted on values from {self.low:g} to {self.high:g}",
+            words = numbers.map({float(category): category for category in self.categories})
+            return words, words.isna(), f"must be one of {', '.join(self.categories)}"
+        margin = self.margin * (self.high - self.low)
+        low, high = self.low - margin, self.high + margin
+        sentence = f"must be a number from {low:g} to {high:g} {self.unit}".rstrip()
+        if margin:
+            sentence += f": the model was fitted on values from {self.low:g} to {self.high:g}"
+        return numbers, ~numbers.between(low, high), sentence
+
+    def _parse_times(self, cells: pd.Series) -> tuple[pd.Series, pd.Series, str]:
+        iso = cells.str.replace(
+            DOTTED_DATE, lambda match: f"{match[3]}-{match[2]:0>2}-{match[1]:0>2}", regex=True
         )
-        return numbers
+        valid = iso.where(iso.str.fullmatch(TIMES[self.kind]).astype(bool))
+        times = pd.to_datetime(valid, format="ISO8601", errors="coerce")
+        start, end = pd.Timestamp(self.first), pd.Timestamp(self.last) + TREND_LIMIT
+        wrong = ~times.between(start, end + pd.Timedelta(days=1), inclusive="left")
+        sentence = (
+            f"must be a local time like 2012-10-05T17:00, and from {start:%Y-%m-%d} to "
+            f"{end:%Y-%m-%d}: the data end on {self.last}, and their trend is not extrapolated for "
+            "longer than a year"
+        )
+        return times, wrong, sentence
+
+
+def parse_columns(
+    columns: Mapping[str, InputColumn], rows: pd.DataFrame
+) -> tuple[pd.DataFrame, pd.Series]:
+    """Return the values of valid rows, with their index, and the error of every row.
+
+    An error names each wrong column, its value and what is allowed; it is empty if the row is
+    valid.
+    """
+    cells = rows.reindex(columns=list(columns)).astype(object).map(_cell_text)
+    errors, values = pd.Series("", rows.index), {}
+    for name, column in columns.items():
+        text = cells[name]
+        values[name], wrong, allowed = column.parse(text)
+        wrong &= (text != "") | (not column.optional)
+        shown = (" = " + text + ": ").mask(text == "", ": missing, ")
+        errors = errors.mask(wrong, errors + "; " + name + shown + allowed)
+    errors = errors.str.removeprefix("; ")
+    return pd.DataFrame(values, index=rows.index)[errors == ""], errors
+
+
+def _cell_text(value: Any) -> str:
+    """Return a cell as text without surrounding blanks, a missing value as ""."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # a column of integers with a missing value is read as floats
+    return "" if pd.isna(value) else str(value).strip()
 
 
 @dataclass(frozen=True)
@@ -87,18 +127,10 @@ class TableInputs:
         return next((name for name, column in self.columns.items() if column.kind == "time"), TIME)
 
     def parse(self, rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.Series]:
-        """Return the rows for the transformer of valid rows, and the error of every row.
-
-        An error names each wrong column, its value and what is allowed; it is empty if the row is
-        valid.
-        """
-        cells = rows.reindex(columns=list(self.columns)).astype(object).map(cell_text)
-        errors = pd.Series("", rows.index)
-        values = {name: column.parse(cells[name], errors) for name, column in self.columns.items()}
-        types = {"whole number": "int64", "yes or no": "bool"}
-        kinds = {name: column.kind for name, column in self.columns.items()}
-        parsed = pd.DataFrame(values, index=rows.index)[errors == ""]
-        parsed = parsed.astype({n: types[kind] for n, kind in kinds.items() if kind in types})
+        """Return the rows for the transformer of valid rows, and errors: :func:`parse_columns`."""
+        parsed, errors = parse_columns(self.columns, rows)
+        yes_no = [name for name, column in self.columns.items() if column.kind == "yes or no"]
+        parsed[yes_no] = parsed[yes_no].astype(bool)
         return parsed.rename(columns={self.time: TIME}), errors
 
     def example(self, rows: pd.DataFrame) -> pd.DataFrame:
@@ -125,64 +157,13 @@ def table_inputs(transformer: Transformer, rows: pd.DataFrame, time: str = TIME)
         first, last = (f"{end:%Y-%m-%d}" for end in (rows[TIME].min(), rows[TIME].max()))
         columns[time] = InputColumn("time", first=first, last=last)
     for name in features.columns:
-        if name not in rows:
-            continue
-        values = rows[name]
-        categories = transformer.categories[name] if name in features.categorical else ()
-        if is_bool_dtype(values):
-            columns[name] = InputColumn("yes or no", categories=NO_YES)
-        elif is_numeric_dtype(values):
-            kind = "whole number" if is_integer_dtype(values) else "number"
-            low, high = float(values.min()), float(values.max())
-            columns[name] = InputColumn(kind, low, high, categories)
-        else:
-            columns[name] = InputColumn("category", categories=categories)
+        if name in rows:
+            values, categories = rows[name], transformer.categories.get(name, ())
+            if is_bool_dtype(values):
+                columns[name] = InputColumn("yes or no")
+            elif is_numeric_dtype(values):
+                low, high = float(values.min()), float(values.max())
+                columns[name] = InputColumn("number", low, high, categories)
+            else:
+                columns[name] = InputColumn("category", categories=categories)
     return TableInputs(columns)
-
-
-def parse_local_times(
-    cells: pd.Series, first: str, last: str, errors: pd.Series, pattern: str = TIME_FORMAT
-) -> pd.Series:
-    """Return times from the day `first` to a year after the day `last`; add errors in place."""
-    valid = cells.str.fullmatch(pattern).astype(bool)
-    times = pd.to_datetime(cells.where(valid), format="ISO8601", errors="coerce")
-    start, end = pd.Timestamp(first), pd.Timestamp(last) + TREND_LIMIT
-    outside = times.notna() & ~times.between(start, end + pd.Timedelta(days=1), inclusive="left")
-    allowed = (
-        f"must be from {start:%Y-%m-%d} to {end:%Y-%m-%d}: the data end on {last}, and their trend "
-        "is not extrapolated for longer than a year"
-    )
-    add_errors(errors, cells, outside, allowed)
-    add_errors(errors, cells, times.isna(), "must be a local time like 2012-10-05T17:00")
-    return times
-
-
-def parse_category(
-    cells: pd.Series,
-    allowed: tuple[str, ...] | list[str],
-    errors: pd.Series,
-    optional: bool = False,
-) -> pd.Series:
-    """Return texts; add an error to rows whose text is not allowed, in place."""
-    wrong = ~cells.isin(list(allowed))
-    add_errors(errors, cells, wrong, f"must be one of {', '.join(allowed)}", optional)
-    return cells
-
-
-def add_errors(
-    errors: pd.Series, cells: pd.Series, wrong: pd.Series, allowed: str, optional: bool = False
-) -> None:
-    """Append a sentence to the errors of wrong rows, in place; optional cells may be empty."""
-    if optional:
-        wrong = wrong & (cells != "")
-    for row in map(int, np.flatnonzero(wrong)):
-        value = f" = {cells.iloc[row]}: " if cells.iloc[row] else ": missing, "
-        error = f"{cells.name}{value}{allowed}"
-        errors.iloc[row] = f"{errors.iloc[row]}; {error}".removeprefix("; ")
-
-
-def cell_text(value: Any) -> str:
-    """Return a cell as text without surrounding blanks, a missing value as ""."""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)  # a column of integers with a missing value is read as floats
-    return "" if pd.isna(value) else str(value).strip()

@@ -11,11 +11,8 @@ import pandas as pd
 from bikefit.data.bikes import calendar
 from bikefit.data.bikes.columns import SCALES, UNITS, WEATHER
 from bikefit.data.bikes.derived import add_derived_columns
-from bikefit.data.inputs import YES_NO, add_errors, cell_text, parse_category, parse_local_times
+from bikefit.data.inputs import InputColumn, parse_columns
 
-NUMBERS: Final = {"temp": "temperature"} | {
-    name: name for name in ("feels_like", "humidity", "windspeed")
-}  # column of the clean rows by column of the user's rows
 REQUIRED: Final = ("at", "temp", "humidity", "windspeed", "weather")
 OPTIONAL: Final = ("feels_like", "holiday")
 EXAMPLE = pd.DataFrame(
@@ -25,7 +22,10 @@ EXAMPLE = pd.DataFrame(
     ],
     columns=[*REQUIRED, *OPTIONAL],
 )
-TIME = r"\d{4}-\d{2}-\d{2}[T ]\d{2}(:\d{2}(:\d{2}(\.0+)?)?)?"
+NAMES: Final = {"at": "timestamp", "temp": "temperature"}
+"""Columns of clean rows by the names that a user gives them, if they differ."""
+
+DRIEST = 1.0  # %; outdoor air is never perfectly dry
 
 
 @dataclass(frozen=True)
@@ -47,21 +47,11 @@ class InputStatistics:
     optional: ClassVar = OPTIONAL
 
     def parse(self, rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.Series]:
-        """Return the clean rows of valid rows, with their index, and the error of every row.
-
-        An error names each wrong column, its value and what is allowed; it is empty if the row is
-        valid.
-        """
-        cells = rows.reindex(columns=[*REQUIRED, *OPTIONAL]).astype(object).map(cell_text)
-        errors = pd.Series("", rows.index)
-        times = parse_local_times(cells["at"], self.first, self.last, errors, TIME)
-        hours = pd.DataFrame({"timestamp": times.dt.floor("h")})
-        for name, column in NUMBERS.items():
-            hours[column] = _parse_numbers(cells[name], column, errors)
-        weather, holiday = cells["weather"].str.lower(), cells["holiday"].str.lower()
-        hours["weather"] = parse_category(weather, list(WEATHER.values()), errors)
-        hours["holiday"] = parse_category(holiday, list(YES_NO), errors, optional=True).map(YES_NO)
-        hours = hours[errors == ""].copy()
+        """Return the clean rows of valid rows, and errors: :func:`parse_columns`."""
+        columns = {name: self._column(name) for name in (*REQUIRED, *OPTIONAL)}
+        parsed, errors = parse_columns(columns, rows)
+        hours = parsed.rename(columns=NAMES)
+        hours["timestamp"] = hours["timestamp"].dt.floor("h")
         intercept, *coefficients = self.feels_like
         felt = intercept + hours[["temperature", "humidity", "windspeed"]] @ np.array(coefficients)
         hours["feels_like"] = hours["feels_like"].fillna(felt.clip(*SCALES["feels_like"][1:]))
@@ -69,6 +59,18 @@ class InputStatistics:
         federal = calendar.is_holiday(hours["timestamp"])
         hours["holiday"] = hours["holiday"].where(hours["holiday"].notna(), federal).astype(bool)
         return add_derived_columns(hours, self.calm), errors
+
+    def _column(self, name: str) -> InputColumn:
+        if name == "at":
+            return InputColumn("hour", first=self.first, last=self.last)
+        if name == "weather":
+            return InputColumn("category", categories=tuple(WEATHER.values()))
+        if name == "holiday":
+            return InputColumn("yes or no", optional=True)
+        of = NAMES.get(name, name)
+        low, high = SCALES[of][1:]
+        low = max(low, DRIEST) if of == "humidity" else low
+        return InputColumn("number", low, high, margin=0, unit=UNITS[of], optional=name in OPTIONAL)
 
     def example(self, rows: pd.DataFrame) -> pd.DataFrame:
         """Return two rows as a user would give them."""
@@ -84,14 +86,3 @@ def input_statistics(hours: pd.DataFrame) -> InputStatistics:
     calm = float(hours["windspeed"].where(hours["windspeed_calm"], 0.0).max())
     days = hours["timestamp"].dt.strftime("%Y-%m-%d")
     return InputStatistics(days.min(), days.max(), calm, tuple(model))
-
-
-def _parse_numbers(values: pd.Series, column: str, errors: pd.Series) -> pd.Series:
-    numbers = pd.to_numeric(values, errors="coerce").astype(float)
-    low, high = SCALES[column][1:]
-    positive = column == "humidity"  # outdoor air is never perfectly dry
-    wrong = ~numbers.between(low, high, inclusive="right" if positive else "both")
-    bounds = f"above {low:g} and at most {high:g}" if positive else f"from {low:g} to {high:g}"
-    allowed = f"must be a number {bounds} {UNITS[column]}"
-    add_errors(errors, values, wrong, allowed, optional=values.name in OPTIONAL)
-    return numbers
