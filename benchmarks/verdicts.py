@@ -108,7 +108,7 @@ def fit(
             "method": method,
             "tags.val_rows": str(result.val_rows),
             # Rows are independent, as days are in the real data.
-            "days/best/val/loss": tuple(by_row / len(by_row)),
+            "days": tuple(by_row / len(by_row)),
             # The expected excess needs no targets: the noise has expectation 0.
             "truth.excess": loss_of(known, expected).mean(),
             "truth.train_excess": loss_of(target, fitted).mean() - lowest,
@@ -217,7 +217,7 @@ def count(runs: pd.DataFrame) -> pd.DataFrame:
     """Return what the verdicts of each rule on the runs of a problem add to the table."""
     table = run_table(runs)
     paths = find_paths(table)
-    table = table.join(runs.filter(regex=r"^truth\."))
+    table = table.join(runs.filter(regex=r"^truth\.|^days$"))
     truth, gain = measures(table), gains(table, paths)
     best = gain.groupby(["name", "side"])["gain"].max()
     sides = (truth["share"] >= 0.5).map({True: 1, False: -1})

@@ -22,8 +22,9 @@ SETTINGS: dict[str, Any] = yaml.safe_load("""
 
 
 def make_table(rows: Sequence[dict[str, Any]] | pd.DataFrame) -> pd.DataFrame:
-    """Return the run table of rows of `read_runs`."""
-    return run_table(pd.DataFrame(rows))
+    """Return the run table of rows of `read_runs`, with the losses by day if they have them."""
+    runs = pd.DataFrame(rows)
+    return run_table(runs).join(runs[runs.columns.intersection(["days"])])
 
 
 def make_run(

@@ -134,10 +134,8 @@ def test_noise_that_hides_the_direction_leaves_it_undecided() -> None:
 
 def test_noise_of_validation_days_does_not_hide_what_the_training_rows_show() -> None:
     """A converged linear model on counts with a known rate: few days carry the difference."""
-    key = "days/best/val/loss"
-    linear = {key: (0.25, 0.25, 0.507)}
-    best = {key: (0.18, 0.19, 0.186)}
-    runs = seeds(1.09, 1.007, hidden="[]", **linear) + seeds(0.47, 0.556, "l2 λ=1", **best)
+    runs = seeds(1.09, 1.007, hidden="[]", days=(0.25, 0.25, 0.507))
+    runs += seeds(0.47, 0.556, "l2 λ=1", days=(0.18, 0.19, 0.186))
     assert verdict_of(runs, "none").startswith("underfitting")
     for run in runs[:3]:
         run["best/train/loss"] = 0.4

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import altair as alt
@@ -33,6 +32,7 @@ from bikefit.comparison.runs import loss_unit
 from bikefit.comparison.sentences import number
 from bikefit.comparison.verdicts import NEXT, read_thresholds
 from bikefit.data.bikes.columns import UNITS
+from bikefit.data.features import TIME
 from bikefit.data.table import Table
 from bikefit.tracking.views import COLOURS
 from bikefit.trained import TrainedNetwork, load
@@ -44,9 +44,20 @@ NO_PATH = "The explorer needs a sweep in which a setting has three values, with 
 CONSTANT = "constant"  # id of the prediction that is the mean of the training rows
 ZERO = 1e-3  # weights of a smaller size count as zero: Adam leaves few exact zeros
 BINS = np.linspace(-0.5, 0.5, 42)  # of weights; larger weights are in the last bins
+
+# The signals of the page, which all charts have, and conditions on them.
+SIGNALS = {"c": 0, "path": 0, "week": 0, "show": True, "dark": False}
+CHOSEN = "datum.c == c"
+SHOWN = "(show || datum.part == 'train')"
+# Colours and encodings of all charts.
 PARTS = {"train": "#8A9096", "validation": "#D55E00"}
 BLUE, INK = alt.ExprRef("dark ? '#56B4E9' : '#0072B2'"), alt.ExprRef("dark ? '#fff' : '#1d2327'")
 DAYS: dict[str, Any] = {"working day": BLUE, "Sunday": "#CC79A7"}
+BY_PART = alt.Color("part:N").scale(domain=list(PARTS), range=list(PARTS.values()))
+BY_PART = BY_PART.title(None).legend(orient="top")
+DASH = alt.StrokeDash("part:N").scale(domain=list(PARTS), range=[[4, 3], [1, 0]]).title(None)
+LOSS = alt.Y("loss:Q").title("loss").axis(minExtent=28, tickCount=5)
+
 SETTINGS = {
     "l2": (
         "L2 penalty λ",
@@ -64,24 +75,6 @@ SETTINGS = {
     "width": ("width", "is the number of units in each hidden layer of the network."),
 }
 """Names of settings, and what they do, by the last part of their keys, in the order of the menu."""
-VERDICTS = {
-    "underfitting": "Too rigid: it misses the pattern, even on the rows that it was trained on.",
-    "good fit": "About right: on rows that it has not seen, no network of this sweep is clearly "
-    "better.",
-    "overfitting": "Too flexible: it has memorized its training rows, and errs more on rows that "
-    "it has not seen.",
-    "undecided": "These runs do not decide between too rigid and too flexible.",
-}
-
-
-@dataclass(frozen=True)
-class Panel:
-    """A section of the page with its charts, as specifications by id."""
-
-    title: str
-    text: str
-    charts: dict[str, dict[str, Any]]
-    wide: bool = False
 
 
 def explorer_page(comparison: Comparison) -> str:
@@ -92,12 +85,11 @@ def explorer_page(comparison: Comparison) -> str:
     if not ids or best is None:
         return f"<!doctype html>\n<title>bikefit</title>\n<p>{NO_PATH}</p>\n"
     runs = comparison.ranked_runs.dropna(subset=["val_loss"]).sort_values("val_loss", kind="stable")
-    by_id = {id_: runs[runs["configuration_id"] == id_] for id_ in ids}
-    networks = {id_: [load(run) for run in by_id[id_]["run_id"]] for id_ in ids}
-    table = networks[ids[0]][0].table
-    firsts = {f"c{c}": several[0] for c, several in enumerate(networks.values(), start=1)}
-    predictions = prediction_table(firsts)
-    weeks = _choose_weeks(typical_weeks(predictions)) if table.time else []
+    by_id = [runs.loc[runs["configuration_id"] == id_, "run_id"] for id_ in ids]
+    networks = {c: [load(run) for run in several] for c, several in enumerate(by_id, start=1)}
+    table = networks[1][0].table
+    predictions = prediction_table({f"c{c}": several[0] for c, several in networks.items()})
+    weeks = _choose_weeks(predictions) if table.time else []
     mean = predictions.loc[predictions["part"] == "train", table.target].mean()
     predictions.insert(3, "c0", mean)
     tables = [select_week(predictions, week) for week in weeks] or [predictions]
@@ -116,16 +108,24 @@ def explorer_page(comparison: Comparison) -> str:
         _about(ranking[id_]) | {"weeks": [_weekly_errors(week, f"c{c}") for week in tables]}
         for c, id_ in enumerate(ids)
     ]
+    responses, response_charts = _responses(networks, mean)
+    weights = _weight_charts(networks)
+    charts = {
+        "losses": _loss_chart(paths, ranking, ids, top),
+        "learning": _learning_chart(
+            {c: several.iloc[0] for c, several in enumerate(by_id, 1)}, top
+        ),
+        **(_week_charts(tables, table) if weeks else {"fit": _fit_chart(predictions, table)}),
+        **response_charts,
+        **weights,
+    }
     return render(
         "explorer.html.j2",
         bundle=vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"),
-        losses=_loss_chart(paths, ranking, ids, top),
-        panels=[
-            _week_panel(tables, table) if weeks else _fit_panel(predictions, table),
-            *_response_panels(networks, mean),
-            _learning_panel(by_id, top),
-            _weight_panel(networks),
-        ],
+        charts=charts,
+        responses=responses,
+        weights=list(weights),
+        zero=ZERO,
         paths=[_positions(path, ids) for path in paths],
         about=about,
         best=f"{best['configuration']}, with {number(best['val_loss'], best['val_loss'])}",
@@ -164,10 +164,10 @@ def _positions(path: SettingPath, ids: list[str]) -> dict[str, Any]:
     return {"label": name, "hint": hint, "positions": positions}
 
 
-def _choose_weeks(weeks: list[pd.Timestamp]) -> list[pd.Timestamp]:
-    """Return the first weeks of the list that are in different quarters of a year, by date."""
+def _choose_weeks(predictions: pd.DataFrame) -> list[pd.Timestamp]:
+    """Return the most typical weeks of different quarters of a year, by date."""
     chosen: dict[int, pd.Timestamp] = {}
-    for week in weeks:
+    for week in typical_weeks(predictions):
         chosen.setdefault(week.quarter, week)
     return sorted(list(chosen.values())[:WEEKS])
 
@@ -184,44 +184,22 @@ def _about(row: Mapping[Any, Any]) -> dict[str, Any]:
     return {
         "name": row["configuration"],
         "verdict": row["verdict"],
-        "plain": VERDICTS[row["verdict"]],
         "reason": f"{row['reason']}. Next: {row['next']}.",
         "train": number(row["train_loss"], row["val_loss"]),
         "validation": number(row["val_loss"], row["val_loss"]),
     }
 
 
-def _csv(table: pd.DataFrame) -> alt.InlineData:
+def _rows(table: pd.DataFrame) -> alt.Chart:
     text = table.to_csv(index=False, float_format="%.4g", lineterminator="\n")
-    return alt.InlineData(values=text, format=alt.DataFormat(type="csv"))
-
-
-def _is(*names: str) -> str:
-    return " && ".join(f"datum.{name} == {name}" for name in names)
-
-
-SHOWN = "(show || datum.part == 'train')"
+    return alt.Chart(alt.InlineData(values=text, format=alt.DataFormat(type="csv")))
 
 
 def _chart(*layers: alt.Chart, title: str, height: int = 190) -> dict[str, Any]:
     """Return the specification of layers that read the signals of the page."""
-    start = {"c": 0, "path": 0, "week": 0, "show": True, "dark": False}
-    params = [alt.param(name=name, value=value) for name, value in start.items()]
+    params = [alt.param(name=name, value=value) for name, value in SIGNALS.items()]
     chart = alt.layer(*layers).add_params(*params)
-    chart = chart.properties(width="container", height=height, description=title)
-    return dict(chart.to_dict())
-
-
-def _part_colour(legend: bool = True) -> alt.Color:
-    scale = alt.Scale(domain=list(PARTS), range=list(PARTS.values()))
-    return alt.Color("part:N", scale=scale, legend=TOP if legend else None, title=None)
-
-
-TOP = alt.Legend(orient="top")
-DASH = alt.StrokeDash(
-    "part:N", scale=alt.Scale(domain=list(PARTS), range=[[4, 3], [1, 0]]), title=None
-)
-LOSS_AXIS = alt.Axis(minExtent=28, tickCount=5)
+    return dict(chart.properties(width="container", height=height, description=title).to_dict())
 
 
 def _loss_chart(
@@ -236,23 +214,22 @@ def _loss_chart(
             for position, (value, id_) in enumerate(_steps(path))
             for part, loss in zip(PARTS, ("train_loss", "val_loss"), strict=True)
         ]
-    base = alt.Chart(_csv(pd.DataFrame(rows))).transform_filter(f"{_is('path')} && {SHOWN}")
-    order = alt.EncodingSortField("position", op="min")
-    x = alt.X("value:O", sort=order, axis=alt.Axis(labelAngle=0), title=RIGID_TO_FLEXIBLE)
-    scale = alt.Scale(domain=[0, top])
-    y = alt.Y("loss:Q", title="loss", scale=scale, axis=LOSS_AXIS)
-    tip = [alt.Tooltip(name) for name in ("value:N", "part:N", "loss:Q")]
-    lines = base.mark_line(clip=True, strokeWidth=2).encode(
-        x=x, y=y, color=_part_colour(), strokeDash=DASH, order="position:Q"
+    base = _rows(pd.DataFrame(rows)).transform_filter(f"datum.path == path && {SHOWN}")
+    x = alt.X("value:O", sort=alt.EncodingSortField("position", op="min"))
+    x = x.title("← too rigid · too flexible →").axis(labelAngle=0)
+    y = LOSS.scale(domain=[0, top])
+    dots = base.transform_filter(CHOSEN).encode(
+        x=x, color=BY_PART, tooltip=["value:N", "part:N", "loss:Q"]
     )
-    dots = base.transform_filter(_is("c")).encode(x=x, color=_part_colour(), tooltip=tip)
     high = dots.transform_filter(f"datum.loss > {top} && datum.part == 'train'")
     lowest = base.transform_filter("datum.part == 'validation' && datum.lowest == 1")
     return _chart(
         lowest.mark_rule(color=ROLES["winner"], strokeWidth=2, opacity=0.7).encode(x=x),
-        lines,
+        base.mark_line(clip=True, strokeWidth=2).encode(
+            x=x, y=y, color=BY_PART, strokeDash=DASH, order="position:Q"
+        ),
         dots.mark_point(size=140, filled=True, opacity=1, clip=True).encode(y=y),
-        high.transform_calculate(label="'▲ ' + format(datum.loss, '.3~s')")
+        high.transform_calculate(label="'▲ ' + format(datum.loss, '.3~r')")
         .mark_text(baseline="top", dy=2, fontSize=12)
         .encode(y=alt.value(0), text="label:N", color=alt.value(INK)),
         title="Train and validation loss from too rigid to too flexible",
@@ -260,221 +237,179 @@ def _loss_chart(
     )
 
 
-RIGID_TO_FLEXIBLE = "← too rigid · too flexible →"
-
-
-def _week_panel(tables: list[pd.DataFrame], description: Table) -> Panel:
-    unit, target = description.unit or description.target, description.target
+def _week_charts(tables: list[pd.DataFrame], description: Table) -> dict[str, dict[str, Any]]:
+    """Return the chart of a week, and below it that of its errors."""
+    target, names = description.target, list(tables[0].columns[3:])  # of predictions
     table = pd.concat([table.assign(week=i) for i, table in enumerate(tables)])
-    step = time_step(table)
-    time = table["timestamp"].dt
     table = table.rename(columns={target: "true"})
-    table["block"] = (table["timestamp"].diff() > GAP * step).cumsum()
-    clock = table["timestamp"] - time.normalize()
-    table["day"] = time.day_of_week + clock / pd.Timedelta(days=1)  # after the start of the week
-    names = list(tables[0].columns[3:])  # of predictions
-    rows = alt.Chart(_csv(table.drop(columns="timestamp"))).transform_filter(_is("week"))
+    time, step = table[TIME], time_step(table)
+    table["block"] = (time.diff() > GAP * step).cumsum()
+    table["day"] = time.dt.day_of_week + (time - time.dt.normalize()) / pd.Timedelta(days=1)
+    highest = table[["true", *names]].max(axis=1).groupby(table["week"]).max()
+    low = min(0.0, float(table[["true", *names]].to_numpy().min()))
+    misses = table[names[1:]].sub(table["true"], axis=0).abs()
+    limit = float(np.quantile(misses, 0.995))
+    rows = _rows(table.drop(columns=TIME)).transform_filter("datum.week == week")
     rows = rows.transform_calculate(
         predicted="toNumber(datum['c' + c])",
         error="datum.predicted - datum.true",
         end=f"toNumber(datum.day) + {step / pd.Timedelta(days=1)}",
     )
-    shown = table.assign(highest=table[["true", *names]].max(axis=1)).groupby("week")
-    highest = [round(float(week)) for week in shown["highest"].max()]
     weekdays = "['Mon', 'Tue', 'Wed', 'Thu', 'Fri', 'Sat', 'Sun'][datum.value]"
-    axis = alt.Axis(values=list(range(7)), labelExpr=weekdays, labelAlign="left", grid=False)
-    x = alt.X("day:Q", title=None, axis=axis, scale=alt.Scale(domain=[0, 7], nice=False))
-    low = min(0.0, float(table[["true", *names]].to_numpy().min()))
-    scale = alt.Scale(domain=[low, alt.ExprRef(f"{highest}[week]")])
+    x = alt.X("day:Q").title(None).scale(domain=[0, 7], nice=False)
+    x = x.axis(values=list(range(7)), labelExpr=weekdays, labelAlign="left", grid=False)
     left = alt.Axis(minExtent=40, tickCount=4)
-    y: dict[str, Any] = {"title": unit, "scale": scale, "axis": left}
+    scale = alt.Scale(domain=[low, alt.ExprRef(f"{[round(float(x)) for x in highest]}[week]")])
+    y: dict[str, Any] = {"title": description.unit or target, "scale": scale, "axis": left}
     days = "datum.label == 'train' ? 'training days' : 'validation days'"
-    legend = alt.Legend(orient="top", labelExpr=days)
     shades = alt.Scale(domain=list(PARTS), range=["#8A909622", "#D55E0038"])
-    band = alt.Color("part:N", scale=shades, title=None, legend=legend)
-    tip = [alt.Tooltip(name, format=".0f") for name in ("true:Q", "predicted:Q")]
-    errors_of_networks = table[names[1:]].sub(table["true"], axis=0).abs()
-    limit = float(np.quantile(errors_of_networks, 0.995))
-    error_scale = alt.Scale(domain=[-limit, limit])
+    band = BY_PART.scale(shades).legend(orient="top", labelExpr=days)
     week = _chart(
         rows.mark_rect().encode(x=x, x2="end:Q", color=band),
         rows.mark_line(strokeWidth=1.8, color=BLUE).encode(
             x=x, y=alt.Y("predicted:Q", **y), detail="block:N"
         ),
         rows.mark_point(size=16, filled=True, opacity=1, color=INK).encode(
-            x=x, y=alt.Y("true:Q", **y), tooltip=tip
+            x=x,
+            y=alt.Y("true:Q", **y),
+            tooltip=[alt.Tooltip(name, format=".0f") for name in ("true:Q", "predicted:Q")],
         ),
         title=f"True and predicted {target} of a week",
         height=210,
     )
+    error = alt.Y("error:Q").title("error").scale(domain=[-limit, limit]).axis(left)
     errors = _chart(
         rows.mark_rect(clip=True).encode(
-            x=x,
-            x2="end:Q",
-            y=alt.Y("error:Q", title="error", scale=error_scale, axis=left),
-            y2=alt.datum(0),
-            color=_part_colour(legend=False),
+            x=x, x2="end:Q", y=error, y2=alt.datum(0), color=BY_PART.legend(None)
         ),
         title=f"Predicted minus true {target} of a week",
         height=90,
     )
-    text = (
-        f"Points: {target} as measured. Blue line: what the network predicts. The strip below "
-        "shows its errors, predicted minus true. A rigid network errs on all days. A flexible one "
-        "follows even the accidents of its training days (grey), but not the validation days."
-    )
-    return Panel(f"A week of {target}", text, {"week": week, "errors": errors}, wide=True)
+    return {"week": week, "errors": errors}
 
 
-def _fit_panel(predictions: pd.DataFrame, description: Table) -> Panel:
-    """Return the target against the prediction, of a sample of the rows."""
-    label = axis_label(description.target, description.unit)
+def _fit_chart(predictions: pd.DataFrame, description: Table) -> dict[str, Any]:
+    """Return the chart of the target against the prediction, of a sample of the rows."""
+    label, names = axis_label(description.target, description.unit), predictions.columns[3:]
     sample = predictions.sample(min(len(predictions), SAMPLE), random_state=0)
-    sample = sample.rename(columns={description.target: "true"})
-    names = list(predictions.columns[3:])
-    values = sample[["true", *names[1:]]].to_numpy()
-    scale = alt.Scale(domain=[float(values.min()), float(values.max())])
-    points = alt.Chart(_csv(sample[["part", "true", *names]]))
-    points = points.transform_calculate(predicted="toNumber(datum['c' + c])")
-    ends = alt.Chart(_csv(pd.DataFrame({"at": [values.min(), values.max()]})))
-    chart = _chart(
-        ends.mark_line(color=PARTS["train"], strokeWidth=1).encode(x="at:Q", y="at:Q"),
+    sample = sample.rename(columns={description.target: "true"})[["part", "true", *names]]
+    values = sample.drop(columns=["part", "c0"])
+    ends = [float(values.min().min()), float(values.max().max())]
+    points = _rows(sample).transform_calculate(predicted="toNumber(datum['c' + c])")
+    return _chart(
+        _rows(pd.DataFrame({"at": ends}))
+        .mark_line(color=PARTS["train"], strokeWidth=1)
+        .encode(x="at:Q", y="at:Q"),
         points.mark_point(filled=True, size=22, opacity=0.6, clip=True).encode(
-            x=alt.X("true:Q", title=f"true {label}", scale=scale),
-            y=alt.Y("predicted:Q", title=f"predicted {label}", scale=scale),
-            color=_part_colour(),
-            shape=alt.Shape("part:N", legend=None),
+            x=alt.X("true:Q").title(f"true {label}").scale(domain=ends),
+            y=alt.Y("predicted:Q").title(f"predicted {label}").scale(domain=ends),
+            color=BY_PART,
+            shape=alt.Shape("part:N").legend(None),
         ),
         title=f"Predicted against true {description.target}",
         height=300,
     )
-    text = (
-        "A point is a row, without an error on the line. A rigid network misses training and "
-        "validation rows alike. A flexible one has its training rows (grey) on the line, and "
-        "validation rows far from it."
-    )
-    return Panel(f"Predicted and true {description.target}", text, {"fit": chart}, wide=True)
 
 
-def _response_panels(networks: dict[str, list[TrainedNetwork]], mean: float) -> list[Panel]:
-    """Return a panel for each of the columns that change the prediction most."""
-    network = next(iter(networks.values()))[0]
-    columns = response_columns(network)
-    columns = columns[:2] if network.table.source == "bikes" else columns[:RESPONSES]
-    models = {str(c): several for c, several in enumerate(networks.values(), start=1)}
-    panels: list[Panel] = []
-    for column in columns:
+def _responses(
+    networks: dict[int, list[TrainedNetwork]], mean: float
+) -> tuple[list[dict[str, Any]], dict[str, dict[str, Any]]]:
+    """Return descriptions and charts of the responses to the columns that change most."""
+    network = networks[1][0]
+    bikes, columns = network.table.source == "bikes", response_columns(network)
+    descriptions: list[dict[str, Any]] = []
+    charts: dict[str, dict[str, Any]] = {}
+    for column in columns[: 2 if bikes else RESPONSES]:
         rows = made_up_rows(network, column)
-        text = "Each line is a network that started from other random weights (a seed): where "
-        text += f"they differ, they follow accidents. Fixed: {fixed_values(rows, column)}."
-        table = response_table(models, rows).assign(day="")
-        if column == "hour" and network.table.source == "bikes":
-            sunday = rows["timestamp"].iloc[0] + pd.offsets.Week(weekday=6)
-            free = response_table(models, made_up_rows(network, column, sunday))
-            table = pd.concat([table.assign(day="working day"), free.assign(day="Sunday")])
-            text += " Sunday: of the same week."
-        constant = table[(table["role"] == "1") & (table["network"] == 0)]
-        table = pd.concat([constant.assign(role="0", predicted=mean), table])
-        chart = _response_chart(table.rename(columns={"role": "c"}), column, network.table)
-        title = f"What it has learned about {column}"
-        panels.append(Panel(title, text, {f"response-{len(panels)}": chart}))
-    return panels
+        table = response_table(networks, rows).assign(day="")
+        if sunday := bikes and column == "hour":
+            free = rows["timestamp"].iloc[0] + pd.offsets.Week(weekday=6)
+            table["day"] = "working day"
+            other = response_table(networks, made_up_rows(network, column, free))
+            table = pd.concat([table, other.assign(day="Sunday")])
+        constant = table[(table["role"] == 1) & (table["network"] == 0)]
+        table = pd.concat([constant.assign(role=0, predicted=mean), table])
+        name, fixed = f"response-{len(charts)}", fixed_values(rows, column)
+        charts[name] = _response_chart(table, column, network.table)
+        descriptions.append({"id": name, "column": column, "fixed": fixed, "sunday": sunday})
+    return descriptions, charts
 
 
 def _response_chart(table: pd.DataFrame, column: str, description: Table) -> dict[str, Any]:
     numeric = pd.api.types.is_numeric_dtype(table[column]) and table[column].dtype != bool
-    data = table[["c", "day", "network", "predicted"]].assign(value=table[column])
     low, high = float(table["predicted"].min()), float(table["predicted"].max())
-    scale = alt.Scale(domain=[min(0.0, low) if low < high / 2 else low, high])
-    base = alt.Chart(_csv(data)).transform_filter(_is("c"))
-    lines = base.mark_line(strokeWidth=1.2, color=BLUE, point=not numeric)
-    lines = lines.encode(
-        x=alt.X(
-            "value:Q" if numeric else "value:N",
-            title=axis_label(column, UNITS.get(column, "")),
-            axis=alt.Axis(labelAngle=0),
-        ),
-        y=alt.Y(
-            "predicted:Q",
-            title=axis_label(f"predicted {description.target}", description.unit),
-            scale=scale,
-        ),
+    x = alt.X("value:Q" if numeric else "value:N").axis(labelAngle=0)
+    y = alt.Y("predicted:Q").scale(domain=[min(0.0, low) if low < high / 2 else low, high])
+    data = table[["role", "day", "network", "predicted"]].rename(columns={"role": "c"})
+    lines = _rows(data.assign(value=table[column])).transform_filter(CHOSEN)
+    lines = lines.mark_line(strokeWidth=1.2, color=BLUE, point=not numeric).encode(
+        x=x.title(axis_label(column, UNITS.get(column, ""))),
+        y=y.title(axis_label(f"predicted {description.target}", description.unit)),
         detail="network:N",
     )
     if data["day"].iloc[0]:
         colours = alt.Scale(domain=list(DAYS), range=list(DAYS.values()))
-        lines = lines.encode(color=alt.Color("day:N", title=None, legend=TOP, scale=colours))
+        lines = lines.encode(
+            color=alt.Color("day:N").title(None).legend(orient="top").scale(colours)
+        )
     return _chart(lines, title=f"Predicted {description.target} by {column}")
 
 
-def _learning_panel(runs: dict[str, pd.DataFrame], top: float) -> Panel:
+def _learning_chart(runs: dict[int, str], top: float) -> dict[str, Any]:
     table = pd.DataFrame(
         [
             {"c": c, "part": part, "epoch": epoch, "loss": loss}
-            for c, several in enumerate(runs.values(), start=1)
+            for c, run in runs.items()
             for part, metric in zip(PARTS, ("train/loss", "val/loss"), strict=True)
-            for epoch, loss in enumerate(history(several["run_id"].iloc[0], metric), start=1)
+            for epoch, loss in enumerate(history(run, metric), start=1)
         ]
     )
-    lines = alt.Chart(_csv(table)).transform_filter(f"{_is('c')} && {SHOWN}")
+    lines = _rows(table).transform_filter(f"{CHOSEN} && {SHOWN}")
     lines = lines.mark_line(clip=True, strokeWidth=2).encode(
-        x=alt.X("epoch:Q", scale=alt.Scale(domain=[0, int(table["epoch"].max())])),
-        y=alt.Y("loss:Q", scale=alt.Scale(domain=[0, top]), axis=LOSS_AXIS),
-        color=_part_colour(),
+        x=alt.X("epoch:Q").scale(domain=[0, int(table["epoch"].max())]),
+        y=LOSS.scale(domain=[0, top]),
+        color=BY_PART,
         strokeDash=DASH,
     )
-    text = (
-        "The loss after each pass over the training rows. If the train loss keeps falling while "
-        "the validation loss rises, the network is memorizing."
-    )
-    chart = _chart(lines, title="Train and validation loss by epoch")
-    return Panel("How it learned", text, {"learning": chart})
+    return _chart(lines, title="Train and validation loss by epoch")
 
 
-def _weight_panel(networks: dict[str, list[TrainedNetwork]]) -> Panel:
-    weights = {c: _weights(several[0]) for c, several in enumerate(networks.values(), start=1)}
+def _weight_charts(networks: dict[int, list[TrainedNetwork]]) -> dict[str, dict[str, Any]]:
+    """Return a histogram of the weights of each layer, with the share of zeros."""
+    weights = {c: _weights(several[0]) for c, several in networks.items()}
     layers = list(dict.fromkeys(layer for by_layer in weights.values() for layer in by_layer))
     charts = {}
     for layer in layers:
-        tables, labels = [], []
-        for c, by_layer in weights.items():
-            if layer in by_layer:
-                values = by_layer[layer]
-                counts, edges = np.histogram(values.clip(BINS[0], BINS[-1]), BINS)
-                columns = {"c": c, "weight": edges[:-1], "end": edges[1:]}
-                tables.append(pd.DataFrame(columns).assign(share=counts / values.size))
-                share = f"{layer}: {(np.abs(values) < ZERO).mean():.0%} ≈ 0"
-                labels.append({"c": c, "label": share})
-        bars = pd.concat(tables)
-        scale, axis = alt.Scale(type="sqrt", domain=[0, 1]), alt.Axis(values=[0.1, 1], format="%")
+        bars, labels = [], []
+        for c, values in (
+            (c, by_layer[layer]) for c, by_layer in weights.items() if layer in by_layer
+        ):
+            counts, edges = np.histogram(values.clip(BINS[0], BINS[-1]), BINS)
+            columns = {"c": c, "weight": edges[:-1], "end": edges[1:]}
+            bars.append(pd.DataFrame(columns).assign(share=counts / values.size)[counts > 0])
+            share = f"{layer}: {(np.abs(values) < ZERO).mean():.0%} ≈ 0"
+            labels.append({"c": c, "label": share})
         last = layer == layers[-1]
+        x = alt.X("weight:Q").title("weight" if last else None).axis(labels=last)
+        y = alt.Y("share:Q").title(None).scale(type="sqrt", domain=[0, 1])
         charts[f"weights-{layer}"] = _chart(
-            alt.Chart(_csv(bars[bars["share"] > 0]))
-            .transform_filter(_is("c"))
+            _rows(pd.concat(bars))
+            .transform_filter(CHOSEN)
             .mark_rect(color=BLUE)
             .encode(
-                x=alt.X(
-                    "weight:Q",
-                    title="weight" if last else None,
-                    scale=alt.Scale(domain=[BINS[0], BINS[-1]]),
-                    axis=alt.Axis(labels=last),
-                ),
+                x=x.scale(domain=[BINS[0], BINS[-1]]),
                 x2="end:Q",
-                y=alt.Y("share:Q", title=None, scale=scale, axis=axis),
+                y=y.axis(values=[0.1, 1], format="%"),
                 y2=alt.datum(0),
             ),
-            alt.Chart(_csv(pd.DataFrame(labels)))
-            .transform_filter(_is("c"))
+            _rows(pd.DataFrame(labels))
+            .transform_filter(CHOSEN)
             .mark_text(align="left", baseline="top", fontSize=12, color=INK, dx=4, dy=2)
             .encode(x=alt.value(0), y=alt.value(0), text="label:N"),
             title=f"Histogram of the weights of {layer}",
             height=55,
         )
-    text = (
-        "How many weights are how large, by layer (the axis of shares is a square root). A strong "
-        f"penalty leaves few weights that are not zero (of size {ZERO:g} or more)."
-    )
-    return Panel("Its weights", text, charts)
+    return charts
 
 
 def _weights(network: TrainedNetwork) -> dict[str, np.ndarray]:

@@ -27,11 +27,12 @@ from bikefit.comparison.charts import (
     new_figure,
     scale_axes,
 )
+from bikefit.comparison.noise import differences
 from bikefit.comparison.paths import SettingPath, find_paths
 from bikefit.comparison.ranking import rank
 from bikefit.comparison.runs import FRACTION, loss_unit, ranking_metric
 from bikefit.comparison.sentences import number, with_spread
-from bikefit.comparison.verdicts import along
+from bikefit.comparison.verdicts import CHANGES, contradicting_paths
 
 LINEAR = {"dropout", "depth", "p_norm", "fraction"}  # settings whose axis is never logarithmic
 MIN_VALUES = 3  # smallest number of values of a path; 2 for the fraction of the training rows
@@ -44,8 +45,10 @@ MORE_DATA = "Would more data help?"
 class Series:
     """A path with the losses of its configurations.
 
-    ``table`` has the rows of the ranking in the order of the path, with the columns of
-    :func:`bikefit.comparison.verdicts.along` and ``value``, the value of the setting.
+    ``table`` has the rows of the ranking in the order of the path, and ``value``, the value of the
+    setting. ``difference_se`` and ``within_noise`` compare with the lowest loss on the path, see
+    :func:`bikefit.comparison.noise.differences`. ``region`` is the verdict if it is underfitting or
+    overfitting and the path does not contradict it, otherwise "".
     """
 
     path: SettingPath
@@ -66,13 +69,22 @@ def find_series(runs: pd.DataFrame) -> list[Series]:
         if len(path.values) >= fewest and same < PATHS_PER_SETTING:
             chosen.append(path)
     ranking = rank(runs).set_index("configuration_id")
-    ranking = ranking.drop(columns=["difference", "difference_se", "within_noise"])
     return [
-        Series(
-            path, ranking.loc[list(path.configurations)].join(evidence).assign(value=path.values)
-        )
-        for path, evidence in zip(chosen, along(runs, chosen), strict=True)
+        _series(path, ranking, runs.dropna(subset=["train_loss", "val_loss"])) for path in chosen
     ]
+
+
+def _series(path: SettingPath, ranking: pd.DataFrame, runs: pd.DataFrame) -> Series:
+    table = ranking.loc[list(path.configurations)].assign(value=path.values)
+    runs = runs[runs["configuration_id"].isin(path.configurations)]
+    noise = differences(runs, "val_loss", str(table["val_loss"].idxmin()))
+    regions = {
+        name: verdict
+        for name, verdict in zip(runs["configuration_id"], runs["verdict"], strict=True)
+        if verdict in CHANGES and not contradicting_paths(name, verdict, [path], table["val_loss"])
+    }
+    table["region"] = [regions.get(name, "") for name in path.configurations]
+    return Series(path, table.assign(**noise[["difference_se", "within_noise"]]))
 
 
 def path_chart(series: Series) -> Figure:

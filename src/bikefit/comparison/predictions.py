@@ -175,7 +175,7 @@ def _made_up_hours(
 
 
 def response_table(
-    networks: Mapping[str, Sequence[TrainedNetwork]], rows: pd.DataFrame
+    networks: Mapping[Any, Sequence[TrainedNetwork]], rows: pd.DataFrame
 ) -> pd.DataFrame:
     """Return rows with ``role``, ``network`` (a number) and ``predicted`` (the target's unit).
 

@@ -109,7 +109,9 @@ def write_reports(comparison: Comparison, folder: Path, address: str | None = No
         reasons = "; ".join(comparison.runs["failure"].dropna().astype(str).head(3))
         reasons = reasons or "none is recorded"
         raise TrackingError(f"{comparison.name}: no run has a result; reasons: {reasons}")
-    table = comparison.runs.drop(columns=["days", "fold_losses"]).dropna(axis=1, how="all")
+    table = comparison.runs.drop(columns=["days", "fold_losses"], errors="ignore").dropna(
+        axis=1, how="all"
+    )
     with atomic_write(folder / "comparison.csv") as temporary:
         table.to_csv(temporary, index=False, lineterminator="\n")
     write_json(folder / "metrics.json", _metrics(comparison.ranking))

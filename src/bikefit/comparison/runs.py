@@ -52,19 +52,15 @@ METRICS = {
     "val_accuracy": "best/val/accuracy",
     "val_auc": "best/val/auc",
 }
-LOSS_LISTS = {"fold_losses": "folds/best/val/{metric}", "days": "days/best/val/{metric}"}
-ADDED = {"metric", "unit", "gap", "validation_rows", "configuration", "configuration_id"}
-ADDED |= {"repetition"}
 SETS = "training sets"
-VERDICTS = {"verdict", "reason", "next"}
-# Parameters in MLflow that are settings, and those that do not change a result.
+FRACTION = "data.fraction"
+# Prefixes of parameters in MLflow that are settings, and settings that do not change a result.
 # "parameter." is the prefix for runs that another program recorded.
 SETTINGS = (
     *("data.", "network.", "regularization.", "optimizer.", "training.", "validation."),
     "parameter.",
 )
 NO_SETTINGS = {"data.root", "regularization.name"}
-FRACTION = "data.fraction"
 
 
 def run_table(runs: pd.DataFrame) -> pd.DataFrame:
@@ -80,55 +76,49 @@ def run_table(runs: pd.DataFrame) -> pd.DataFrame:
         selected epoch, and NaN if the run failed or the target has no such metric; ``…_se`` is the
         standard error over folds, NaN without cross-validation. ``repetition`` is "folds" with
         cross-validation and "training sets" with ``validation=resample``, whose sets are treated
-        like folds; otherwise "seeds". ``fold_losses`` and ``days`` are filled by
-        :func:`bikefit.comparison.losses.losses_by_fold_and_day`. ``validation_rows`` is equal for
-        runs whose losses on the same validation rows can be compared. ``configuration`` is the
-        label and ``configuration_id`` the id of the configuration. All other columns are settings.
+        like folds; otherwise "seeds". ``validation_rows`` is equal for runs whose losses on the
+        same validation rows can be compared. ``configuration`` is the label and
+        ``configuration_id`` the id of the configuration. All other columns are settings.
     """
-    settings = [str(key) for key in runs if key == "loss" or str(key).startswith(SETTINGS)]
-    settings = [key for key in settings if key not in NO_SETTINGS]
-    losses = _column(runs, "loss").dropna().unique()
+    losses = _column(runs, "loss")
     has_loss, has_deviance = (_column(runs, f"best/val/{m}").notna() for m in ("loss", "deviance"))
-    metric = "deviance" if len(losses) > 1 and has_deviance[has_loss].all() else "loss"
-    numbers = (
-        NUMBERS | METRICS | {f"{name}_se": f"{key}/standard_error" for name, key in METRICS.items()}
-    )
-    columns = TEXTS | numbers | LOSS_LISTS
-    sources = {name: key.format(metric=metric) for name, key in columns.items()}
-    table = runs.reindex(columns=list(sources.values())).set_axis(list(sources), axis=1)
+    several = losses.nunique() > 1
+    metric = "deviance" if several and has_deviance[has_loss].all() else "loss"
+    errors = {f"{name}_se": f"{key}/standard_error" for name, key in METRICS.items()}
+    numbers = NUMBERS | METRICS | errors
+    sources = [key.format(metric=metric) for key in (TEXTS | numbers).values()]
+    table = runs.reindex(columns=sources).set_axis(list(TEXTS | numbers), axis=1)
     table = table.astype(dict.fromkeys(TEXTS, object) | dict.fromkeys(numbers, float))
-    for key in LOSS_LISTS:
-        table[key] = [value if isinstance(value, tuple) else () for value in table[key]]
-    table["regularization"] = table["regularization"].fillna("unknown")
+    table = table.fillna({"regularization": "unknown", "folds": 1, "target": "", "target_unit": ""})
     names = _column(runs, "network.name").fillna("unknown")
-    table = table.fillna({"kind": table["regularization"], "network": names, "folds": 1})
+    table = table.fillna({"kind": table["regularization"], "network": names})
     sets = _column(runs, "validation.sets").astype(float)
     table["folds"] = sets.fillna(table["folds"])
     repetition = np.where(table["folds"] > 1, "folds", "seeds")
     table["repetition"] = np.where(sets.notna(), SETS, repetition)
     if metric == "deviance":
         # Half a deviance is the Poisson loss; of the squared error there is none for single epochs.
-        scale = runs["loss"].map({"poisson": 2.0})
+        scale = losses.map({"poisson": 2.0})
         for key in ("lowest", "constant_train", "constant_val"):
             table[key] *= scale
     table["metric"] = metric
-    table = table.fillna({"target": "", "target_unit": ""})
-    table["unit"] = [
-        with_unit("Poisson deviance", unit)
-        if metric == "deviance"
-        else (LOSSES[loss].label(unit) if loss in LOSSES else "")
-        for loss, unit in zip(_column(runs, "loss"), table["target_unit"], strict=True)
-    ]
+    units = zip(losses, table["target_unit"], strict=True)
+    if metric == "deviance":
+        table["unit"] = [with_unit("Poisson deviance", unit) for _, unit in units]
+    else:
+        table["unit"] = [LOSSES[loss].label(unit) if loss in LOSSES else "" for loss, unit in units]
     table["gap"] = table["val_loss"] - table["train_loss"]
     # Cross-validated jobs have no number of rows, but the loss of a constant prediction.
     rows = table["val_rows"].fillna(table["constant_val"] if metric == "loss" else np.nan)
     rows = rows.map("{:.4g} rows, ".format) + table["folds"].map("{:.0f} folds".format)
-    if metric == "loss" and len(losses) > 1:
-        rows = rows + ", " + _column(runs, "loss").map(str)
+    if metric == "loss" and several:
+        rows = rows + ", " + losses.map(str)
     table["validation_rows"] = rows.where(table["val_loss"].notna())
-    table = table.join(runs[settings])
+    table = table.join(settings_of(runs).drop(columns=NO_SETTINGS, errors="ignore"))
     ids = _column(runs, f"tags.{CONFIGURATION_ID}")
-    table["configuration_id"] = ids.fillna(_settings_hash(table))
+    texts = settings_of(table).assign(regularization=table["regularization"]).map(str)
+    hashes = pd.util.hash_pandas_object(texts, index=False).map("{:016x}".format)
+    table["configuration_id"] = ids.fillna(hashes)
     return table.assign(configuration=configuration_labels(table))
 
 
@@ -139,9 +129,7 @@ def _column(runs: pd.DataFrame, key: str) -> pd.Series:
 
 def settings_of(table: pd.DataFrame) -> pd.DataFrame:
     """Return the columns of a run table that are settings."""
-    results = {*TEXTS, *NUMBERS, *METRICS, *LOSS_LISTS, *ADDED, *VERDICTS}
-    results |= {f"{name}_se" for name in METRICS}
-    return table[[key for key in table if key not in results]]
+    return table[[key for key in table if key == "loss" or str(key).startswith(SETTINGS)]]
 
 
 def full_data_runs(table: pd.DataFrame) -> pd.DataFrame:
@@ -149,14 +137,6 @@ def full_data_runs(table: pd.DataFrame) -> pd.DataFrame:
     if FRACTION not in table:
         return table
     return table[table[FRACTION] == table[FRACTION].max()].reset_index(drop=True)
-
-
-def _settings_hash(table: pd.DataFrame) -> pd.Series:
-    """Return a hash of all settings of each run."""
-    texts = table["regularization"]
-    for key, values in settings_of(table).items():
-        texts = texts + f" {key}=" + values.map(str)  # astype(str) keeps missing values
-    return pd.util.hash_pandas_object(texts, index=False).map("{:016x}".format)
 
 
 def configuration_labels(table: pd.DataFrame) -> pd.Series:

@@ -137,7 +137,7 @@ def _bad_fit(
     if row[f"{key}difference"] <= limit:
         noise = f"noise explains a difference of {number(limit, best['val_loss'])} in {part} loss"
         return UNDECIDED, f"{reason}; {noise}", MORE_SEEDS
-    if labels := _contradicting(row.name, verdict, paths, val):
+    if labels := contradicting_paths(row.name, verdict, paths, val):
         side = "more" if underfits else "less"
         lowest = f"the lowest loss along {', '.join(labels)} is at no {side} flexible configuration"
         return UNDECIDED, f"{reason}; {lowest}", ANOTHER_METHOD
@@ -151,7 +151,7 @@ def _above(row: pd.Series, best: pd.Series) -> str:
     return f"validation loss {val} is {size}{share} above the best {lowest}"
 
 
-def _contradicting(
+def contradicting_paths(
     name: Hashable, verdict: str, paths: Sequence[SettingPath], val: pd.Series
 ) -> list[str]:
     """Return the labels of the paths of a configuration, if none is lowest where a verdict points.
@@ -209,28 +209,3 @@ def with_verdicts(ranking: pd.DataFrame, given: pd.DataFrame) -> pd.DataFrame:
 def count_verdicts(table: pd.DataFrame) -> dict[str, int]:
     """Count how often each verdict was given."""
     return {name: int((table["verdict"] == name).sum()) for name in VERDICTS}
-
-
-def along(table: pd.DataFrame, paths: Sequence[SettingPath]) -> list[pd.DataFrame]:
-    """Return what to draw along each path of runs with verdicts, by the ids of its configurations.
-
-    ``region`` is the verdict if it is underfitting or overfitting and the path does not contradict
-    it, otherwise "". ``difference_se`` and ``within_noise`` compare with the lowest loss on the
-    path, see :func:`bikefit.comparison.noise.differences`.
-    """
-    losses = table.dropna(subset=["train_loss", "val_loss"])
-    given = losses.groupby("configuration_id")["verdict"].first()
-    tables = []
-    for path in paths:
-        of_path = losses[losses["configuration_id"].isin(path.configurations)]
-        val = of_path.groupby("configuration_id")["val_loss"].mean()
-        regions = {
-            name: verdict
-            if verdict in CHANGES and not _contradicting(name, verdict, [path], val)
-            else ""
-            for name, verdict in given[val.index].items()
-        }
-        tables.append(
-            differences(of_path, "val_loss", str(val.idxmin())).assign(region=pd.Series(regions))
-        )
-    return tables
