@@ -159,9 +159,8 @@ def score(rows: pd.DataFrame, predicted: np.ndarray) -> dict[str, float]:
     If a model predicts 0 or less (trees with squared loss), rates below 1 bike/hour count as 1.
     """
     rates = np.maximum(predicted, SMALLEST_RATE if predicted.min() <= 0 else 0)
-    scores = bootstrap("poisson", blocks(rows), rows[TARGET].to_numpy(), rates)
-    values = dict(zip(scores.names, scores.values.tolist(), strict=True))
-    return {key: values[key] for key in SHOWN}
+    measures = bootstrap("poisson", blocks(rows), rows[TARGET].to_numpy(), rates)
+    return measures.iloc[0][SHOWN].to_dict()
 
 
 def lead(ours: pd.DataFrame, theirs: pd.DataFrame, measure: str) -> str:

@@ -16,8 +16,9 @@ import pandas as pd
 from benchmarks.trees import with_columns
 
 from bikefit.data.bikes.columns import TARGET
+from bikefit.data.bikes.model_data import tree_columns
 from bikefit.data.features import first_date
-from bikefit.final.trees import bike_columns, tree_features
+from bikefit.final.trees import tree_features
 
 ONE_CORE = {"device": "cpu", "n_threads": 1, "random_state": 0}
 Part = tuple[pd.DataFrame, pd.Series]
@@ -56,7 +57,7 @@ def predict(
 ) -> np.ndarray:
     """Return the expected rentals of test rows, see :func:`benchmarks.trees.predict`."""
     fit, names = PEERS[peer]
-    read = {name: words for name, words in bike_columns(train).items() if name in names}
+    read = {name: words for name, words in tree_columns(train).items() if name in names}
     start = first_date(train)
 
     def columns(hours: pd.DataFrame) -> pd.DataFrame:

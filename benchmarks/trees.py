@@ -13,14 +13,14 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import mean_poisson_deviance
 
-from bikefit.data.bikes.baselines import TREE_COLUMNS as SAME
 from bikefit.data.bikes.columns import TARGET
+from bikefit.data.bikes.model_data import TREE_COLUMNS as SAME
+from bikefit.data.bikes.model_data import tree_columns
 from bikefit.data.features import DAYS_SINCE_START, first_date
 from bikefit.final.trees import (
     LEAVES,
     MOST_TREES,
     PATIENCE,
-    bike_columns,
     make_model,
     tree_features,
 )
@@ -147,7 +147,7 @@ def predict(
     """
     library, names = PEERS[peer]
 
-    read = {name: words for name, words in bike_columns(train).items() if name in names}
+    read = {name: words for name, words in tree_columns(train).items() if name in names}
 
     def rows(hours: pd.DataFrame, start: np.datetime64) -> Rows:
         return tree_features(hours, start, read), hours[TARGET]

@@ -136,7 +136,7 @@ def test_layers_of_other_packages_are_trained_only(
     settings = make_settings("network=custom", "network.allow=[my_layers]")
     text = yaml.safe_dump(settings.model_dump(mode="json", by_alias=True))
     monkeypatch.setattr(reading, "read_config", lambda run: text)
-    with pytest.raises(DataError, match=r"my_layers \(network.allow\).* cannot be refitted"):
+    with pytest.raises(DataError, match=r"layers from my_layers: network.allow holds for"):
         refit_settings("run", 5.0)
     monkeypatch.setattr(trained, "settings_and_table", lambda run: (settings, None))
     with pytest.raises(DataError, match=r"layers from my_layers: network.allow holds for"):

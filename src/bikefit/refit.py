@@ -38,16 +38,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _refit(options: argparse.Namespace) -> None:
     import joblib
 
-    from bikefit.data.bikes.rows import input_statistics
+    from bikefit.data.bikes.model_data import read_model_data
     from bikefit.data.files import check_writable, write_json
-    from bikefit.data.inputs import table_inputs
     from bikefit.data.table import read_table
-    from bikefit.data.transformer import Transformer
-    from bikefit.final import choose, evaluate, fit
-    from bikefit.final.interval import calibrate
-    from bikefit.final.model import Model, mean_and_spread
+    from bikefit.final import choose, evaluate
+    from bikefit.final.fit import fit_networks
+    from bikefit.final.model import Model
     from bikefit.final.publish import publish
-    from bikefit.final.trees import tree_columns, tune
     from bikefit.tracking import reading
 
     check_writable(REPORT)
@@ -57,39 +54,22 @@ def _refit(options: argparse.Namespace) -> None:
 
     plan = choose.plan_refit(sweep, options.average, options.one_standard_error)
     networks, ours = plan.networks["settings"].tolist(), plan.settings(choose.OUR_MODEL)
-    table = read_table(ours[0].data.path)
-    parts = fit.read_parts(table)
-    transformer = Transformer.load(table.path / "transformer.json")
-    hours, test = fit.merge_parts(*parts.values()), parts["test"]
-    fitting = fit.merge_parts(parts["train"], parts["validation"])
-    loss, target, share, by_trees = plan.loss, table.target, 0.0, None
-    columns = tree_columns(table, transformer, hours)
-    tuned = tune(parts["train"], parts["validation"], target, loss, columns)
-    if options.average and tuned:
-        share, by_trees = choose.weigh_trees(plan, tuned, parts)
-    print(f"{plan.reason} Boosted trees have a weight of {share:.0%}.")
-    by_networks = plan.predicted[plan.networks[choose.OUR_MODEL]]
-    interval = calibrate(loss, plan.target, *mean_and_spread(by_networks, by_trees, share))
+    data = read_model_data(read_table(ours[0].data.path))
+    plan = choose.complete_plan(plan, data, options.average)
+    print(f"{plan.reason} Boosted trees have a weight of {plan.share:.0%}.")
 
     print(f"Fitting {len(networks)} networks for the test and {len(ours)} on all rows …")
-    tasks = [(networks, transformer, fitting, target), (ours, transformer, hours, target)]
+    table, rows, fitting = data.table, data.rows(), data.rows("train", "validation")
+    tasks = [(networks, data.transformer, fitting), (ours, data.transformer, rows)]
     tested, final = joblib.Parallel(n_jobs=min(2, joblib.cpu_count()))(
-        joblib.delayed(fit.fit_networks)(*task) for task in tasks
+        joblib.delayed(fit_networks)(*task, table.target) for task in tasks
     )
-    if tuned and share:
-        final = replace(final, trees=tuned.fit(hours), share=share)
-    baselines = evaluate.predict_baselines(loss, fitting, test, transformer, tuned, table)
-    report, predicted = evaluate.evaluate_models(
-        plan, tested, baselines, share, interval, test, table
-    )
+    report, predicted = evaluate.evaluate_models(plan, data, tested)
     write_json(REPORT, report)
-    bikes = table.source == "bikes"
-    inputs = (
-        input_statistics(hours) if bikes else table_inputs(transformer, hours, table.time_column)
-    )
-    model = Model(final, interval, inputs, target, table.unit)
-    example = inputs.example(hours)
-    print(publish(plan, model, table, example, report, predicted, options.promote))
+    if plan.trees and plan.share:
+        final = replace(final, trees=plan.trees.fit(rows), share=plan.share)
+    model = Model(final, plan.interval, data.inputs(), table.target, table.unit)
+    print(publish(plan, data, model, report, predicted, options.promote))
     print(f"\n{evaluate.report_table(report)}")
 
 

@@ -68,13 +68,9 @@ def load(run: str) -> TrainedNetwork:
             or was changed, or layers are from packages of ``network.allow``.
     """
     settings, table = settings_and_table(run)
+    check_layers(run, settings)
     if settings.validation.name != "holdout" or settings.data.fraction < 1:
         raise DataError(f"run {run} did not train on all training rows of its table")
-    if packages := settings.network.allow:
-        raise DataError(
-            f"run {run} has layers from {', '.join(packages)}: network.allow holds for the command "
-            "that trained it only, so its network is not loaded"
-        )
     layers, state = reading.read_artifact(run, "network.yaml"), reading.read_weights(run)
     if layers is None or state is None:
         raise TrackingError(f"run {run} has no weights: train with tracking.weights=true")
@@ -86,6 +82,11 @@ def load(run: str) -> TrainedNetwork:
     return TrainedNetwork(network, transformer, rows, table)
 
 
+def settings_of(run: str) -> Settings:
+    """Return the settings of a run."""
+    return parse(yaml.safe_load(reading.read_config(run)))
+
+
 def settings_and_table(run: str) -> tuple[Settings, Table]:
     """Return the settings of a run and the table that it was trained on.
 
@@ -93,11 +94,20 @@ def settings_and_table(run: str) -> tuple[Settings, Table]:
         TrackingError: There is no such run.
         DataError: The table is missing or was changed.
     """
-    settings = parse(yaml.safe_load(reading.read_config(run)))
+    settings = settings_of(run)
     table = read_table(settings.data.path)
     if reading.read_run(run)["tags.data.version"].item() != table.data_version:
         raise DataError(f"{table.path} was changed since run {run} was trained: run `dvc repro`")
     return settings, table
+
+
+def check_layers(run: str, settings: Settings) -> None:
+    """Raise a DataError if layers are from packages of ``network.allow``."""
+    if packages := settings.network.allow:
+        raise DataError(
+            f"run {run} has layers from {', '.join(packages)}: network.allow holds for the command "
+            "that trained it only, so its network can be neither loaded nor refitted"
+        )
 
 
 @lru_cache(maxsize=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from bikefit.errors import DataError
 from bikefit.final import choose
 from bikefit.final.choose import OUR_MODEL, UNREGULARIZED, WINNER, RefitPlan
+from bikefit.final.interval import ResidualInterval
 from bikefit.final.trees import FittedTrees, TunedTrees
 from bikefit.tracking import writing
 from bikefit.tracking.connection import TrackingError
@@ -128,27 +130,33 @@ class FixedTrees(TunedTrees):
             def predict(self, hours: pd.DataFrame) -> np.ndarray:
                 return 0.6 * hours["rentals"].to_numpy()
 
-        return Fitted("", "", {})
+        return Fitted("", None, {})
 
 
-TREES = FixedTrees(15, 7, "rentals", "poisson", {})
+def complete(sweep: str, rentals: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> RefitPlan:
+    """The plan of a sweep with trees, whose validation rows have these rentals."""
+    trees = FixedTrees(15, 7, "rentals", "poisson", {})
+    monkeypatch.setattr(choose, "tune", lambda *_: trees)
+    rows, table = pd.DataFrame({"rentals": rentals}), SimpleNamespace(target="rentals")
+    parts = {"train": rows, "validation": rows}
+    data: Any = SimpleNamespace(parts=parts, table=table, tree_columns=dict)
+    return choose.complete_plan(make_plan(sweep), data, average=True)
 
 
 @pytest.mark.parametrize(("factor", "share"), [(1.2, 0.35), (1.0, 0.0), (0.5, 1.0)])
 def test_the_weight_of_trees_has_the_lowest_deviance(
-    sweep: str, factor: float, share: float
+    sweep: str, factor: float, share: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # 2/3 × 1.2 + 1/3 × 0.6 is right; the weight is a multiple of 5 %.
     add_run(sweep, factor=factor)
-    validation = pd.DataFrame({"rentals": RATE})
-    parts = {"train": validation, "validation": validation}
-    chosen, predicted = choose.weigh_trees(make_plan(sweep), TREES, parts)
-    assert chosen == share
-    assert predicted == pytest.approx(0.6 * RATE)
+    plan = complete(sweep, RATE, monkeypatch)
+    assert plan.share == share
+    assert isinstance(plan.interval, ResidualInterval)  # the made-up rentals are no counts
 
 
-def test_trees_need_the_validation_rows_of_the_table(sweep: str) -> None:
+def test_trees_need_the_validation_rows_of_the_table(
+    sweep: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     add_run(sweep)
-    parts = dict.fromkeys(("train", "validation"), pd.DataFrame({"rentals": RATE + 1}))
     with pytest.raises(DataError, match="--average needs a sweep with validation=holdout"):
-        choose.weigh_trees(make_plan(sweep), TREES, parts)
+        complete(sweep, RATE + 1, monkeypatch)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,12 +12,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from bikefit.data.bikes.model_data import read_model_data
 from bikefit.data.table import read_table
-from bikefit.data.transformer import Transformer
-from bikefit.final import choose, evaluate, fit
+from bikefit.final import choose, evaluate
 from bikefit.final.interval import CountInterval
 from bikefit.final.model import Ensemble
-from bikefit.final.trees import TunedTrees, bike_columns
+from bikefit.final.trees import TunedTrees
+
+RunTest = Callable[..., tuple[dict[str, Any], pd.DataFrame]]
 
 TIME = np.arange("2012-01-01", "2012-02-01", dtype="datetime64[h]")
 RENTALS = np.random.default_rng(0).poisson(100, len(TIME)).astype(float)
@@ -23,22 +27,27 @@ RENTALS = np.random.default_rng(0).poisson(100, len(TIME)).astype(float)
 
 @pytest.mark.slow
 def test_baselines_get_better_and_do_not_read_the_rentals_of_test_rows(workplace: Path) -> None:
-    table = read_table(Path("data/features/full"))
-    parts = fit.read_parts(table)
-    transformer = Transformer.load(Path("data/features/full/transformer.json"))
-    hours, test = fit.merge_parts(parts["train"], parts["validation"]), parts["test"]
-    trees = TunedTrees(15, 40, "rentals", "poisson", bike_columns(hours))
-
-    def predict(test: pd.DataFrame) -> dict[str, np.ndarray]:
-        return evaluate.predict_baselines("poisson", hours, test, transformer, trees, table)
-
-    predicted = predict(test)
+    data = read_model_data(read_table(Path("data/features/full")))
+    trees = TunedTrees(15, 40, "rentals", "poisson", data.tree_columns())
+    plan = make_plan({choose.WINNER: [0]}, trees=trees)
+    predicted, test = evaluate.predict_baselines(plan, data), data.parts["test"]
     errors = [np.sqrt(((one - test["rentals"]) ** 2).mean()) for one in predicted.values()]
     constant, hourly, linear, boosted = errors
     assert linear < hourly < constant and boosted < constant
-    other = test.assign(rentals=10**6)
-    for name, one in predict(other).items():
+    other = replace(data, parts={**data.parts, "test": test.assign(rentals=10**6)})
+    for name, one in evaluate.predict_baselines(plan, other).items():
         assert np.array_equal(one, predicted[name]), name
+
+
+def make_plan(models: dict[str, list[int]], **values: Any) -> choose.RefitPlan:
+    """A plan of averages of three networks, of which the last is not regularized."""
+    names = ["l2 · mlp 8", "l2 · mlp 8", "none · mlp 8"]
+    networks = pd.DataFrame({"configuration": names, "configuration_id": names})
+    networks["settings"] = [SimpleNamespace(loss="poisson")] * 3
+    for name in (choose.OUR_MODEL, choose.WINNER, choose.UNREGULARIZED):
+        networks[name] = networks.index.isin(models.get(name, []))
+    empty = np.array([])
+    return choose.RefitPlan("s", networks, "It is the winner.", empty, empty, **values)
 
 
 class Constant(Ensemble):
@@ -48,32 +57,27 @@ class Constant(Ensemble):
         return np.array([100.0, 110.0, 60.0])[:, None] * np.ones(len(hours))
 
 
-def run_test(
-    models: dict[str, list[int]], share: float = 0.0
-) -> tuple[dict[str, Any], pd.DataFrame]:
-    """Evaluate averages of the three networks, of which the last is not regularized."""
-    names = ["l2 · mlp 8", "l2 · mlp 8", "none · mlp 8"]
-    networks = pd.DataFrame({"configuration": names, "configuration_id": names})
-    networks["settings"] = [SimpleNamespace(loss="poisson")] * 3
-    for name in (choose.OUR_MODEL, choose.WINNER, choose.UNREGULARIZED):
-        networks[name] = networks.index.isin(models.get(name, []))
-    plan = choose.RefitPlan("s", networks, "It is the winner.", np.array([]), np.array([]))
-    table: Any = SimpleNamespace(
-        name="full",
-        split_kind="days",
-        data_version="v",
-        target="rentals",
-        unit="bikes/hour",
-        time=True,
-    )
-    test = pd.DataFrame({"timestamp": TIME, "rentals": RENTALS})
+@pytest.fixture
+def run_test(monkeypatch: pytest.MonkeyPatch) -> RunTest:
+    """A function that evaluates averages of the three networks, and trees with a weight."""
     baselines = {"constant": np.full(len(TIME), 80.0), "LightGBM": np.full(len(TIME), 50.0)}
+    monkeypatch.setattr(evaluate, "predict_baselines", lambda plan, data: dict(baselines))
+    table = SimpleNamespace(name="full", split_kind="days", data_version="v", target="rentals")
+    table.unit, table.time = "bikes/hour", True
+    test = pd.DataFrame({"timestamp": TIME, "rentals": RENTALS})
+    data: Any = SimpleNamespace(table=table, parts={"test": test})
     fitted: Any = Constant(None, [])  # type: ignore[arg-type]
     interval = CountInterval(0.05, 2.0, 0.05, 0.95)
-    return evaluate.evaluate_models(plan, fitted, baselines, share, interval, test, table)
+
+    def run(models: dict[str, list[int]], share: float = 0.0) -> tuple[dict[str, Any], Any]:
+        return evaluate.evaluate_models(
+            make_plan(models, share=share, interval=interval), data, fitted
+        )
+
+    return run
 
 
-def test_the_lead_of_our_model_is_measured_over_every_model() -> None:
+def test_the_lead_of_our_model_is_measured_over_every_model(run_test: RunTest) -> None:
     ours = {
         choose.OUR_MODEL: [0, 1, 2],
         choose.WINNER: [0, 1],
@@ -111,7 +115,7 @@ def test_the_lead_of_our_model_is_measured_over_every_model() -> None:
     assert last.startswith("| LightGBM | ") and last.endswith(f" | {gain[0]:.2f} ± {gain[1]:.2f} |")
 
 
-def test_a_model_that_equals_ours_has_no_row() -> None:
+def test_a_model_that_equals_ours_has_no_row(run_test: RunTest) -> None:
     winner = {choose.OUR_MODEL: [0, 1], choose.WINNER: [0, 1]}
     report, _ = run_test(winner)
     assert set(report["models"]) == {"constant", "LightGBM", "our model"}

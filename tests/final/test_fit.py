@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,14 @@ import pandas as pd
 import pytest
 
 from bikefit.config import Settings
-from bikefit.data.table import read_table
+from bikefit.data.bikes.model_data import read_model_data
+from bikefit.data.table import PartName, read_table
 from bikefit.data.transformer import Transformer
-from bikefit.errors import DataError
 from bikefit.final import fit
 from bikefit.training import fit as training
 from conftest import SMALL, make_settings
 
+Parts = Mapping[PartName, pd.DataFrame]
 Results = list[training.MemberResult]
 
 
@@ -26,8 +27,8 @@ def make_members(*overrides: str, seeds: int = 1) -> list[Settings]:
 
 
 @pytest.fixture
-def parts(workplace: Path) -> dict[str, pd.DataFrame]:
-    return fit.read_parts(read_table(Path("data/features/full")))
+def parts(workplace: Path) -> Parts:
+    return read_model_data(read_table(Path("data/features/full"))).parts
 
 
 @pytest.fixture
@@ -48,22 +49,8 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> Results:
     return results
 
 
-def test_parts_are_those_of_the_table(parts: dict[str, pd.DataFrame]) -> None:
-    table = read_table(Path("data/features/full"))
-    for name, rows in parts.items():
-        assert rows["rentals"].tolist() == table.read(name).target.tolist()  # type: ignore[arg-type]
-    assert fit.merge_parts(*parts.values())["timestamp"].is_monotonic_increasing
-    assert len(fit.merge_parts(*parts.values())) == 960
-
-
-def test_rows_that_cannot_be_read_are_refused(workplace: Path) -> None:
-    table = replace(read_table(Path("data/features/full")), path=workplace / "none")
-    with pytest.raises(DataError, match="rows of table full cannot be read: run `dvc repro feat"):
-        fit.read_parts(table)
-
-
 def test_all_rows_are_trained_on_for_the_given_epochs(
-    parts: dict[str, pd.DataFrame], transformer: Transformer, trained: Results
+    parts: Parts, transformer: Transformer, trained: Results
 ) -> None:
     given = parts["test"]
     ensemble = fit.fit_networks(make_members(seeds=3), transformer, given, "rentals")
@@ -78,7 +65,7 @@ def test_all_rows_are_trained_on_for_the_given_epochs(
 
 @pytest.mark.parametrize("loss", ["poisson", "mse"])
 def test_networks_predict_as_they_did_in_training(
-    parts: dict[str, pd.DataFrame], transformer: Transformer, trained: Results, loss: str
+    parts: Parts, transformer: Transformer, trained: Results, loss: str
 ) -> None:
     members = make_members(f"loss={loss}", "regularization.batch_norm=before", seeds=2)
     hours = parts["train"]
@@ -92,7 +79,7 @@ def test_networks_predict_as_they_did_in_training(
 
 @pytest.mark.slow
 def test_networks_of_several_shapes_keep_their_order(
-    parts: dict[str, pd.DataFrame], transformer: Transformer
+    parts: Parts, transformer: Transformer
 ) -> None:
     (wide,), (first, second) = make_members("network.hidden=[6]"), make_members(seeds=2)
     hours, day = parts["train"], parts["train"].iloc[:24]

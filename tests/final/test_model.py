@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from bikefit.data.bikes.columns import WEATHER
+from bikefit.data.bikes.model_data import tree_columns
 from bikefit.data.bikes.rows import InputStatistics
 from bikefit.data.features import Features
 from bikefit.data.inputs import table_inputs
@@ -18,7 +19,7 @@ from bikefit.data.transformer import Transformer
 from bikefit.errors import DataError
 from bikefit.final.interval import CountInterval, ResidualInterval
 from bikefit.final.model import Ensemble, Model, load, mean_and_spread
-from bikefit.final.trees import TunedTrees, bike_columns
+from bikefit.final.trees import TunedTrees
 from bikefit.nn.fitted import FittedNetwork
 from bikefit.nn.networks import build
 from bikefit.nn.specs import mlp
@@ -104,7 +105,7 @@ def test_trees_are_saved_with_the_networks(tmp_path: Path) -> None:
     hours = pd.DataFrame({"at": days.strftime("%Y-%m-%dT%H:%M"), **ROWS.drop(columns="at").iloc[0]})
     rows, errors = networks.inputs.parse(hours)
     assert (errors == "").all()
-    tuned = TunedTrees(15, 5, "rentals", "poisson", bike_columns(rows))
+    tuned = TunedTrees(15, 5, "rentals", "poisson", tree_columns(rows))
     trees = tuned.fit(rows.assign(rentals=100 + 10 * rows["hour"]))
     model = replace(networks, ensemble=replace(networks.ensemble, trees=trees, share=0.5))
     model.save(tmp_path)
@@ -148,13 +149,31 @@ def test_a_model_of_any_table_reads_its_columns(tmp_path: Path) -> None:
     assert (answers["high"] - answers["expected"]).tolist() == pytest.approx([40, 40])
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            "bikefit model 4",
+            "bikefit model 9",
+            "model.json.format = 'bikefit model 9': input should",
+        ),
+        ('"last": "2012-12-31"', '"last": "2012-13-31"', "month must be in 1..12"),
+        ('"power": 2.0', '"power": "x"', "model.json.interval.CountInterval.power = 'x': input"),
+        ("{", "[", "Expecting"),
+    ],
+)
+def test_a_damaged_description_is_refused(tmp_path: Path, old: str, new: str, message: str) -> None:
+    make_model().save(tmp_path)
+    text = (tmp_path / "model.json").read_text()
+    assert old in text
+    (tmp_path / "model.json").write_text(text.replace(old, new))
+    with pytest.raises(DataError, match="is not a model of bikefit") as error:
+        load(tmp_path)
+    assert message in str(error.value)
+
+
 def test_other_folders_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is not a model of bikefit"):
-        load(tmp_path)
-    make_model().save(tmp_path)
-    text = (tmp_path / "model.json").read_text().replace("bikefit model 4", "bikefit model 9")
-    (tmp_path / "model.json").write_text(text)
-    with pytest.raises(DataError, match="its format is 'bikefit model 9'"):
         load(tmp_path)
     make_model().save(tmp_path)
     (tmp_path / "weights.safetensors").write_bytes(b"cut")

@@ -37,8 +37,9 @@ def champion(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 
 def compare(number: int, version: str, rows: pd.DataFrame) -> tuple[bool, str]:
-    table: Any = SimpleNamespace(data_version=version, target="rentals", unit="bikes/hour")
-    return publish.compare_with_champion("bikefit", number, "poisson", table, rows)
+    table = SimpleNamespace(data_version=version, target="rentals", unit="bikes/hour")
+    data: Any = SimpleNamespace(table=table, model_name="bikefit")
+    return publish.compare_with_champion("poisson", data, number, rows)
 
 
 def test_the_first_version_becomes_champion(champion: dict[str, Any]) -> None:
@@ -79,4 +80,6 @@ def test_a_model_is_not_better_than_itself(refitted: Path) -> None:
     content = reading.read_artifact(tags["run_id"], publish.TEST_PREDICTIONS)
     rows = pd.read_parquet(io.BytesIO(content or b""))
     better, reason = compare(2, tags["data.version"], rows)
-    assert not better and "0.000 bikes/hour" in reason
+    assert not better
+    assert "its test deviance equals that of the champion, version 1 (standard error 0" in reason
+    assert reason.endswith("standard errors); use --promote to make it the champion.")

@@ -15,7 +15,7 @@ from sklearn.metrics import (
 )
 
 from bikefit.data.rows import blocks
-from bikefit.final.scores import ROWS, Scores, bootstrap, lead, score
+from bikefit.final.scores import ROWS, bootstrap, lead, score
 
 TIME = np.arange("2012-01-01", "2012-03-01", dtype="datetime64[h]")
 DAY = blocks(pd.DataFrame({"timestamp": TIME}))
@@ -29,7 +29,7 @@ def sample(day_noise: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
     return random.poisson(predicted * day).astype(float), predicted
 
 
-def poisson(block: pd.Series, target: np.ndarray, predicted: np.ndarray) -> Scores:
+def poisson(block: pd.Series, target: np.ndarray, predicted: np.ndarray) -> pd.DataFrame:
     return bootstrap("poisson", block, target, predicted)
 
 

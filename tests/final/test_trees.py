@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,27 +11,29 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bikefit.data.table import read_table
+from bikefit.data.bikes.model_data import read_model_data, tree_columns
+from bikefit.data.table import PartName, read_table
 from bikefit.final import trees
-from bikefit.final.fit import read_parts
+
+Parts = Mapping[PartName, pd.DataFrame]
 
 
 @pytest.fixture
-def parts(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, pd.DataFrame]:
+def parts(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Parts:
     monkeypatch.setattr(trees, "MOST_TREES", 40)
-    return read_parts(read_table(Path("data/features/full")))
+    return read_model_data(read_table(Path("data/features/full"))).parts
 
 
-def tune(parts: dict[str, pd.DataFrame]) -> trees.TunedTrees | None:
-    columns = trees.bike_columns(parts["train"])
+def tune(parts: Parts) -> trees.TunedTrees | None:
+    columns = tree_columns(parts["train"])
     return trees.tune(parts["train"], parts["validation"], "rentals", "poisson", columns)
 
 
-def test_tree_features_are_numbers_and_positions(parts: dict[str, pd.DataFrame]) -> None:
+def test_tree_features_are_numbers_and_positions(parts: Parts) -> None:
     start = np.datetime64("2011-01-01")
     rows = parts["train"].iloc[[30]]
     names = ["hour", "weekday", "days_since_start", "occasion", "commuting"]
-    features = trees.tree_features(rows, start, trees.bike_columns(rows))[names].iloc[0]
+    features = trees.tree_features(rows, start, tree_columns(rows))[names].iloc[0]
     time = rows["timestamp"].iloc[0]
     day = (time.normalize() - pd.Timestamp(start)).days
     working = float(rows["working_day"].iloc[0])
@@ -38,7 +41,7 @@ def test_tree_features_are_numbers_and_positions(parts: dict[str, pd.DataFrame])
 
 
 def test_the_size_with_the_lowest_validation_loss_is_chosen(
-    parts: dict[str, pd.DataFrame], monkeypatch: pytest.MonkeyPatch
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def tuned(*leaves: int) -> trees.TunedTrees | None:
         monkeypatch.setattr(trees, "LEAVES", leaves)
@@ -51,7 +54,7 @@ def test_the_size_with_the_lowest_validation_loss_is_chosen(
 
 
 def test_without_a_library_of_lightgbm_there_are_no_trees(
-    parts: dict[str, pd.DataFrame], monkeypatch: pytest.MonkeyPatch
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(name: str, *more: Any) -> Any:
         if name == "lightgbm":
@@ -64,10 +67,10 @@ def test_without_a_library_of_lightgbm_there_are_no_trees(
         assert tune(parts) is None
 
 
-def test_fitted_trees_do_not_depend_on_the_rentals(parts: dict[str, pd.DataFrame]) -> None:
-    columns = trees.bike_columns(parts["train"])
+def test_fitted_trees_do_not_depend_on_the_rentals(parts: Parts) -> None:
+    columns = tree_columns(parts["train"])
     fitted = trees.TunedTrees(31, 40, "rentals", "poisson", columns).fit(parts["train"])
-    assert fitted.start == "2011-01-01"
+    assert fitted.start == np.datetime64("2011-01-01")
     test = parts["test"]
     predicted = fitted.predict(test)
     assert np.corrcoef(predicted, test["rentals"])[0, 1] > 0.7

@@ -12,7 +12,7 @@ from bikefit.comparison.runs import loss_unit, ranking_metric, target_unit
 from bikefit.comparison.sentences import further_metrics, number, summary, with_spread
 from bikefit.tracking import reading
 
-LEFT = {"configuration", "verdict", "table"}  # columns of text, aligned at the left
+LEFT = {"configuration", "model", "verdict", "table"}  # columns of text, aligned at the left
 NEAR = "≈"  # before the rank of a configuration that is not significantly worse than the best
 
 

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
-import yaml
 
 from bikefit.comparison.ranking import comparable, least_flexible, rank, winner
 from bikefit.comparison.runs import full_data_runs, run_table
 from bikefit.comparison.sentences import choice_sentence, winner_sentence
 from bikefit.config import Settings, parse
+from bikefit.data.model_data import ModelData
 from bikefit.data.rows import in_order
 from bikefit.errors import DataError
-from bikefit.final.interval import lowest_mean
+from bikefit.final.interval import Interval, calibrate, lowest_mean
+from bikefit.final.model import mean_and_spread
 from bikefit.final.scores import MAIN, NAMES, main_measure, unit_of
-from bikefit.final.trees import TunedTrees
+from bikefit.final.trees import TunedTrees, tune
 from bikefit.losses import LossName
 from bikefit.tracking import reading
 from bikefit.tracking.connection import TrackingError
+from bikefit.trained import check_layers, settings_of
 
 OUR_MODEL = "our model"
 WINNER = "the comparison's winner"
@@ -29,7 +31,7 @@ UNREGULARIZED = "our unregularized network"
 
 @dataclass(frozen=True, eq=False)
 class RefitPlan:
-    """Networks to fit, and the models to test, each the average of some of them.
+    """What to fit, as chosen on the validation rows, and the models to test.
 
     Args:
         sweep: Run id.
@@ -39,6 +41,9 @@ class RefitPlan:
         reason: Sentences that explain the choice.
         target: Target of the validation rows, ``(N,)``.
         predicted: Predictions of these rows by each network in the sweep, ``(M, N)``.
+        trees: Tuned boosted trees, if LightGBM can be loaded.
+        share: Weight of the trees in our model.
+        interval: Prediction interval of our model; None for probabilities.
     """
 
     sweep: str
@@ -46,6 +51,9 @@ class RefitPlan:
     reason: str
     target: np.ndarray
     predicted: np.ndarray
+    trees: TunedTrees | None = None
+    share: float = 0.0
+    interval: Interval | None = None
 
     @property
     def loss(self) -> LossName:
@@ -63,6 +71,11 @@ class RefitPlan:
         if rows["configuration_id"].nunique() > 1:
             return f"{mean}: the winner's and the best of each other kind of regularization"
         return f"{mean} of {name}" if len(rows) > 1 else name
+
+    def measure(self, model: str) -> float:
+        """Return the main measure of the networks of a model on the validation rows."""
+        predicted = self.predicted[self.networks[model]].mean(axis=0)
+        return float(main_measure(self.loss, self.target, predicted))
 
 
 def plan_refit(sweep: str, average: bool, one_standard_error: bool) -> RefitPlan:
@@ -85,42 +98,45 @@ def plan_refit(sweep: str, average: bool, one_standard_error: bool) -> RefitPlan
     reason = winner_sentence(ranking)
     if one_standard_error:
         reason += f" {choice_sentence(ranking)}"
-    ranking = comparable(ranking)
-    ranking = ranking[ranking["table"] == best["table"]]
-    runs = runs[runs["configuration_id"].isin(ranking["configuration_id"])]
-    runs = runs.dropna(subset=["val_loss"])
-    ids = runs["configuration_id"]
-    plain = ranking[(ranking["kind"] == "none") & (ranking["network"] == best["network"])]
-    plain = plain[plain["configuration_id"] != best["configuration_id"]]
-    # The configuration with the shortest name differs from most in nothing but its regularization.
-    shortest = plain["configuration"].str.len().argsort()[:1]
-    others = runs[runs["kind"] != best["kind"]]
-    added = others.loc[others.groupby("kind")["val_loss"].idxmin()] if average else others[:0]
-    runs = runs.assign(epochs=runs.groupby("configuration_id")["best_epoch"].transform("mean"))
-    runs[WINNER] = ids == best["configuration_id"]
-    runs[UNREGULARIZED] = ids.isin(plain["configuration_id"].iloc[shortest])
-    runs[OUR_MODEL] = runs[WINNER] | runs["run_id"].isin(added["run_id"])
-    networks = runs[runs[OUR_MODEL] | runs[UNREGULARIZED]].reset_index(drop=True)
+    networks = _select_networks(runs, ranking, best, average)
     settings = map(refit_settings, networks["run_id"], networks["epochs"])
     networks["settings"] = pd.Series(settings, dtype=object)
     target, predicted = read_validation_predictions(networks["run_id"])
     plan = RefitPlan(sweep, networks, reason, target, predicted)
-    main = MAIN[plan.loss]
     if plan.loss == "poisson":
         np.maximum(predicted, lowest_mean(target), out=predicted)
-    if len(added):
-        ours, alone = (
-            main_measure(plan.loss, target, predicted[networks[name]].mean(axis=0))
-            for name in (OUR_MODEL, WINNER)
-        )
+    if added := int((networks[OUR_MODEL] & ~networks[WINNER]).sum()):
+        ours, alone, main = plan.measure(OUR_MODEL), plan.measure(WINNER), MAIN[plan.loss]
         reason += (
-            f" Averaged with the best network of each of {len(added)} other kinds of "
+            f" Averaged with the best network of each of {added} other kinds of "
             f"regularization, the winner has a {NAMES[main]} of {ours:.3f} instead of "
             f"{alone:.3f}{unit_of(main, best['target_unit'])} on the validation rows."
         )
         if ours >= alone:
             networks[OUR_MODEL] = networks[WINNER]
     return replace(plan, reason=reason)
+
+
+def _select_networks(
+    runs: pd.DataFrame, ranking: pd.DataFrame, best: pd.Series, average: bool
+) -> pd.DataFrame:
+    """Return the runs of our model, the winner and the unregularized network, with ``epochs``."""
+    ranking = comparable(ranking)
+    ranking = ranking[ranking["table"] == best["table"]]
+    runs = runs[runs["configuration_id"].isin(ranking["configuration_id"])]
+    runs = runs.dropna(subset=["val_loss"])
+    plain = ranking[(ranking["kind"] == "none") & (ranking["network"] == best["network"])]
+    plain = plain[plain["configuration_id"] != best["configuration_id"]]
+    # The configuration with the shortest name differs from most in nothing but its regularization.
+    shortest = plain["configuration"].str.len().argsort()[:1]
+    others = runs[runs["kind"] != best["kind"]]
+    added = others.loc[others.groupby("kind")["val_loss"].idxmin()] if average else others[:0]
+    ids = runs["configuration_id"]
+    runs = runs.assign(epochs=runs.groupby("configuration_id")["best_epoch"].transform("mean"))
+    runs[WINNER] = ids == best["configuration_id"]
+    runs[UNREGULARIZED] = ids.isin(plain["configuration_id"].iloc[shortest])
+    runs[OUR_MODEL] = runs[WINNER] | runs["run_id"].isin(added["run_id"])
+    return runs[runs[OUR_MODEL] | runs[UNREGULARIZED]].reset_index(drop=True)
 
 
 def read_validation_predictions(runs: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -150,12 +166,9 @@ def refit_settings(run: str, epochs: float) -> Settings:
     Raises:
         DataError: The network has layers from packages that ``network.allow`` lists.
     """
-    config = yaml.safe_load(reading.read_config(run))
-    if packages := config["network"]["allow"]:
-        raise DataError(
-            f"run {run} has layers from {', '.join(packages)} (network.allow): a registered model "
-            "contains no code, so such a network cannot be refitted; refit a sweep without it"
-        )
+    settings = settings_of(run)
+    check_layers(run, settings)
+    config = settings.model_dump(by_alias=True)
     config["data"]["fraction"] = 1.0
     config["training"] |= {"epochs": max(1, round(epochs)), "probe": 0.0}
     config["regularization"] |= {"patience": None, "averaged": 0}
@@ -163,23 +176,29 @@ def refit_settings(run: str, epochs: float) -> Settings:
     return parse(config)
 
 
-def weigh_trees(
-    plan: RefitPlan, trees: TunedTrees, parts: Mapping[str, pd.DataFrame]
-) -> tuple[float, np.ndarray]:
-    """Return the weight of trees in our model, and their predictions of the validation rows.
+def complete_plan(plan: RefitPlan, data: ModelData, average: bool) -> RefitPlan:
+    """Return a plan with tuned trees, their weight and the prediction interval.
+
+    Without ``average``, the weight is 0.
 
     Raises:
-        DataError: The sweep was cross-validated, so its predictions are of other rows.
+        DataError: With ``average``, the sweep was cross-validated: its predictions are of other
+            rows than those that trees are tuned on.
     """
-    target = parts["validation"][trees.target].to_numpy(np.float32)
-    if not np.array_equal(plan.target, target):  # runs store the target in single precision
-        raise DataError(
-            "--average needs a sweep with validation=holdout, because trees are tuned on the "
-            "validation rows of the table: refit without --average"
-        )
-    predicted = trees.fit(parts["train"]).predict(parts["validation"])
-    networks = plan.predicted[plan.networks[OUR_MODEL]].mean(axis=0)
-    return trees_share(plan.loss, networks, predicted, plan.target), predicted
+    train, validation = data.parts["train"], data.parts["validation"]
+    trees = tune(train, validation, data.table.target, plan.loss, data.tree_columns())
+    networks, by_trees, share = plan.predicted[plan.networks[OUR_MODEL]], None, 0.0
+    if average and trees:
+        target = validation[data.table.target].to_numpy(np.float32)
+        if not np.array_equal(plan.target, target):  # runs store the target in single precision
+            raise DataError(
+                "--average needs a sweep with validation=holdout, because trees are tuned on the "
+                "validation rows of the table: refit without --average"
+            )
+        by_trees = trees.fit(train).predict(validation)
+        share = trees_share(plan.loss, networks.mean(axis=0), by_trees, plan.target)
+    interval = calibrate(plan.loss, plan.target, *mean_and_spread(networks, by_trees, share))
+    return replace(plan, trees=trees, share=share, interval=interval)
 
 
 def trees_share(

@@ -8,36 +8,13 @@ import numpy as np
 import pandas as pd
 
 from bikefit.config import Settings
-from bikefit.data.rows import in_order, read_rows
-from bikefit.data.splits import PARTS
-from bikefit.data.table import Table
 from bikefit.data.transformer import Transformer
-from bikefit.errors import BikefitError, DataError
+from bikefit.errors import BikefitError
 from bikefit.final.model import Ensemble
 from bikefit.nn.fitted import FittedNetwork
 from bikefit.training.fit import fit_stack
 from bikefit.training.folds import Pool
 from bikefit.training.members import Member, stack_key
-
-
-def read_parts(table: Table) -> dict[str, pd.DataFrame]:
-    """Return the rows of a table by ``train``, ``validation`` and ``test``, in order.
-
-    Raises:
-        DataError: The rows cannot be read, or the table has no test rows.
-    """
-    parts = {part: read_rows(table, part) for part in PARTS}
-    if parts["test"].empty:
-        raise DataError(
-            f"table {table.name} has no test rows: set featurize.tables.{table.name}.split.test "
-            "in params.yaml above 0, or choose a sweep over another table"
-        )
-    return parts
-
-
-def merge_parts(*parts: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of several parts in order."""
-    return in_order(pd.concat(parts))
 
 
 def fit_networks(

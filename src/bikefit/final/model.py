@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -21,14 +21,13 @@ from safetensors.numpy import load_file, save_file
 
 from bikefit.data.bikes.rows import InputStatistics
 from bikefit.data.files import write_json
-from bikefit.data.inputs import InputColumn, TableInputs
+from bikefit.data.inputs import TableInputs
+from bikefit.data.params import StrictModel, validate
 from bikefit.data.transformer import Transformer
 from bikefit.errors import DataError
-from bikefit.final.interval import CountInterval, Interval, ResidualInterval
+from bikefit.final.interval import CountInterval, ResidualInterval
 from bikefit.final.trees import FittedTrees
 from bikefit.nn.fitted import FittedNetwork
-
-FORMAT = "bikefit model 4"
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +75,7 @@ class Model:
     """
 
     ensemble: Ensemble
-    interval: Interval | None
+    interval: CountInterval | ResidualInterval | None
     inputs: InputStatistics | TableInputs
     target: str
     unit: str
@@ -109,66 +108,63 @@ class Model:
             networks.append(values)
         ensemble.transformer.save(folder / "transformer.json")
         save_file(state, folder / "weights.safetensors")
-        content: dict[str, Any] = {
-            "format": FORMAT,
-            "networks": networks,
-            "share": ensemble.share,
-            "interval": asdict(self.interval) if self.interval else None,
-            "inputs": asdict(self.inputs),
-            "target": self.target,
-            "unit": self.unit,
-        }
-        if ensemble.trees is not None:
-            (folder / "trees.txt").write_text(ensemble.trees.text, encoding="utf-8")
-            columns = list(ensemble.trees.columns.items())  # in order, which JSON would not keep
-            content["trees"] = {"start": ensemble.trees.start, "columns": columns}
-        write_json(folder / "model.json", content)
+        content = Content(
+            networks=networks,
+            share=ensemble.share,
+            interval=self.interval,
+            inputs=self.inputs,
+            target=self.target,
+            unit=self.unit,
+        )
+        if trees := ensemble.trees:
+            (folder / "trees.txt").write_text(trees.text, encoding="utf-8")
+            start = None if trees.start is None else str(trees.start)
+            columns = list(trees.columns.items())  # in order, which a JSON object would not keep
+            content = content.model_copy(update={"trees": Trees(start=start, columns=columns)})
+        write_json(folder / "model.json", content.model_dump(mode="json"))
+
+
+class Trees(StrictModel):
+    """What `model.json` has of boosted trees."""
+
+    start: str | None  # ISO date
+    columns: list[tuple[str, tuple[str, ...] | None]]
+
+
+class Content(StrictModel):
+    """Content of `model.json`."""
+
+    format: Literal["bikefit model 4"] = "bikefit model 4"
+    networks: list[dict[str, Any]]
+    share: float
+    trees: Trees | None = None
+    interval: CountInterval | ResidualInterval | None
+    inputs: InputStatistics | TableInputs
+    target: str
+    unit: str
 
 
 def load(folder: Path) -> Model:
     """Read a model that :meth:`Model.save` wrote; any other folder raises a DataError."""
     try:
-        content = json.loads((folder / "model.json").read_text(encoding="utf-8"))
-        if content["format"] != FORMAT:
-            raise ValueError(f"its format is {content['format']!r}, this version reads {FORMAT!r}")
-        states: list[dict[str, np.ndarray]] = [{} for _ in content["networks"]]
+        text = (folder / "model.json").read_text(encoding="utf-8")
+        content = validate("model.json", Content, json.loads(text))
+        states: list[dict[str, np.ndarray]] = [{} for _ in content.networks]
         for key, value in load_file(folder / "weights.safetensors").items():
             i, name = key.split("/", 1)
             states[int(i)][name] = value
-        pairs = zip(states, content["networks"], strict=True)
+        pairs = zip(states, content.networks, strict=True)
         networks = [FittedNetwork(state=state, **network) for state, network in pairs]
         trees = None
-        if content["share"]:
+        if content.trees:
             text = (folder / "trees.txt").read_text(encoding="utf-8")
-            columns = content["trees"]["columns"]
-            trees = FittedTrees(
-                text,
-                content["trees"]["start"],
-                {name: words and tuple(words) for name, words in columns},
-            )
+            start = content.trees.start
+            day = None if start is None else np.datetime64(start, "D")
+            trees = FittedTrees(text, day, dict(content.trees.columns))
         transformer = Transformer.load(folder / "transformer.json")
-        return Model(
-            Ensemble(transformer, networks, trees, content["share"]),
-            _interval(content["interval"]),
-            _inputs(content["inputs"]),
-            content["target"],
-            content["unit"],
-        )
-    except (OSError, ValueError, LookupError, TypeError, SafetensorError) as error:
+        ensemble = Ensemble(transformer, networks, trees, content.share)
+        model = Model(ensemble, content.interval, content.inputs, content.target, content.unit)
+        model.predict(pd.DataFrame(index=[0]))  # a damaged value of the inputs raises an error
+        return model
+    except (OSError, ValueError, LookupError, TypeError, SafetensorError, DataError) as error:
         raise DataError(f"{folder} is not a model of bikefit: {error}") from None
-
-
-def _interval(content: dict[str, Any] | None) -> Interval | None:
-    if content is None:
-        return None
-    return CountInterval(**content) if "power" in content else ResidualInterval(**content)
-
-
-def _inputs(content: dict[str, Any]) -> InputStatistics | TableInputs:
-    if "columns" not in content:
-        return InputStatistics(**content)
-    columns = {
-        name: InputColumn(**{**column, "categories": tuple(column["categories"])})
-        for name, column in content["columns"].items()
-    }
-    return TableInputs(columns)

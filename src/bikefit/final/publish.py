@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tempfile
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,8 @@ import pandas as pd
 import yaml
 
 from bikefit.data.files import write_json
+from bikefit.data.model_data import ModelData
 from bikefit.data.rows import blocks
-from bikefit.data.table import Table
 from bikefit.final.choose import OUR_MODEL, RefitPlan
 from bikefit.final.model import Model
 from bikefit.final.scores import MAIN, NAMES, bootstrap, lead, unit_of
@@ -25,112 +26,96 @@ STANDARD_ERRORS = 2.0  # lead that a new champion needs
 PACKAGES = "lightgbm mlflow numpy pandas pydantic pyyaml safetensors scikit-learn scipy torch"
 
 
-def model_name(table: Table) -> str:
-    """Return the name of the registered model of a table."""
-    return "bikefit" if table.source == "bikes" else f"bikefit-{table.name}"
-
-
 def publish(
     plan: RefitPlan,
+    data: ModelData,
     model: Model,
-    table: Table,
-    example: pd.DataFrame,
     report: dict[str, Any],
     tested: pd.DataFrame,
     promote: bool,
 ) -> str:
     """Register a model, fitted on all rows, and return whether it becomes champion, and why.
 
-    `example` has rows as a user gives them. `report` and `tested` are the results of
-    :func:`~bikefit.final.evaluate.evaluate_models`. With ``promote``, the model becomes the
-    champion in any case.
+    `report` and `tested` are the results of :func:`~bikefit.final.evaluate.evaluate_models`. With
+    ``promote``, the model becomes the champion in any case.
     """
-    first, *_ = plan.settings(OUR_MODEL)
-    name, data_version = model_name(table), table.data_version
-    description = plan.describe(OUR_MODEL)
-    run = writing.start_refit(first, plan.sweep, data_version, description, table.tags)
+    settings, description, table = plan.settings(OUR_MODEL), plan.describe(OUR_MODEL), data.table
+    run = writing.start_refit(settings[0], plan.sweep, table.data_version, description, table.tags)
     try:
-        number = _register(run, name, plan, model, example, report, tested)
-        better, reason = compare_with_champion(name, number, plan.loss, table, tested)
+        metrics = {f"test/{key}": value for key, value in report["models"][OUR_MODEL].items()}
+        if report["interval_coverage"] is not None:
+            metrics["test/interval_coverage"] = report["interval_coverage"]
+        tags = {
+            "sweep": plan.sweep,
+            "configuration": description,
+            "data.version": table.data_version,
+            **{key: f"{value:.6g}" for key, value in metrics.items()},
+        }
+        networks = [one.model_dump(mode="json", by_alias=True) for one in settings]
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary)
+            write_json(folder / "test.json", report)
+            tested.to_parquet(folder / TEST_PREDICTIONS, index=False)
+            config = yaml.safe_dump(
+                {"networks": networks, "share of trees": plan.share}, sort_keys=False
+            )
+            (folder / "config.yaml").write_text(config, encoding="utf-8")
+            writing.log_files(run, list(folder.iterdir()))
+        number = _register(run, data, model, tags)
+        writing.finish_sweep(run, report["reason"], metrics, "FINISHED")
+        better, reason = compare_with_champion(plan.loss, data, number, tested)
         if better or promote:
-            registry.promote(name, number)
+            registry.promote(data.model_name, number)
     except BaseException as error:
         writing.fail_run(run, repr(error))
         raise
     return f"{reason} It was promoted on request." if promote and not better else reason
 
 
-def _register(
-    run: str,
-    name: str,
-    plan: RefitPlan,
-    model: Model,
-    example: pd.DataFrame,
-    report: dict[str, Any],
-    tested: pd.DataFrame,
-) -> int:
-    """Log a model and its test to a run, register it and return the number of its version."""
-    metrics = {f"test/{key}": value for key, value in report["models"][OUR_MODEL].items()}
-    if report["interval_coverage"] is not None:
-        metrics["test/interval_coverage"] = report["interval_coverage"]
-    tags = {
-        "sweep": plan.sweep,
-        "configuration": plan.describe(OUR_MODEL),
-        "data.version": report["data_version"],
-        **{key: f"{value:.6g}" for key, value in metrics.items()},
-    }
-    networks = [one.model_dump(mode="json", by_alias=True) for one in plan.settings(OUR_MODEL)]
-    config = {"networks": networks, "share of trees": model.ensemble.share}
+def _register(run: str, data: ModelData, model: Model, tags: Mapping[str, str]) -> int:
+    """Attach a model to a run, register it and return the number of its version."""
+    example = model.inputs.example(data.rows())
     requirements = [f"{package}=={version(package).split('+')[0]}" for package in PACKAGES.split()]
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        model.save(folder / registry.MODEL)
-        tested.to_parquet(folder / TEST_PREDICTIONS, index=False)
-        write_json(folder / "test.json", report)
-        text = yaml.safe_dump(config, sort_keys=False)
-        (folder / "config.yaml").write_text(text, encoding="utf-8")
+        folder = Path(temporary) / registry.MODEL
+        model.save(folder)
         examples = example, model.predict(example), model.inputs.optional
-        number = registry.register(
-            run, name, folder / registry.MODEL, *examples, requirements, tags
-        )
-        files = [folder / file for file in (TEST_PREDICTIONS, "test.json", "config.yaml")]
-        writing.log_files(run, files)
-    writing.finish_sweep(run, report["reason"], metrics, "FINISHED")
-    return number
+        return registry.register(run, data.model_name, folder, *examples, requirements, tags)
 
 
 def compare_with_champion(
-    name: str, version: int, loss: LossName, table: Table, tested: pd.DataFrame
+    loss: LossName, data: ModelData, version: int, tested: pd.DataFrame
 ) -> tuple[bool, str]:
     """Return whether a version of the model becomes the champion, and why.
 
     Both must have been tested on the same rows. The lead in the main measure of the loss must
     exceed two standard errors of a bootstrap.
     """
-    data_version, main = table.data_version, MAIN[loss]
+    name, table, main = data.model_name, data.table, MAIN[loss]
     champion = registry.champion(name)
     if champion is None:
         return True, f"Version {version} of {name} is the first champion."
     current = f"the champion, version {champion['version']}"
     stays = f"Version {version} of {name} does not become champion"
+    advice = "; use --promote to make it the champion."
     content = reading.read_artifact(champion["run_id"], TEST_PREDICTIONS)
-    if content is None or champion["data.version"] != data_version:
+    if content is None or champion["data.version"] != table.data_version:
         return False, (
             f"{stays}: {current}, was tested with data version {champion['data.version']}, not "
-            f"{data_version}; use --promote to make it the champion."
+            f"{table.data_version}{advice}"
         )
-    columns = [table.target, "predicted"]
     old, new = (
-        bootstrap(loss, blocks(rows), *(rows[column].to_numpy() for column in columns))
+        bootstrap(loss, blocks(rows), rows[table.target].to_numpy(), rows["predicted"].to_numpy())
         for rows in (pd.read_parquet(io.BytesIO(content)), tested)
     )
     gain, error = lead(new, old)[main]
+    difference = f"{abs(gain):.3f}{unit_of(main, table.unit)} {'lower' if gain > 0 else 'higher'}"
     measured = (
-        f"its test {NAMES[main].removeprefix('mean Poisson ')} is {abs(gain):.3f}"
-        f"{unit_of(main, table.unit)} {'lower' if gain > 0 else 'higher'} than that of {current} "
+        f"its test {NAMES[main].removeprefix('mean Poisson ')} "
+        f"{f'is {difference} than' if round(gain, 3) else 'equals'} that of {current} "
         f"(standard error {error:.3f}; a new champion needs a lead of more than "
         f"{STANDARD_ERRORS:g} standard errors)"
     )
     if gain > STANDARD_ERRORS * error:
         return True, f"Version {version} of {name} becomes champion: {measured}."
-    return False, f"{stays}: {measured}."
+    return False, f"{stays}: {measured}{advice}"

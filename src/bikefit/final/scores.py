@@ -6,8 +6,7 @@ Tibshirani 1993, section 8.6), or the blocks that :func:`bikefit.data.rows.block
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import numpy as np
@@ -25,8 +24,7 @@ from bikefit.losses import (
 
 DRAWS = 2000
 LEVEL = 0.95
-CHUNK = 100  # bootstrap samples whose area under the ROC curve is computed together
-
+CHUNK = 100  # bootstrap samples that are measured together
 
 AUC: Final = "auc"
 ROWS: Final[dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]]] = {
@@ -66,74 +64,60 @@ def unit_of(measure: str, unit: str) -> str:
     return f" {unit}" if unit and measure in ("rmse", "deviance", "mae") else ""
 
 
-@dataclass(frozen=True, eq=False)
-class Scores:
-    """Measures of a model.
-
-    Args:
-        names: The K measures.
-        values: On all rows, ``(K,)``.
-        samples: On bootstrap samples, ``(B, K)``; the same blocks are drawn for each model.
-    """
-
-    names: tuple[str, ...]
-    values: np.ndarray
-    samples: np.ndarray
-
-
 def bootstrap(
     loss: LossName, block: pd.Series, target: np.ndarray, predicted: np.ndarray
-) -> Scores:
-    """Return the scores of predictions; ``block``, target and predictions are ``(N,)``."""
+) -> pd.DataFrame:
+    """Return the measures of predictions, one column each; ``block`` and arrays are ``(N,)``.
+
+    The first row is of all rows, each other row of a bootstrap sample. The same blocks are drawn
+    for each model.
+    """
     target, predicted = target.astype(float), predicted.astype(float)
-    one_value = target.min() == target.max()  # then there is no ROC curve
-    names = tuple(name for name in MEASURES[loss] if name != AUC or not one_value)
-    columns = [ROWS[name](target, predicted) for name in names if name != AUC]
     codes = pd.factorize(block, sort=True)[0]
-    rows = pd.DataFrame(np.column_stack([np.ones(len(target)), *columns]))
-    sums = rows.groupby(codes).sum().to_numpy()
-    counts = _bootstrap_counts(len(sums))
-    values, samples = _from_sums(names, sums.sum(axis=0)), _from_sums(names, counts @ sums)
-    if AUC in names:
-        chunks = (part[:, codes].astype(float) for part in np.array_split(counts, DRAWS // CHUNK))
-        areas = np.concatenate([area_under_roc(target, predicted, part) for part in chunks])
-        values = np.append(values, area_under_roc(target, predicted))
-        samples = np.column_stack([samples, areas])[~np.isnan(areas)]
-    return Scores(names, values, samples)
+    measures = pd.concat(
+        pd.DataFrame({n: _measure(n, target, predicted, w[:, codes]) for n in MEASURES[loss]})
+        for w in _draws(codes.max() + 1)
+    )
+    # Without both targets there is no ROC curve: in all rows, or in some samples.
+    return measures.loc[:, measures.iloc[0].notna()].dropna().reset_index(drop=True)
 
 
-def _bootstrap_counts(blocks: int) -> np.ndarray:
-    """Return how often each bootstrap sample draws each block, ``(B, D)``, with a fixed seed."""
-    return np.random.default_rng(0).multinomial(blocks, np.full(blocks, 1 / blocks), size=DRAWS)
+def _draws(blocks: int) -> Iterator[np.ndarray]:
+    """Yield once every block, then how often bootstrap samples draw each, ``(B, D)``."""
+    yield np.ones((1, blocks))
+    random = np.random.default_rng(0)
+    for _ in range(DRAWS // CHUNK):
+        drawn = random.multinomial(blocks, np.full(blocks, 1 / blocks), size=CHUNK)
+        yield drawn.astype(float)
 
 
-def _from_sums(names: tuple[str, ...], sums: np.ndarray) -> np.ndarray:
-    """Return measures, ``(..., K)``, from the number of rows and the sums over them."""
-    means = sums[..., 1:] / sums[..., :1]
-    pairs = [(name, means[..., i]) for i, name in enumerate(names) if name != AUC]
-    return np.stack([np.sqrt(mean) if name == "rmse" else mean for name, mean in pairs], axis=-1)
+def _measure(
+    name: str, target: np.ndarray, predicted: np.ndarray, weights: np.ndarray
+) -> np.ndarray:
+    """Return a measure of rows for each of their weights ``(B, N)``, ``(B,)``."""
+    if name == AUC:
+        return area_under_roc(target, predicted, weights)
+    mean = weights @ ROWS[name](target, predicted) / weights.sum(axis=-1)
+    return np.asarray(np.sqrt(mean) if name == "rmse" else mean)
 
 
-def score(scores: Scores) -> dict[str, float]:
-    """Return the measures by name.
+def score(measures: pd.DataFrame) -> dict[str, float]:
+    """Return the measures of :func:`bootstrap` by name.
 
     ``…_low`` and ``…_high`` are the bounds of the 95 % interval, ``…_se`` is the standard error.
     """
-    low, high = np.quantile(scores.samples, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
-    values = {"": scores.values, "_low": low, "_high": high}
-    values["_se"] = scores.samples.std(axis=0, ddof=1)
-    return {
-        f"{name}{end}": float(value[i])
-        for i, name in enumerate(scores.names)
-        for end, value in values.items()
-    }
+    drawn = measures.iloc[1:]
+    low, high = (drawn.quantile((1 + sign * LEVEL) / 2) for sign in (-1, 1))
+    values = {"": measures.iloc[0], "_low": low, "_high": high, "_se": drawn.std()}
+    names = map(str, measures)
+    return {f"{name}{end}": float(of[name]) for name in names for end, of in values.items()}
 
 
-def lead(first: Scores, second: Scores) -> dict[str, tuple[float, float]]:
+def lead(first: pd.DataFrame, second: pd.DataFrame) -> dict[str, tuple[float, float]]:
     """Return by how much the first model is lower in each measure, and its standard error.
 
     The bootstrap draws the same blocks for both, so the difficulty of a day cancels.
     """
-    gain = second.values - first.values
-    error = (second.samples - first.samples).std(axis=0, ddof=1)
-    return {name: (float(gain[i]), float(error[i])) for i, name in enumerate(first.names)}
+    gains = second - first
+    names = map(str, gains)
+    return {n: (float(gains[n].iloc[0]), float(gains[n].iloc[1:].std())) for n in names}

@@ -3,50 +3,24 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from bikefit.data.bikes.baselines import ORDINAL, TREE_COLUMNS
-from bikefit.data.features import (
-    categories_of,
-    category_codes,
-    first_date,
-    numeric,
-)
-from bikefit.data.table import Table
-from bikefit.data.transformer import Transformer
+from bikefit.data.features import category_codes, first_date, numeric
 from bikefit.losses import LossName
 
 if TYPE_CHECKING:
     from lightgbm import LGBMRegressor
 
+    from bikefit.data.model_data import Columns
+
 PATIENCE = 100  # early stopping after this many trees without a lower validation loss
 MOST_TREES = 5000
 LEAVES = (15, 31, 63)  # candidates for the largest number of leaves
 OBJECTIVES = {"mse": "regression", "poisson": "poisson", "bernoulli": "binary"}  # by loss
-
-Columns = Mapping[str, tuple[str, ...] | None]
-"""Categories of each column, None for numbers."""
-
-
-def bike_columns(rows: pd.DataFrame) -> Columns:
-    """Return the columns that trees read of a bike table."""
-    return {name: categories_of(name, rows) if name in ORDINAL else None for name in TREE_COLUMNS}
-
-
-def tree_columns(table: Table, transformer: Transformer, rows: pd.DataFrame) -> Columns:
-    """Return the columns that trees read: of tables of other sources, those of the features."""
-    if table.source == "bikes":
-        return bike_columns(rows)
-    features = transformer.features
-    return {
-        name: None if name in features.numbers else transformer.categories[name]
-        for name in features.columns
-    }
 
 
 def tree_features(
@@ -89,20 +63,19 @@ class FittedTrees:
 
     Args:
         text: The trees.
-        start: First day of their rows, an ISO date; None without time.
+        start: First day of their rows; None without time.
         columns: Columns that they read.
     """
 
     text: str
-    start: str | None
+    start: np.datetime64 | None
     columns: Columns
 
     def predict(self, rows: pd.DataFrame) -> np.ndarray:
         """Return the predictions for rows, ``(N,)``, in the unit of the target."""
         import lightgbm
 
-        start = np.datetime64(self.start, "D") if self.start else None
-        features = tree_features(rows, start, self.columns)
+        features = tree_features(rows, self.start, self.columns)
         return np.asarray(lightgbm.Booster(model_str=self.text).predict(features, num_threads=1))
 
 
@@ -129,8 +102,7 @@ class TunedTrees:
         start = first_date(rows)
         model = make_model(self.leaves, self.trees, self.loss)
         model.fit(tree_features(rows, start, self.columns), rows[self.target])
-        text = model.booster_.model_to_string()
-        return FittedTrees(text, None if start is None else str(start), self.columns)
+        return FittedTrees(model.booster_.model_to_string(), start, self.columns)
 
 
 def tune(
