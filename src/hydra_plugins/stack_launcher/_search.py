@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 import math
 import random
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -70,48 +69,30 @@ class Search:
         self.folder = Path(str(config.hydra.sweep.dir))
         with quiet_optuna():
             self.study = optuna.create_study()
-        self.start = time.monotonic()
-        self.seconds_per_unit = 0.0  # training time of a trial with 1 of the resource
         self.returns: list[Sequence[JobReturn]] = []
 
     def run(self) -> list[Sequence[JobReturn]]:
-        """Search within the limits, write and print the trials, return the job returns."""
+        """Search, write and print the trials, return the job returns of each batch."""
         try:
             with quiet_optuna():
-                self._train()
+                for start in range(0, self.settings.trials, self.settings.batch):
+                    self._train_batch(min(self.settings.batch, self.settings.trials - start))
         finally:
-            if self.returns:
-                self._write_trials()
-        values = self._trial_table()["value"]
-        if len(values) and values.isna().all():
-            raise ConfigError(f"all {len(values)} trials failed; their errors are above")
+            trials = self._trial_table()
+            self.folder.mkdir(parents=True, exist_ok=True)
+            trials.to_csv(self.folder / "trials.csv", index=False, encoding="utf-8")
+            log.info(trials.sort_values("value").head(TOP).to_string(index=False))
+        if trials["value"].isna().all():
+            raise ConfigError(f"all {len(trials)} trials failed; their errors are above")
         return self.returns
 
-    def _write_trials(self) -> None:
-        trials = self._trial_table()
-        self.folder.mkdir(parents=True, exist_ok=True)
-        trials.to_csv(self.folder / "trials.csv", index=False, encoding="utf-8")
-        counts = [f"{count} {state}" for state, count in trials["state"].value_counts().items()]
-        log.info(f"{len(trials)} trials: {', '.join(counts)}")
-        log.info(trials.sort_values("value").head(TOP).to_string(index=False))
-
-    def _train(self) -> None:
-        """Train batches until the trials or the seconds are used up."""
-        while batch := self._propose_batch():
-            for step in self.steps:
-                if not self._in_time(len(batch) * step):
-                    log.info("the time is up; some trials are open")
-                    return
-                if batch:
-                    self._launch(batch, step)
-                    batch = self._promote(batch, step)
-
-    def _propose_batch(self) -> list[Trial]:
-        count = self.settings.batch
-        if self.settings.trials is not None:
-            count = min(count, self.settings.trials - len(self.study.trials))
-        in_time = self._in_time(count * self.steps[0])
-        return [self._propose() for _ in range(count)] if in_time else []
+    def _train_batch(self, count: int) -> None:
+        """Propose trials and train them on each rung, as far as they are promoted."""
+        batch = [self._propose() for _ in range(count)]
+        for step in self.steps:
+            if batch:
+                self._launch(batch, step)
+                batch = self._promote(batch, step)
 
     def _propose(self) -> Trial:
         """Return a new trial, whose values follow from the seed and the results so far.
@@ -132,24 +113,16 @@ class Search:
         proposes few shapes.
         """
         seed = random.Random(f"{self.settings.seed} {trial}").getrandbits(32)
-        stack = trial // self.settings.stack
-        if self.settings.sampler == "random" or stack % RANDOM_STACK == 0:
+        if trial // self.settings.stack % RANDOM_STACK == 0:
             return RandomSampler(seed=seed)
         return TPESampler(multivariate=True, constant_liar=True, seed=seed)
-
-    def _in_time(self, units: int) -> bool:
-        """Estimate whether a batch would end within ``seconds``, from the last batch."""
-        end = time.monotonic() - self.start + units * self.seconds_per_unit
-        return self.settings.seconds is None or end <= self.settings.seconds
 
     def _launch(self, batch: Sequence[Trial], step: int) -> None:
         """Train the trials with ``step`` of the resource and report their losses."""
         resource = {self.settings.resource: step} if self.settings.resource else {}
         values = [as_text(trial.params) | resource for trial in batch]
         jobs = [[*self.fixed, *(f"{k}={v}" for k, v in job.items())] for job in values]
-        start = time.monotonic()
         returns = self.launcher.launch(jobs, sum(map(len, self.returns)))
-        self.seconds_per_unit = (time.monotonic() - start) / (len(batch) * step)
         self.returns.append(returns)
         for trial, returned in zip(batch, returns, strict=True):
             value = float(returned.return_value)
@@ -188,12 +161,8 @@ class Search:
 def _check(settings: SearchSweeperConf) -> None:
     for key, least in {"stack": 1, "batch": 1, "trials": 1, "rungs": 1, "reduction": 2}.items():
         value = getattr(settings, key)
-        if value is not None and value < least:
+        if value < least:
             raise ConfigError(f"hydra.sweeper.{key} = {value}: must be at least {least}")
-    if settings.sampler not in ("tpe", "random"):
-        raise ConfigError(f"hydra.sweeper.sampler = {settings.sampler}: allowed are tpe, random")
-    if settings.trials is None and settings.seconds is None:
-        raise ConfigError("hydra.sweeper.trials and hydra.sweeper.seconds are null: set one")
 
 
 def rungs(config: DictConfig, settings: SearchSweeperConf) -> list[int]:

@@ -49,12 +49,8 @@ class SearchSweeperConf:
     stack: int = 6
     # number of trials that are proposed and trained together
     batch: int = 24
-    # number of trials; null: no limit
-    trials: int | None = 96
-    # time limit in seconds: no batch starts that would end later; null: no limit
-    seconds: float | None = None
-    # tpe | random
-    sampler: str = "tpe"
+    # number of trials
+    trials: int = 96
     # seed of the sampler
     seed: int = 0
     # key with an integer whose configured value only the best trials get, e.g. training.epochs;

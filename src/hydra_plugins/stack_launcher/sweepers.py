@@ -74,7 +74,7 @@ class SearchSweeper(StackSweeper):
         self.settings = SearchSweeperConf(**settings)
 
     def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
-        """Search within the budget; return the job returns of each batch."""
+        """Search; return the job returns of each batch."""
         from hydra_plugins.stack_launcher._search import Search
 
         assert self.config and self.launcher
