@@ -14,7 +14,7 @@ from bikefit.comparison.verdicts import read_thresholds
 from bikefit.config import ConfigError, Settings, run_name
 from bikefit.data.files import check_writable, write_json
 from bikefit.errors import BikefitError
-from bikefit.sweeps.engines import connect
+from bikefit.sweeps.engines import connect, local_engine
 from bikefit.sweeps.jobs import Job
 from bikefit.sweeps.recording import CHECKPOINTS, record_pending_results
 from bikefit.sweeps.run import check_jobs, train_jobs
@@ -39,7 +39,8 @@ def run_single(settings: Settings, command: Sequence[str]) -> float:
     job = Job(settings, run_name(settings))
     check_jobs([job])
     try:
-        (result,) = train_jobs([job], sweep=None)
+        with local_engine(count_slots([job], None)) as engine:
+            (result,) = train_jobs([job], None, engine)
     finally:
         pending = record_pending_results()
     if isinstance(result, Exception):
@@ -93,9 +94,9 @@ class OpenSweep:
         for job in jobs:
             check_packages(job.settings, self.command)
         check_jobs(jobs)  # otherwise a wrong setting would leave a sweep without runs
-        with connect(**self.engine, processes=self.processes) as engine:
-            if engine is None:
-                count_slots(jobs, self.processes)  # raises an error if there is no GPU
+        local = self.engine["backend"] == "local"
+        processes = count_slots(jobs, self.processes) if local else self.processes
+        with connect(**self.engine, processes=processes) as engine:
             if not self.run:
                 read_thresholds()  # an error in the file must appear before the training
                 tracking = settings[0].tracking
@@ -105,7 +106,7 @@ class OpenSweep:
                 self.run = writing.start_sweep(tracking.experiment, name, self.command)
                 self.record = tracking.record
             self.jobs += len(jobs)
-            results = train_jobs(jobs, self.run, self.processes, self.stack_size, engine)
+            results = train_jobs(jobs, self.run, engine, self.stack_size)
         for job, result in zip(jobs, results, strict=True):
             if isinstance(result, Exception):
                 self.failures.append(f"{job.label}: {str(result).splitlines()[-1]}")

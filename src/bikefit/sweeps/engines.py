@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from multiprocessing import get_context
@@ -80,14 +80,15 @@ def connect(
     address: str | None = None,
     options: Options | None = None,
     processes: int | None = None,
-) -> AbstractContextManager[Engine | None]:
-    """Return a context manager that yields the engine of a cluster, or None for this machine.
+) -> AbstractContextManager[Engine]:
+    """Return a context manager that yields the engine of a cluster or of this machine.
 
-    The arguments are the keys of ``hydra.launcher``. A wrong key, a missing package or an address
-    that does not answer raise a ConfigError.
+    The arguments are the keys of ``hydra.launcher``; this machine needs the number of processes. A
+    wrong key, a missing package or an address that does not answer raise a ConfigError.
     """
     if backend == "local":
-        return nullcontext()
+        assert processes is not None
+        return local_engine(processes)
     if backend not in BACKENDS:
         allowed = ", ".join(("local", *BACKENDS))
         raise ConfigError(f"hydra.launcher.backend={backend}: must be one of {allowed}")

@@ -8,7 +8,7 @@ import signal
 import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -21,7 +21,7 @@ from bikefit.comparison.runs import run_table
 from bikefit.config import configuration_id, network_label
 from bikefit.processes import process_id
 from bikefit.sweeps import forkserver
-from bikefit.sweeps.engines import Engine, local_engine
+from bikefit.sweeps.engines import Engine
 from bikefit.sweeps.fingerprints import fingerprint_prefix
 from bikefit.sweeps.jobs import Job
 from bikefit.sweeps.recording import (
@@ -31,7 +31,7 @@ from bikefit.sweeps.recording import (
     record_pending_results,
     start_runs,
 )
-from bikefit.sweeps.stacks import count_slots, plan_stacks
+from bikefit.sweeps.stacks import plan_stacks
 from bikefit.tracking import reading, writing
 from bikefit.tracking.reading import FinishedRun
 from bikefit.training.folds import read_pool
@@ -148,9 +148,8 @@ class StackLoop:
 def train_jobs(
     jobs: Sequence[Job],
     sweep: str | None,
-    processes: int | None = None,
+    engine: Engine,
     stack_size: int | None = None,
-    engine: Engine | None = None,
 ) -> list[float | Exception]:
     """Train and record all jobs; return the validation loss or the error of each.
 
@@ -159,9 +158,8 @@ def train_jobs(
     Args:
         jobs: Jobs to train.
         sweep: Id of the parent run; None for a single run.
-        processes: Number of worker processes; None for one per core, or one per GPU.
+        engine: Engine that trains the stacks.
         stack_size: Largest number of members in a stack; None for the default of the device.
-        engine: None for an engine of this machine.
 
     Raises:
         KeyboardInterrupt: Ctrl-C was pressed; the metrics measured until then are recorded.
@@ -173,7 +171,7 @@ def train_jobs(
     finished = _find_finished(unique, sweep)
     fresh = [job for job in unique.values() if not job.run]
     if fresh:
-        _train_pending(fresh, sweep, finished, processes, stack_size, engine)
+        _train_pending(fresh, sweep, finished, engine, stack_size)
     for job in jobs:
         job.run = unique[job.fingerprint].run
     return [unique[job.fingerprint].val_loss() for job in jobs]
@@ -249,27 +247,26 @@ def _train_pending(
     jobs: Sequence[Job],
     sweep: str | None,
     finished: Collection[str],
-    processes: int | None,
+    engine: Engine,
     stack_size: int | None,
-    engine: Engine | None,
 ) -> None:
     """Train and record the members of jobs that have no result yet."""
-    slots = engine.slots if engine else count_slots(jobs, processes)
     root = CHECKPOINTS.absolute()
-    stacks = [Stack(d) for d in plan_stacks(jobs, slots, stack_size, root, finished)]
+    stacks = [Stack(d) for d in plan_stacks(jobs, engine.slots, stack_size, root, finished)]
     members = {member.fingerprint: job for job in jobs for member in job.pending}
     if len(members) > 1:
         sizes = ", ".join(str(len(stack.directory.members)) for stack in stacks)
-        where = f"{min(slots, len(stacks))} processes"
-        log.info(f"{len(members)} members in {len(stacks)} stacks (of {sizes}) on {where}")
+        slots = min(engine.slots, len(stacks))
+        log.info(
+            f"{len(members)} members in {len(stacks)} stacks (of {sizes}) on {slots} processes"
+        )
     recorder, complete = Recorder(), 0
     with (
         Interrupt(root) as interrupt,
-        nullcontext(engine) if engine else local_engine(slots) as chosen,
         logging_redirect_tqdm(),
         _progress_bar(jobs) as bar,
     ):
-        loop = StackLoop(chosen, interrupt, stacks)
+        loop = StackLoop(engine, interrupt, stacks)
         try:
             for job in jobs:
                 if not interrupt.requested:
@@ -293,6 +290,7 @@ def _train_pending(
         except BaseException:
             interrupt.request()
             loop.cancel()
+            wait(loop.training)  # until the workers have seen the file `stop`
             raise
         finally:
             recorder.release()

@@ -79,9 +79,10 @@ class Search:
                     self._train_batch(min(self.settings.batch, self.settings.trials - start))
         finally:
             trials = self._trial_table()
-            self.folder.mkdir(parents=True, exist_ok=True)
-            trials.to_csv(self.folder / "trials.csv", index=False, encoding="utf-8")
-            log.info(trials.sort_values("value").head(TOP).to_string(index=False))
+            if self.returns:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                trials.to_csv(self.folder / "trials.csv", index=False, encoding="utf-8")
+                log.info(trials.sort_values("value").head(TOP).to_string(index=False))
         if trials["value"].isna().all():
             raise ConfigError(f"all {len(trials)} trials failed; their errors are above")
         return self.returns
