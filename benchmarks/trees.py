@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import Any, TypeVar
 
 import numpy as np
@@ -149,7 +150,7 @@ def predict(
 
     read = {name: words for name, words in tree_columns(train).items() if name in names}
 
-    def rows(hours: pd.DataFrame, start: np.datetime64) -> Rows:
+    def rows(hours: pd.DataFrame, start: date | None) -> Rows:
         return tree_features(hours, start, read), hours[TARGET]
 
     given, held_out = (rows(part, first_date(train)) for part in (train, validation))

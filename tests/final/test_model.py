@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +47,14 @@ def make_network(width: int, loss: str, batch_norm: str, hidden: int, seed: int)
 def make_model(loss: str = "poisson", batch_norm: str = "before") -> Model:
     """Networks of two shapes."""
     categories = {"weather": tuple(WEATHER.values())}
-    fitted = Transformer(FEATURES, categories, {}, np.datetime64("2011-01-01"), (15.0,), (8.0,))
+    fitted = Transformer(
+        features=FEATURES,
+        categories=categories,
+        periods={},
+        start=date(2011, 1, 1),
+        mean={"temperature": 15.0},
+        scale={"temperature": 8.0},
+    )
     width = len(fitted.names)
     networks = [
         make_network(width, loss, batch_norm, hidden, seed) for seed, hidden in enumerate((8, 8, 5))

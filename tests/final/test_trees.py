@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Mapping
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ def tune(parts: Parts) -> trees.TunedTrees | None:
 
 
 def test_tree_features_are_numbers_and_positions(parts: Parts) -> None:
-    start = np.datetime64("2011-01-01")
+    start = date(2011, 1, 1)
     rows = parts["train"].iloc[[30]]
     names = ["hour", "weekday", "days_since_start", "occasion", "commuting"]
     features = trees.tree_features(rows, start, tree_columns(rows))[names].iloc[0]
@@ -70,7 +71,7 @@ def test_without_a_library_of_lightgbm_there_are_no_trees(
 def test_fitted_trees_do_not_depend_on_the_rentals(parts: Parts) -> None:
     columns = tree_columns(parts["train"])
     fitted = trees.TunedTrees(31, 40, "rentals", "poisson", columns).fit(parts["train"])
-    assert fitted.start == np.datetime64("2011-01-01")
+    assert fitted.start == date(2011, 1, 1)
     test = parts["test"]
     predicted = fitted.predict(test)
     assert np.corrcoef(predicted, test["rentals"])[0, 1] > 0.7

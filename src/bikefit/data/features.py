@@ -1,11 +1,9 @@
-"""Settings of features, and the columns that features can be made of.
-
-The order of features is one-hot, cyclic, standardized, plain, interactions, splines.
-"""
+"""Settings of features, and the columns that features can be made of."""
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Final
+from collections.abc import Callable, Sequence
+from datetime import date
+from typing import Annotated, Any, Final
 
 import numpy as np
 import pandas as pd
@@ -21,14 +19,14 @@ WEEKDAYS: Final = ("monday", "tuesday", "wednesday", "thursday", "friday", "satu
 NO_YES: Final = ("no", "yes")
 DAYS_SINCE_START: Final = "days_since_start"
 
-CALENDAR: Final[dict[str, Callable[[pd.Series, np.datetime64 | None], pd.Series]]] = {
+CALENDAR: Final[dict[str, Callable[[pd.Series, Any], pd.Series]]] = {
     "year": lambda time, start: time.dt.year,
     "month": lambda time, start: time.dt.month,
     "hour": lambda time, start: time.dt.hour,
     "weekday": lambda time, start: time.dt.day_of_week.map(dict(enumerate(WEEKDAYS))),
     "day_of_week": lambda time, start: time.dt.day_of_week,
     "day_of_year": lambda time, start: time.dt.day_of_year,
-    DAYS_SINCE_START: lambda time, start: (time.dt.normalize() - start).dt.days,
+    DAYS_SINCE_START: lambda time, start: (time.dt.normalize() - pd.Timestamp(start)).dt.days,
 }
 """Functions that compute calendar columns from timestamps and the first training date.
 
@@ -46,24 +44,24 @@ PERIODS: Final = {"hour": 24.0, "day_of_week": 7.0, "month": 12.0, "day_of_year"
 """Period of each cyclic calendar column, in its unit."""
 
 
-def column(name: str, rows: pd.DataFrame, start: np.datetime64 | None = None) -> pd.Series:
+def column(name: str, rows: pd.DataFrame, start: date | None = None) -> pd.Series:
     """Return a column of rows, or a calendar column, (N,); `start` is the first training date."""
     return rows[name] if name in rows else CALENDAR[name](rows[TIME], start)
 
 
-def numeric(name: str, rows: pd.DataFrame, start: np.datetime64 | None) -> np.ndarray:
+def numeric(name: str, rows: pd.DataFrame, start: date | None) -> np.ndarray:
     """Return a column as numbers, (N,) float64; true is 1."""
     return column(name, rows, start).to_numpy("float64")
 
 
-def first_date(rows: pd.DataFrame) -> np.datetime64 | None:
+def first_date(rows: pd.DataFrame) -> date | None:
     """Return the date of the earliest row, None without time.
 
     `days_since_start` is relative to that of training.
     """
     if TIME not in rows:
         return None
-    return rows[TIME].min().to_datetime64().astype("datetime64[D]")
+    return rows[TIME].min().date()
 
 
 def categories_of(name: str, rows: pd.DataFrame) -> tuple[str, ...]:
@@ -122,11 +120,6 @@ class Spline(StrictModel):
         count = int((self.last - self.first) / self.every + 1e-9) + 1
         return self.first + self.every * np.arange(count)
 
-    @property
-    def names(self) -> list[str]:
-        """Return the feature names, like `temperature~5/-3` for `every` 5 and the knot at -3."""
-        return [f"{self.of}~{self.every:g}/{knot:g}" for knot in self.knots]
-
 
 class Features(StrictModel):
     """Columns that become features, by kind of feature."""
@@ -163,34 +156,3 @@ class Features(StrictModel):
     def columns(self) -> list[str]:
         """Return all columns."""
         return list(dict.fromkeys([*self.categorical, *self.numbers]))
-
-    @property
-    def waves(self) -> list[tuple[str, int]]:
-        """Return pairs of a cyclic column and k, one for each of its harmonics k = 1, 2, …"""
-        return [(n, k) for n in self.cyclic for k in range(1, self.harmonics.get(n, 1) + 1)]
-
-    def names(self, categories: Mapping[str, Sequence[str]]) -> list[str]:
-        """Return the names of all features in order, like `hour=8` or `hour=8,working_day=yes`.
-
-        Raises:
-            DataError: A name occurs twice.
-        """
-
-        def combined(names: Sequence[str]) -> list[str]:
-            words = [[f"{name}={word}" for word in categories[name]] for name in names]
-            return [",".join(combination) for combination in itertools.product(*words)]
-
-        first = 1 if self.drop_first else 0
-        names = [word for name in self.one_hot for word in combined([name])[first:]]
-        names += [
-            f"{name}_{part}{'' if harmonic == 1 else harmonic}"
-            for name, harmonic in self.waves
-            for part in ("sin", "cos")
-        ]
-        names += [*self.standardized, *self.plain]
-        names += [word for product in self.interactions for word in combined(product)]
-        names += [name for spline in self.splines for name in spline.names]
-        repeated = sorted({name for name in names if names.count(name) > 1})
-        if repeated:
-            raise DataError(f"features named more than once: {', '.join(repeated)}")
-        return names

@@ -3,12 +3,13 @@
 Transforming does not need scikit-learn, whose import would dominate the time to predict one row.
 """
 
+import itertools
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -22,15 +23,15 @@ from bikefit.data.features import (
     first_date,
     numeric,
 )
-from bikefit.data.files import to_json, write_json
-from bikefit.data.params import validate
+from bikefit.data.files import write_json
+from bikefit.data.params import StrictModel, validate
 from bikefit.errors import DataError
 
-FORMAT = "bikefit transformer 1"
+Block = tuple[list[str], Callable[[pd.DataFrame], np.ndarray]]
+"""Names of D features, and the function of rows that computes them, (N, D)."""
 
 
-@dataclass(frozen=True)
-class Transformer:
+class Transformer(StrictModel):
     """Features with the statistics of the training rows.
 
     Args:
@@ -38,114 +39,127 @@ class Transformer:
         categories: Categories of each categorical column.
         periods: Period of each cyclic column.
         start: First training date; None without time.
-        mean, scale: Of each standardized feature in the training rows.
+        mean, scale: Of each standardized column in the training rows.
     """
 
+    format: Literal["bikefit transformer 1"] = "bikefit transformer 1"
     features: Features
-    categories: Mapping[str, tuple[str, ...]]
-    periods: Mapping[str, float]
-    start: np.datetime64 | None
-    mean: tuple[float, ...]
-    scale: tuple[float, ...]
+    categories: dict[str, tuple[str, ...]]
+    periods: dict[str, float]
+    start: date | None
+    mean: dict[str, float]
+    scale: dict[str, float]
 
     @classmethod
     def fit(
         cls, features: Features, training: pd.DataFrame, periods: Mapping[str, float] = PERIODS
     ) -> "Transformer":
         """Return a transformer fitted on rows; the scale of a constant column is 1."""
-        categories = {name: categories_of(name, training) for name in features.categorical}
-        periods = {name: periods[name] for name in features.cyclic}
-        start, mean, scale = _statistics(features, training)
-        return cls(features, categories, periods, start, mean, scale)
+        return cls(
+            features=features,
+            categories={name: categories_of(name, training) for name in features.categorical},
+            periods={name: periods[name] for name in features.cyclic},
+            **_statistics(features, training),
+        )
 
     def refit(self, rows: pd.DataFrame) -> "Transformer":
         """Return a transformer with the same features and the statistics of other rows."""
-        start, mean, scale = _statistics(self.features, rows)
-        return replace(self, start=start, mean=mean, scale=scale)
+        return self.model_copy(update=_statistics(self.features, rows))
 
     @cached_property
     def names(self) -> list[str]:
-        """Names of the features."""
-        return self.features.names(self.categories)
+        """Names of the features, like `hour=8` or `hour=8,working_day=yes`."""
+        names = [name for block, _ in self._blocks() for name in block]
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated:
+            raise DataError(f"features named more than once: {', '.join(repeated)}")
+        return names
 
     def transform(self, rows: pd.DataFrame) -> np.ndarray:
         """Return the features of rows, (N, D) float32 in the order of `names`."""
+        blocks = [compute(rows).astype(np.float32) for _, compute in self._blocks()]
+        return np.concatenate(blocks, axis=1)
+
+    def _blocks(self) -> list[Block]:
+        """Return the features in order, by column or combination of columns."""
         features = self.features
-
-        def numbers(names: Sequence[str]) -> np.ndarray:
-            columns = [numeric(name, rows, self.start) for name in names]
-            return np.stack(columns, axis=1) if columns else np.empty((len(rows), 0))
-
-        def one_hot(names: Sequence[str]) -> np.ndarray:
-            """Return whether each row has each combination of categories, (N, C) bool."""
-            positions = [category_codes(name, rows, self.categories[name]) for name in names]
-            sizes = [len(self.categories[name]) for name in names]
-            return np.ravel_multi_index(positions, sizes)[:, None] == np.arange(np.prod(sizes))
-
-        first = 1 if features.drop_first else 0
-        words = [one_hot([name])[:, first:] for name in features.one_hot]
-        waves = [
-            2 * np.pi * numeric(name, rows, self.start) / self.periods[name] * harmonic
-            for name, harmonic in features.waves
+        return [
+            *(self._one_hot([name], int(features.drop_first)) for name in features.one_hot),
+            *(self._waves(name) for name in features.cyclic),
+            *(
+                self._number(name, self.mean[name], self.scale[name])
+                for name in features.standardized
+            ),
+            *(self._number(name) for name in features.plain),
+            *(self._one_hot(names) for names in features.interactions),
+            *(self._hats(spline) for spline in features.splines),
         ]
-        cyclic = [wave(angle)[:, None] for angle in waves for wave in (np.sin, np.cos)]
-        standardized = (numbers(features.standardized) - self.mean) / self.scale
-        products = [one_hot(names) for names in features.interactions]
-        hats = [_hats(numeric(spline.of, rows, self.start), spline) for spline in features.splines]
-        blocks = [*words, *cyclic, standardized, numbers(features.plain), *products, *hats]
-        return np.concatenate([block.astype(np.float32) for block in blocks], axis=1)
+
+    def _one_hot(self, columns: Sequence[str], first: int = 0) -> Block:
+        """Return a feature for each combination of categories, from number `first` on."""
+        categories = [self.categories[column] for column in columns]
+        pairs = list(zip(columns, categories, strict=True))
+        words = [[f"{column}={category}" for category in of] for column, of in pairs]
+        names = [",".join(combination) for combination in itertools.product(*words)]
+
+        def compute(rows: pd.DataFrame) -> np.ndarray:
+            codes = [category_codes(column, rows, of) for column, of in pairs]
+            positions = np.ravel_multi_index(codes, [len(of) for of in categories])
+            return positions[:, None] == np.arange(first, len(names))
+
+        return names[first:], compute
+
+    def _waves(self, column: str) -> Block:
+        harmonics = range(1, self.features.harmonics.get(column, 1) + 1)
+        numbers = ["" if harmonic == 1 else harmonic for harmonic in harmonics]
+
+        def compute(rows: pd.DataFrame) -> np.ndarray:
+            angle = 2 * np.pi * numeric(column, rows, self.start) / self.periods[column]
+            waves = [wave(angle * harmonic) for harmonic in harmonics for wave in (np.sin, np.cos)]
+            return np.stack(waves, axis=1)
+
+        return [f"{column}_{part}{n}" for n in numbers for part in ("sin", "cos")], compute
+
+    def _number(self, column: str, mean: float = 0.0, scale: float = 1.0) -> Block:
+        return [column], lambda rows: (numeric(column, rows, self.start)[:, None] - mean) / scale
+
+    def _hats(self, spline: Spline) -> Block:
+        knots = spline.knots
+
+        def compute(rows: pd.DataFrame) -> np.ndarray:
+            inside = numeric(spline.of, rows, self.start)[:, None].clip(knots[0], knots[-1])
+            return np.maximum(0, 1 - np.abs(inside - knots) / spline.every)
+
+        return [f"{spline.of}~{spline.every:g}/{knot:g}" for knot in knots], compute
 
     def save(self, path: Path) -> None:
         """Write the transformer as JSON."""
-        write_json(path, self._content())
+        write_json(path, self.model_dump(mode="json") | {"feature_names": self.names})
 
     @classmethod
     def load(cls, path: Path) -> "Transformer":
         """Read a transformer that :meth:`save` wrote with this version of bikefit."""
         try:
-            text = path.read_text(encoding="utf-8")
-            content: dict[str, Any] = json.loads(text)
-            features = validate("features", Features, content["features"])
-            mean = tuple(content["mean"][name] for name in features.standardized)
-            scale = tuple(content["scale"][name] for name in features.standardized)
-            start = content["start"] and np.datetime64(content["start"], "D")
-            categories = {name: tuple(words) for name, words in content["categories"].items()}
-            transformer = cls(features, categories, content["periods"], start, mean, scale)
-            same = to_json(transformer._content()) == text
-        except (OSError, KeyError, TypeError, ValueError, DataError) as error:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            names = content.pop("feature_names")
+            transformer = validate("transformer", cls, content)
+            if transformer.names != names:
+                raise ValueError("it is of another version of bikefit")
+        except (OSError, KeyError, ValueError, DataError) as error:
             raise DataError(f"{path} cannot be read: run `dvc repro featurize` ({error})") from None
-        if not same:
-            raise DataError(f"{path} is of another version of bikefit: run `dvc repro featurize`")
         return transformer
 
-    def _content(self) -> dict[str, Any]:
-        return {
-            "format": FORMAT,
-            "features": self.features.model_dump(),
-            "feature_names": self.names,
-            "categories": self.categories,
-            "periods": self.periods,
-            "start": self.start and str(self.start),
-            "mean": dict(zip(self.features.standardized, self.mean, strict=True)),
-            "scale": dict(zip(self.features.standardized, self.scale, strict=True)),
-        }
 
-
-def _statistics(
-    features: Features, rows: pd.DataFrame
-) -> tuple[np.datetime64 | None, tuple[float, ...], tuple[float, ...]]:
+def _statistics(features: Features, rows: pd.DataFrame) -> dict[str, Any]:
     """Return start, mean and scale of a transformer."""
-    start = first_date(rows)
-    if not features.standardized:
-        return start, (), ()
+    start, names = first_date(rows), features.standardized
+    if not names:
+        return {"start": start, "mean": {}, "scale": {}}
     from sklearn.preprocessing import StandardScaler  # slow to import
 
-    values = np.column_stack([numeric(name, rows, start) for name in features.standardized])
+    values = np.column_stack([numeric(name, rows, start) for name in names])
     scaler = StandardScaler().fit(values)
-    return start, tuple(scaler.mean_.tolist()), tuple(scaler.scale_.tolist())
-
-
-def _hats(values: np.ndarray, spline: Spline) -> np.ndarray:
-    """Return the hat function of each knot: (N,) → (N, K)."""
-    inside = values[:, None].clip(spline.knots[0], spline.knots[-1])
-    return np.maximum(0, 1 - np.abs(inside - spline.knots) / spline.every)
+    mean, scale = (
+        dict(zip(names, of.tolist(), strict=True)) for of in (scaler.mean_, scaler.scale_)
+    )
+    return {"start": start, "mean": mean, "scale": scale}

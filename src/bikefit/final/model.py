@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
@@ -118,16 +119,17 @@ class Model:
         )
         if trees := ensemble.trees:
             (folder / "trees.txt").write_text(trees.text, encoding="utf-8")
-            start = None if trees.start is None else str(trees.start)
             columns = list(trees.columns.items())  # in order, which a JSON object would not keep
-            content = content.model_copy(update={"trees": Trees(start=start, columns=columns)})
+            content = content.model_copy(
+                update={"trees": Trees(start=trees.start, columns=columns)}
+            )
         write_json(folder / "model.json", content.model_dump(mode="json"))
 
 
 class Trees(StrictModel):
     """What `model.json` has of boosted trees."""
 
-    start: str | None  # ISO date
+    start: date | None
     columns: list[tuple[str, tuple[str, ...] | None]]
 
 
@@ -158,9 +160,7 @@ def load(folder: Path) -> Model:
         trees = None
         if content.trees:
             text = (folder / "trees.txt").read_text(encoding="utf-8")
-            start = content.trees.start
-            day = None if start is None else np.datetime64(start, "D")
-            trees = FittedTrees(text, day, dict(content.trees.columns))
+            trees = FittedTrees(text, content.trees.start, dict(content.trees.columns))
         transformer = Transformer.load(folder / "transformer.json")
         ensemble = Ensemble(transformer, networks, trees, content.share)
         model = Model(ensemble, content.interval, content.inputs, content.target, content.unit)

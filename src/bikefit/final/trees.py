@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,9 +24,7 @@ LEAVES = (15, 31, 63)  # candidates for the largest number of leaves
 OBJECTIVES = {"mse": "regression", "poisson": "poisson", "bernoulli": "binary"}  # by loss
 
 
-def tree_features(
-    rows: pd.DataFrame, start: np.datetime64 | None, columns: Columns
-) -> pd.DataFrame:
+def tree_features(rows: pd.DataFrame, start: date | None, columns: Columns) -> pd.DataFrame:
     """Return columns of rows as numbers; days are counted from ``start``."""
     values = {
         name: category_codes(name, rows, categories).astype(float)
@@ -68,7 +67,7 @@ class FittedTrees:
     """
 
     text: str
-    start: np.datetime64 | None
+    start: date | None
     columns: Columns
 
     def predict(self, rows: pd.DataFrame) -> np.ndarray:
