@@ -109,20 +109,6 @@ def test_whole_numbers_are_counts_if_the_smallest_is_at_most_a_tenth_of_their_me
     assert "numbers from 2 to 26: train with loss=mse" in described(rows, "amounts")[1]
 
 
-def test_two_words_of_a_target_can_be_replaced_by_yes_and_no() -> None:
-    rows = pd.DataFrame({"x": [1.5, 2.5, 3.5], "y": ["ill", "well", "ill"]})
-    assert ": write yes and no in place of ill and well" in described(rows, "y")[1]
-
-
-def test_rare_words_are_named() -> None:
-    rows = pd.DataFrame({"ward": ["east"] * 20 + ["moon"] * 9, "y": np.arange(29) / 7})
-    assert "# 2 different words; 'moon' in 9 rows: merge rare words" in described(rows, "y")[1]
-    assert (
-        "merge"
-        not in described(rows.replace("moon", "east").assign(z=["a", "b"] * 14 + ["a"]), "y")[1]
-    )
-
-
 def test_the_command_prints_the_section(capsys: pytest.CaptureFixture[str]) -> None:
     pd.DataFrame({"x": [1.5, 2.5], "z": [1, 2]}).to_csv("file.csv", index=False)
     assert main(["file.csv", "--target", "z"]) == 0

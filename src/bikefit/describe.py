@@ -1,12 +1,11 @@
 """Print a section for `params.yaml`: `python -m bikefit.describe file.csv --target y`."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from bikefit.data.describe import describe
 from bikefit.errors import run_command
 
 
@@ -19,13 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("file", type=Path, help="CSV, gzipped CSV or Parquet")
     parser.add_argument("--target", required=True, help="column that networks predict")
     options = parser.parse_args(arguments)
-    return run_command(lambda: _print(options))
-
-
-def _print(options: argparse.Namespace) -> None:
-    from bikefit.data.describe import describe
-
-    print(describe(options.file, options.target), end="")
+    return run_command(lambda: print(describe(options.file, options.target), end=""))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,6 @@ from bikefit.errors import DataError
 
 MANY: Final = 30  # more words are not made one-hot
 FEW: Final = 12  # at most so many different whole numbers are categories
-RARE: Final = 10  # rows of a category, below which a part of the rows may lack it
 SMALL: Final = 0.1  # of the mean of the target: counts have values down to it
 LEAK: Final = 0.999  # correlation with the target from which a column may contain it
 YEAR: Final = 300  # days of data from which the day of the year is a feature
@@ -41,33 +40,28 @@ def describe(path: Path, target: str) -> str:
         raise DataError(
             f"{path} has no column {target!r}; its columns: {', '.join(map(str, rows))}"
         )
+    guesses = _guess_columns(rows, target)
+    split = "days" if guesses["time"] else "random"
+    for column in guesses["groups"]:
+        split = f"groups, column: {_quote(column)}"
     name = re.sub(r"\W+", "_", path.name.split(".")[0].lower()).strip("_")
-    name = name if re.match("[a-z]", name) else f"table_{name}"
     lines = [
         f"# {len(rows):,} rows. Correct it, and paste it below featurize.tables in params.yaml.",
-        f"    {name}:",
+        f"    {name if re.match('[a-z]', name) else f'table_{name}'}:",
         f"      source: {_quote(path.as_posix())}",
     ]
     if FOLDER.resolve() not in path.resolve().parents:
         lines.append(f"      sha256: {sha256(path)} # not needed for a file in {FOLDER}/")
     lines.append(f"      target: {_quote(target)} # {_describe_target(rows[target])}")
     lines.append('      unit: "" # of the target, for reports and axes')
-    found, kind = _guess_columns(rows, target), "random"
-    for time, reason in found["time"].items():
-        lines.append(f"      time: {_quote(time)} # {reason}")
-        kind = "days"
-        for column, key, why in _guess_calendar(parse_times(rows[time])):
-            if column not in rows:
-                found[key][column] = why
+    lines += [f"      time: {_quote(time)} # {why}" for time, why in guesses["time"].items()]
     for key in ("one_hot", "cyclic", "standardized", "plain"):
-        if found[key]:
+        if guesses[key]:
             lines.append(f"      {key}:")
-            lines += [f"        - {_quote(column)} # {why}" for column, why in found[key].items()]
-    for column, why in found["groups"].items():
-        lines.append(f"      # {column}: {why}")
-        kind = f"groups, column: {_quote(column)}"
-    lines.append(f"      split: {{kind: {kind}, seed: 0, validation: 0.2, test: 0.2}}")
-    lines += [f"      # not used: {column}: {why}" for column, why in found[""].items()]
+            lines += [f"        - {_quote(column)} # {why}" for column, why in guesses[key].items()]
+    lines += [f"      # {column}: {why}" for column, why in guesses["groups"].items()]
+    lines.append(f"      split: {{kind: {split}, seed: 0, validation: 0.2, test: 0.2}}")
+    lines += [f"      # not used: {column}: {why}" for column, why in guesses[""].items()]
     return "\n".join(lines) + "\n"
 
 
@@ -77,14 +71,10 @@ def _quote(text: str) -> str:
 
 
 def _describe_target(values: pd.Series) -> str:
-    text = ""
-    if missing := int(values.isna().sum()):
-        text = f"missing in {missing:,} rows, which must be deleted; "
-    valid = values.dropna()
+    missing, valid = int(values.isna().sum()), values.dropna()
+    text = f"missing in {missing:,} rows, which must be deleted; " if missing else ""
     if not pd.api.types.is_numeric_dtype(valid):
-        words = " and ".join(map(str, sorted(valid.unique())[:3]))
-        hint = f": write yes and no in place of {words}" if valid.nunique() == 2 else ""
-        return f"{text}words: a target must be a number, or yes and no{hint}"
+        return f"{text}words: a target must be a number, or yes and no"
     if set(valid.unique()) <= {0, 1}:
         return f"{text}{valid.mean():.0%} are 1 or yes: train with loss=bernoulli"
     low, high = f"{valid.min():g}", f"{valid.max():g}"
@@ -95,96 +85,71 @@ def _describe_target(values: pd.Series) -> str:
 
 def _guess_columns(rows: pd.DataFrame, target: str) -> dict[str, dict[str, str]]:
     """Return reasons by column, by the key of the section that names the column, "" if none."""
-    leaks, found = _leaks(rows, target), defaultdict[str, dict[str, str]](dict)
+    guesses = defaultdict[str, dict[str, str]](dict)
+    leaks = _leaks(rows, target)
     for name in map(str, rows.columns.drop(target)):
-        key, why = _guess(rows[name])
-        if key in ("time", "groups") and found[key]:
+        key, why = ("", leaks[name]) if name in leaks else _guess(rows[name])
+        if key in ("time", "groups") and guesses[key]:
             key, why = "", f"a second column for {key}"
-        if name in leaks:
-            key, why = "", leaks[name]
         if name in RESERVED and key != "time":
             key, why = "", "its name is reserved: rename the column"
-        found[key][name] = why
-    return found
+        guesses[key][name] = why
+    for time in guesses["time"]:
+        times = parse_times(rows[time])
+        days = (times.max() - times.min()).days
+        for column, key, suits in (
+            ("hour", "one_hot", times.dt.hour.nunique() > 1),
+            ("weekday", "one_hot", days >= 14),
+            ("days_since_start", "standardized", days >= 14),
+            ("day_of_year", "cyclic", days >= YEAR),
+        ):
+            if suits and column not in rows:
+                guesses[key][column] = "from `time`"
+    return guesses
 
 
 def _guess(values: pd.Series) -> tuple[str, str]:
     """Return the key of a column and the reason, from its values alone."""
-    missing = int(values.isna().sum())
-    if values.nunique() <= 1:
-        return "", "the same value in every row"
-    if missing:
-        return "", f"missing in {missing:,} rows: fill it or delete these rows to use it"
-    if values.dtype == bool:
-        return "plain", "yes or no"
-    return _guess_number(values) if pd.api.types.is_numeric_dtype(values) else _guess_words(values)
-
-
-def _guess_words(values: pd.Series) -> tuple[str, str]:
-    times, distinct = parse_times(values), values.nunique()
-    if times.notna().all():
-        return "time", f"from {times.min():%Y-%m-%d} to {times.max():%Y-%m-%d}"
-    if distinct == len(values):
-        return "", IDENTIFIER
-    if distinct <= MANY:
-        rarest = values.value_counts().tail(1)
-        why = f"{distinct} different words"
-        if rarest.iloc[0] < RARE:
-            why += f"; {rarest.index[0]!r} in {rarest.iloc[0]} rows: merge rare words"
-        return "one_hot", why
-    each = len(values) / distinct
-    return "groups", f"{distinct:,} words, each in {each:.1f} rows: groups that are not divided"
-
-
-def _guess_number(values: pd.Series) -> tuple[str, str]:
-    whole, distinct = bool((values % 1 == 0).all()), values.nunique()
-    low, high = f"{values.min():g}", f"{values.max():g}"
-    if whole and values.between(19000101, 21001231).all():
-        times = parse_times(values)
-        if times.notna().all():
-            return "time", f"from {times.min():%Y-%m-%d} to {times.max():%Y-%m-%d}"
-    if whole and distinct == len(values) > 2 and (values.diff().dropna() == 1).all():
-        return "", IDENTIFIER
-    if set(values.unique()) <= {0, 1}:
-        return "plain", "0 or 1"
-    if whole and distinct <= FEW:
-        reason = f"{distinct} whole numbers from {low} to {high}"
-        return "one_hot", f"{reason}: categories; amounts belong to standardized"
-    return "standardized", f"numbers from {low} to {high}"
+    numeric = pd.api.types.is_numeric_dtype(values)
+    missing, distinct = int(values.isna().sum()), values.nunique()
+    whole = numeric and bool((values % 1 == 0).all())
+    counted = whole and len(values) > 2 and bool((values.diff().dropna() == 1).all())
+    digits = whole and bool(values.between(19000101, 21001231).all())
+    times = parse_times(values) if digits or not numeric else pd.Series(pd.NaT, values.index)
+    span = f"from {values.min():g} to {values.max():g}" if numeric else ""
+    each = f"each in {len(values) / max(distinct, 1):.1f} rows"
+    categories = f"{distinct} whole numbers {span}: categories; amounts belong to standardized"
+    rules = (
+        (distinct <= 1, "", "the same value in every row"),
+        (missing, "", f"missing in {missing:,} rows: fill it or delete these rows to use it"),
+        (set(values.unique()) <= {0, 1}, "plain", "0 or 1, yes or no"),
+        (times.notna().all(), "time", f"from {str(times.min())[:10]} to {str(times.max())[:10]}"),
+        (counted, "", IDENTIFIER),
+        (not numeric and distinct == len(values), "", IDENTIFIER),
+        (not numeric and distinct <= MANY, "one_hot", f"{distinct} different words"),
+        (not numeric, "groups", f"{distinct:,} words, {each}: groups that are not divided"),
+        (whole and distinct <= FEW, "one_hot", categories),
+    )
+    fitting = ((key, why) for applies, key, why in rules if applies)
+    return next(fitting, ("standardized", f"numbers {span}"))
 
 
 def _leaks(rows: pd.DataFrame, target: str) -> dict[str, str]:
     """Return the columns that may contain the target, with the reason."""
-    if not pd.api.types.is_numeric_dtype(rows[target]) or rows[target].nunique() <= 1:
-        return {}
-    truth = rows[target].astype("float64")
+    truth = pd.to_numeric(rows[target], errors="coerce").astype("float64")
     numbers = rows.drop(columns=target).select_dtypes(["number", "bool"]).astype("float64")
-    varied = numbers.loc[:, numbers.nunique() > 1]
+    numbers = numbers.loc[:, numbers.nunique() > 1]
     leaks = {}
-    for name in varied:
-        strength = abs(np.corrcoef(varied[name].fillna(varied[name].mean()), truth.fillna(0))[0, 1])
-        if strength >= LEAK:
-            leaks[str(name)] = f"may contain the target: their correlation is {strength:.4f}"
-    for name in rows.columns.difference([target, *numbers]):
-        groups = truth.groupby(rows[name])
-        if 1 < groups.ngroups <= len(rows) / 2 and (groups.nunique() <= 1).all():
-            leaks[str(name)] = "may contain the target: it has one target in each category"
-    for one, other in combinations(varied, 2):
-        if np.allclose(varied[one] + varied[other], truth):
-            leaks |= {str(one): f"may contain the target: with {other}, it sums to it"}
-            leaks |= {str(other): f"may contain the target: with {one}, it sums to it"}
-    return leaks
-
-
-def _guess_calendar(times: pd.Series) -> list[tuple[str, str, str]]:
-    """Return calendar columns that suit the times, each with a key of the section and a reason."""
-    guesses = []
-    if times.dt.hour.nunique() > 1:
-        guesses += [("hour", "one_hot", "from `time`")]
-    days = (times.max() - times.min()).days
-    if days >= 14:
-        guesses += [("weekday", "one_hot", "from `time`")]
-        guesses += [("days_since_start", "standardized", "from `time`: the trend")]
-    if days >= YEAR:
-        guesses += [("day_of_year", "cyclic", "from `time`: sine and cosine of the season")]
-    return guesses
+    if truth.nunique() > 1:
+        for name, strength in numbers.corrwith(truth).abs().items():
+            if strength >= LEAK:
+                leaks[str(name)] = f"their correlation is {strength:.4f}"
+        for name in rows.columns.difference([target, *numbers]):
+            groups = truth.groupby(rows[name])
+            if 1 < groups.ngroups <= len(rows) / 2 and (groups.nunique() <= 1).all():
+                leaks[str(name)] = "it has one target in each category"
+        for pair in combinations(numbers, 2):
+            if np.allclose(numbers[pair[0]] + numbers[pair[1]], truth):
+                for name, other in (pair, pair[::-1]):
+                    leaks[str(name)] = f"with {other}, it sums to it"
+    return {name: f"may contain the target: {why}" for name, why in leaks.items()}
