@@ -2,7 +2,7 @@
 
 For the split kind `days`, the stages of `dvc.yaml` (featurize, sweep, refit) are run on each
 split; the other kinds have recipes in `benchmarks/champion.yaml`. The others are fitted on the same
-rows, networks of pytabkit only on request, and the test rows are measured once. The measurements
+rows, RealMLP only on request, and the test rows are measured once. The measurements
 are kept in `benchmarks/draws.csv`: a model of a split that has a row there is not measured again.
 """
 
@@ -24,22 +24,21 @@ import numpy as np
 import pandas as pd
 import yaml
 from benchmarks.common import ROOT, mean_with_error, settings, table
+from sklearn.metrics import mean_poisson_deviance, root_mean_squared_error
 
-from benchmarks import tabular, trees
+from benchmarks import others
 from bikefit.config import Settings
 from bikefit.data.bikes.columns import CLEAN_FILE, TARGET
 from bikefit.data.bikes.derived import read_hours
 from bikefit.data.features import Features
 from bikefit.data.featurize import FeaturizeParams
 from bikefit.data.params import read_section, validate
-from bikefit.data.rows import blocks
 from bikefit.data.splits import PARTS, Kind, split, split_units
 from bikefit.data.transformer import Transformer
 from bikefit.final.choose import WINNER
 from bikefit.final.fit import fit_networks
 from bikefit.final.publish import TEST_PREDICTIONS
-from bikefit.final.scores import bootstrap
-from bikefit.losses import SMALLEST_RATE
+from bikefit.losses import positive
 
 PAGE = "docs/champion.md"
 DRAWS = Path("benchmarks/draws.csv")
@@ -48,7 +47,7 @@ SEEDS = {"days": (20, 21, 22, 23, 24), "random": (10, 11, 12, 13, 14), "chronolo
 """Seeds of the splits; of `chronological`, each window ends a tenth of the rows earlier."""
 HELD_OUT = 0.2  # fraction of the rows (or days) for validation, and again for the test
 STAGES = ("featurize", "sweep", "refit")
-OURS, NETWORKS = "our model", "our networks alone"
+OURS, NETWORKS, REALMLP = "our model", "our networks alone", "RealMLP"
 SHOWN = ["rmse", "deviance"]
 HEAD = ("model", "RMSE", "mean deviance", "our RMSE lower by %", "our deviance by %")
 
@@ -136,19 +135,17 @@ def ours(kind: Kind, seed: int, networks: int) -> dict[str, dict[str, float]]:
     return scores
 
 
-def measure_split(
-    kind: Kind, seed: int, known: set[str], networks: int, peers: Sequence[str]
-) -> pd.DataFrame:
-    """Return the rows of `draws.csv` for the models of a split that are not known yet."""
-    parts = parts_of(kind, seed)
-    scores = {} if OURS in known else ours(kind, seed, networks)
-    for peer in peers:
-        if peer not in known:
-            module = trees if peer in trees.PEERS else tabular
-            start = time.process_time()
-            rates = module.predict(peer, *parts)
-            seconds = time.process_time() - start
-            scores[peer] = score(parts[-1], rates) | {"seconds": seconds}
+def measure_split(kind: Kind, seed: int, models: Sequence[str], networks: int) -> pd.DataFrame:
+    """Return the rows of `draws.csv` for models of a split; with `OURS`, for all of our models."""
+    parts, scores = parts_of(kind, seed), {}
+    for model in models:
+        if model == OURS:
+            scores |= ours(kind, seed, networks)
+            continue
+        start = time.process_time()
+        rates = others.predict(model, *parts)
+        seconds = time.process_time() - start
+        scores[model] = score(parts[-1], rates) | {"seconds": seconds}
     split_of = {"kind": kind, "seed": seed, "test_rows": len(parts[-1])}
     return pd.DataFrame([split_of | {"model": name} | one for name, one in scores.items()])
 
@@ -158,9 +155,8 @@ def score(rows: pd.DataFrame, predicted: np.ndarray) -> dict[str, float]:
 
     If a model predicts 0 or less (trees with squared loss), rates below 1 bike/hour count as 1.
     """
-    rates = np.maximum(predicted, SMALLEST_RATE if predicted.min() <= 0 else 0)
-    measures = bootstrap("poisson", blocks(rows), rows[TARGET].to_numpy(), rates)
-    return measures.iloc[0][SHOWN].to_dict()
+    measures = {"rmse": root_mean_squared_error, "deviance": mean_poisson_deviance}
+    return {name: of(rows[TARGET], positive(predicted)) for name, of in measures.items()}
 
 
 def lead(ours: pd.DataFrame, theirs: pd.DataFrame, measure: str) -> str:
@@ -194,14 +190,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--kinds", nargs="+", choices=SEEDS, default=list(SEEDS))
     parser.add_argument("--networks", type=int, default=4, help="seeds of a recipe")
     parser.add_argument("--processes", type=int, default=1, help="splits at once")
-    parser.add_argument(
-        "--tabular",
-        type=int,
-        nargs="*",
-        default=[],
-        help="seeds of the splits of days on which RealMLP (CPU minutes) and TabM (CPU hours) of "
-        "pytabkit are fitted",
-    )
+    words = "seeds of the splits of days on which RealMLP is fitted, too: minutes of CPU time each"
+    parser.add_argument("--realmlp", type=int, nargs="*", default=[], help=words)
     parser.add_argument("--kept", action="store_true", help="measure nothing, read draws.csv")
 
 
@@ -210,15 +200,10 @@ def measure(options: argparse.Namespace) -> Mapping[str, str]:
     draws = pd.read_csv(DRAWS)
     if not options.kept:
         tasks = [
-            joblib.delayed(measure_split)(
-                kind,
-                seed,
-                _models(draws, kind, seed),
-                options.networks,
-                _peers(kind, seed, options),
-            )
+            joblib.delayed(measure_split)(kind, seed, models, options.networks)
             for kind in options.kinds
             for seed in SEEDS[kind]
+            if (models := missing(draws, kind, seed, options.realmlp))
         ]
         for rows in joblib.Parallel(options.processes, return_as="generator_unordered")(tasks):
             draws = pd.concat([draws, rows], ignore_index=True)
@@ -228,10 +213,9 @@ def measure(options: argparse.Namespace) -> Mapping[str, str]:
     return {"champion": "\n\n".join(sections)}
 
 
-def _models(draws: pd.DataFrame, kind: str, seed: int) -> set[str]:
-    return set(draws.loc[(draws["kind"] == kind) & (draws["seed"] == seed), "model"])
-
-
-def _peers(kind: str, seed: int, options: argparse.Namespace) -> list[str]:
-    others = tabular.PEERS if kind == "days" and seed in options.tabular else ()
-    return [*trees.PEERS, *others]
+def missing(draws: pd.DataFrame, kind: str, seed: int, realmlp: Sequence[int]) -> list[str]:
+    """Return the models of a split without a row in `draws.csv`; RealMLP on some splits of days."""
+    measured = draws.loc[(draws["kind"] == kind) & (draws["seed"] == seed), "model"].tolist()
+    libraries = [n for n in others.MODELS if n != REALMLP or (kind == "days" and seed in realmlp)]
+    peers = [f"{name}, {columns}" for columns in others.COLUMNS for name in libraries]
+    return [model for model in [OURS, *peers] if model not in measured]

@@ -7,6 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
+from bikefit.losses import LOSSES
 from bikefit.training.folds import Pool
 
 
@@ -90,10 +91,8 @@ class Problem:
             predicted: Prediction of each row.
             scale: Variance of the training target.
         """
-        if self.loss == "mse":
-            return (target - predicted) ** 2 / scale
-        logarithm = np.log(np.where(target > 0, target, 1) / predicted)
-        return target * logarithm - target + predicted
+        losses = LOSSES[self.loss].rows(target, predicted)
+        return losses / scale if self.loss == "mse" else losses
 
     def pool(self) -> Pool:
         """Return the rows that a sweep reads: training rows, then validation rows."""
