@@ -27,7 +27,8 @@ def result(scale: float = 1.0, failure: str = "") -> MemberResult:
         "val/deviance": np.array([10.0, 6.0, 7.0]) * scale,
     }
     state = {"output.linear.weight": np.ones((1, 3), dtype=np.float32)}
-    values = {"train_rows": 10, "val_rows": 5, "layers": [], "parameters": 3, "final": {}}
+    values = {"train_rows": 10, "val_rows": 5, "layers": [], "parameters": 3}
+    values["final"] = {"best/train/loss": 2.2 * scale}  # of all training rows
     values |= {"metrics": metrics, "selected": 2, "state": state}
     values["failure"] = failure
     values["timestamps"] = [1_700_000_000_000, 1_700_000_001_000, 1_700_000_002_000]
@@ -53,7 +54,7 @@ def test_a_sweep_with_its_jobs(workplace: Path) -> None:
     tags = {"mlflow.parentRunId": sweep, f"bikefit.member_of.{sweep}": "true"}
     tags |= {"data.version": "abc123", "configuration.id": configuration_id(settings)}
     tags |= {"method.kind": "dropout", "network.label": "mlp 256×256"}
-    metrics = {"best/val/loss": 3.0, "best/train/loss": 2.0, "gap": 1.0, "best/epoch": 2.0}
+    metrics = {"best/val/loss": 3.0, "best/train/loss": 2.2, "gap": 3.0 - 2.2, "best/epoch": 2.0}
     metrics["parameters"] = 3.0
     assert stored.data.params["network.hidden"] == "[256,256]"
     assert stored.data.tags.items() >= tags.items()

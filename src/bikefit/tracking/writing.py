@@ -174,7 +174,8 @@ def finish_member(run: str, result: MemberResult, settings: Settings, logged: in
     """Write a member's metrics and artifacts, and close its run.
 
     Metrics of epoch e have step e; the first ``logged`` epochs are already in MLflow. ``best/…``
-    are metrics of the selected epoch, ``gap`` is ``best/val/loss`` - ``best/train/loss``,
+    are metrics of the selected epoch, those of training rows over all of them instead of the sample
+    of the curves. ``gap`` is ``best/val/loss`` - ``best/train/loss``,
     ``lowest/…`` are the lowest validation loss and its epoch, even if it was not selected, and
     ``parameters`` is the number of trainable parameters.
     """
@@ -221,15 +222,15 @@ def fail_run(run: str, reason: str, killed: bool = False) -> None:
 
 def summarize(result: MemberResult) -> dict[str, float]:
     """Return the metrics of a member that have one value: see :func:`finish_member`."""
-    at = {name: float(values[result.selected - 1]) for name, values in result.metrics.items()}
+    best = {f"best/{k}": float(v[result.selected - 1]) for k, v in result.metrics.items()}
+    best |= result.final
     lowest = int(result.metrics["val/loss"].argmin())
     return {
-        **{f"best/{name}": value for name, value in at.items()},
-        **result.final,
+        **best,
         "best/epoch": float(result.selected),
         "lowest/val/loss": float(result.metrics["val/loss"][lowest]),
         "lowest/epoch": lowest + 1.0,
-        "gap": at["val/loss"] - at["train/loss"],
+        "gap": best["best/val/loss"] - best["best/train/loss"],
         "parameters": float(result.parameters),
     }
 

@@ -146,10 +146,8 @@ def _results(
 ) -> list[MemberResult]:
     rows, pool = module.rows, module.rows.pool
     history, values, state = map(_to_numpy, (module.metrics(), final, selection.selected_state))
-    for name, metric in _to_numpy(module.measure(rows.masks)).items():
-        if name.startswith("train/"):  # at the selected epoch of all training rows
-            epochs = np.array(selection.selected) - 1
-            history[name][np.arange(len(metric)), epochs] = metric
+    on_all_rows = _to_numpy(module.measure(rows.masks)).items()
+    values |= {f"best/{name}": value for name, value in on_all_rows if name.startswith("train/")}
     specs = layer_specs(module.settings[0], rows.features.shape[1])
     predicted = predictions(module).cpu().numpy()
     results = []

@@ -43,9 +43,10 @@ class MemberResult:
     """Result of a member; only ``failure`` is set if it failed before the end of its first epoch.
 
     Args:
-        metrics: Values of each epoch by metric name, ``(E,)``.
-        final: Values at the selected epoch by metric name (loss of a constant prediction, probe,
-            model averaging).
+        metrics: Values of each epoch by metric name, ``(E,)``; those of training rows are means
+            over a sample of them.
+        final: Values at the selected epoch by metric name (metrics of all training rows, loss of a
+            constant prediction, probe, model averaging).
         selected: Number of the epoch whose parameters are used, from 1: the best with early
             stopping, otherwise the last.
         failure: Reason why the member failed or was stopped; the last line is a summary. Empty if
