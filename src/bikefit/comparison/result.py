@@ -13,7 +13,7 @@ from bikefit.comparison.losses import history, losses_by_fold_and_day
 from bikefit.comparison.ranking import highlighted_runs, rank, views_of_runs, winner
 from bikefit.comparison.runs import full_data_runs, run_table
 from bikefit.comparison.tables import ranking_note
-from bikefit.comparison.verdicts import count_verdicts, read_thresholds, verdicts, with_verdicts
+from bikefit.comparison.verdicts import read_thresholds, verdicts, with_verdicts
 from bikefit.tracking import connection, reading, writing
 from bikefit.tracking.connection import TrackingError
 from bikefit.tracking.names import PARENT, VERDICT, views_of
@@ -240,7 +240,6 @@ def compare(sweep: str | None = None) -> Comparison:
         views = {run: shown.get(run, "") for run in before}
         changes = {run: names for run, names in views.items() if names != before[run]}
         writing.tag_shown_runs(sweep, changes)
-        writing.log_counts(sweep, count_verdicts(given))
     remark = reading.remark_on_deleted(sweep)
     return Comparison(sweep, name, table, ranking, remarks=(remark,) if remark else ())
 

@@ -44,15 +44,10 @@ class Job:
         """Table of the job."""
         return read_table(self.settings.data.path)
 
-    @property
-    def data_version(self) -> str:
-        """Version of the job's table."""
-        return self.table.data_version
-
     @cached_property
     def fingerprint(self) -> str:
         """Fingerprint of the job; without cross-validation, its member has the same."""
-        return fingerprint(self.settings, self.data_version)
+        return fingerprint(self.settings, self.table.data_version)
 
     @cached_property
     def members(self) -> list[Member]:
@@ -61,7 +56,7 @@ class Job:
         Each drawn training set has a network seed, because the variance of a method is over both
         the training set and the initialization (Neal et al. 2018, arXiv:1810.08591).
         """
-        settings, version = self.settings, self.data_version
+        settings, version = self.settings, self.table.data_version
         validation = settings.validation
         if validation.name == "holdout":
             return [Member(settings, None, self.fingerprint, version)]

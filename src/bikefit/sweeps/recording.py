@@ -73,7 +73,7 @@ class Stack:
 
 def start_runs(job: Job, sweep: str | None) -> None:
     """Start the runs of a job and of its folds, except finished folds, which are reused."""
-    settings, version, tags = job.settings, job.data_version, job.table.tags
+    settings, version, tags = job.settings, job.table.data_version, job.table.tags
     job.run = writing.start_job(
         settings, sweep, version, job.fingerprint, job.configuration, target=tags
     )

@@ -222,7 +222,7 @@ def _find_finished(jobs: dict[str, Job], sweep: str | None) -> set[str]:
     record_pending_results()
     writing.close_abandoned_runs()
     finished: dict[str, FinishedRun] = {}
-    for version in {job.data_version for job in jobs.values()}:
+    for version in {job.table.data_version for job in jobs.values()}:
         finished |= reading.finished_runs(fingerprint_prefix(version))
     reused = []
     for fingerprint, job in jobs.items():

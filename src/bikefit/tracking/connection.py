@@ -9,7 +9,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,7 @@ ARTIFACTS = "mlruns"  # folder of artifacts beside the database
 
 
 @contextmanager
-def convert_errors() -> Iterator[None]:
+def _convert_errors() -> Iterator[None]:
     """Convert errors of MLflow, its database and the connection to :class:`TrackingError`."""
     try:
         yield
@@ -88,45 +88,43 @@ OPTIONS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
 }
 LEVELS = {"mlflow.store.db.utils": logging.CRITICAL, "alembic": logging.WARNING}  # of tracebacks
-_call_lock = threading.RLock()
+_calls = 0  # number of calls of MLflow by all threads
+_calls_lock = threading.Lock()
+_undo = ExitStack()
 
 
 @contextmanager
-def mlflow_options() -> Iterator[None]:
-    """Set MLflow's environment variables and log levels during a call; one call at a time.
+def _mlflow_options() -> Iterator[None]:
+    """Set MLflow's environment variables and log levels during the calls of this module.
 
     Other code of the process, such as a notebook's, keeps its own.
     """
-    with _call_lock:
-        options = {name: OPTIONS[name] for name in OPTIONS.keys() - os.environ.keys()}
-        before = {logging.getLogger(name): logging.getLogger(name).level for name in LEVELS}
-        os.environ.update(options)
-        for logger in before:
-            logger.setLevel(LEVELS[logger.name])
-        try:
-            yield
-        finally:
-            for name in options:
-                del os.environ[name]
-            for logger, level in before.items():
-                logger.setLevel(level)
-
-
-def _patience() -> float:
-    given = os.environ.get(PATIENCE, "60")
+    global _calls
+    with _calls_lock:
+        _calls += 1
+        if _calls == 1:
+            for name in OPTIONS.keys() - os.environ.keys():
+                os.environ[name] = OPTIONS[name]
+                _undo.callback(os.environ.pop, name, None)
+            for logger, level in LEVELS.items():
+                _undo.callback(logging.getLogger(logger).setLevel, logging.getLogger(logger).level)
+                logging.getLogger(logger).setLevel(level)
     try:
-        return float(given)
-    except ValueError:
-        raise TrackingError(f"{PATIENCE}={given}: must be a number of seconds") from None
+        yield
+    finally:
+        with _calls_lock:
+            _calls -= 1
+            if _calls == 0:
+                _undo.close()
 
 
 def _with_retries(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """Call MLflow; retry while its server is unavailable or its database is locked."""
-    patience = _patience()
+    patience = float(os.environ.get(PATIENCE, "60"))
     end, warned = time.monotonic() + patience, False
     while True:
         try:
-            with convert_errors(), mlflow_options():
+            with _convert_errors(), _mlflow_options():
                 return call(*args, **kwargs)
         except StoreUnavailableError as error:
             retry = _database() is None or "locked" in str(error)
@@ -139,7 +137,10 @@ def _with_retries(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
 
 
 class RetryingProxy:
-    """A proxy of an MLflow object whose methods are retried and raise :class:`TrackingError`."""
+    """A proxy of an object or module of MLflow.
+
+    Its functions are retried and raise :class:`TrackingError`.
+    """
 
     def __init__(self, target: Any) -> None:
         self.target = target
@@ -173,11 +174,13 @@ def _open(uri: str, folder: Path) -> Any:
     """
     if wrong := mistake(uri, _tracking_store_registry._registry):
         raise TrackingError(hide_secrets(f"MLFLOW_TRACKING_URI={uri} {wrong}"))
-    database = _database()
-    if database is None:
-        _with_retries(_probe, uri)
-        with convert_errors(), mlflow_options():
-            return RetryingProxy(MlflowClient(uri))
+    if database := _database():
+        return RetryingProxy(_with_retries(_open_database, uri, database, folder))
+    _with_retries(_probe, uri)
+    return RetryingProxy(_with_retries(MlflowClient, uri))
+
+
+def _open_database(uri: str, database: Path, folder: Path) -> MlflowClient:
     root, temporary, _ = str(database.resolve()).partition("/.dvc/tmp/exps/")
     if temporary:
         log.warning(TEMPORARY.format(address=address(), root=root))
@@ -191,14 +194,14 @@ def _open(uri: str, folder: Path) -> Any:
             "store that can be written"
         ) from None
     # Processes that open an incomplete database can damage it permanently.
-    with FileLock(lock), convert_errors(), mlflow_options():
+    with FileLock(lock):
         if not database.exists() or not database.stat().st_size:
             _create_database(database)
         # MLflow caches stores by address.
         opened = MlflowClient(uri.replace(f":///{database}", f":///{folder / database}", 1))
         with closing(sqlite3.connect(database, timeout=60)) as connection:
             connection.execute("PRAGMA journal_mode=wal")  # readers do not wait for a writer
-    return RetryingProxy(opened)
+    return opened
 
 
 def _create_database(database: Path) -> None:

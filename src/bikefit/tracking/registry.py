@@ -16,14 +16,13 @@ from mlflow.types import ColSpec, Schema, TensorSpec
 
 from bikefit.tracking.connection import (
     NotFoundError,
+    RetryingProxy,
     TrackingError,
     address,
     artifact_location,
     artifacts_of,
     client,
-    convert_errors,
     local_path,
-    mlflow_options,
 )
 from bikefit.tracking.names import MODEL
 
@@ -111,8 +110,7 @@ def model_folder(uri: str) -> Path:
         location = client().get_model_version_download_uri(name, version)
     except NotFoundError as error:
         raise TrackingError(missing) from error
-    with convert_errors(), mlflow_options():
-        saved = artifacts.download_artifacts(local_path(location))
+    saved = RetryingProxy(artifacts).download_artifacts(local_path(location))
     folder = Path(saved) / "artifacts" / MODEL
     if not folder.is_dir():
         raise TrackingError(missing)

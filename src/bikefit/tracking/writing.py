@@ -304,13 +304,6 @@ def tag_shown_runs(sweep: str, shown: Mapping[str, str]) -> None:
         write_views(client().get_run(sweep).info.experiment_id, sweep, tagged=True)
 
 
-def log_counts(run: str, counts: Mapping[str, int]) -> None:
-    """Write the number of runs with each verdict to a sweep, as ``verdicts/good_fit`` …"""
-    metrics = {f"verdicts/{name.replace(' ', '_')}": count for name, count in counts.items()}
-    text = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
-    _log_batch(run, _metrics(metrics), {"verdicts": text})
-
-
 def log_files(run: str, files: Sequence[Path]) -> None:
     """Attach files to a run."""
     for file in files:
