@@ -1,8 +1,6 @@
 """Files as they are published: each is read or refused in a sentence."""
 
 import gzip
-import io
-import zipfile
 from pathlib import Path
 
 import pandas as pd
@@ -12,14 +10,6 @@ from bikefit.data.cells import lines_of, parse_times, read_cells, read_frame, ty
 from bikefit.errors import DataError
 
 PLAIN = "place,temp,count\nKöln,3.5,16\nBonn,4,1\n"
-
-
-def archive(**files: str) -> bytes:
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w") as opened:
-        for name, text in files.items():
-            opened.writestr(name.replace("__", "/").replace("_", "."), text)
-    return content.getvalue()
 
 
 def write(folder: Path, content: bytes | str) -> Path:
@@ -41,7 +31,6 @@ def write(folder: Path, content: bytes | str) -> Path:
         PLAIN.encode("utf-16"),
         PLAIN.encode("latin-1"),
         gzip.compress(PLAIN.encode(), mtime=0),
-        archive(readme_md="about", hour_csv=PLAIN),
         PLAIN.replace("\n", "\r\n"),
         PLAIN.replace("\n", "\r\r\n"),
         PLAIN.replace("\n", "\r"),
@@ -64,10 +53,8 @@ def test_forms_of_a_table(tmp_path: Path, content: bytes | str) -> None:
         ("", "it is empty"),
         (b"\xff\xfe", "it is empty"),
         ('\n"",,\n', "it is empty"),
-        (archive(xl__workbook_xml="", sheet_xml=""), "an Excel workbook: save the sheet as CSV"),
+        (b"PK\x03\x04 and so on", "it is a zip archive or an Excel workbook: unpack it, or save"),
         (b"\xd0\xcf\x11\xe0\xa1\xb1", "it is an Excel workbook: save the sheet as CSV"),
-        (archive(hour_csv=PLAIN, day_csv=PLAIN), "an archive of hour.csv, day.csv: unpack one"),
-        (b"PK\x03\x04 no archive", "a damaged zip archive"),
         (gzip.compress(PLAIN.encode(), mtime=0)[:-9], "cannot be read"),
         ("\n<!DOCTYPE html><html>", "it is a web page: download the file that it links to"),
         ("version https://git-lfs.github.com/spec/v1\n", "run `git lfs pull`"),

@@ -3,7 +3,6 @@
 import csv
 import gzip
 import io
-import zipfile
 import zlib
 from collections import Counter
 from pathlib import Path
@@ -19,6 +18,7 @@ MISSING: Final = ("", "na", "n/a", "nan", "null", "none", "?")
 
 SEPARATORS: Final = (",", ";", "\t", "|")
 REFUSED: Final = {
+    b"PK\x03\x04": "a zip archive or an Excel workbook: unpack it, or save the sheet as CSV",
     b"\xd0\xcf\x11\xe0": "an Excel workbook: save the sheet as CSV",
     b"version https://git-lfs": "a pointer of Git LFS: run `git lfs pull`",
     b"<!doctype": "a web page: download the file that it links to",
@@ -66,27 +66,12 @@ def read_frame(path: Path) -> pd.DataFrame:
 
 
 def _unpack(content: bytes) -> bytes:
-    """Return the content of a compressed table; refuse what is no text."""
+    """Return the content of a table, which may be gzipped; refuse what is no text."""
     if content.startswith(b"\x1f\x8b"):
-        return _unpack(gzip.decompress(content))
-    if content.startswith(b"PK\x03\x04"):
-        try:
-            with zipfile.ZipFile(io.BytesIO(content)) as archive:
-                names = [name for name in archive.namelist() if not name.endswith("/")]
-                if "xl/workbook.xml" in names:
-                    raise ValueError("it is an Excel workbook: save the sheet as CSV")
-                tables = [name for name in names if name.lower().endswith((".csv", ".tsv", ".txt"))]
-                tables = tables if len(tables) == 1 else names
-                if len(tables) != 1:
-                    raise ValueError(f"it is an archive of {', '.join(names)}: unpack one of them")
-                return _unpack(archive.read(tables[0]))
-        except zipfile.BadZipFile as error:
-            raise ValueError(f"it is a damaged zip archive: {error}") from None
+        content = gzip.decompress(content)
     for start, kind in REFUSED.items():
         if content[:200].lstrip().lower().startswith(start.lower()):
             raise ValueError(f"it is {kind}")
-    if not content.strip():
-        raise ValueError("it is empty")
     return content
 
 
@@ -132,7 +117,7 @@ def _parse(text: str) -> pd.DataFrame:
     repeated = [name for name, count in Counter(header).items() if name and count > 1]
     if repeated:
         raise ValueError(f"the name {repeated[0]} occurs twice in the header: rename a column")
-    if rows and all(_is_number(name) for name in header):
+    if rows and pd.to_numeric(pd.Series(header), errors="coerce").notna().all():
         raise ValueError("its first line has numbers, no names: add a header")
     index = pd.Index(numbers[1:], name="line", dtype="int64")
     table = pd.DataFrame(rows, index, columns=header, dtype=str)
@@ -151,26 +136,13 @@ def _separator(text: str) -> str:
     return max(SEPARATORS, key=score)
 
 
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
-
-
-def is_missing(cells: pd.Series) -> pd.Series:
-    """Return whether each text cell has no value, (N,) bool."""
-    return cells.str.lower().isin(MISSING)
-
-
 def typed(cells: pd.Series) -> pd.Series:
     """Return text cells as numbers, as bool (true, false, yes, no), or as words if they are mixed.
 
     Numbers may have a decimal comma; with zeros before the digits, they are words. Cells without a
     value are missing.
     """
-    values = cells.mask(is_missing(cells))
+    values = cells.mask(cells.str.lower().isin(MISSING))
     valid = values.dropna()
     if len(valid) == len(values) and set(valid.str.lower()) <= {"true", "false", "yes", "no"}:
         return values.str.lower().isin(["true", "yes"])

