@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Final
 
 import numpy as np
@@ -13,19 +13,30 @@ from bikefit.data.bikes.columns import SCALES, UNITS, WEATHER
 from bikefit.data.bikes.derived import add_derived_columns
 from bikefit.data.inputs import InputColumn, parse_columns
 
-REQUIRED: Final = ("at", "temp", "humidity", "windspeed", "weather")
-OPTIONAL: Final = ("feels_like", "holiday")
+
+def _number(column: str, optional: bool = False) -> InputColumn:
+    _, low, high = SCALES[column]
+    return InputColumn("number", low, high, margin=0, unit=UNITS[column], optional=optional)
+
+
+COLUMNS: Final = {
+    "at": InputColumn("hour"),
+    "temp": _number("temperature"),
+    "humidity": replace(_number("humidity"), low=1.0),  # outdoor air is never perfectly dry
+    "windspeed": _number("windspeed"),
+    "weather": InputColumn("category", categories=tuple(WEATHER.values())),
+    "feels_like": _number("feels_like", optional=True),
+    "holiday": InputColumn("yes or no", optional=True),
+}
+REQUIRED: Final = tuple(name for name, column in COLUMNS.items() if not column.optional)
+OPTIONAL: Final = tuple(name for name, column in COLUMNS.items() if column.optional)
 EXAMPLE = pd.DataFrame(
     [
         ("2012-10-05T17:00", 21.0, 60.0, 12.0, "clear", 21.5, "no"),
         ("2012-12-25T03:00", 4.5, 81.0, 0.0, "mist", 2.0, "yes"),
     ],
-    columns=[*REQUIRED, *OPTIONAL],
+    columns=list(COLUMNS),
 )
-NAMES: Final = {"at": "timestamp", "temp": "temperature"}
-"""Columns of clean rows by the names that a user gives them, if they differ."""
-
-DRIEST = 1.0  # %; outdoor air is never perfectly dry
 
 
 @dataclass(frozen=True)
@@ -48,9 +59,9 @@ class InputStatistics:
 
     def parse(self, rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.Series]:
         """Return the clean rows of valid rows, and errors: :func:`parse_columns`."""
-        columns = {name: self._column(name) for name in (*REQUIRED, *OPTIONAL)}
-        parsed, errors = parse_columns(columns, rows)
-        hours = parsed.rename(columns=NAMES)
+        time = InputColumn("hour", first=self.first, last=self.last)
+        parsed, errors = parse_columns(COLUMNS | {"at": time}, rows)
+        hours = parsed.rename(columns={"at": "timestamp", "temp": "temperature"})
         hours["timestamp"] = hours["timestamp"].dt.floor("h")
         intercept, *coefficients = self.feels_like
         felt = intercept + hours[["temperature", "humidity", "windspeed"]] @ np.array(coefficients)
@@ -59,18 +70,6 @@ class InputStatistics:
         federal = calendar.is_holiday(hours["timestamp"])
         hours["holiday"] = hours["holiday"].where(hours["holiday"].notna(), federal).astype(bool)
         return add_derived_columns(hours, self.calm), errors
-
-    def _column(self, name: str) -> InputColumn:
-        if name == "at":
-            return InputColumn("hour", first=self.first, last=self.last)
-        if name == "weather":
-            return InputColumn("category", categories=tuple(WEATHER.values()))
-        if name == "holiday":
-            return InputColumn("yes or no", optional=True)
-        of = NAMES.get(name, name)
-        low, high = SCALES[of][1:]
-        low = max(low, DRIEST) if of == "humidity" else low
-        return InputColumn("number", low, high, margin=0, unit=UNITS[of], optional=name in OPTIONAL)
 
     def example(self, rows: pd.DataFrame) -> pd.DataFrame:
         """Return two rows as a user would give them."""
