@@ -111,6 +111,24 @@ def test_without_a_clean_table_the_message_names_the_command(params: dict) -> No
         run(params)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"plain": ["wage"]}, "bikes has no column 'wage'; its columns: season, holiday, "),
+        ({"plain": ["rentals"]}, "bikes has no column 'rentals'"),
+        ({"cyclic": ["windspeed"]}, "cyclic column 'windspeed': add its period to `periods`"),
+        ({"plain": ["part"]}, "column 'part': this name is reserved"),
+        ({"unit": "bikes"}, "target, unit, time and sha256 are not for the source 'bikes'"),
+    ],
+)
+def test_sections_that_do_not_suit_the_bikes_are_refused(
+    params: dict, change: dict, message: str
+) -> None:
+    params["featurize"]["tables"] = {"mine": {"standardized": ["temperature"]} | change}
+    with pytest.raises(DataError, match=rf"^featurize\.tables\.mine: {message}"):
+        run(params)
+
+
 @pytest.mark.slow
 def test_a_sweep_trains_on_a_table_written_from_python(quick: list[str]) -> None:
     hours = pd.read_parquet("data/clean/hours.parquet")

@@ -7,7 +7,7 @@ import pandas as pd
 from pydantic import Field, PositiveFloat, StringConstraints, model_validator
 
 from bikefit.data.features import PERIODS, TIME, Features
-from bikefit.data.params import StrictModel
+from bikefit.data.params import Sha256, StrictModel
 from bikefit.data.splits import Kind, split, split_units
 from bikefit.errors import DataError
 
@@ -67,7 +67,7 @@ class TableParams(Features):
     source: str = "bikes"
     rows: int | None = Field(default=None, ge=1)
     split: SplitParams | None = None
-    sha256: Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")] | None = None
+    sha256: Sha256 | None = None
     target: str | None = None
     unit: str = ""
     time: str | None = None

