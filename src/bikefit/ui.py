@@ -27,13 +27,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _show(options: argparse.Namespace) -> int:
-    from bikefit.tracking import connection, views
+    from bikefit.tracking import connection, reading, views
+    from bikefit.tracking.connection import NotFoundError
 
     server = connection.server()
     pages = server or f"http://{HOST}:{options.port}"
-    links = views.latest_links(pages)
-    if not links:
-        print("no runs yet: run `python -m bikefit.train -m …` first; MLflow's pages are on")
+    try:
+        links = views.view_links(reading.latest_sweep(), pages)
+    except NotFoundError as error:
+        print(error)
         links = {"MLflow": pages}
     for name, link in links.items():
         print(f"{name}: {link}", flush=True)
