@@ -37,7 +37,7 @@ def make_network(width: int, loss: str, batch_norm: str, hidden: int, seed: int)
     torch.manual_seed(seed)
     network = build(specs, width)
     network(torch.randn(64, width))  # in training mode: running averages move
-    for layer in network.dropouts().values():
+    for layer in network.dropouts.values():
         layer.p.fill_(0.5)
     state = {name: value[0].numpy() for name, value in Stack([network]).state().items()}
     layers = [{"name": s.name, "_target_": s.target, **s.args} for s in specs]

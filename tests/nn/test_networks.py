@@ -34,7 +34,7 @@ def test_a_function_is_a_layer_by_its_name(target: str) -> None:
 
 
 def test_dropout_layers_have_their_number_of_units() -> None:
-    widths = {n: layer.width for n, layer in build(mlp(5, [8, 4]), 5).dropouts().items()}
+    widths = {n: layer.width for n, layer in build(mlp(5, [8, 4]), 5).dropouts.items()}
     assert widths == {"input.dropout": 5, "hidden1.dropout": 8, "hidden2.dropout": 4}
 
 

@@ -61,5 +61,5 @@ def test_dropout_of_the_inputs_and_other_first_layers_read_dense_rows() -> None:
     first = [LayerSpec("wave.sin", "torch.sin"), *mlp(COLUMNS, ())]
     assert not Stack([build(first, COLUMNS)]).reads_sparse
     stack = stack_of([0, 1])
-    stack.dropouts()["input.dropout"].p[1] = 0.1
+    stack.dropouts["input.dropout"].p[1] = 0.1
     assert not stack.reads_sparse

@@ -11,7 +11,7 @@ from bikefit.nn.stacking import Stack
 
 def network(seed: int, p: float = 0.0, hidden: tuple[int, ...] = (6, 4)) -> Network:
     made = initialize(lambda: build(mlp(5, hidden, "gelu", "before"), 5), seed)
-    for layer in made.dropouts().values():
+    for layer in made.dropouts.values():
         layer.p.fill_(p)
     return made
 

@@ -29,8 +29,9 @@ class Network(nn.Sequential):
         """Return the output of each row."""
         return super().forward(x).squeeze(-1)
 
+    @property
     def dropouts(self) -> dict[str, Dropout]:
-        """Return the dropout layers by name."""
+        """The dropout layers by name."""
         return {n: m for n, m in self.named_modules() if isinstance(m, Dropout)}
 
 

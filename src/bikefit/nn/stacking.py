@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -48,8 +49,8 @@ class Stack(nn.Module):
     @property
     def reads_sparse(self) -> bool:
         """Whether the stack accepts sparse rows: its first layer is linear, without dropout."""
-        dropping = [layer for layer in self.dropouts().values() if layer.p.any()]
-        first = next(x for x in self._sequence() if x in dropping or not isinstance(x, Dropout))
+        dropping = [layer for layer in self.dropouts.values() if layer.p.any()]
+        first = next(x for x in self._sequence if x in dropping or not isinstance(x, Dropout))
         return isinstance(first, StackedLinear)
 
     def forward(
@@ -63,16 +64,17 @@ class Stack(nn.Module):
             noise: Noise by name of a dropout layer: integers, or uniform numbers in [0, 1),
                 ``(B, D)`` for all members or ``(M, B, D)``. Other layers drop no units.
         """
-        for name, dropout in self.dropouts().items():
+        for name, dropout in self.dropouts.items():
             values = (noise or {}).get(name, dropout.p.new_empty(0))
             device = dropout.p.device
             dropout.noise = values.uniform(device) if isinstance(values, Noise) else values
-        for layer in self._sequence():
+        for layer in self._sequence:
             if not (isinstance(x, SparseRows) and isinstance(layer, Dropout)):
                 x = layer(x)
         output: Tensor = x.squeeze(-1)  # type: ignore[union-attr]
         return output.expand(self.size, *output.shape[-1:])
 
+    @cached_property
     def _sequence(self) -> list[nn.Module]:
         return [layer for block in self.layers for layer in block.children()]
 
@@ -82,7 +84,7 @@ class Stack(nn.Module):
         The arguments are those of :meth:`forward`.
         """
         self.eval()
-        for layer in self.dropouts().values():
+        for layer in self.dropouts.values():
             layer.train()
         return self(x, noise)
 
@@ -117,8 +119,9 @@ class Stack(nn.Module):
     def _tensors(self) -> dict[str, Tensor]:
         return {**self.stacked_parameters(), **self.stacked_buffers()}
 
+    @cached_property
     def dropouts(self) -> dict[str, Dropout]:
-        """Return the stacked dropout layers by name."""
+        """The stacked dropout layers by name."""
         return {n: m for n, m in self.layers.named_modules() if isinstance(m, Dropout)}
 
 

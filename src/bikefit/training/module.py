@@ -86,7 +86,7 @@ class StackModule(pl.LightningModule):
 
     def make_noise(self, purpose: str) -> DropoutNoise:
         """Return new noise for the dropout layers in which a member drops units."""
-        layers = self.stack.dropouts().items()
+        layers = self.stack.dropouts.items()
         widths = {name: layer.width for name, layer in layers if layer.p.any()}
         return DropoutNoise(self.seeds, widths, purpose)
 

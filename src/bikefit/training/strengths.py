@@ -45,7 +45,7 @@ def make_network(settings: Settings, features: int) -> Network:
     network = initialize(lambda: build(specs, features), settings.seed)
     regularization = settings.regularization
     listed = {spec.name: spec.args.get("p") for spec in specs}
-    for name, layer in network.dropouts().items():
+    for name, layer in network.dropouts.items():
         block = name.split(".", 1)[0]
         general = 0.0 if block == "input" else regularization.dropout
         p = regularization.layers[block].dropout if block in regularization.layers else None
