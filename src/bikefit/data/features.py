@@ -1,9 +1,9 @@
 """Settings of features, and the columns that features can be made of."""
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import date
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import numpy as np
 import pandas as pd
@@ -19,39 +19,33 @@ WEEKDAYS: Final = ("monday", "tuesday", "wednesday", "thursday", "friday", "satu
 NO_YES: Final = ("no", "yes")
 DAYS_SINCE_START: Final = "days_since_start"
 
-CALENDAR: Final[dict[str, Callable[[pd.Series, Any], pd.Series]]] = {
-    "year": lambda time, start: time.dt.year,
-    "month": lambda time, start: time.dt.month,
-    "hour": lambda time, start: time.dt.hour,
-    "weekday": lambda time, start: time.dt.day_of_week.map(dict(enumerate(WEEKDAYS))),
-    "day_of_week": lambda time, start: time.dt.day_of_week,
-    "day_of_year": lambda time, start: time.dt.day_of_year,
-    DAYS_SINCE_START: lambda time, start: (time.dt.normalize() - pd.Timestamp(start)).dt.days,
-}
-"""Functions that compute calendar columns from timestamps and the first training date.
+CALENDAR: Final = (
+    *("year", "month", "hour", "weekday", "day_of_week", "day_of_year", DAYS_SINCE_START),
+)
+"""Columns that follow from the timestamp.
 
 The day of the year is 1 on January 1, the day of the week 0 on Monday.
 """
-
-CATEGORIES: Final = {
-    "month": tuple(str(month) for month in range(1, 13)),
-    "hour": tuple(str(hour) for hour in range(24)),
-    "weekday": WEEKDAYS,
-}
-"""Categories of calendar columns."""
 
 PERIODS: Final = {"hour": 24.0, "day_of_week": 7.0, "month": 12.0, "day_of_year": 365.25}
 """Period of each cyclic calendar column, in its unit."""
 
 
-def column(name: str, rows: pd.DataFrame, start: date | None = None) -> pd.Series:
-    """Return a column of rows, or a calendar column, (N,); `start` is the first training date."""
-    return rows[name] if name in rows else CALENDAR[name](rows[TIME], start)
-
-
-def numeric(name: str, rows: pd.DataFrame, start: date | None) -> np.ndarray:
-    """Return a column as numbers, (N,) float64; true is 1."""
-    return column(name, rows, start).to_numpy("float64")
+def with_calendar(rows: pd.DataFrame, start: date | None = None) -> pd.DataFrame:
+    """Return rows with the calendar columns that they lack; `start` is the first training date."""
+    if TIME not in rows:
+        return rows
+    time, weekdays = rows[TIME].dt, rows[TIME].dt.day_of_week
+    columns = {
+        "year": time.year,
+        "month": pd.Categorical(time.month, range(1, 13)),
+        "hour": pd.Categorical(time.hour, range(24)),
+        "weekday": pd.Categorical.from_codes(weekdays, pd.Index(WEEKDAYS)),
+        "day_of_week": weekdays,
+        "day_of_year": time.day_of_year,
+        DAYS_SINCE_START: (time.normalize() - (pd.Timestamp(start) if start else pd.NaT)).dt.days,
+    }
+    return rows.assign(**{name: column for name, column in columns.items() if name not in rows})
 
 
 def first_date(rows: pd.DataFrame) -> date | None:
@@ -64,18 +58,12 @@ def first_date(rows: pd.DataFrame) -> date | None:
     return rows[TIME].min().date()
 
 
-def categories_of(name: str, rows: pd.DataFrame) -> tuple[str, ...]:
-    """Return the categories of a column in order.
-
-    They are those of a calendar column or of a categorical dtype, otherwise the sorted values.
-    """
-    if name not in rows:
-        return CATEGORIES[name]
-    values = column(name, rows)
+def categories_of(values: pd.Series) -> tuple[str, ...]:
+    """Return the categories of a column: those of its categorical dtype, or the sorted values."""
     if values.dtype == bool:
         return NO_YES
     if isinstance(values.dtype, pd.CategoricalDtype):
-        return tuple(values.dtype.categories)
+        return tuple(str(value) for value in values.dtype.categories)
     return tuple(str(value) for value in sorted(values.unique()))
 
 
@@ -84,13 +72,12 @@ def words_of(values: pd.Series) -> pd.Series:
     return values.map({False: "no", True: "yes"}) if values.dtype == bool else values.astype("str")
 
 
-def category_codes(name: str, rows: pd.DataFrame, categories: Sequence[str]) -> np.ndarray:
+def category_codes(values: pd.Series, categories: Sequence[str]) -> np.ndarray:
     """Return the index of each row's category, (N,) int64."""
-    values = column(name, rows)
     positions = pd.Index(list(categories), dtype="str").get_indexer(pd.Index(words_of(values)))
     if (positions < 0).any():
         wrong = values[positions < 0].iloc[0]
-        raise DataError(f"{name} = {wrong!r}: must be one of {', '.join(categories)}")
+        raise DataError(f"{values.name} = {wrong!r}: must be one of {', '.join(categories)}")
     return positions
 
 

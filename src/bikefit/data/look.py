@@ -60,7 +60,7 @@ def _plot_column(axes: Axes, rows: pd.DataFrame, name: str, target: str) -> None
     values = rows[name]
     dots: dict[str, Any] = {"s": 5, "color": BLUE, "alpha": 0.25, "linewidth": 0}
     if name != TIME and (values.dtype == bool or not pd.api.types.is_numeric_dtype(values)):
-        words = categories_of(name, rows)[:MOST_WORDS]
+        words = categories_of(values)[:MOST_WORDS]
         position = words_of(values).map({word: i for i, word in enumerate(words)})
         shift = np.random.default_rng(0).uniform(-0.3, 0.3, len(rows))
         axes.scatter(position + shift, rows[target], **dots)

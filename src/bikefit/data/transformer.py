@@ -21,7 +21,7 @@ from bikefit.data.features import (
     categories_of,
     category_codes,
     first_date,
-    numeric,
+    with_calendar,
 )
 from bikefit.data.files import write_json
 from bikefit.data.params import StrictModel, validate
@@ -55,9 +55,10 @@ class Transformer(StrictModel):
         cls, features: Features, training: pd.DataFrame, periods: Mapping[str, float] = PERIODS
     ) -> "Transformer":
         """Return a transformer fitted on rows; the scale of a constant column is 1."""
+        rows = with_calendar(training)
         return cls(
             features=features,
-            categories={name: categories_of(name, training) for name in features.categorical},
+            categories={name: categories_of(rows[name]) for name in features.categorical},
             periods={name: periods[name] for name in features.cyclic},
             **_statistics(features, training),
         )
@@ -77,6 +78,7 @@ class Transformer(StrictModel):
 
     def transform(self, rows: pd.DataFrame) -> np.ndarray:
         """Return the features of rows, (N, D) float32 in the order of `names`."""
+        rows = with_calendar(rows, self.start)
         blocks = [compute(rows).astype(np.float32) for _, compute in self._blocks()]
         return np.concatenate(blocks, axis=1)
 
@@ -103,7 +105,7 @@ class Transformer(StrictModel):
         names = [",".join(combination) for combination in itertools.product(*words)]
 
         def compute(rows: pd.DataFrame) -> np.ndarray:
-            codes = [category_codes(column, rows, of) for column, of in pairs]
+            codes = [category_codes(rows[column], of) for column, of in pairs]
             positions = np.ravel_multi_index(codes, [len(of) for of in categories])
             return positions[:, None] == np.arange(first, len(names))
 
@@ -114,20 +116,20 @@ class Transformer(StrictModel):
         numbers = ["" if harmonic == 1 else harmonic for harmonic in harmonics]
 
         def compute(rows: pd.DataFrame) -> np.ndarray:
-            angle = 2 * np.pi * numeric(column, rows, self.start) / self.periods[column]
+            angle = 2 * np.pi * rows[column].to_numpy("float64") / self.periods[column]
             waves = [wave(angle * harmonic) for harmonic in harmonics for wave in (np.sin, np.cos)]
             return np.stack(waves, axis=1)
 
         return [f"{column}_{part}{n}" for n in numbers for part in ("sin", "cos")], compute
 
     def _number(self, column: str, mean: float = 0.0, scale: float = 1.0) -> Block:
-        return [column], lambda rows: (numeric(column, rows, self.start)[:, None] - mean) / scale
+        return [column], lambda rows: (rows[[column]].to_numpy("float64") - mean) / scale
 
     def _hats(self, spline: Spline) -> Block:
         knots = spline.knots
 
         def compute(rows: pd.DataFrame) -> np.ndarray:
-            inside = numeric(spline.of, rows, self.start)[:, None].clip(knots[0], knots[-1])
+            inside = rows[[spline.of]].to_numpy("float64").clip(knots[0], knots[-1])
             return np.maximum(0, 1 - np.abs(inside - knots) / spline.every)
 
         return [f"{spline.of}~{spline.every:g}/{knot:g}" for knot in knots], compute
@@ -153,11 +155,12 @@ class Transformer(StrictModel):
 def _statistics(features: Features, rows: pd.DataFrame) -> dict[str, Any]:
     """Return start, mean and scale of a transformer."""
     start, names = first_date(rows), features.standardized
+    rows = with_calendar(rows, start)
     if not names:
         return {"start": start, "mean": {}, "scale": {}}
     from sklearn.preprocessing import StandardScaler  # slow to import
 
-    values = np.column_stack([numeric(name, rows, start) for name in names])
+    values = np.column_stack([rows[name].to_numpy("float64") for name in names])
     scaler = StandardScaler().fit(values)
     mean, scale = (
         dict(zip(names, of.tolist(), strict=True)) for of in (scaler.mean_, scaler.scale_)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from bikefit.data.features import category_codes, first_date, numeric
+from bikefit.data.features import category_codes, first_date, with_calendar
 from bikefit.losses import LossName
 
 if TYPE_CHECKING:
@@ -26,10 +26,11 @@ OBJECTIVES = {"mse": "regression", "poisson": "poisson", "bernoulli": "binary"} 
 
 def tree_features(rows: pd.DataFrame, start: date | None, columns: Columns) -> pd.DataFrame:
     """Return columns of rows as numbers; days are counted from ``start``."""
+    rows = with_calendar(rows, start)
     values = {
-        name: category_codes(name, rows, categories).astype(float)
+        name: category_codes(rows[name], categories).astype(float)
         if categories
-        else numeric(name, rows, start)
+        else rows[name].to_numpy("float64")
         for name, categories in columns.items()
     }
     return pd.DataFrame(values)

@@ -70,7 +70,7 @@ def test_occasions(day: str, expected: str) -> None:
     rows = pd.DataFrame({"timestamp": pd.to_datetime([f"{day}T00", f"{day}T23"])})
     assert occasion(rows).tolist() == [expected, expected]
     rows["occasion"] = occasion(rows)
-    assert category_codes("occasion", rows, OCCASIONS).tolist() == [OCCASIONS.index(expected)] * 2
+    assert category_codes(rows["occasion"], OCCASIONS).tolist() == [OCCASIONS.index(expected)] * 2
 
 
 @pytest.mark.parametrize(

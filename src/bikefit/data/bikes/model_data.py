@@ -9,7 +9,7 @@ import pandas as pd
 
 from bikefit.data.bikes.columns import TARGET
 from bikefit.data.bikes.rows import InputStatistics, input_statistics
-from bikefit.data.features import DAYS_SINCE_START, categories_of
+from bikefit.data.features import DAYS_SINCE_START, categories_of, with_calendar
 from bikefit.data.model_data import Columns, ModelData
 from bikefit.data.table import Table
 
@@ -26,7 +26,8 @@ ORDINAL: Final = ("season", "weekday", "weather", "occasion")
 
 def tree_columns(rows: pd.DataFrame) -> Columns:
     """Return the columns of rows that trees read."""
-    return {name: categories_of(name, rows) if name in ORDINAL else None for name in TREE_COLUMNS}
+    rows = with_calendar(rows)
+    return {name: categories_of(rows[name]) if name in ORDINAL else None for name in TREE_COLUMNS}
 
 
 def hourly_mean(hours: pd.DataFrame, test: pd.DataFrame) -> pd.Series:
