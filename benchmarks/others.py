@@ -12,10 +12,9 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import mean_poisson_deviance
 
+from bikefit.data.bikes.baselines import TREE_COLUMNS, tree_columns
 from bikefit.data.bikes.columns import TARGET
-from bikefit.data.bikes.model_data import TREE_COLUMNS, tree_columns
-from bikefit.data.features import DAYS_SINCE_START, first_date
-from bikefit.data.model_data import Columns
+from bikefit.data.features import DAYS_SINCE_START, Columns, first_date
 from bikefit.final.trees import MOST_TREES, PATIENCE, tree_features, tune
 
 DEPTHS = (4, 6, 8)

@@ -38,10 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _refit(options: argparse.Namespace) -> None:
     import joblib
 
-    from bikefit.data.bikes.model_data import read_model_data
     from bikefit.data.files import check_writable, write_json
-    from bikefit.data.table import read_table
     from bikefit.final import choose, evaluate
+    from bikefit.final.data import read_data
     from bikefit.final.fit import fit_networks
     from bikefit.final.model import Model
     from bikefit.final.publish import publish
@@ -54,7 +53,7 @@ def _refit(options: argparse.Namespace) -> None:
 
     plan = choose.plan_refit(sweep, options.average, options.one_standard_error)
     networks, ours = plan.networks["settings"].tolist(), plan.settings(choose.OUR_MODEL)
-    data = read_model_data(read_table(ours[0].data.path))
+    data = read_data(ours[0].data.path)
     plan = choose.complete_plan(plan, data, options.average)
     print(f"{plan.reason} Boosted trees have a weight of {plan.share:.0%}.")
 

@@ -12,9 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bikefit.data.bikes.model_data import read_model_data
-from bikefit.data.table import read_table
 from bikefit.final import choose, evaluate
+from bikefit.final.data import read_data
 from bikefit.final.interval import CountInterval
 from bikefit.final.model import Ensemble
 from bikefit.final.trees import TunedTrees
@@ -27,7 +26,7 @@ RENTALS = np.random.default_rng(0).poisson(100, len(TIME)).astype(float)
 
 @pytest.mark.slow
 def test_baselines_get_better_and_do_not_read_the_rentals_of_test_rows(workplace: Path) -> None:
-    data = read_model_data(read_table(Path("data/features/full")))
+    data = read_data(Path("data/features/full"))
     trees = TunedTrees(15, 40, "rentals", "poisson", data.tree_columns())
     plan = make_plan({choose.WINNER: [0]}, trees=trees)
     predicted, test = evaluate.predict_baselines(plan, data), data.parts["test"]

@@ -11,10 +11,10 @@ import pandas as pd
 import pytest
 
 from bikefit.config import Settings
-from bikefit.data.bikes.model_data import read_model_data
-from bikefit.data.table import PartName, read_table
+from bikefit.data.table import PartName
 from bikefit.data.transformer import Transformer
 from bikefit.final import fit
+from bikefit.final.data import read_data
 from bikefit.training import fit as training
 from conftest import SMALL, make_settings
 
@@ -28,7 +28,7 @@ def make_members(*overrides: str, seeds: int = 1) -> list[Settings]:
 
 @pytest.fixture
 def parts(workplace: Path) -> Parts:
-    return read_model_data(read_table(Path("data/features/full"))).parts
+    return read_data(Path("data/features/full")).parts
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 import torch
 
+from bikefit.data.bikes.baselines import tree_columns
 from bikefit.data.bikes.columns import WEATHER
-from bikefit.data.bikes.model_data import tree_columns
 from bikefit.data.bikes.rows import InputStatistics
 from bikefit.data.features import Features
 from bikefit.data.inputs import table_inputs

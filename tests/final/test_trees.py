@@ -12,9 +12,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bikefit.data.bikes.model_data import read_model_data, tree_columns
-from bikefit.data.table import PartName, read_table
+from bikefit.data.bikes.baselines import tree_columns
+from bikefit.data.table import PartName
 from bikefit.final import trees
+from bikefit.final.data import read_data
 
 Parts = Mapping[PartName, pd.DataFrame]
 
@@ -22,7 +23,7 @@ Parts = Mapping[PartName, pd.DataFrame]
 @pytest.fixture
 def parts(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Parts:
     monkeypatch.setattr(trees, "MOST_TREES", 40)
-    return read_model_data(read_table(Path("data/features/full"))).parts
+    return read_data(Path("data/features/full")).parts
 
 
 def tune(parts: Parts) -> trees.TunedTrees | None:

@@ -1,7 +1,7 @@
 """Settings of features, and the columns that features can be made of."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Annotated, Final
 
@@ -18,6 +18,9 @@ TIME: Final = "timestamp"
 WEEKDAYS: Final = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 NO_YES: Final = ("no", "yes")
 DAYS_SINCE_START: Final = "days_since_start"
+
+Columns = Mapping[str, tuple[str, ...] | None]
+"""Categories of each column, None for numbers."""
 
 CALENDAR: Final = (
     *("year", "month", "hour", "weekday", "day_of_week", "day_of_year", DAYS_SINCE_START),

@@ -12,9 +12,9 @@ from bikefit.comparison.ranking import comparable, least_flexible, rank, winner
 from bikefit.comparison.runs import full_data_runs, run_table
 from bikefit.comparison.sentences import choice_sentence, winner_sentence
 from bikefit.config import Settings, parse
-from bikefit.data.model_data import ModelData
 from bikefit.data.rows import in_order
 from bikefit.errors import DataError
+from bikefit.final.data import RefitData
 from bikefit.final.interval import Interval, calibrate, lowest_mean
 from bikefit.final.model import mean_and_spread
 from bikefit.final.scores import MAIN, NAMES, main_measure, unit_of
@@ -176,7 +176,7 @@ def refit_settings(run: str, epochs: float) -> Settings:
     return parse(config)
 
 
-def complete_plan(plan: RefitPlan, data: ModelData, average: bool) -> RefitPlan:
+def complete_plan(plan: RefitPlan, data: RefitData, average: bool) -> RefitPlan:
     """Return a plan with tuned trees, their weight and the prediction interval.
 
     Without ``average``, the weight is 0.

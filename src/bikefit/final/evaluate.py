@@ -8,14 +8,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from sklearn.base import clone
 from sklearn.linear_model import LogisticRegressionCV, PoissonRegressor, RidgeCV
 
 from bikefit.comparison.sentences import number
 from bikefit.comparison.tables import markdown
-from bikefit.data.model_data import ModelData
 from bikefit.data.rows import blocks
 from bikefit.data.table import Table
 from bikefit.final.choose import OUR_MODEL, UNREGULARIZED, WINNER, RefitPlan
+from bikefit.final.data import RefitData
 from bikefit.final.interval import NOMINAL
 from bikefit.final.model import Ensemble, mean_and_spread
 from bikefit.final.scores import MAIN, MEASURES, NAMES, bootstrap, lead, score, unit_of
@@ -23,53 +24,49 @@ from bikefit.losses import LossName
 
 NETWORKS = "our networks alone"
 TREES = "LightGBM"
-LINEAR_PENALTY = 1e-4  # alpha of PoissonRegressor; without a penalty, unseen columns are undefined
-STRENGTHS = np.logspace(-3, 4, 29)  # penalties of the other linear models, cross-validated
-LINEAR: dict[LossName, str] = {
-    "mse": "ridge regression",
-    "poisson": "linear Poisson regression",
-    "bernoulli": "logistic regression",
-}
-
-
-def predict_baselines(plan: RefitPlan, data: ModelData) -> dict[str, np.ndarray]:
-    """Return predictions of the test rows by baselines fitted on the other rows, ``(N,)`` each."""
-    rows, test = data.rows("train", "validation"), data.parts["test"]
-    predicted = data.simple_predictions()
-    predicted[LINEAR[plan.loss]] = _predict_linear(plan.loss, data, rows, test)
-    if plan.trees:
-        predicted[TREES] = plan.trees.fit(rows).predict(test)
-    return predicted
-
-
-def _predict_linear(
-    loss: LossName, data: ModelData, rows: pd.DataFrame, test: pd.DataFrame
-) -> np.ndarray:
-    """Predict test rows by scikit-learn's linear model of a loss on the features of the networks.
-
-    The strengths of ridge and logistic regression are cross-validated.
-    """
-    transformer, target = data.transformer.refit(rows), rows[data.table.target]
-    features, held_out = (transformer.transform(part).astype(float) for part in (rows, test))
-    if loss == "bernoulli":
-        logistic = LogisticRegressionCV(
+STRENGTHS = np.logspace(-3, 4, 29)  # penalties of linear models, cross-validated
+LINEAR: dict[LossName, tuple[str, Any]] = {
+    "mse": ("ridge regression", RidgeCV(STRENGTHS)),
+    "poisson": (
+        "linear Poisson regression",
+        # Without a penalty, columns that are 0 in all rows have no defined coefficient.
+        PoissonRegressor(alpha=1e-4, solver="newton-cholesky", max_iter=100),
+    ),
+    "bernoulli": (
+        "logistic regression",
+        LogisticRegressionCV(
             Cs=1 / (2 * STRENGTHS),
             cv=5,
             scoring="neg_log_loss",
             solver="newton-cholesky",
             l1_ratios=(0,),
             use_legacy_attributes=False,
-        )
-        logistic.fit(features, target.to_numpy() > 0)
-        return np.asarray(logistic.predict_proba(held_out)[:, 1])
-    model = RidgeCV(STRENGTHS)
-    if loss == "poisson":
-        model = PoissonRegressor(alpha=LINEAR_PENALTY, solver="newton-cholesky", max_iter=100)
-    return np.asarray(model.fit(features, target).predict(held_out))
+        ),
+    ),
+}
+"""Linear model of scikit-learn for each loss."""
+
+
+def predict_baselines(plan: RefitPlan, data: RefitData) -> dict[str, np.ndarray]:
+    """Return predictions of the test rows by baselines fitted on the other rows, ``(N,)`` each.
+
+    The linear model has the features of the networks.
+    """
+    rows, test = data.rows("train", "validation"), data.parts["test"]
+    predicted = data.mean_predictions()
+    name, linear = LINEAR[plan.loss]
+    transformer = data.transformer.refit(rows)
+    features, held_out = (transformer.transform(part).astype(float) for part in (rows, test))
+    linear = clone(linear).fit(features, rows[data.table.target])
+    yes_no = plan.loss == "bernoulli"
+    predicted[name] = linear.predict_proba(held_out)[:, 1] if yes_no else linear.predict(held_out)
+    if plan.trees:
+        predicted[TREES] = plan.trees.fit(rows).predict(test)
+    return predicted
 
 
 def evaluate_models(
-    plan: RefitPlan, data: ModelData, fitted: Ensemble
+    plan: RefitPlan, data: RefitData, fitted: Ensemble
 ) -> tuple[dict[str, Any], pd.DataFrame]:
     """Evaluate all models on the test rows of a table.
 

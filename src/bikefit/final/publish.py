@@ -13,9 +13,9 @@ import pandas as pd
 import yaml
 
 from bikefit.data.files import write_json
-from bikefit.data.model_data import ModelData
 from bikefit.data.rows import blocks
 from bikefit.final.choose import OUR_MODEL, RefitPlan
+from bikefit.final.data import RefitData
 from bikefit.final.model import Model
 from bikefit.final.scores import MAIN, NAMES, bootstrap, lead, unit_of
 from bikefit.losses import LossName
@@ -28,7 +28,7 @@ PACKAGES = "lightgbm mlflow numpy pandas pydantic pyyaml safetensors scikit-lear
 
 def publish(
     plan: RefitPlan,
-    data: ModelData,
+    data: RefitData,
     model: Model,
     report: dict[str, Any],
     tested: pd.DataFrame,
@@ -72,7 +72,7 @@ def publish(
     return f"{reason} It was promoted on request." if promote and not better else reason
 
 
-def _register(run: str, data: ModelData, model: Model, tags: Mapping[str, str]) -> int:
+def _register(run: str, data: RefitData, model: Model, tags: Mapping[str, str]) -> int:
     """Attach a model to a run, register it and return the number of its version."""
     example = model.inputs.example(data.rows())
     requirements = [f"{package}=={version(package).split('+')[0]}" for package in PACKAGES.split()]
@@ -84,7 +84,7 @@ def _register(run: str, data: ModelData, model: Model, tags: Mapping[str, str]) 
 
 
 def compare_with_champion(
-    loss: LossName, data: ModelData, version: int, tested: pd.DataFrame
+    loss: LossName, data: RefitData, version: int, tested: pd.DataFrame
 ) -> tuple[bool, str]:
     """Return whether a version of the model becomes the champion, and why.
 

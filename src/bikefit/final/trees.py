@@ -16,7 +16,7 @@ from bikefit.losses import LossName
 if TYPE_CHECKING:
     from lightgbm import LGBMRegressor
 
-    from bikefit.data.model_data import Columns
+    from bikefit.data.features import Columns
 
 PATIENCE = 100  # early stopping after this many trees without a lower validation loss
 MOST_TREES = 5000

@@ -1,20 +1,20 @@
-"""Rows of a table for a model."""
+"""Rows of a table for a refit."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import shutil
 from pathlib import Path
 
 import pytest
 
-from bikefit.data.bikes.model_data import read_model_data
 from bikefit.data.table import read_table
 from bikefit.errors import DataError
+from bikefit.final.data import read_data
 
 
 def test_parts_are_those_of_the_table(workplace: Path) -> None:
     table = read_table(Path("data/features/full"))
-    data = read_model_data(table)
+    data = read_data(table.path)
     for name, rows in data.parts.items():
         assert rows["rentals"].tolist() == table.read(name).target.tolist()
     assert data.rows()["timestamp"].is_monotonic_increasing
@@ -22,6 +22,6 @@ def test_parts_are_those_of_the_table(workplace: Path) -> None:
 
 
 def test_rows_that_cannot_be_read_are_refused(workplace: Path) -> None:
-    table = replace(read_table(Path("data/features/full")), path=workplace / "none")
+    shutil.copytree("data/features/full", "full", ignore=shutil.ignore_patterns("rows"))
     with pytest.raises(DataError, match="rows of table full cannot be read: run `dvc repro feat"):
-        read_model_data(table)
+        read_data(Path("full"))

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from bikefit.data.bikes.model_data import hourly_mean
+from bikefit.data.bikes.baselines import hourly_mean
 
 
 def test_hourly_mean() -> None:
