@@ -2,7 +2,7 @@
 
 For the split kind `days`, the stages of `dvc.yaml` (featurize, sweep, refit) are run on each
 split; the other kinds have recipes in `benchmarks/champion.yaml`. The others are fitted on the same
-rows, RealMLP only on request, and the test rows are measured once. The measurements
+rows, networks of pytabkit only on request, and the test rows are measured once. The measurements
 are kept in `benchmarks/draws.csv`: a model of a split that has a row there is not measured again.
 """
 
@@ -47,7 +47,7 @@ SEEDS = {"days": (20, 21, 22, 23, 24), "random": (10, 11, 12, 13, 14), "chronolo
 """Seeds of the splits; of `chronological`, each window ends a tenth of the rows earlier."""
 HELD_OUT = 0.2  # fraction of the rows (or days) for validation, and again for the test
 STAGES = ("featurize", "sweep", "refit")
-OURS, NETWORKS, REALMLP = "our model", "our networks alone", "RealMLP"
+OURS, NETWORKS = "our model", "our networks alone"
 SHOWN = ["rmse", "deviance"]
 HEAD = ("model", "RMSE", "mean deviance", "our RMSE lower by %", "our deviance by %")
 
@@ -190,8 +190,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--kinds", nargs="+", choices=SEEDS, default=list(SEEDS))
     parser.add_argument("--networks", type=int, default=4, help="seeds of a recipe")
     parser.add_argument("--processes", type=int, default=1, help="splits at once")
-    words = "seeds of the splits of days on which RealMLP is fitted, too: minutes of CPU time each"
-    parser.add_argument("--realmlp", type=int, nargs="*", default=[], help=words)
+    words = "seeds of splits of days on which RealMLP (CPU minutes) and TabM (CPU hours) are fitted"
+    parser.add_argument("--tabular", type=int, nargs="*", default=[], help=words)
     parser.add_argument("--kept", action="store_true", help="measure nothing, read draws.csv")
 
 
@@ -203,7 +203,7 @@ def measure(options: argparse.Namespace) -> Mapping[str, str]:
             joblib.delayed(measure_split)(kind, seed, models, options.networks)
             for kind in options.kinds
             for seed in SEEDS[kind]
-            if (models := missing(draws, kind, seed, options.realmlp))
+            if (models := missing(draws, kind, seed, options.tabular))
         ]
         for rows in joblib.Parallel(options.processes, return_as="generator_unordered")(tasks):
             draws = pd.concat([draws, rows], ignore_index=True)
@@ -213,9 +213,10 @@ def measure(options: argparse.Namespace) -> Mapping[str, str]:
     return {"champion": "\n\n".join(sections)}
 
 
-def missing(draws: pd.DataFrame, kind: str, seed: int, realmlp: Sequence[int]) -> list[str]:
-    """Return the models of a split without a row in `draws.csv`; RealMLP on some splits of days."""
+def missing(draws: pd.DataFrame, kind: str, seed: int, tabular: Sequence[int]) -> list[str]:
+    """Return the models of a split without a row in `draws.csv`; slow ones on some splits."""
     measured = draws.loc[(draws["kind"] == kind) & (draws["seed"] == seed), "model"].tolist()
-    libraries = [n for n in others.MODELS if n != REALMLP or (kind == "days" and seed in realmlp)]
+    slow = () if kind == "days" and seed in tabular else others.SLOW
+    libraries = [name for name in others.MODELS if name not in slow]
     peers = [f"{name}, {columns}" for columns in others.COLUMNS for name in libraries]
     return [model for model in [OURS, *peers] if model not in measured]

@@ -1,12 +1,16 @@
-"""Models of other packages that ours is compared with: boosted trees, tuned, and RealMLP.
+"""Models of other packages that ours is compared with: boosted trees, tuned, RealMLP and TabM.
 
 All but LightGBM need `pip install -c constraints.txt -e ".[bench]"`.
 """
 
 from __future__ import annotations
 
+import ast
+import contextlib
+import io
 from collections.abc import Callable
 from datetime import date
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,6 +22,7 @@ from bikefit.data.features import DAYS_SINCE_START, Columns, first_date
 from bikefit.final.trees import MOST_TREES, PATIENCE, tree_features, tune
 
 DEPTHS = (4, 6, 8)
+ONE_CORE = {"device": "cpu", "n_threads": 1, "random_state": 0}
 DERIVED = (DAYS_SINCE_START, "day_of_year", "commuting", "occasion")
 COLUMNS = {
     "plain columns": [name for name in TREE_COLUMNS if name not in DERIVED],  # as published
@@ -57,23 +62,46 @@ def lightgbm(
     return tuned.fit(pd.concat([train, validation])).predict(test)
 
 
-def realmlp(
-    train: pd.DataFrame, validation: pd.DataFrame, test: pd.DataFrame, read: Columns
-) -> np.ndarray:
-    """Predict by RealMLP (Holzmüller et al. 2024) of pytabkit, with its default settings.
+def tabular(fit: Callable[..., Any]) -> Callable[..., np.ndarray]:
+    """Return a function that predicts by a network of pytabkit with its default settings.
 
-    It minimizes the squared error.
+    It minimizes the squared error. ``fit`` fits it on training rows, with the number of epochs that
+    the validation rows choose, and then on both.
     """
+
+    def predict(
+        train: pd.DataFrame, validation: pd.DataFrame, test: pd.DataFrame, read: Columns
+    ) -> np.ndarray:
+        start = first_date(train)
+        # The same categories in every part, otherwise concatenation turns them into numbers.
+        codes = {n: pd.CategoricalDtype(range(len(words))) for n, words in read.items() if words}
+        parts = [tree_features(rows, start, read).astype(codes) for rows in (train, validation)]
+        targets = [rows[TARGET].astype("float32") for rows in (train, validation)]
+        model = fit(*zip(parts, targets, strict=True))
+        return np.asarray(model.predict(tree_features(test, start, read).astype(codes)), np.float64)
+
+    return predict
+
+
+def fit_realmlp(train: Rows, validation: Rows) -> Any:
+    """Fit RealMLP (Holzmüller et al. 2024)."""
     from pytabkit import RealMLP_TD_Regressor
 
-    start = first_date(train)
-    # The same categories in every part, otherwise concatenation turns them into numbers.
-    codes = {n: pd.CategoricalDtype(range(len(words))) for n, words in read.items() if words}
-    parts = [tree_features(rows, start, read).astype(codes) for rows in (train, validation, test)]
-    targets = [rows[TARGET].astype("float32") for rows in (train, validation)]
-    model = RealMLP_TD_Regressor(n_refit=1, device="cpu", n_threads=1, random_state=0)
-    model.fit(parts[0], targets[0], parts[1], targets[1])
-    return np.asarray(model.predict(parts[2]), np.float64)
+    return RealMLP_TD_Regressor(n_refit=1, **ONE_CORE).fit(*train, *validation)
+
+
+def fit_tabm(train: Rows, validation: Rows) -> Any:
+    """Fit TabM (Gorishniy et al. 2025)."""
+    from pytabkit import TabM_D_Regressor
+
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(io.StringIO()):
+        TabM_D_Regressor(verbosity=1, **ONE_CORE).fit(*train, *validation)
+    # pytabkit 1.7.3 cannot refit TabM, and it only prints the selected epoch, from 0.
+    (best,) = (line for line in output.getvalue().splitlines() if line.startswith("{'val'"))
+    epochs = ast.literal_eval(best)["epoch"] + 1
+    both = (pd.concat(pair, ignore_index=True) for pair in zip(train, validation, strict=True))
+    return TabM_D_Regressor(n_epochs=epochs, patience=epochs, **ONE_CORE).fit(*both, *validation)
 
 
 def boosted(fit: Callable[[Rows, int, int, Rows | None], Fitted]) -> Callable[..., np.ndarray]:
@@ -155,5 +183,8 @@ MODELS: dict[str, Callable[..., np.ndarray]] = {
     "LightGBM": lightgbm,
     "XGBoost": boosted(fit_xgboost),
     "CatBoost": boosted(fit_catboost),
-    "RealMLP": realmlp,
+    "RealMLP": tabular(fit_realmlp),
+    "TabM": tabular(fit_tabm),
 }
+SLOW = ("RealMLP", "TabM")
+"""Models that take minutes or hours of CPU time."""

@@ -64,9 +64,10 @@ def test_all_parts_have_the_same_columns_and_categories(
 
         def __init__(self, **options: Any) -> None: ...
 
-        def fit(self, train: Any, target: Any, validation: Any, held_out: Any) -> None:
+        def fit(self, train: Any, target: Any, validation: Any, held_out: Any) -> Mean:
             given.extend([train, validation])
             self.mean = target.mean()
+            return self
 
         def predict(self, test: pd.DataFrame) -> np.ndarray:
             given.append(test)
