@@ -57,15 +57,15 @@ def area_under_roc(
         weights: Weights of the rows, ``(..., N)``; the result is ``(...)``.
     """
     order = np.argsort(predicted, kind="stable")
-    ranked, ones = predicted[order], target[order] > 0
-    rows = np.ones(len(target)) if weights is None else weights[..., order]
-    zeros = np.cumsum(np.where(ones, 0.0, rows), axis=-1)
-    below = np.concatenate([np.zeros_like(zeros[..., :1]), zeros], axis=-1)
-    first, last = (np.searchsorted(ranked, ranked, side) for side in ("left", "right"))
-    higher = np.where(ones, rows, 0.0) * (below[..., first] + below[..., last]) / 2
-    pairs = np.where(ones, rows, 0.0).sum(axis=-1) * below[..., -1]
+    _, starts = np.unique(predicted[order], return_index=True)  # of rows with equal predictions
+    rows = np.ones(len(target)) if weights is None else weights
+    ones, zeros = (
+        np.add.reduceat((rows * of)[..., order], starts, axis=-1)
+        for of in (target > 0, target <= 0)
+    )
+    lower = np.cumsum(zeros, axis=-1) - zeros / 2
     with np.errstate(invalid="ignore"):
-        return np.asarray(higher.sum(axis=-1) / pairs)
+        return np.asarray((ones * lower).sum(axis=-1) / (ones.sum(axis=-1) * zeros.sum(axis=-1)))
 
 
 def _no_counts(target: np.ndarray) -> str:
