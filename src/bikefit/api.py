@@ -71,36 +71,30 @@ def sweep(overrides: Sequence[str]) -> Comparison:
         DataError: The table is missing.
         TrackingError: MLflow has not taken all results; `python -m bikefit.send` sends them.
     """
-    from bikefit.processes import process_id
-    from bikefit.tracking.reading import latest_sweep
-
-    with warnings.catch_warnings():  # pandas changes the filters in threads
-        _train_sweep(overrides)
-        return compare(latest_sweep(process_id()))
-
-
-def _train_sweep(overrides: Sequence[str]) -> None:
-    """Train a sweep as `python -m bikefit.train -m` does."""
     import hydra
     from hydra.core.global_hydra import GlobalHydra
 
+    from bikefit.processes import process_id
     from bikefit.sweeps import forkserver
     from bikefit.sweeps.command import FailedJobsError
+    from bikefit.tracking.reading import latest_sweep
     from bikefit.train import conf_folder, convert_hydra_errors, store_tables, train
 
     store_tables()
-    try:
-        with (
-            separate_hydra(),
-            messages(),
-            hydra.initialize_config_dir(conf_folder(), job_name="train", version_base="1.3"),
-        ):
-            app = GlobalHydra.instance().hydra
-            assert app is not None
-            with suppress(FailedJobsError), convert_hydra_errors():
-                app.multirun("train", train, [*HYDRA, *overrides])
-    finally:
-        forkserver.kill()
+    with warnings.catch_warnings():  # pandas changes the filters in threads
+        try:
+            with (
+                separate_hydra(),
+                messages(),
+                hydra.initialize_config_dir(conf_folder(), job_name="train", version_base="1.3"),
+            ):
+                app = GlobalHydra.instance().hydra
+                assert app is not None
+                with suppress(FailedJobsError), convert_hydra_errors():
+                    app.multirun("train", train, [*HYDRA, *overrides])
+        finally:
+            forkserver.kill()
+        return compare(latest_sweep(process_id()))
 
 
 def compare(
