@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pandas as pd
@@ -10,8 +11,8 @@ import pytest
 
 import bikefit
 from bikefit.comparison.predictions import (
-    _made_up_hours,
     fixed_values,
+    made_up_rows,
     select_week,
     typical_weeks,
     week_chart,
@@ -19,14 +20,15 @@ from bikefit.comparison.predictions import (
 from bikefit.comparison.ranking import highlighted_runs
 from bikefit.comparison.report import render_report
 from bikefit.comparison.result import Comparison
-from bikefit.data.table import read_table
+from bikefit.data.table import Table, read_table
 from bikefit.errors import BikefitError, DataError
 from bikefit.tracking import connection, reading
 from bikefit.tracking.connection import TrackingError
-from bikefit.trained import load
+from bikefit.trained import TrainedNetwork, load
 from stores import add, result, settings
 from synthetic import clean_hours
 
+BIKES = Table("full", Path(), (), (), {}, "days", 0, "", "rentals", "bikes/hour", "bikes", True)
 PARTS = ["train", "validation", "train", "train", "validation", "train", "train"]
 
 
@@ -81,9 +83,15 @@ def test_lines_of_a_week_stop_at_gaps_and_average_rows_of_a_time() -> None:
     assert np.array_equal(line.get_ydata(), [1, 2, 3, np.nan, 5], equal_nan=True)
 
 
+def network_of(hours: pd.DataFrame) -> TrainedNetwork:
+    """A network that is not used, on these rows."""
+    rows = hours.assign(unit=0)
+    return TrainedNetwork(Mock(), Mock(), rows, BIKES)
+
+
 @pytest.mark.parametrize("column", ["hour", "temperature", "humidity", "windspeed"])
 def test_made_up_rows_differ_in_one_column(hours: pd.DataFrame, column: str) -> None:
-    rows = _made_up_hours(hours, column)
+    rows = made_up_rows(network_of(hours), column)
     training = hours[hours["part"] == "train"]
     changed = {name for name in rows if rows[name].nunique() > 1}
     if column == "hour":
@@ -107,13 +115,13 @@ def test_made_up_rows_differ_in_one_column(hours: pd.DataFrame, column: str) -> 
 
 
 def test_a_sunday_is_no_working_day(hours: pd.DataFrame) -> None:
-    rows = _made_up_hours(hours, "hour", pd.Timestamp("2011-06-05"))
+    rows = made_up_rows(network_of(hours), "hour", pd.Timestamp("2011-06-05"))
     assert not rows["working_day"].any()
 
 
 def test_a_column_without_a_response_is_refused(hours: pd.DataFrame) -> None:
-    with pytest.raises(DataError, match="column season: must be temperature, hour"):
-        _made_up_hours(hours, "season")
+    with pytest.raises(DataError, match="column season: must be one of temperature, hour"):
+        made_up_rows(network_of(hours), "season")
 
 
 @pytest.fixture

@@ -122,56 +122,45 @@ def made_up_rows(
     Raises:
         DataError: There is no such column.
     """
-    rows = network.rows
-    if network.table.source == "bikes":
-        return _made_up_hours(rows, column, at)
+    rows, bikes = network.rows, network.table.source == "bikes"
     training = rows[rows["part"] == "train"].drop(columns=["part", "unit", network.table.target])
-    typical: dict[str, Any] = {
-        str(name): values.median()
-        if pd.api.types.is_numeric_dtype(values) and values.dtype != bool
-        else values.mode().iloc[0]
-        for name, values in training.items()
-    }
+    if bikes:
+        columns = list(BIKE_RESPONSES)
+        typical: dict[Any, Any] = {"weather": "clear", **training[list(SCALES)].median()}
+        june = pd.Timestamp(rows[TIME].max().year, 6, 1, 17)
+        at = at or june + pd.Timedelta(days=(2 - june.day_of_week) % 7)
+    else:
+        columns = [str(name) for name in training if name not in (TIME, "row")]
+        typical = {name: _typical(training[name]) for name in columns}
     if network.table.time:
         typical[TIME] = at or training[TIME].median()
     if column == "hour" and network.table.time:
         times = typical[TIME].normalize() + pd.to_timedelta(range(24), unit="h")
-        made_up = pd.DataFrame([typical] * 24).assign(**{TIME: times, "hour": range(24)})
-    elif column in training and column != TIME:
-        values = training[column]
-        if values.nunique() > CATEGORIES_SHOWN and pd.api.types.is_numeric_dtype(values):
-            shown = pd.Series(np.linspace(values.min(), values.max(), POINTS))
-        else:
-            shown = pd.Series(sorted(values.dropna().unique()))
-        made_up = pd.DataFrame([typical] * len(shown)).assign(**{column: shown})
-    else:
-        columns = [str(name) for name in training if name not in (TIME, "row")]
+        changes: dict[str, Any] = {TIME: times, "hour": range(24)}
+    elif column not in columns:
         raise DataError(f"column {column}: must be one of {', '.join(columns)}")
-    return made_up.astype(
-        {n: t for n, t in training.dtypes.items() if isinstance(t, pd.CategoricalDtype)}
-    )
-
-
-def _made_up_hours(
-    hours: pd.DataFrame, column: str, at: pd.Timestamp | None = None
-) -> pd.DataFrame:
-    """Return :func:`made_up_rows` of the bike tables."""
-    training = hours[hours["part"] == "train"]
-    if at is None:
-        june = pd.Timestamp(hours["timestamp"].max().year, 6, 1, 17)
-        at = june + pd.Timedelta(days=(2 - june.day_of_week) % 7)
-    rows = pd.DataFrame({"timestamp": [at] * POINTS, "weather": "clear"})
-    rows = rows.assign(**training[list(SCALES)].median())
-    if column == "hour":
-        rows = rows.head(24).assign(timestamp=at.normalize() + pd.to_timedelta(range(24), unit="h"))
-    elif column in BIKE_RESPONSES:
-        rows[column] = np.linspace(training[column].min(), training[column].max(), POINTS)
+    elif bikes or (_is_number(training[column]) and training[column].nunique() > CATEGORIES_SHOWN):
+        low, high = training[column].min(), training[column].max()
+        changes = {column: np.linspace(low, high, POINTS)}
     else:
-        raise DataError(f"column {column}: must be {', '.join(BIKE_RESPONSES)}")
-    rows["feels_like"] += rows["temperature"] - training["temperature"].median()
-    rows["season"] = calendar.season(rows["timestamp"])
-    rows["holiday"] = calendar.is_holiday(rows["timestamp"])
-    return add_derived_columns(rows, hours.loc[hours["windspeed_calm"], "windspeed"].max())
+        changes = {column: sorted(training[column].dropna().unique())}
+    made_up = pd.DataFrame(typical, index=range(len(changes[column]))).assign(**changes)
+    if not bikes:
+        categories = training.select_dtypes("category").dtypes
+        return made_up.astype(categories.to_dict())
+    made_up["feels_like"] += made_up["temperature"] - training["temperature"].median()
+    made_up["season"] = calendar.season(made_up[TIME])
+    made_up["holiday"] = calendar.is_holiday(made_up[TIME])
+    return add_derived_columns(made_up, rows.loc[rows["windspeed_calm"], "windspeed"].max())
+
+
+def _is_number(values: pd.Series) -> bool:
+    return pd.api.types.is_numeric_dtype(values) and values.dtype != bool
+
+
+def _typical(values: pd.Series) -> Any:
+    """Return the median of numbers, the most frequent of other values."""
+    return values.median() if _is_number(values) else values.mode().iloc[0]
 
 
 def response_table(

@@ -18,7 +18,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from bikefit.comparison.bias_variance import bias_variance_chart, bias_variance_sentence
-from bikefit.comparison.charts import plane_chart, save, svg
+from bikefit.comparison.charts import save, svg
 from bikefit.comparison.html import render
 from bikefit.comparison.losses import history
 from bikefit.comparison.path_charts import (
@@ -30,7 +30,7 @@ from bikefit.comparison.path_charts import (
     path_sentence,
 )
 from bikefit.comparison.predictions import fixed_values
-from bikefit.comparison.ranking import highlighted_runs, winner
+from bikefit.comparison.ranking import winner
 from bikefit.comparison.result import Comparison
 from bikefit.comparison.run_charts import (
     CONDITIONS,
@@ -47,7 +47,7 @@ from bikefit.comparison.sentences import (
     summary,
     with_spread,
 )
-from bikefit.comparison.tables import caption, ranking_strings
+from bikefit.comparison.tables import NEAR, caption, ranking_strings
 from bikefit.comparison.verdicts import count_verdicts
 from bikefit.data.features import TIME
 from bikefit.data.files import atomic_write, write_json
@@ -150,14 +150,11 @@ def render_report(comparison: Comparison, address: str | None = None) -> str:
         comparison: Comparison in which at least one run has a result.
         address: Address of MLflow's pages, for the links; the one in use if None.
     """
-    address = address or views.pages_address()
     ranking, table = comparison.ranking, comparison.ranked_runs
-    pages = f"{address.rstrip('/')}/#/experiments/" + table["experiment_id"] + "/runs/"
-    table["link"] = pages + table["run_id"]
+    address, sweep = address or views.pages_address(), comparison.sweep
     best, metric = ranking.iloc[0], ranking_metric(ranking)
+    metrics, units = further_metrics(best, ranking), {"RMSE": target_unit(ranking)}
     spread = with_spread(best, "val_loss", best["val_loss"])
-    metrics = further_metrics(best, ranking)
-    units = {"RMSE": target_unit(ranking)}
     numbers = {
         f"validation {metric} ± standard deviation over {repetitions(best)}": spread,
         **{with_unit(name, units.get(name, "")): value for name, value in metrics.items()},
@@ -165,53 +162,53 @@ def render_report(comparison: Comparison, address: str | None = None) -> str:
         "configurations": str(len(ranking)),
         "runs": str(ranking["runs"].sum()),
     }
-    near = ranking["within_noise"].fillna(False).astype(bool) | (ranking.index == 0)
-    seeds = dict(list(table.groupby("configuration_id")[["run_id", "seed", "link"]]))
-    rows = ranking_strings(ranking).assign(near=near).to_dict("records")
+    texts = table[["run_id", "experiment_id", "seed", "name", "verdict", "reason"]].astype(object)
+    losses = [number(loss, table["val_loss"].min()) for loss in table["val_loss"]]
+    runs = texts.where(texts.notna(), "").assign(validation=losses)
+    seeds = dict(list(runs.groupby(table["configuration_id"])))
+    rows = ranking_strings(ranking).to_dict("records")
     for row, configuration in zip(rows, ranking["configuration_id"], strict=True):
         row["runs"] = seeds[configuration].to_dict("records")
-    texts = table[["run_id", "link", "name", "verdict", "reason"]].astype(object)
-    losses = [number(loss, table["val_loss"].min()) for loss in table["val_loss"]]
     return render(
         "report.html.j2",
         name=comparison.name,
-        sweep=comparison.sweep,
+        sweep=sweep,
         address=address,
         top=TOP,
-        link=pages.iloc[0] + comparison.sweep if comparison.sweep else pages.iloc[0][: -len("/")],
-        views=views.view_links(comparison.sweep, address) if comparison.sweep else {},
+        near=NEAR,
+        experiment=runs["experiment_id"].iloc[0],
+        views=views.view_links(sweep, address) if sweep else {},
         colours=COLOURS,
         winner=best,
         numbers=numbers,
         sentences=[*summary(ranking)[1:], *comparison.remarks],
         verdicts=table["verdict"].value_counts().to_dict(),
-        sections=list(_sections(comparison, table)),
-        runs=texts.where(texts.notna(), "").assign(validation=losses).to_dict("records"),
+        sections=list(_sections(comparison)),
+        runs=runs.to_dict("records"),
         ranking=rows,
         metrics=list(metrics),
         caption=caption(ranking),
     )
 
 
-def _sections(comparison: Comparison, table: pd.DataFrame) -> Iterator[ReportSection]:
+def _sections(comparison: Comparison) -> Iterator[ReportSection]:
     sentence = (
         "A good fit is low and near the diagonal. Far above the diagonal, a network memorizes its "
         "training rows; if both losses are high, it is not flexible enough. Numbers are ranks in "
         "the table."
     )
     text = "Bars: ± a standard deviation; faint points: single runs."
-    plane = Picture(plane_chart(table, comparison.ranking), text)
+    plane = Picture(comparison.train_against_validation(), text)
     yield ReportSection("All configurations", [sentence], [plane])
     yield _path_section([series for series in comparison.series if not series.about_data])
     if comparison.sweep:
         yield _data_section([series for series in comparison.series if series.about_data])
-    if SETS in set(table["repetition"]):
+    if SETS in set(comparison.ranked_runs["repetition"]):
         yield _bias_section(comparison)
-    highlighted = highlighted_runs(table, comparison.ranking)
-    yield _learning_section(table, highlighted, comparison.histories)
+    yield _learning_section(comparison)
     if comparison.sweep:
         yield _prediction_section(comparison)
-        yield _error_section(highlighted, comparison.ranking)
+        yield _error_section(comparison.highlighted, comparison.ranking)
 
 
 def _path_section(paths: list[Series]) -> ReportSection:
@@ -260,15 +257,14 @@ def _bias_section(comparison: Comparison) -> ReportSection:
     return ReportSection(title, [sentence], pictures)
 
 
-def _learning_section(
-    table: pd.DataFrame, highlighted: dict[str, pd.Series], metrics: tuple[str, str]
-) -> ReportSection:
+def _learning_section(comparison: Comparison) -> ReportSection:
+    table, highlighted = comparison.ranked_runs, comparison.highlighted
     shown = [run["configuration_id"] for run in highlighted.values()]
     others = table.dropna(subset=["val_loss"]).sort_values("val_loss")
     others = others[~others["configuration_id"].isin(shown)].drop_duplicates("configuration_id")
     rows = np.linspace(0, len(others) - 1, min(len(others), GREY_CURVES)).astype(int)
     shown_runs = [*highlighted.items(), *((None, run) for _, run in others.iloc[rows].iterrows())]
-    curves = [_learning_curve(run, role, metrics) for role, run in shown_runs]
+    curves = [_learning_curve(run, role, comparison.histories) for role, run in shown_runs]
     curves = [curve for curve in curves if len(curve.validation) > 1]
     if not curves:
         return ReportSection("Learning curves", ["No run has a loss for each epoch."])

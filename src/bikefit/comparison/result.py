@@ -61,15 +61,19 @@ class Comparison:
         return full_data_runs(self.runs)
 
     @cached_property
+    def highlighted(self) -> dict[str, pd.Series]:
+        """Three runs by role, see :func:`bikefit.comparison.ranking.highlighted_runs`."""
+        return highlighted_runs(self.ranked_runs, self.ranking)
+
+    @cached_property
     def learning_curves(self) -> pd.DataFrame:
-        """Losses by epoch of the runs of :func:`bikefit.comparison.ranking.highlighted_runs`.
+        """Losses by epoch of the highlighted runs.
 
         Columns are ``epoch``, ``winner train``, ``winner validation`` and so on.
         """
-        runs = highlighted_runs(self.ranked_runs, self.ranking)
         curves = {
             f"{role} {part}": pd.Series(history(run["run_id"], metric))
-            for role, run in runs.items()
+            for role, run in self.highlighted.items()
             for part, metric in zip(("train", "validation"), self.histories, strict=True)
         }
         return pd.DataFrame(curves).rename(lambda row: row + 1).rename_axis("epoch").reset_index()
@@ -94,8 +98,7 @@ class Comparison:
 
         Returns:
             Training and validation rows: ``timestamp``, ``part`` (train or validation), the target
-            under its name, and the prediction of each run of
-            :func:`bikefit.comparison.ranking.highlighted_runs` under its role.
+            under its name, and the prediction of each highlighted run under its role.
 
         Raises:
             BikefitError: Rows have no time, there are no such rows, or no networks that can
@@ -186,14 +189,13 @@ class Comparison:
         """The networks of the highlighted configurations by role, the highlighted runs first."""
         from bikefit.trained import load
 
-        runs = self.ranked_runs.dropna(subset=["val_loss"]).sort_values("val_loss", kind="stable")
-        highlighted = highlighted_runs(runs, self.ranking)
-        if not highlighted:
+        if not self.highlighted:
             raise TrackingError(f"sweep {self.sweep}: no run has a result")
-        ids = runs["configuration_id"]
+        runs = self.ranked_runs.dropna(subset=["val_loss"]).sort_values("val_loss", kind="stable")
+        of = dict(list(runs.groupby("configuration_id")["run_id"]))
         return {
-            role: [load(other) for other in runs.loc[ids == run["configuration_id"], "run_id"]]
-            for role, run in highlighted.items()
+            role: [load(other) for other in of[run["configuration_id"]]]
+            for role, run in self.highlighted.items()
         }
 
     def note(self) -> str:
@@ -238,8 +240,7 @@ def compare(sweep: str | None = None) -> Comparison:
         old_views = runs.get(f"tags.{views_of(sweep)}", pd.Series("", runs.index)).fillna("")
         before = dict(zip(runs["run_id"], old_views, strict=True))
         views = {run: shown.get(run, "") for run in before}
-        changes = {run: names for run, names in views.items() if names != before[run]}
-        writing.tag_shown_runs(sweep, changes)
+        writing.tag_shown_runs(sweep, dict(views.items() - before.items()))
     remark = reading.remark_on_deleted(sweep)
     return Comparison(sweep, name, table, ranking, remarks=(remark,) if remark else ())
 
