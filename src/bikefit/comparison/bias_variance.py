@@ -81,15 +81,13 @@ def decompose(
 
 
 def bias_variance_table(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return the terms of :func:`decompose` for each configuration, the lowest error first.
+    """Return the table of :meth:`bikefit.comparison.result.Comparison.bias_variance`.
+
+    The terms are those of :func:`decompose`, in the unit of ``val_loss``; several seeds are
+    averaged.
 
     Args:
         runs: of :func:`bikefit.comparison.runs.run_table`; those with drawn training sets count.
-
-    Returns:
-        ``configuration``, ``configuration_id``, ``sets``, the number of training sets, and the
-        terms. They are of the loss, of the Poisson deviance if the runs have different losses,
-        and in the unit of ``val_loss``. Several seeds are averaged.
 
     Raises:
         DataError: No run has drawn training sets, or a table is missing or was changed.

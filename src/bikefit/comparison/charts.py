@@ -1,4 +1,4 @@
-"""The chart of all configurations, and the style, scales and files of all figures.
+"""Charts of all configurations and of single runs; style, scales and files of all figures.
 
 Equal runs give files with equal bytes.
 """
@@ -6,8 +6,9 @@ Equal runs give files with equal bytes.
 from __future__ import annotations
 
 import io
+import math
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import cycle
 from pathlib import Path
@@ -22,6 +23,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from bikefit.comparison.runs import loss_unit, ranking_metric
+from bikefit.data.features import WEEKDAYS
 from bikefit.data.style import STYLE
 
 # Okabe-Ito palette, distinguishable for colour-blind readers.
@@ -41,6 +43,11 @@ GREY = "#8A9096"
 INK = "#222222"
 MARKERS = "osD^vPX*<>ph"
 NUMBERED = 60  # configurations whose rank is written beside their point
+# Keys by which errors are grouped, as functions of the timestamps.
+CONDITIONS: dict[str, Callable[[pd.Series], pd.Series]] = {
+    "hour": lambda time: time.dt.hour,
+    "weekday": lambda time: time.dt.day_of_week,
+}
 
 
 @contextmanager
@@ -162,3 +169,88 @@ def _number_points(axes: Axes, points: np.ndarray) -> None:
                 axes.annotate(str(rank), point, xytext=tuple(offset), size=7.5, zorder=4, **text)
                 occupied.append(spot)
                 break
+
+
+def learning_chart(curves: pd.DataFrame, runs: Mapping[str, pd.Series], unit: str) -> Figure:
+    """Return a chart of loss by epoch: train dashed, validation solid, a point at the selected.
+
+    Args:
+        curves: of :func:`bikefit.comparison.losses.loss_curves`, by the names of `runs`, and of
+            other runs, whose validation losses are grey.
+        runs: Rows of a run table by role.
+        unit: Unit of the losses.
+    """
+    with new_figure(height=4.1) as figure:
+        axes = figure.subplots()
+        for name, curve in curves.groupby("name", sort=False):
+            losses = {part: rows.set_index("epoch")["loss"] for part, rows in curve.groupby("part")}
+            validation = losses["validation"]
+            if name not in runs:
+                axes.plot(validation, color=GREY, alpha=0.25, linewidth=0.7, zorder=1)
+                continue
+            shade, selected = ROLES[str(name)], runs[str(name)]["best_epoch"]
+            label = f"{name}: {runs[str(name)]['configuration']}"
+            axes.plot(losses["train"], color=shade, linestyle="--")
+            axes.plot(validation, color=shade, linewidth=1.8, label=label)
+            selected = round(validation.index[-1] if math.isnan(selected) else selected)
+            selected = min(max(selected, 1), len(validation))
+            axes.plot([selected], [validation[selected]], "o", color=shade, zorder=4)
+        scale_axes(axes, curves["loss"], "y")
+        axes.set(xlabel="epoch", ylabel=f"loss ({unit})")
+        axes.plot([], [], color=GREY, linestyle="--", label="train")
+        axes.plot([], [], "o", color=GREY, label="selected epoch")
+        title = f"Learning curves of {curves['name'].nunique()} runs"
+        add_title_and_legend(figure, title, columns=1)
+    return figure
+
+
+def predictions_chart(predictions: pd.DataFrame, role: str, label: str, unit: str) -> Figure:
+    """Return a chart of predicted against true target of the validation rows of a run.
+
+    ``label`` is the name of the target with its unit.
+    """
+    true, predicted = predictions["target"], predictions["predicted"]
+    top = max(float(values.quantile(0.999)) for values in (true, predicted))
+    low = min(0.0, *(float(values.quantile(0.001)) for values in (true, predicted)))
+    top = top if top > low else low + 1
+    rmse = float(np.sqrt(((predicted - true) ** 2).mean()))
+    with new_figure(4.7, 4.1) as figure:
+        axes = figure.subplots()
+        axes.scatter(true, predicted, 5, ROLES[role], alpha=0.25, linewidth=0, rasterized=True)
+        axes.plot([low, top], [low, top], color=GREY, linewidth=1, label="without an error")
+        axes.set(xlim=(low, top), ylim=(low, top), aspect="equal")
+        axes.set_xlabel(f"true {label}")
+        axes.set_ylabel(f"predicted {label}")
+        size = f"{rmse:.1f}" if rmse >= 1 else f"{rmse:.2g}"
+        title = f"{role.capitalize()}: RMSE {size} {unit}"
+        add_title_and_legend(figure, title.strip())
+    return figure
+
+
+def errors_chart(name: str, predictions: Mapping[str, pd.DataFrame], unit: str) -> Figure:
+    """Return a chart of RMSE (solid) and mean error (dashed) by a key of `CONDITIONS`.
+
+    ``predictions`` has results of :func:`bikefit.tracking.reading.read_predictions` by role.
+    """
+    with new_figure() as figure:
+        axes = figure.subplots()
+        axes.axhline(0, color=GREY, linewidth=0.9)
+        for role, table in predictions.items():
+            errors = group_errors(table, name)
+            axes.plot(errors["rmse"], ".-", color=ROLES[role], label=role)
+            axes.plot(errors["mean"], "--", color=ROLES[role], linewidth=1.1)
+        axes.plot([], [], color=GREY, label="RMSE")
+        axes.plot([], [], color=GREY, linestyle="--", label="predicted - true, mean")
+        if name == "weekday":
+            axes.set_xticks(range(7), [weekday[:3] for weekday in WEEKDAYS])
+        axes.set(xlabel=name, ylabel=axis_label("error", unit))
+        add_title_and_legend(figure, f"Errors by {name}")
+    return figure
+
+
+def group_errors(predictions: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Return ``rmse`` and ``mean`` of predicted - true by a key of `CONDITIONS`."""
+    error = predictions["predicted"] - predictions["target"]
+    groups = CONDITIONS[name](predictions["timestamp"])
+    means = pd.DataFrame({"rmse": error**2, "mean": error}).groupby(groups.to_numpy()).mean()
+    return means.assign(rmse=np.sqrt(means["rmse"]))

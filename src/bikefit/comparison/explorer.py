@@ -12,7 +12,7 @@ import vl_convert
 
 from bikefit.comparison.charts import ROLES, axis_label
 from bikefit.comparison.html import render
-from bikefit.comparison.losses import history
+from bikefit.comparison.losses import loss_curves
 from bikefit.comparison.path_charts import longest_paths
 from bikefit.comparison.paths import SettingPath
 from bikefit.comparison.predictions import (
@@ -108,13 +108,13 @@ def explorer_page(comparison: Comparison) -> str:
         _about(ranking[id_]) | {"weeks": [_weekly_errors(week, f"c{c}") for week in tables]}
         for c, id_ in enumerate(ids)
     ]
+    firsts = {c: several.iloc[0] for c, several in enumerate(by_id, start=1)}
+    learning = loss_curves(firsts, comparison.histories).rename(columns={"name": "c"})
     responses, response_charts = _responses(networks, mean)
     weights = _weight_charts(networks)
     charts = {
         "losses": _loss_chart(paths, ranking, ids, top),
-        "learning": _learning_chart(
-            {c: several.iloc[0] for c, several in enumerate(by_id, 1)}, top
-        ),
+        "learning": _learning_chart(learning, top),
         **(_week_charts(tables, table) if weeks else {"fit": _fit_chart(predictions, table)}),
         **response_charts,
         **weights,
@@ -355,15 +355,7 @@ def _response_chart(table: pd.DataFrame, column: str, description: Table) -> dic
     return _chart(lines, title=f"Predicted {description.target} by {column}")
 
 
-def _learning_chart(runs: dict[int, str], top: float) -> dict[str, Any]:
-    table = pd.DataFrame(
-        [
-            {"c": c, "part": part, "epoch": epoch, "loss": loss}
-            for c, run in runs.items()
-            for part, metric in zip(PARTS, ("train/loss", "val/loss"), strict=True)
-            for epoch, loss in enumerate(history(run, metric), start=1)
-        ]
-    )
+def _learning_chart(table: pd.DataFrame, top: float) -> dict[str, Any]:
     lines = _rows(table).transform_filter(f"{CHOSEN} && {SHOWN}")
     lines = lines.mark_line(clip=True, strokeWidth=2).encode(
         x=alt.X("epoch:Q").scale(domain=[0, int(table["epoch"].max())]),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 from multiprocessing.pool import ThreadPool
 from statistics import fmean
+from typing import Any
 
 import pandas as pd
 
@@ -56,8 +58,26 @@ def _losses_by_day(run: str, mean: float, loss: LossName) -> tuple[float, ...]:
     return tuple(float(day) for day in days * (mean / days.sum()))
 
 
-def history(run: str, metric: str) -> list[float]:
-    """Return a metric of a run by epoch; of a cross-validated run, the mean over its folds."""
+def loss_curves(runs: Mapping[Any, str], metrics: Mapping[str, str]) -> pd.DataFrame:
+    """Return metrics of runs by epoch; of a cross-validated run, the means over its folds.
+
+    Args:
+        runs: Run ids by name.
+        metrics: Names of the metrics, by what they are called in the result.
+
+    Returns:
+        ``name`` of the run, ``part`` (name of the metric), ``epoch`` from 1 on, and ``loss``.
+    """
+    rows = [
+        (name, part, epoch, loss)
+        for name, run in runs.items()
+        for part, metric in metrics.items()
+        for epoch, loss in enumerate(_history(run, metric), start=1)
+    ]
+    return pd.DataFrame(rows, columns=["name", "part", "epoch", "loss"])
+
+
+def _history(run: str, metric: str) -> list[float]:
     values = reading.read_history(run, metric)
     if values:
         return values

@@ -6,7 +6,6 @@ All text from runs is escaped; pictures are images inside the file.
 from __future__ import annotations
 
 import base64
-import math
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -18,9 +17,17 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from bikefit.comparison.bias_variance import bias_variance_chart, bias_variance_sentence
-from bikefit.comparison.charts import save, svg
+from bikefit.comparison.charts import (
+    CONDITIONS,
+    axis_label,
+    errors_chart,
+    learning_chart,
+    predictions_chart,
+    save,
+    svg,
+)
 from bikefit.comparison.html import render
-from bikefit.comparison.losses import history
+from bikefit.comparison.losses import loss_curves
 from bikefit.comparison.path_charts import (
     MORE_DATA,
     Series,
@@ -32,14 +39,7 @@ from bikefit.comparison.path_charts import (
 from bikefit.comparison.predictions import fixed_values
 from bikefit.comparison.ranking import winner
 from bikefit.comparison.result import Comparison
-from bikefit.comparison.run_charts import (
-    CONDITIONS,
-    LearningCurve,
-    errors_chart,
-    learning_chart,
-    predictions_chart,
-)
-from bikefit.comparison.runs import SETS, loss_unit, ranking_metric, target_label, target_unit
+from bikefit.comparison.runs import SETS, loss_unit, ranking_metric, target_unit
 from bikefit.comparison.sentences import (
     further_metrics,
     number,
@@ -258,30 +258,25 @@ def _bias_section(comparison: Comparison) -> ReportSection:
 
 
 def _learning_section(comparison: Comparison) -> ReportSection:
-    table, highlighted = comparison.ranked_runs, comparison.highlighted
+    table, highlighted, title = comparison.ranked_runs, comparison.highlighted, "Learning curves"
     shown = [run["configuration_id"] for run in highlighted.values()]
     others = table.dropna(subset=["val_loss"]).sort_values("val_loss")
     others = others[~others["configuration_id"].isin(shown)].drop_duplicates("configuration_id")
     rows = np.linspace(0, len(others) - 1, min(len(others), GREY_CURVES)).astype(int)
-    shown_runs = [*highlighted.items(), *((None, run) for _, run in others.iloc[rows].iterrows())]
-    curves = [_learning_curve(run, role, comparison.histories) for role, run in shown_runs]
-    curves = [curve for curve in curves if len(curve.validation) > 1]
-    if not curves:
-        return ReportSection("Learning curves", ["No run has a loss for each epoch."])
+    runs, metrics = others["run_id"].iloc[rows], comparison.histories
+    of_roles = loss_curves({role: run["run_id"] for role, run in highlighted.items()}, metrics)
+    only_validation = {"validation": metrics["validation"]}
+    curves = pd.concat([of_roles, loss_curves({run: run for run in runs}, only_validation)])
+    curves = curves[curves.groupby("name")["epoch"].transform("max") > 1]
+    if curves.empty:
+        return ReportSection(title, ["No run has a loss for each epoch."])
     sentence = (
         "Falling train loss with rising validation loss is overfitting. If both still fall at the "
         "last epoch, more epochs help."
     )
     text = "Validation loss of other configurations in grey."
-    picture = Picture(learning_chart(curves, loss_unit(table)), text)
-    return ReportSection("Learning curves", [sentence], [picture])
-
-
-def _learning_curve(run: pd.Series, role: str | None, metrics: tuple[str, str]) -> LearningCurve:
-    validation = history(run["run_id"], metrics[1])
-    train = history(run["run_id"], metrics[0]) if role else []
-    epoch = len(validation) if math.isnan(run["best_epoch"]) else run["best_epoch"]
-    return LearningCurve(run["configuration"], train, validation, epoch, role)
+    picture = Picture(learning_chart(curves, highlighted, loss_unit(table)), text)
+    return ReportSection(title, [sentence], [picture])
 
 
 def _prediction_section(comparison: Comparison) -> ReportSection:
@@ -315,12 +310,12 @@ def _error_section(highlighted: dict[str, pd.Series], ranking: pd.DataFrame) -> 
     if not tables:
         reason = "These runs have no saved predictions (tracking.predictions=true saves them)."
         return ReportSection(title, [reason])
-    pictures = []
+    pictures, unit = [], target_unit(ranking)
     for role, table in tables.items():
         text = f"{highlighted[role]['configuration']}, {len(table):,} validation rows"
-        figure = predictions_chart(table, role, target_label(ranking), target_unit(ranking))
+        figure = predictions_chart(table, role, axis_label(ranking["target"][0], unit), unit)
         pictures.append(Picture(figure, text, highlighted[role]))
     text = "Solid: RMSE; dashed: mean of predicted minus true, below zero is too low."
     conditions = CONDITIONS if all(TIME in table for table in tables.values()) else {}
-    pictures += [Picture(errors_chart(n, tables, target_unit(ranking)), text) for n in conditions]
+    pictures += [Picture(errors_chart(n, tables, unit), text) for n in conditions]
     return ReportSection(title, [], pictures)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from bikefit.comparison.experiments import Metrics, experiment_table
-from bikefit.comparison.losses import history, losses_by_fold_and_day
+from bikefit.comparison.losses import loss_curves, losses_by_fold_and_day
 from bikefit.comparison.ranking import highlighted_runs, rank, views_of_runs, winner
 from bikefit.comparison.runs import full_data_runs, run_table
 from bikefit.comparison.tables import ranking_note
@@ -25,6 +26,8 @@ if TYPE_CHECKING:  # figures take a second to import, and a ranking does not nee
     from bikefit.data.table import Table
     from bikefit.trained import TrainedNetwork
 
+HISTORIES = {"train": "train/loss", "validation": "val/loss"}  # metrics by epoch
+
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
@@ -37,7 +40,8 @@ class Comparison:
             ``reason`` and ``next``.
         ranking: One row per configuration, best first, see :func:`bikefit.comparison.ranking.rank`,
             with ``verdict``, ``reason`` and ``next``.
-        histories: Metrics of train and validation loss by epoch.
+        histories: Metrics of train and validation loss by epoch, under ``train`` and
+            ``validation``.
         remarks: Sentences about runs that are left out.
     """
 
@@ -45,7 +49,7 @@ class Comparison:
     name: str
     runs: pd.DataFrame
     ranking: pd.DataFrame
-    histories: tuple[str, str] = ("train/loss", "val/loss")
+    histories: Mapping[str, str] = field(default_factory=lambda: dict(HISTORIES))
     remarks: tuple[str, ...] = ()
 
     @cached_property
@@ -71,12 +75,11 @@ class Comparison:
 
         Columns are ``epoch``, ``winner train``, ``winner validation`` and so on.
         """
-        curves = {
-            f"{role} {part}": pd.Series(history(run["run_id"], metric))
-            for role, run in self.highlighted.items()
-            for part, metric in zip(("train", "validation"), self.histories, strict=True)
-        }
-        return pd.DataFrame(curves).rename(lambda row: row + 1).rename_axis("epoch").reset_index()
+        runs = {role: run["run_id"] for role, run in self.highlighted.items()}
+        curves = loss_curves(runs, self.histories)
+        curves["curve"] = curves["name"] + " " + curves["part"]
+        table = curves.pivot(index="epoch", columns="curve", values="loss")
+        return table[curves["curve"].unique()].rename_axis(columns=None).reset_index()
 
     def train_against_validation(self) -> Figure:
         """Draw validation against train loss of every configuration."""
@@ -228,14 +231,14 @@ def compare(sweep: str | None = None) -> Comparison:
     sweep = sweep or reading.latest_sweep()
     name = reading.sweep_name(sweep)
     runs = reading.read_runs(sweep)
-    given, table, ranking = _judge(losses_by_fold_and_day(run_table(runs)))
+    table, ranking = _judge(losses_by_fold_and_day(run_table(runs)))
     if len(runs):
         # Writing a tag takes 5 ms, so only runs with another verdict are tagged.
         tags = list(VERDICT.values())
         old = runs.reindex(columns=[f"tags.{tag}" for tag in tags]).set_axis(tags, axis=1)
-        new = given[list(VERDICT)].set_axis(tags, axis=1)
+        new = table[list(VERDICT)].set_axis(tags, axis=1)
         changed = new.astype(object).fillna("") != old.astype(object).fillna("")
-        writing.tag_verdicts(given[changed.any(axis=1)])
+        writing.tag_verdicts(table[changed.any(axis=1)])
         shown = views_of_runs(full_data_runs(table), ranking)
         old_views = runs.get(f"tags.{views_of(sweep)}", pd.Series("", runs.index)).fillna("")
         before = dict(zip(runs["run_id"], old_views, strict=True))
@@ -245,11 +248,10 @@ def compare(sweep: str | None = None) -> Comparison:
     return Comparison(sweep, name, table, ranking, remarks=(remark,) if remark else ())
 
 
-def _judge(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Return the verdicts on a run table, the table with them, and the ranking with them."""
-    given = verdicts(table, read_thresholds())
-    ranking = with_verdicts(rank(full_data_runs(table)), given)
-    return given, table.join(given[["verdict", "reason", "next"]]), ranking
+def _judge(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return a run table and its ranking, both with verdicts."""
+    table = verdicts(table, read_thresholds())
+    return table, with_verdicts(rank(full_data_runs(table)), table)
 
 
 def compare_experiment(experiment: str, metrics: Metrics, write_tags: bool = False) -> Comparison:
@@ -267,10 +269,10 @@ def compare_experiment(experiment: str, metrics: Metrics, write_tags: bool = Fal
     """
     runs = reading.read_experiment(experiment)
     table, left_out = experiment_table(runs, experiment, metrics)
-    given, table, ranking = _judge(table)
+    table, ranking = _judge(table)
     if write_tags:
-        writing.tag_verdicts(given)
-    histories = (metrics.train, metrics.validation)
+        writing.tag_verdicts(table)
+    histories = {"train": metrics.train, "validation": metrics.validation}
     return Comparison("", experiment, table, ranking, histories, tuple(left_out))
 
 

@@ -191,11 +191,3 @@ def loss_unit(table: pd.DataFrame) -> str:
 def target_unit(table: pd.DataFrame) -> str:
     """Return the unit of the target, "" if it has none."""
     return str(table["target_unit"].iloc[0]) if len(table) else ""
-
-
-def target_label(table: pd.DataFrame) -> str:
-    """Return the name of the target with its unit: "rentals (bikes/hour)"."""
-    if table.empty:
-        return ""
-    target, unit = table.iloc[0][["target", "target_unit"]]
-    return f"{target} ({unit})" if unit else str(target)

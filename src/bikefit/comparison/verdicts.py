@@ -173,19 +173,17 @@ def contradicting_paths(
 
 
 def verdicts(table: pd.DataFrame, thresholds: Thresholds | None = None) -> pd.DataFrame:
-    """Return the verdict of each run, which is that of its configuration.
+    """Return a run table with the verdict of each run, which is that of its configuration.
 
     Args:
         table: of :func:`bikefit.comparison.runs.run_table`.
         thresholds: The defaults if None.
 
     Returns:
-        One row per run, in the order of `table`: ``run_id``, ``configuration``,
-        ``configuration_id``, ``verdict``, ``reason`` and ``next``. A run without a result has no
-        verdict, and its failure as the reason.
+        The table with ``verdict``, ``reason`` and ``next``. A run without a result has no verdict,
+        and its failure as the reason.
     """
     columns = ["verdict", "reason", "next"]
-    table = table.drop(columns=columns, errors="ignore").reset_index(drop=True)
     paths = find_paths(table)
     same_rows = ["table", "validation_rows", "folds", *table.columns.intersection([FRACTION])]
     groups = table.dropna(subset=["train_loss", "val_loss"]).groupby(same_rows, dropna=False)
@@ -196,12 +194,12 @@ def verdicts(table: pd.DataFrame, thresholds: Thresholds | None = None) -> pd.Da
     table.loc[failed, ["verdict", "next"]] = None
     missing = "without a result (status " + table["status"].astype(str) + ")"
     table.loc[failed, "reason"] = table["failure"].astype(object).fillna(missing)
-    return table[["run_id", "configuration", "configuration_id", *columns]]
+    return table
 
 
-def with_verdicts(ranking: pd.DataFrame, given: pd.DataFrame) -> pd.DataFrame:
+def with_verdicts(ranking: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     """Add ``verdict``, ``reason`` and ``next``, as returned by :func:`verdicts`, to a ranking."""
-    judged = given.sort_values("verdict", kind="stable").drop_duplicates("configuration_id")
+    judged = runs.sort_values("verdict", kind="stable").drop_duplicates("configuration_id")
     columns = judged.set_index("configuration_id")[["verdict", "reason", "next"]]
     return ranking.join(columns, on="configuration_id")
 
