@@ -6,7 +6,6 @@ All text from runs is escaped; pictures are images inside the file.
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,7 +28,6 @@ from bikefit.comparison.charts import (
 from bikefit.comparison.html import render
 from bikefit.comparison.losses import loss_curves
 from bikefit.comparison.path_charts import (
-    MORE_DATA,
     Series,
     longest_paths,
     more_data,
@@ -87,11 +85,17 @@ class Picture:
 
 @dataclass(frozen=True)
 class ReportSection:
-    """Pictures below a heading and sentences."""
+    """A section of the report; the template has its words.
 
-    title: str
-    sentences: list[str]
+    Args:
+        pictures: Its pictures.
+        facts: Values that the words depend on.
+        problem: The reason why there is nothing to show, if so.
+    """
+
     pictures: list[Picture] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
+    problem: str = ""
 
 
 def write_reports(comparison: Comparison, folder: Path, address: str | None = None) -> None:
@@ -183,7 +187,8 @@ def render_report(comparison: Comparison, address: str | None = None) -> str:
         numbers=numbers,
         sentences=[*summary(ranking)[1:], *comparison.remarks],
         verdicts=table["verdict"].value_counts().to_dict(),
-        sections=list(_sections(comparison)),
+        sections=_sections(comparison),
+        band=BAND,
         runs=runs.to_dict("records"),
         ranking=rows,
         metrics=list(metrics),
@@ -191,39 +196,22 @@ def render_report(comparison: Comparison, address: str | None = None) -> str:
     )
 
 
-def _sections(comparison: Comparison) -> Iterator[ReportSection]:
-    sentence = (
-        "A good fit is low and near the diagonal. Far above the diagonal, a network memorizes its "
-        "training rows; if both losses are high, it is not flexible enough. Numbers are ranks in "
-        "the table."
-    )
+def _sections(comparison: Comparison) -> dict[str, ReportSection]:
     text = "Bars: ± a standard deviation; faint points: single runs."
     plane = Picture(comparison.train_against_validation(), text)
-    yield ReportSection("All configurations", [sentence], [plane])
-    yield _path_section([series for series in comparison.series if not series.about_data])
-    if comparison.sweep:
-        yield _data_section([series for series in comparison.series if series.about_data])
-    if SETS in set(comparison.ranked_runs["repetition"]):
-        yield _bias_section(comparison)
-    yield _learning_section(comparison)
-    if comparison.sweep:
-        yield _prediction_section(comparison)
-        yield _error_section(comparison.highlighted, comparison.ranking)
-
-
-def _path_section(paths: list[Series]) -> ReportSection:
-    sentence = (
-        "Step 6 of the recipe. Each curve changes only one setting, and flexibility grows to the "
-        f"right. {BAND} The shading shows the verdicts: underfitting on the left, overfitting on "
-        "the right."
-    )
-    hint = (
-        "No setting has three values with all others equal, so there is no curve of flexibility. "
-        "Sweep a setting, for example regularization.l2=0,1e-4,1e-3,1e-2,1e-1 seed=0,1,2."
-    )
+    of_data = [series for series in comparison.series if series.about_data]
+    paths = [series for series in comparison.series if not series.about_data]
     pictures = [Picture(path_chart(series), path_sentence(series)) for series in paths]
-    title = "From underfitting to overfitting"
-    return ReportSection(title, [sentence if paths else hint], pictures)
+    sections = {"all": ReportSection([plane]), "paths": ReportSection(pictures)}
+    if comparison.sweep:
+        sections["data"] = _data_section(of_data)
+    if SETS in set(comparison.ranked_runs["repetition"]):
+        sections["bias"] = _bias_section(comparison)
+    sections["learning"] = _learning_section(comparison)
+    if comparison.sweep:
+        sections["predictions"] = _prediction_section(comparison)
+        sections["errors"] = _error_section(comparison.highlighted, comparison.ranking)
+    return sections
 
 
 def _data_section(paths: list[Series]) -> ReportSection:
@@ -231,34 +219,25 @@ def _data_section(paths: list[Series]) -> ReportSection:
         f"With {series.path.fixed}. " * bool(series.path.fixed) + more_data(series)
         for series in paths
     ]
-    hint = "This sweep does not show it: use data.fraction=0.1,0.2,0.4,0.7,1 seed=0,1,2."
     pictures = [Picture(path_chart(series), series.path.fixed or BAND) for series in paths]
-    return ReportSection(MORE_DATA, answers or [hint], pictures)
+    return ReportSection(pictures, {"answers": answers})
 
 
 def _bias_section(comparison: Comparison) -> ReportSection:
-    title = "Bias and variance"
     try:
         table = comparison.bias_variance()
     except BikefitError as error:
-        return ReportSection(title, [f"The loss cannot be split: {error}."])
-    sentence = (
-        f"Each configuration was trained on {table['sets'].min():.0f} training sets. Variance is "
-        "how much their predictions differ from each other, bias² how far their average is from "
-        "the expected target. A rigid network has bias, a flexible one variance; the loss is the "
-        "sum of both and the noise, which no network can predict."
-    )
-    if "bias" not in table:
-        sentence += " Real data does not tell bias² from noise."
+        return ReportSection(problem=f"The loss cannot be split: {error}.")
     pictures = [
         Picture(bias_variance_chart([series], table), bias_variance_sentence(series, table))
         for series in longest_paths(comparison.series)
     ]
-    return ReportSection(title, [sentence], pictures)
+    facts = {"sets": f"{table['sets'].min():.0f}", "bias": "bias" in table}
+    return ReportSection(pictures, facts)
 
 
 def _learning_section(comparison: Comparison) -> ReportSection:
-    table, highlighted, title = comparison.ranked_runs, comparison.highlighted, "Learning curves"
+    table, highlighted = comparison.ranked_runs, comparison.highlighted
     shown = [run["configuration_id"] for run in highlighted.values()]
     others = table.dropna(subset=["val_loss"]).sort_values("val_loss")
     others = others[~others["configuration_id"].isin(shown)].drop_duplicates("configuration_id")
@@ -269,47 +248,35 @@ def _learning_section(comparison: Comparison) -> ReportSection:
     curves = pd.concat([of_roles, loss_curves({run: run for run in runs}, only_validation)])
     curves = curves[curves.groupby("name")["epoch"].transform("max") > 1]
     if curves.empty:
-        return ReportSection(title, ["No run has a loss for each epoch."])
-    sentence = (
-        "Falling train loss with rising validation loss is overfitting. If both still fall at the "
-        "last epoch, more epochs help."
-    )
-    text = "Validation loss of other configurations in grey."
-    picture = Picture(learning_chart(curves, highlighted, loss_unit(table)), text)
-    return ReportSection(title, [sentence], [picture])
+        return ReportSection(problem="No run has a loss for each epoch.")
+    figure = learning_chart(curves, highlighted, loss_unit(table))
+    return ReportSection([Picture(figure, "Validation loss of other configurations in grey.")])
 
 
 def _prediction_section(comparison: Comparison) -> ReportSection:
-    title = "What they predict"
     try:
         columns = comparison.response_columns[:CURVES]
         responses = {column: comparison.response(column) for column in columns}
     except BikefitError as error:
-        return ReportSection(title, [f"These networks cannot predict: {error}."])
-    week: list[Figure] = []
+        return ReportSection(problem=f"These networks cannot predict: {error}.")
+    pictures: list[Picture] = []
     with suppress(DataError):  # rows have no time, or no week has two
-        week = [comparison.week_figure()]
-    sentences = [
-        "In the week shown, the errors of the three have nearly the same proportions as on all "
-        "days; test days are left blank. A network that underfits misses the peaks of all days. "
-        "One that overfits follows its training days and misses validation days."
-    ] * len(week)
-    sentences += ["In curves of one column, all others are fixed; each line is a seed."]
-    pictures = [Picture(figure, "A panel for each of the three configurations.") for figure in week]
+        text = "A panel for each of the three configurations."
+        pictures = [Picture(comparison.week_figure(), text)]
+    facts = {"week": bool(pictures)}
     pictures += [
         Picture(comparison.response_figure(column), f"Fixed: {fixed_values(table, column)}.")
         for column, table in responses.items()
     ]
-    return ReportSection(title, sentences, pictures)
+    return ReportSection(pictures, facts)
 
 
 def _error_section(highlighted: dict[str, pd.Series], ranking: pd.DataFrame) -> ReportSection:
-    title = "Errors of the predictions"
     read = {role: reading.read_predictions(run["run_id"]) for role, run in highlighted.items()}
     tables = {role: table for role, table in read.items() if table is not None}
     if not tables:
         reason = "These runs have no saved predictions (tracking.predictions=true saves them)."
-        return ReportSection(title, [reason])
+        return ReportSection(problem=reason)
     pictures, unit = [], target_unit(ranking)
     for role, table in tables.items():
         text = f"{highlighted[role]['configuration']}, {len(table):,} validation rows"
@@ -318,4 +285,4 @@ def _error_section(highlighted: dict[str, pd.Series], ranking: pd.DataFrame) -> 
     text = "Solid: RMSE; dashed: mean of predicted minus true, below zero is too low."
     conditions = CONDITIONS if all(TIME in table for table in tables.values()) else {}
     pictures += [Picture(errors_chart(n, tables, unit), text) for n in conditions]
-    return ReportSection(title, [], pictures)
+    return ReportSection(pictures)
