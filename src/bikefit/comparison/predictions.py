@@ -108,10 +108,7 @@ def response_columns(network: TrainedNetwork) -> list[str]:
 def made_up_rows(
     network: TrainedNetwork, column: str, at: pd.Timestamp | None = None
 ) -> pd.DataFrame:
-    """Return rows of a table that differ in one column.
-
-    Other columns have the median of the training rows, or the value that most of them have. In the
-    bike tables the weather is clear and the felt temperature changes with the temperature.
+    """Return rows that differ in one column, see :meth:`Comparison.response`.
 
     Args:
         network: A network of the table.

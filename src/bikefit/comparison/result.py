@@ -11,7 +11,7 @@ import pandas as pd
 
 from bikefit.comparison.experiments import Metrics, experiment_table
 from bikefit.comparison.losses import loss_curves, losses_by_fold_and_day
-from bikefit.comparison.ranking import highlighted_runs, rank, views_of_runs, winner
+from bikefit.comparison.ranking import highlighted_runs, rank, views_of_runs
 from bikefit.comparison.runs import full_data_runs, run_table
 from bikefit.comparison.tables import ranking_note
 from bikefit.comparison.verdicts import read_thresholds, verdicts, with_verdicts
@@ -203,8 +203,6 @@ class Comparison:
 
     def note(self) -> str:
         """Describe the sweep in Markdown: winner, verdicts, more data, and typical rows."""
-        if winner(self.ranking) is None:
-            return ranking_note(self.ranking)
         from bikefit.comparison.path_charts import MORE_DATA, more_data
 
         answers = [more_data(series) for series in self.series if series.about_data]
