@@ -150,6 +150,7 @@ def test_a_table_without_time_has_target_and_columns_in_place_of_a_week(
     for words in ("Predicted and true target", "training rows</b> to predict target"):
         assert words in page
     assert page.count("What it has learned about") == 4
+    assert "format(datum.loss, '.3~r')" in page.replace("\\u0027", "'")  # 0.649, not 649m
     assert "A week of" not in page
     assert "bikes" not in page.split("<script")[0]
     report = render_report(sweep)

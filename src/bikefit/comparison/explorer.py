@@ -26,7 +26,6 @@ from bikefit.comparison.predictions import (
     time_step,
     typical_weeks,
 )
-from bikefit.comparison.ranking import winner
 from bikefit.comparison.result import Comparison
 from bikefit.comparison.runs import loss_unit
 from bikefit.comparison.sentences import number
@@ -41,7 +40,6 @@ WEEKS = 3
 SAMPLE = 400  # rows whose predictions are drawn against the target
 RESPONSES = 8  # columns with a panel, those that change the prediction most
 NO_PATH = "The explorer needs a sweep in which a setting has three values, with all others equal."
-CONSTANT = "constant"  # id of the prediction that is the mean of the training rows
 ZERO = 1e-3  # weights of a smaller size count as zero: Adam leaves few exact zeros
 BINS = np.linspace(-0.5, 0.5, 42)  # of weights; larger weights are in the last bins
 
@@ -80,40 +78,27 @@ SETTINGS = {
 def explorer_page(comparison: Comparison) -> str:
     """Return the explorer as HTML that works offline; without a path of flexibility, it says so."""
     paths = _paths(comparison)
-    best = winner(comparison.ranking)
     ids = list(dict.fromkeys(id_ for path in paths for id_ in path.configurations))
-    if not ids or best is None:
+    if not ids:
         return f"<!doctype html>\n<title>bikefit</title>\n<p>{NO_PATH}</p>\n"
     runs = comparison.ranked_runs.dropna(subset=["val_loss"]).sort_values("val_loss", kind="stable")
-    by_id = [runs.loc[runs["configuration_id"] == id_, "run_id"] for id_ in ids]
-    networks = {c: [load(run) for run in several] for c, several in enumerate(by_id, start=1)}
+    ranking, best = comparison.ranking.set_index("configuration_id"), comparison.ranking.iloc[0]
+    rows: list[dict[Any, Any]] = [_constant(runs), *ranking.loc[ids].to_dict("records")]
+    of = dict(list(runs.groupby("configuration_id")["run_id"]))
+    networks = {c: [load(run) for run in of[id_]] for c, id_ in enumerate(ids, start=1)}
     table = networks[1][0].table
     predictions = prediction_table({f"c{c}": several[0] for c, several in networks.items()})
     weeks = _choose_weeks(predictions) if table.time else []
     mean = predictions.loc[predictions["part"] == "train", table.target].mean()
     predictions.insert(3, "c0", mean)
     tables = [select_week(predictions, week) for week in weeks] or [predictions]
-    ranking = comparison.ranking.set_index("configuration_id").to_dict("index")
-    ranking[CONSTANT] = {
-        "configuration": "no network, but the mean of all training rows",
-        "verdict": "underfitting",
-        "reason": "a penalty without limit, or a network without units, leaves only this constant",
-        "next": NEXT["underfitting"],
-        "train_loss": runs["constant_train"].iloc[0],
-        "val_loss": runs["constant_val"].iloc[0],
-    }
-    top = 1.1 * max(ranking[id_]["val_loss"] for id_ in ids)
-    ids = [CONSTANT, *ids]
-    about = [
-        _about(ranking[id_]) | {"weeks": [_weekly_errors(week, f"c{c}") for week in tables]}
-        for c, id_ in enumerate(ids)
-    ]
-    firsts = {c: several.iloc[0] for c, several in enumerate(by_id, start=1)}
+    steps, top = [_steps(path, ids) for path in paths], 1.1 * ranking.loc[ids, "val_loss"].max()
+    firsts = {c: of[id_].iloc[0] for c, id_ in enumerate(ids, start=1)}
     learning = loss_curves(firsts, comparison.histories).rename(columns={"name": "c"})
     responses, response_charts = _responses(networks, mean)
     weights = _weight_charts(networks)
     charts = {
-        "losses": _loss_chart(paths, ranking, ids, top),
+        "losses": _loss_chart(steps, rows, top),
         "learning": _learning_chart(learning, top),
         **(_week_charts(tables, table) if weeks else {"fit": _fit_chart(predictions, table)}),
         **response_charts,
@@ -126,8 +111,11 @@ def explorer_page(comparison: Comparison) -> str:
         responses=responses,
         weights=list(weights),
         zero=ZERO,
-        paths=[_positions(path, ids) for path in paths],
-        about=about,
+        paths=[_positions(path, of_path) for path, of_path in zip(paths, steps, strict=True)],
+        about=[
+            _about(row) | {"weeks": [_weekly_errors(week, f"c{c}") for week in tables]}
+            for c, row in enumerate(rows)
+        ],
         best=f"{best['configuration']}, with {number(best['val_loss'], best['val_loss'])}",
         loss=loss_unit(comparison.ranking),
         table=table,
@@ -147,21 +135,34 @@ def _paths(comparison: Comparison) -> list[SettingPath]:
     return sorted(paths, key=lambda path: [*order, path.last].index(path.last))
 
 
-def _steps(path: SettingPath) -> list[tuple[str, str]]:
-    """Return values of the setting with their configurations, from a constant to flexible."""
-    pairs = zip((f"{value:g}" for value in path.values), path.configurations, strict=True)
-    return [("mean", CONSTANT), *list(pairs)[:: path.direction]]
+def _constant(runs: pd.DataFrame) -> dict[str, Any]:
+    """Return a row like those of a ranking, of the prediction that is the mean of all rows."""
+    return {
+        "configuration": "no network, but the mean of all training rows",
+        "verdict": "underfitting",
+        "reason": "a penalty without limit, or a network without units, leaves only this constant",
+        "next": NEXT["underfitting"],
+        "train_loss": runs["constant_train"].iloc[0],
+        "val_loss": runs["constant_val"].iloc[0],
+    }
 
 
-def _positions(path: SettingPath, ids: list[str]) -> dict[str, Any]:
+def _steps(path: SettingPath, ids: list[str]) -> list[tuple[str, int]]:
+    """Return values of the setting with the numbers of their networks, from 0, the constant."""
+    values = [f"{value:g}" for value in path.values]
+    numbers = [1 + ids.index(id_) for id_ in path.configurations]
+    return [("mean", 0), *list(zip(values, numbers, strict=True))[:: path.direction]]
+
+
+def _positions(path: SettingPath, steps: list[tuple[str, int]]) -> dict[str, Any]:
     """Return what the page shows of a path: its name, what it does, its positions."""
     name, does = SETTINGS.get(path.last, (path.label, ""))
     name = path.label if "layers." in path.key else name
-    positions = [{"c": ids.index(id_), "value": value} for value, id_ in _steps(path)]
-    for position in positions:
-        position["name"] = f"{name} = {position['value']}" if position["c"] else "the mean alone"
-    hint = f"{name} {does}" if does else ""
-    return {"label": name, "hint": hint, "positions": positions}
+    positions = [
+        {"c": c, "value": value, "name": f"{name} = {value}" if c else "the mean alone"}
+        for value, c in steps
+    ]
+    return {"label": name, "hint": f"{name} {does}" if does else "", "positions": positions}
 
 
 def _choose_weeks(predictions: pd.DataFrame) -> list[pd.Timestamp]:
@@ -203,15 +204,15 @@ def _chart(*layers: alt.Chart, title: str, height: int = 190) -> dict[str, Any]:
 
 
 def _loss_chart(
-    paths: list[SettingPath], ranking: Mapping[Any, Any], ids: list[str], top: float
+    paths: list[list[tuple[str, int]]], ranking: list[dict[Any, Any]], top: float
 ) -> dict[str, Any]:
     rows = []
-    for number_, path in enumerate(paths):
-        best = min(path.configurations, key=lambda id_: ranking[id_]["val_loss"])
+    for number_, steps in enumerate(paths):
+        best = min((c for _, c in steps[1:]), key=lambda c: ranking[c]["val_loss"])
         rows += [
-            {"path": number_, "c": ids.index(id_), "position": position, "value": value}
-            | {"part": part, "loss": ranking[id_][loss], "lowest": int(id_ == best)}
-            for position, (value, id_) in enumerate(_steps(path))
+            {"path": number_, "c": c, "position": position, "value": value}
+            | {"part": part, "loss": ranking[c][loss], "lowest": int(c == best)}
+            for position, (value, c) in enumerate(steps)
             for part, loss in zip(PARTS, ("train_loss", "val_loss"), strict=True)
         ]
     base = _rows(pd.DataFrame(rows)).transform_filter(f"datum.path == path && {SHOWN}")
