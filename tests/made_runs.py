@@ -10,7 +10,9 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from bikefit.comparison.ranking import rank
 from bikefit.comparison.runs import run_table
+from bikefit.comparison.verdicts import verdicts, with_verdicts
 
 SETTINGS: dict[str, Any] = yaml.safe_load("""
   {data.name: full, data.fraction: 1.0, loss: poisson, optimizer.name: adam, optimizer.lr: 0.001,
@@ -25,6 +27,11 @@ def make_table(rows: Sequence[dict[str, Any]] | pd.DataFrame) -> pd.DataFrame:
     """Return the run table of rows of `read_runs`, with the losses by day if they have them."""
     runs = pd.DataFrame(rows)
     return run_table(runs).join(runs[runs.columns.intersection(["days"])])
+
+
+def make_ranking(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the ranking of a run table, with verdicts."""
+    return with_verdicts(rank(table), verdicts(table))
 
 
 def make_run(

@@ -25,8 +25,7 @@ from bikefit.comparison.sentences import (
     winner_sentence,
 )
 from bikefit.comparison.tables import ranking_note
-from bikefit.comparison.verdicts import verdicts, with_verdicts
-from made_runs import make_run, make_sweep, make_table
+from made_runs import make_ranking, make_run, make_sweep, make_table
 
 
 def seeds(losses: dict[str, list[float]], **more: Any) -> list[dict[str, Any]]:
@@ -37,7 +36,7 @@ def seeds(losses: dict[str, list[float]], **more: Any) -> list[dict[str, Any]]:
 
 
 def ranked(*runs: dict[str, Any]) -> pd.DataFrame:
-    return rank(make_table(runs))
+    return make_ranking(make_table(runs))
 
 
 # None leads by -1, -0.5 and -1.
@@ -261,12 +260,8 @@ def test_losses_on_different_validation_rows_are_ranked_separately() -> None:
     assert rows_sentence(same) == ""
 
 
-def judged(table: pd.DataFrame) -> pd.DataFrame:
-    return with_verdicts(rank(table), verdicts(table))
-
-
 def test_the_configurations_that_tell_the_story_are_few() -> None:
-    ranking = judged(make_sweep())
+    ranking = make_ranking(make_sweep())
     chosen = ranking.set_index("configuration_id").loc[telling_configurations(ranking)]
     assert chosen["configuration"].tolist() == [
         "l2 λ=0.0001 + dropout p=0.2 · mlp 256×256",  # the winner
@@ -280,20 +275,22 @@ def test_the_configurations_that_tell_the_story_are_few() -> None:
         "batch norm after · mlp 256×256",
         "none · mlp 256×256",
     ]
-    few = judged(make_table([make_run(), make_run("l2 λ=1 + dropout p=0.1", val=8.0)]))
+    few = make_ranking(make_table([make_run(), make_run("l2 λ=1 + dropout p=0.1", val=8.0)]))
     assert len(telling_configurations(few)) == 2
 
 
 def test_views_show_what_a_page_can_load() -> None:
     table = make_sweep()  # 78 runs
-    shown = pd.Series(views_of_runs(table, judged(table)))
+    shown = pd.Series(views_of_runs(table, make_ranking(table)))
     assert len(shown) == 78
     assert shown.value_counts().to_dict() == {"plane": 48, "curves plane": 30}
     more = pd.concat([table.assign(run_id=table["run_id"] + f"-{i}") for i in (0, 1)])
-    shown = pd.Series(views_of_runs(more.reset_index(drop=True), judged(table)))
+    shown = pd.Series(views_of_runs(more.reset_index(drop=True), make_ranking(table)))
     assert shown.value_counts().to_dict() == {"curves": 50, "plane": 16, "curves plane": 10}
     rows = [make_run("none", f"[{n}]", val=5.0 + n) for n in range(1, 151)]
     wide = make_table(rows).assign(run_id=[f"r{n}" for n in range(150)])
-    plane = [run for run, views in views_of_runs(wide, judged(wide)).items() if "plane" in views]
+    plane = [
+        run for run, views in views_of_runs(wide, make_ranking(wide)).items() if "plane" in views
+    ]
     assert len(plane) == 100
     assert {"r0", "r149"} <= set(plane)  # the best and the worst

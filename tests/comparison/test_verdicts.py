@@ -27,7 +27,7 @@ from bikefit.comparison.verdicts import (
     with_verdicts,
 )
 from conftest import ROOT
-from made_runs import make_run, make_table
+from made_runs import make_ranking, make_run, make_table
 
 Runs = list[dict[str, Any]]
 
@@ -224,12 +224,10 @@ def test_a_plain_table_of_any_experiment_can_be_judged() -> None:
 
 
 def test_the_note_counts_verdicts_and_shows_them() -> None:
-    runs = make_table(LECTURE)
-    note = ranking_note(with_verdicts(rank(runs), verdicts(runs)))
+    note = ranking_note(make_ranking(make_table(LECTURE)))
     assert "Verdicts on configurations: 1 good fit, 1 overfitting, 1 underfitting." in note
     assert "On the best: good fit, because validation loss 17.90 is the best" in note
     assert "| 3 | none · linear | 3 | 41.20 | 42.00 ± 0.42 | 0.80 | 420.0 | underfitting |" in note
-    assert "verdict" not in ranking_note(rank(runs))
 
 
 def test_the_defaults_hold_without_a_file_and_are_those_of_conf(tmp_path: Path) -> None:

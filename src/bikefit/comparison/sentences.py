@@ -29,7 +29,7 @@ def with_spread(row: pd.Series | dict[Hashable, Any], name: str, like: float) ->
 
 
 def summary(ranking: pd.DataFrame) -> list[str]:
-    """Return what a ranking shows: winner, noise, tables, verdicts, failures."""
+    """Return what a ranking with verdicts shows: winner, noise, tables, verdicts, failures."""
     sentences = (
         *(winner_sentence, noise_sentence, rows_sentence),
         *(verdict_sentence, next_sentence, failure_sentence),
@@ -118,9 +118,9 @@ def failure_sentence(ranking: pd.DataFrame) -> str:
 
 
 def verdict_sentence(ranking: pd.DataFrame) -> str:
-    """Count the verdicts and give that of the winner; empty for a ranking without verdicts."""
+    """Count the verdicts and give that of the winner; empty if no run finished."""
     best = winner(ranking)
-    if best is None or "verdict" not in ranking:
+    if best is None:
         return ""
     counts = ranking["verdict"].value_counts()
     listed = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
@@ -132,8 +132,6 @@ def verdict_sentence(ranking: pd.DataFrame) -> str:
 
 def next_sentence(ranking: pd.DataFrame) -> str:
     """Say what to do about underfitting and overfitting configurations; empty if there are none."""
-    if "verdict" not in ranking:
-        return ""
     steps = ranking.drop_duplicates("verdict").set_index("verdict")["next"]
     steps = steps.reindex(["underfitting", "overfitting"]).dropna()
     return " ".join(f"{str(verdict).capitalize()}: {step}." for verdict, step in steps.items())

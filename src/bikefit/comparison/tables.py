@@ -21,8 +21,8 @@ def ranking_strings(ranking: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         Columns ``#`` (the rank), ``configuration``, ``seeds``, ``train``, ``validation``, ``gap``,
-        the metrics of :func:`~bikefit.comparison.sentences.further_metrics`, and ``verdict`` if the
-        ranking has it, with the index of `ranking`.
+        the metrics of :func:`~bikefit.comparison.sentences.further_metrics`, and ``verdict``, with
+        the index of `ranking`.
     """
     like = ranking["val_loss"].min()
     rows = [
@@ -34,7 +34,7 @@ def ranking_strings(ranking: pd.DataFrame) -> pd.DataFrame:
             "validation": with_spread(row, "val_loss", like),
             "gap": number(row["gap"], like),
             **further_metrics(row, ranking),
-            **({"verdict": row["verdict"] or "–"} if "verdict" in ranking else {}),
+            "verdict": row["verdict"] or "–",
         }
         for rank, row in enumerate(ranking.to_dict("records"), start=1)
     ]
@@ -56,7 +56,7 @@ def print_ranking(ranking: pd.DataFrame, top: int = 25, console: Console | None 
     """Print what a ranking shows in sentences, then its best configurations in a table.
 
     Args:
-        ranking: of :func:`bikefit.comparison.ranking.rank`.
+        ranking: of :func:`bikefit.comparison.verdicts.with_verdicts`.
         top: Number of configurations in the table.
         console: Where to print; standard output if None.
     """
@@ -94,8 +94,8 @@ def ranking_note(ranking: pd.DataFrame, more: str = "") -> str:
     first, *others = summary(ranking)
     paragraphs = [f"**{first}**", *others, more]
     if winner(ranking) is not None:
-        rows = typical_rows(ranking) if "verdict" in ranking else ranking.head(10)
-        paragraphs += [markdown(ranking_strings(ranking).loc[rows.index]), caption(ranking) + "."]
+        rows = ranking_strings(ranking).loc[typical_rows(ranking).index]
+        paragraphs += [markdown(rows), caption(ranking) + "."]
     return "\n\n".join(paragraph for paragraph in paragraphs if paragraph)
 
 
