@@ -84,13 +84,13 @@ def measure(options: argparse.Namespace) -> dict[str, str]:
     with scratch() as folder:
         run([*TRAIN, "-m", *SWEEP.split()], folder)
         os.chdir(folder)
-        from bikefit.tracking import reading, views
+        from bikefit.tracking.views import latest_links
 
         command = (sys.executable, "-m", "bikefit.ui", "--port={}")
         served = serving(*command, health="health", log=folder / "ui.log")
         with served as pages, browser(folder) as window:
             photograph_explorer(window)
-            for name, link in views.view_links(reading.latest_sweep(), pages).items():
+            for name, link in latest_links(pages).items():
                 photograph(window, link, PICTURES / f"{name}.png")
         os.chdir(ROOT)
     return {}

@@ -8,7 +8,8 @@ from unittest.mock import Mock
 import pytest
 
 from bikefit import ui
-from bikefit.tracking import reading, views, writing
+from bikefit.tracking import views, writing
+from stores import settings
 
 
 @pytest.fixture(autouse=True)
@@ -37,23 +38,27 @@ def test_views_are_listed_and_served(
     assert serve.call_args.kwargs["env"].get("MLFLOW_BACKEND_STORE_URI") == store
 
 
-def test_without_a_sweep_there_are_no_views(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_sweep_the_views_show_all_runs(capsys: pytest.CaptureFixture[str]) -> None:
     assert ui.main([]) == 0
     printed = capsys.readouterr().out
-    assert "mlflow.db: run `python -m bikefit.train -m …` first" in printed
+    assert "no runs yet: run `python -m bikefit.train -m …` first" in printed
     assert "MLflow: http://127.0.0.1:5000\n" in printed
+    writing.start_job(settings(), None, "v1")
+    assert ui.main([]) == 0
+    printed = capsys.readouterr().out
+    assert "viewStateShareKey=bikefit-comparison&" in printed
+    assert "latest" not in printed
 
 
 def test_a_tracking_server_serves_its_pages_itself(
     serve: Mock, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pages, link = "http://far:5000/mlflow", "http://far:5000/mlflow/#/experiments/1/runs?…"
-    monkeypatch.setattr(reading, "latest_sweep", lambda: "1")
-    monkeypatch.setattr(views, "view_links", lambda _, given: {given: link})
+    monkeypatch.setattr(views, "latest_links", {pages: {"comparison": link}}.get)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"{pages}/")
     assert ui.main([]) == 0
     serve.assert_not_called()
-    assert capsys.readouterr().out == f"{pages}: {link}\n"
+    assert capsys.readouterr().out == f"comparison: {link}\n"
 
 
 def test_a_tracking_server_that_does_not_answer_is_an_error(

@@ -27,15 +27,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _show(options: argparse.Namespace) -> int:
-    from bikefit.tracking import connection, reading, views
-    from bikefit.tracking.connection import NotFoundError
+    from bikefit.tracking import connection, views
 
     server = connection.server()
     pages = server or f"http://{HOST}:{options.port}"
-    try:
-        links = views.view_links(reading.latest_sweep(), pages)
-    except NotFoundError as error:
-        print(error)
+    links = views.latest_links(pages)
+    if not links:
+        print("no runs yet: run `python -m bikefit.train -m …` first; MLflow's pages are on")
         links = {"MLflow": pages}
     for name, link in links.items():
         print(f"{name}: {link}", flush=True)

@@ -167,7 +167,7 @@ def test_the_views_are_in_the_menu(views: dict[str, str], browser: Browser) -> N
     browser.execute_script("""[...document.querySelectorAll('button')]
         .find(b => b.innerText.includes('latest sweep'))
         .dispatchEvent(new PointerEvent('pointerdown', {bubbles: true, button: 0}))""")
-    browser.sees("curves · latest sweep", "plane · latest sweep")
+    browser.sees("curves\n", "plane\n", "curves · latest sweep", "plane · latest sweep")
 
 
 def test_points_appear_during_the_training(site: str, browser: Browser) -> None:

@@ -32,15 +32,18 @@ def sweep_of(*seeds: int) -> tuple[str, list[str]]:
     return sweep, [add(sweep, settings(seed=seed), result(2.0, 6.0)) for seed in seeds]
 
 
-def test_a_sweep_has_its_views_from_its_start(workplace: Path) -> None:
-    sweep_of()
-    lines = state("curves-latest")["compareRunCharts"]
-    assert [line["lineSmoothness"] for line in lines] == [0, 0]
-    assert all(state(f"{name}-latest")["autoRefreshEnabled"] for name in NAMES)
+def test_an_experiment_has_its_views_from_its_first_run(workplace: Path) -> None:
+    writing.start_job(settings(), None, "v1")
+    assert [state(name)["name"] for name in NAMES] == NAMES
+    assert state("curves")["searchFilter"] == "tags.`bikefit.kind` = 'job'"
+    assert not [key for key in tags() if key.endswith("-latest")]
+    assert [line["lineSmoothness"] for line in state("curves")["compareRunCharts"]] == [0, 0]
+    assert all(state(name)["autoRefreshEnabled"] for name in NAMES)
     assert all(len(value) < 5000 for value in tags().values())  # MLflow's limit
 
 
 def test_views_show_the_latest_sweep_and_those_of_users_do_not_change(workplace: Path) -> None:
+    writing.start_job(settings(), None, "v1")
     experiment, key = connection.experiment_id("full"), f"{views.TAG}mine"
     connection.client().set_experiment_tag(experiment, key, "unchanged")
     for seed in (0, 1):
@@ -71,7 +74,7 @@ def test_a_store_that_refuses_views_causes_a_warning(
         raise TrackingError("tags are refused")
 
     monkeypatch.setattr(connection.client().target, "set_experiment_tag", refuse)
-    sweep_of()
+    writing.start_job(settings(), None, "v1")
     assert "tags are refused" in caplog.text
 
 
@@ -89,10 +92,13 @@ def test_runs_have_the_colour_of_their_verdict(workplace: Path) -> None:
 
 
 def test_links_open_in_model_training_mode(workplace: Path) -> None:
-    sweep, _ = sweep_of()
-    links = views.view_links(sweep, "http://here:5000/")
+    assert views.latest_links("http://here:5000") == {}
+    writing.start_job(settings(), None, "v1")
+    links = views.latest_links("http://here:5000/")
     assert list(links) == NAMES
-    parts = urlsplit(links["plane"])
+    assert "bikefit-comparison&" in links["comparison"]
+    sweep, _ = sweep_of()
+    parts = urlsplit(views.latest_links("http://here:5000/")["plane"])
     assert (parts.scheme, parts.netloc) == ("http", "here:5000")
     path, _, query = parts.fragment.partition("?")
     assert path == f"/experiments/{connection.experiment_id('full')}/runs"

@@ -69,7 +69,7 @@ def latest_sweep(process: str | None = None) -> str:
     started_by = f" AND tags.`{PROCESS}` = '{process}'" if process else ""
     for run in search(f"tags.`{KIND}` = 'sweep'{started_by}"):
         return str(run.info.run_id)
-    raise NotFoundError(f"no sweep in {address()}: run `python -m bikefit.train -m …` first")
+    raise TrackingError(f"no sweep in {address()}: run `python -m bikefit.train -m …` first")
 
 
 def sweep_name(sweep: str) -> str:

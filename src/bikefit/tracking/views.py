@@ -1,4 +1,4 @@
-"""Three views of the latest sweep on MLflow's runs page.
+"""Views on MLflow's runs page: three for all runs and three for the latest sweep.
 
 MLflow (3.15 and newer) stores a named view as a tag of the experiment: JSON with its name and the
 state of the page. Other versions show their plain runs page at the same addresses.
@@ -9,16 +9,16 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
-from bikefit.tracking.connection import TrackingError, client, server
-from bikefit.tracking.names import CONFIGURATION, CURVES, PLANE, member_of, views_of
+from bikefit.tracking.connection import TrackingError, client, search, server
+from bikefit.tracking.names import CONFIGURATION, CURVES, KIND, PLANE, member_of, views_of
 
 log = logging.getLogger(__name__)
 LOCAL = "http://127.0.0.1:5000"  # address of `make ui`
-TAG, KEY = "mlflow.sharedViewState.", "bikefit-{}-latest"
+TAG = "mlflow.sharedViewState."
 # at the selected epoch
 TRAIN, VALIDATION, GAP = "best/train/loss", "best/val/loss", "gap"
 EPOCHS = ("train/loss", "val/loss")  # at every epoch
@@ -108,23 +108,33 @@ VIEWS = {
 """States of MLflow's runs page by the name of the view."""
 
 
-def write_views(experiment: str, sweep: str, tagged: bool = False) -> None:
-    """Write the views of the latest sweep to its experiment; log a warning on an error.
+def write_views(experiment: str, sweep: str | None = None, tagged: bool = False) -> None:
+    """Write the views of an experiment and of its latest sweep; log a warning on an error.
 
-    If ``tagged``, *curves* and *plane* show only the runs with the tag for them.
+    If ``tagged``, *curves* and *plane* of the sweep show only the runs with the tag for them.
     """
-    conditions = dict.fromkeys(VIEWS, f"tags.`{member_of(sweep)}` = 'true'")
-    if tagged:
-        conditions |= {v: f"tags.`{views_of(sweep)}` LIKE '%{v}%'" for v in (CURVES, PLANE)}
-    now = int(time.time() * 1000)
+    tags = _tags("", "", dict.fromkeys(VIEWS, f"tags.`{KIND}` = 'job'"))
+    if sweep is not None:
+        conditions = dict.fromkeys(VIEWS, f"tags.`{member_of(sweep)}` = 'true'")
+        if tagged:
+            conditions |= {v: f"tags.`{views_of(sweep)}` LIKE '%{v}%'" for v in (CURVES, PLANE)}
+        tags |= _tags("-latest", " · latest sweep", conditions)
     try:
-        for name, state in VIEWS.items():
-            text = json.dumps({"searchFilter": conditions[name], **state}, separators=(",", ":"))
-            view = {"name": f"{name} · latest sweep", "createdAt": now, "updatedAt": now}
-            tag = json.dumps({**view, "state": text}, ensure_ascii=False)
-            client().set_experiment_tag(experiment, f"{TAG}{KEY.format(name)}", tag)
+        for key, value in tags.items():
+            client().set_experiment_tag(experiment, key, value)
     except TrackingError as error:
         log.warning(f"the views in MLflow are not renewed: {error}")
+
+
+def _tags(key_suffix: str, name_suffix: str, conditions: Mapping[str, str]) -> dict[str, str]:
+    """Return the tags of all views, which show the runs that meet the condition of the view."""
+    now = int(time.time() * 1000)
+    tags = {}
+    for name, state in VIEWS.items():
+        text = json.dumps({"searchFilter": conditions[name], **state}, separators=(",", ":"))
+        view = {"name": name + name_suffix, "createdAt": now, "updatedAt": now, "state": text}
+        tags[f"{TAG}bikefit-{name}{key_suffix}"] = json.dumps(view, ensure_ascii=False)
+    return tags
 
 
 def pages_address() -> str:
@@ -132,14 +142,28 @@ def pages_address() -> str:
     return server() or LOCAL
 
 
+def latest_links(pages: str) -> dict[str, str]:
+    """Return the addresses of the views of the latest sweep, or of all runs if there is none.
+
+    They are empty if there is no run.
+    """
+    for kind in ("sweep", "job"):
+        for run in search(f"tags.`{KIND}` = '{kind}'"):
+            return _links(run.info.experiment_id, "-latest" if kind == "sweep" else "", pages)
+    return {}
+
+
 def view_links(sweep: str, pages: str = "") -> dict[str, str]:
     """Return the addresses of a sweep's views by name, relative if ``pages`` is empty."""
-    experiment = client().get_run(sweep).info.experiment_id
+    return _links(client().get_run(sweep).info.experiment_id, "-latest", pages)
+
+
+def _links(experiment: str, key_suffix: str, pages: str) -> dict[str, str]:
     base = f"{pages.rstrip('/')}/" if pages else ""
     addresses = {}
     for name, state in VIEWS.items():
         query = {
-            "viewStateShareKey": KEY.format(name),
+            "viewStateShareKey": f"bikefit-{name}{key_suffix}",
             "compareRunsMode": "CHART" if "compareRunCharts" in state else "TABLE",
             "workflowType": "machine_learning",
         }

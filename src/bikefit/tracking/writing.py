@@ -60,7 +60,9 @@ def start_job(
     """
     tags = dict(target or {}) | {names.FINGERPRINT: fingerprint, names.CONFIGURATION: configuration}
     tags |= {names.KIND: "job" if fold is None else "fold"}
-    if parent is not None:
+    if parent is None:
+        write_views(experiment_id(settings.tracking.experiment))
+    else:
         tags |= {names.PARENT: parent, names.member_of(parent): "true"}
     values = parameters(settings) | ({} if fold is None else {"fold": str(fold)})
     return _start(settings, config.run_name(settings, fold), data_version, tags, values)
