@@ -13,7 +13,7 @@ import pytest
 import bikefit
 from bikefit.final.model import load
 from bikefit.final.predict import MODEL, main
-from bikefit.tracking import registry
+from bikefit.tracking import connection, registry
 
 pytestmark = pytest.mark.slow  # the fixture runs a sweep and a refit
 
@@ -42,7 +42,7 @@ def test_the_prediction_of_a_row_is_a_sentence(
     assert 0 <= answer["low"] < answer["expected"] < answer["high"]
 
 
-def test_a_model_in_a_folder_is_read_without_mlflow(
+def test_a_local_store_is_read_without_mlflow(
     refitted: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code = (
@@ -52,12 +52,26 @@ def test_a_model_in_a_folder_is_read_without_mlflow(
         "main(sys.argv[1:])\n"  # boosted trees in the average import what they need
         "print({'mlflow'} & set(sys.modules))"
     )
-    words = [*ARGUMENTS, "--model", str(registry.model_folder(MODEL))]
     done = subprocess.run(
-        [sys.executable, "-c", code, *words], capture_output=True, text=True, check=True
+        [sys.executable, "-c", code, *ARGUMENTS], capture_output=True, text=True, check=True
     )
-    assert main(words) == 0
+    assert main(ARGUMENTS) == 0
     assert done.stdout == f"set()\n{capsys.readouterr().out}set()\n"
+
+
+@pytest.mark.parametrize("uri", ["models:/bikefit@champion", "models:/bikefit/1"])
+def test_the_folder_of_a_model_is_remembered(refitted: Path, uri: str) -> None:
+    code = f"from bikefit.tracking.local_models import find_folder; print(find_folder({uri!r}))"
+    command = [sys.executable, "-c", code]
+
+    def found() -> str:
+        return subprocess.check_output(command, text=True).strip()
+
+    connection.client().set_tag(connection.client().search_runs(["1"])[0].info.run_id, "a", "b")
+    assert found() == "None"  # the database has changed
+    folder = registry.model_folder(uri)
+    assert (folder / "model.json").is_file()
+    assert Path(found()).resolve() == folder.resolve()
 
 
 def test_each_row_of_a_table_has_a_prediction_or_an_error(

@@ -15,6 +15,7 @@ from bikefit.data.bikes.rows import OPTIONAL, REQUIRED
 from bikefit.data.cells import read_cells
 from bikefit.data.files import atomic_write, check_writable
 from bikefit.errors import BikefitError, run_command
+from bikefit.tracking.local_models import find_folder
 
 if TYPE_CHECKING:
     from bikefit.final.model import Model
@@ -115,8 +116,9 @@ def open_model(name: str) -> Model:
     """
     from bikefit.final.model import load
 
-    if Path(name).is_dir():
-        return load(Path(name))
-    from bikefit.tracking.registry import model_folder  # slow to import
+    folder = Path(name) if Path(name).is_dir() else find_folder(name)
+    if folder is None:
+        from bikefit.tracking.registry import model_folder  # slow to import
 
-    return load(model_folder(name))
+        folder = model_folder(name)
+    return load(folder)

@@ -23,7 +23,9 @@ from bikefit.tracking.connection import (
     artifacts_of,
     client,
     local_path,
+    server,
 )
+from bikefit.tracking.local_models import store_folder
 from bikefit.tracking.names import MODEL
 
 CHAMPION = "champion"  # alias of the version in use
@@ -95,12 +97,13 @@ def champion(name: str) -> dict[str, str] | None:
 def promote(name: str, version: int) -> None:
     """Make a version the champion."""
     client().set_registered_model_alias(name, CHAMPION, str(version))
+    model_folder(f"models:/{name}@{CHAMPION}")  # stores the folder for the next prediction
 
 
 def model_folder(uri: str) -> Path:
     """Return the folder of ``models:/bikefit@champion`` or ``models:/bikefit/2``.
 
-    Files on a server are downloaded.
+    Files on a server are downloaded; for a database, the folder is stored for `find_folder`.
     """
     name, _, alias = uri.removeprefix("models:/").partition("@")
     name, _, version = (name, "", "") if alias else name.partition("/")
@@ -114,4 +117,6 @@ def model_folder(uri: str) -> Path:
     folder = Path(saved) / "artifacts" / MODEL
     if not folder.is_dir():
         raise TrackingError(missing)
+    if server() is None:
+        store_folder(uri, folder)
     return folder
