@@ -15,7 +15,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import OmegaConf
 
 from bikefit.config import ConfigError
-from hydra_plugins.stack_launcher import sweepers
+from hydra_plugins.stack_launcher import _search, sweepers
 
 Job = dict[str, float]
 CONFIG: dict[str, Any] = {"x": 0.5, "width": 8, "epochs": 9, "n": 0}
@@ -136,6 +136,23 @@ def test_the_trials_are_written_if_the_search_is_interrupted() -> None:
         search(value=interrupted)
     states = Counter(trial["state"] for trial in trials(Path()))
     assert states == {"stopped early": 6, "open": 3}
+
+
+@pytest.mark.parametrize(("seconds", "count", "spent"), [(20, 9, 27), (50, 18, 54), (None, 27, 81)])
+def test_no_batch_begins_after_the_seconds(
+    monkeypatch: pytest.MonkeyPatch, seconds: float | None, count: int, spent: float
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(_search, "time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    losses: dict[float, float] = {}
+
+    def slow(job: Job) -> float:  # each batch takes 27 s: nine jobs, and a third on each rung
+        now[0] += job["epochs"]
+        return losses.setdefault(job["x"], len(losses) % 9)
+
+    _, table = search(value=slow, trials=27, seconds=seconds)
+    assert (len(table), now[0]) == (count, spent)
 
 
 def test_a_key_on_the_command_line_replaces_the_key_of_the_space() -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import math
 import random
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -69,6 +70,7 @@ class Search:
         self.folder = Path(str(config.hydra.sweep.dir))
         with quiet_optuna():
             self.study = optuna.create_study()
+        self.start = time.monotonic()
         self.returns: list[Sequence[JobReturn]] = []
 
     def run(self) -> list[Sequence[JobReturn]]:
@@ -76,6 +78,9 @@ class Search:
         try:
             with quiet_optuna():
                 for start in range(0, self.settings.trials, self.settings.batch):
+                    if time.monotonic() - self.start > (self.settings.seconds or math.inf):
+                        log.info(f"the search ends after {self.settings.seconds:g} s")
+                        break
                     self._train_batch(min(self.settings.batch, self.settings.trials - start))
         finally:
             trials = self._trial_table()

@@ -51,6 +51,8 @@ class SearchSweeperConf:
     batch: int = 24
     # number of trials
     trials: int = 96
+    # seconds after which no batch begins; null: no limit
+    seconds: float | None = None
     # seed of the sampler
     seed: int = 0
     # key with an integer whose configured value only the best trials get, e.g. training.epochs;
