@@ -129,6 +129,15 @@ def test_sections_that_do_not_suit_the_bikes_are_refused(
         run(params)
 
 
+def test_a_table_written_from_python_has_no_missing_value(project: Path, tmp_path: Path) -> None:
+    hours = pd.read_parquet(project / "data/clean/hours.parquet")
+    hours.loc[4, "temperature"] = float("nan")
+    features = Features(plain=("temperature",))
+    with pytest.raises(DataError, match="column temperature, row 4: the value is not finite"):
+        write_table(tmp_path / "warmth", Source(hours, "rentals"), features, SPLIT)
+    assert not (tmp_path / "warmth").exists()
+
+
 @pytest.mark.slow
 def test_a_sweep_trains_on_a_table_written_from_python(quick: list[str]) -> None:
     hours = pd.read_parquet("data/clean/hours.parquet")

@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bikefit.data.cells import lines_of
+from bikefit.data.cells import check_values, lines_of
 from bikefit.data.features import TIME, Features
 from bikefit.data.files import atomic_write, sha256, write_json
 from bikefit.data.params import naming, read_section
@@ -35,7 +35,7 @@ def write_table(folder: Path, source: Source, features: Features, split: SplitPa
     Do not write to `data/features`, where `dvc repro` deletes tables.
 
     Raises:
-        DataError: A category occurs in validation or test rows alone.
+        DataError: A category occurs in validation or test rows alone, or a value is not finite.
     """
     rows, target, key = source.rows, source.target, row_keys(source.rows)
     units = split.units(rows)
@@ -49,6 +49,9 @@ def write_table(folder: Path, source: Source, features: Features, split: SplitPa
         columns["unit"] = before["unit"] = units
     before["unit"] = blocks(before)
     columns |= {name: matrix[:, column] for column, name in enumerate(transformer.names)}
+    for name in (target, *transformer.names):
+        values = pd.Series(columns[name], rows.index, name=name)
+        check_values(values, ~np.isfinite(values), "is not finite")
     with atomic_write(folder) as temporary:
         (temporary / ROWS).mkdir(parents=True)
         for part in PARTS:
