@@ -163,7 +163,7 @@ def test_a_model_of_any_table_reads_its_columns(tmp_path: Path) -> None:
         (
             "bikefit model 4",
             "bikefit model 9",
-            "model.json.format = 'bikefit model 9': input should",
+            "its format is 'bikefit model 9', this version of bikefit reads 'bikefit model 4'",
         ),
         ('"last": "2012-12-31"', '"last": "2012-13-31"', "month must be in 1..12"),
         ('"power": 2.0', '"power": "x"', "model.json.interval.CountInterval.power = 'x': input"),

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -29,6 +29,8 @@ from bikefit.errors import DataError
 from bikefit.final.interval import CountInterval, ResidualInterval
 from bikefit.final.trees import FittedTrees
 from bikefit.nn.fitted import FittedNetwork
+
+FORMAT = "bikefit model 4"  # of the files; models of other formats are refused
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,7 +138,7 @@ class Trees(StrictModel):
 class Content(StrictModel):
     """Content of `model.json`."""
 
-    format: Literal["bikefit model 4"] = "bikefit model 4"
+    format: str = FORMAT
     networks: list[dict[str, Any]]
     share: float
     trees: Trees | None = None
@@ -149,8 +151,13 @@ class Content(StrictModel):
 def load(folder: Path) -> Model:
     """Read a model that :meth:`Model.save` wrote; any other folder raises a DataError."""
     try:
-        text = (folder / "model.json").read_text(encoding="utf-8")
-        content = validate("model.json", Content, json.loads(text))
+        values = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+        if (written := values["format"]) != FORMAT:
+            raise ValueError(
+                f"its format is {written!r}, this version of bikefit reads {FORMAT!r}; `python -m "
+                "bikefit.refit --promote` registers a new model"
+            )
+        content = validate("model.json", Content, values)
         states: list[dict[str, np.ndarray]] = [{} for _ in content.networks]
         for key, value in load_file(folder / "weights.safetensors").items():
             i, name = key.split("/", 1)
