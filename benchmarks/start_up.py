@@ -29,8 +29,7 @@ def measure(options: argparse.Namespace) -> dict[str, str]:
         ["one run of one epoch, store there", spread([_with_store() for _ in repetitions], 2)],
     ]
     with scratch() as folder:
-        if "up to date" not in run([*DVC, "status"], folder)[1]:
-            raise SystemExit("the pipeline is not up to date: run `dvc repro` first")
+        run([*DVC, "repro"], folder)  # so that the next ones have nothing to do
         repro = [run([*DVC, "repro"], folder)[0] for _ in repetitions]
     rows.append(["`dvc repro` with nothing to do", spread(repro, 2)])
     return {"start-up": table(("whole process", "seconds"), rows)}
