@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -33,6 +35,7 @@ from bikefit.tracking import connection, reading, writing
 from bikefit.tracking.connection import StoreUnavailableError, TrackingError
 from bikefit.tracking.names import PROCESS
 from bikefit.training import callbacks
+from bikefit.training.checkpoints import CheckpointDir
 from conftest import ROOT, make_settings
 from inline import INLINE
 from namespaces import ELSEWHERE, needs_namespaces
@@ -285,12 +288,27 @@ def test_a_command_writes_signs_of_life(workplace: Path, monkeypatch: pytest.Mon
             (planned,) = plan_stacks([one], 1, None, CHECKPOINTS, set())
             stacks.append(Stack(planned))
             stacks[-1].assign_runs(members, parent)
-    monkeypatch.setattr(recording.time, "monotonic", lambda: recorder.next_curves - 1)
+    monkeypatch.setattr(recording.time, "monotonic", lambda: recorder.next_sign - 1)
     recorder.update(stacks)
     assert not any("bikefit.alive" in one for one in tags(sweep, job.run, crossed.run))
-    monkeypatch.setattr(recording.time, "monotonic", lambda: recorder.next_curves)
+    monkeypatch.setattr(recording.time, "monotonic", lambda: recorder.next_sign)
     recorder.update(stacks)
     assert all(int(one["bikefit.alive"]) > 1.7e12 for one in tags(sweep, job.run, crossed.run))
+
+
+def test_an_unavailable_store_is_not_waited_for(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def locked(*_: object) -> None:
+        raise sqlite3.OperationalError("database is locked")
+
+    store = connection.RetryingProxy(SimpleNamespace(write=locked))
+    monkeypatch.setattr(recording, "record_stack", lambda _: store.write())
+    monkeypatch.setattr(connection.time, "sleep", lambda _: pytest.fail("it waits"))
+    recorder = Recorder()
+    recorder.waiting = [Stack(CheckpointDir(CHECKPOINTS, []))]
+    recorder.update([])
+    assert len(recorder.waiting) == 1 and recorder.next_results > 0
 
 
 def tags(*runs: str) -> list[dict[str, str]]:

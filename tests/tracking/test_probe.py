@@ -298,3 +298,10 @@ def test_the_database_of_another_version(workplace: Path, monkeypatch: pytest.Mo
         connection.client()
     assert "was written by another version of MLflow than" in str(error.value)
     assert f"run `mlflow db upgrade {connection.address()}`; if that fails" in str(error.value)
+
+
+def test_patience_that_is_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BIKEFIT_PATIENCE", "long")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    with pytest.raises(TrackingError, match="BIKEFIT_PATIENCE=long: must be a number of seconds"):
+        connection.client()

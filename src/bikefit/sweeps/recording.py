@@ -17,6 +17,7 @@ from bikefit.tracking.connection import (
     StoreUnavailableError,
     TrackingError,
     address,
+    without_retries,
 )
 from bikefit.tracking.reading import FinishedRun
 from bikefit.training.checkpoints import NO_RUNS, CheckpointDir, MemberRuns, checkpoint_dirs
@@ -25,6 +26,7 @@ from bikefit.training.members import MemberResult
 log = logging.getLogger(__name__)
 CHECKPOINTS = Path("checkpoints")  # in the current folder
 INTERVAL = 10.0  # s, at least, between two writes of curves, and until an error is retried
+SIGN = 60.0  # s between two signs of life in MLflow; see `processes.SILENCE`
 SHARE = 0.02  # largest fraction of the time that is spent on writing curves
 
 
@@ -163,28 +165,36 @@ class Recorder:
         self.refused: list[Stack] = []  # those whose results MLflow has refused
         self.next_results = 0.0  # after an error
         self.next_curves = time.monotonic() + INTERVAL
+        self.next_sign = time.monotonic() + SIGN
 
     def update(self, training: Collection[Stack]) -> None:
-        """Write results and, not more often than INTERVAL, the curves of stacks in training."""
+        """Write results, the curves of stacks in training, and a sign of life.
+
+        Curves are written not more often than INTERVAL, signs of life not more often than SIGN. A
+        store that is unavailable is not waited for.
+        """
         start = time.monotonic()
         if start < self.next_results:
             return
         try:
-            while self.waiting:
-                if not record_stack(self.waiting[0]):
-                    self.refused.append(self.waiting[0])
-                del self.waiting[0]
-            if start >= self.next_curves:
-                self._write_curves(training)
+            with without_retries():
+                while self.waiting:
+                    if not record_stack(self.waiting[0]):
+                        self.refused.append(self.waiting[0])
+                    del self.waiting[0]
+                if start >= self.next_sign:
+                    self.next_sign = start + SIGN
+                    for parent in {stack.open_run for stack in training}:
+                        _write(writing.renew, parent)
+                if start >= self.next_curves:
+                    self._write_curves(training)
         except (TrackingError, OSError) as error:
             log.warning(f"{error}: results are kept in {CHECKPOINTS}/ and recorded later")
             self.next_results = time.monotonic() + INTERVAL
 
     def _write_curves(self, training: Collection[Stack]) -> None:
-        """Write the metrics of finished epochs, and a sign of life; see `processes.SILENCE`."""
+        """Write the metrics of finished epochs."""
         start = time.monotonic()
-        for parent in {stack.open_run for stack in training}:
-            _write(writing.renew, parent)
         for stack in training:
             stamps, members = stack.directory.histories()
             for run, metrics in zip(stack.directory.runs.runs, members, strict=True):

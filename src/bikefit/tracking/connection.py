@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from contextvars import ContextVar
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -118,9 +119,20 @@ def _mlflow_options() -> Iterator[None]:
                 _undo.close()
 
 
+_retries: ContextVar[bool] = ContextVar("retries", default=True)
+
+
+def _patience() -> float:
+    given = os.environ.get(PATIENCE, "60")
+    try:
+        return float(given) if _retries.get() else 0.0
+    except ValueError:
+        raise TrackingError(f"{PATIENCE}={given}: must be a number of seconds") from None
+
+
 def _with_retries(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """Call MLflow; retry while its server is unavailable or its database is locked."""
-    patience = float(os.environ.get(PATIENCE, "60"))
+    patience = _patience()
     end, warned = time.monotonic() + patience, False
     while True:
         try:
@@ -134,6 +146,16 @@ def _with_retries(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
                 log.warning(f"{error}: retrying for up to {patience:.0f} s")
                 warned = True
             time.sleep(min(1.0, patience / 10))
+
+
+@contextmanager
+def without_retries() -> Iterator[None]:
+    """Disable retries in this context: an unavailable store raises an error at once."""
+    token = _retries.set(False)
+    try:
+        yield
+    finally:
+        _retries.reset(token)
 
 
 class RetryingProxy:

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
-from bikefit.tracking.connection import TrackingError, client, search, server
+from bikefit.tracking.connection import TrackingError, client, search, server, without_retries
 from bikefit.tracking.names import CONFIGURATION, CURVES, KIND, PLANE, member_of, views_of
 
 log = logging.getLogger(__name__)
@@ -120,8 +120,9 @@ def write_views(experiment: str, sweep: str | None = None, tagged: bool = False)
             conditions |= {v: f"tags.`{views_of(sweep)}` LIKE '%{v}%'" for v in (CURVES, PLANE)}
         tags |= _tags("-latest", " · latest sweep", conditions)
     try:
-        for key, value in tags.items():
-            client().set_experiment_tag(experiment, key, value)
+        with without_retries():
+            for key, value in tags.items():
+                client().set_experiment_tag(experiment, key, value)
     except TrackingError as error:
         log.warning(f"the views in MLflow are not renewed: {error}")
 
