@@ -190,7 +190,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--kinds", nargs="+", choices=SEEDS, default=list(SEEDS))
     parser.add_argument("--networks", type=int, default=4, help="seeds of a recipe")
     parser.add_argument("--processes", type=int, default=1, help="splits at once")
-    words = "seeds of splits of days on which RealMLP (CPU minutes) and TabM (CPU hours) are fitted"
+    words = "seeds of splits of days on which RealMLP (2 CPU minutes) and TabM (11) are fitted"
     parser.add_argument("--tabular", type=int, nargs="*", default=[], help=words)
     parser.add_argument("--kept", action="store_true", help="measure nothing, read draws.csv")
 

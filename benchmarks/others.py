@@ -63,10 +63,10 @@ def lightgbm(
 
 
 def tabular(fit: Callable[..., Any]) -> Callable[..., np.ndarray]:
-    """Return a function that predicts by a network of pytabkit with its default settings.
+    """Return a function that predicts by a network of pytabkit, which minimizes the squared error.
 
-    It minimizes the squared error. ``fit`` fits it on training rows, with the number of epochs that
-    the validation rows choose, and then on both.
+    ``fit`` fits it on training rows, with the number of epochs that the validation rows choose, and
+    then on both.
     """
 
     def predict(
@@ -84,7 +84,7 @@ def tabular(fit: Callable[..., Any]) -> Callable[..., np.ndarray]:
 
 
 def fit_realmlp(train: Rows, validation: Rows) -> Any:
-    """Fit RealMLP (Holzmüller et al. 2024)."""
+    """Fit RealMLP (Holzmüller et al. 2024) with the package's default settings."""
     from pytabkit import RealMLP_TD_Regressor
 
     return RealMLP_TD_Regressor(n_refit=1, **ONE_CORE).fit(*train, *validation)
@@ -191,4 +191,4 @@ MODELS: dict[str, Callable[..., np.ndarray]] = {
     "TabM": tabular(fit_tabm),
 }
 SLOW = ("RealMLP", "TabM")
-"""Models that take minutes or hours of CPU time."""
+"""Models that take minutes of CPU time."""
