@@ -317,7 +317,7 @@ def _responses(
 ) -> tuple[list[dict[str, Any]], dict[str, dict[str, Any]]]:
     """Return descriptions and charts of the responses to the columns that change most."""
     network = networks[1][0]
-    bikes, columns = network.table.source == "bikes", response_columns(network)
+    bikes, columns = network.table.bikes, response_columns(network)
     descriptions: list[dict[str, Any]] = []
     charts: dict[str, dict[str, Any]] = {}
     for column in columns[: 2 if bikes else RESPONSES]:
@@ -374,9 +374,8 @@ def _weight_charts(networks: dict[int, list[TrainedNetwork]]) -> dict[str, dict[
     charts = {}
     for layer in layers:
         bars, labels = [], []
-        for c, values in (
-            (c, by_layer[layer]) for c, by_layer in weights.items() if layer in by_layer
-        ):
+        of_layer = {c: by_layer[layer] for c, by_layer in weights.items() if layer in by_layer}
+        for c, values in of_layer.items():
             counts, edges = np.histogram(values.clip(BINS[0], BINS[-1]), BINS)
             columns = {"c": c, "weight": edges[:-1], "end": edges[1:]}
             bars.append(pd.DataFrame(columns).assign(share=counts / values.size)[counts > 0])

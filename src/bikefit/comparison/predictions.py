@@ -97,7 +97,7 @@ def select_week(table: pd.DataFrame, first: pd.Timestamp | None = None) -> pd.Da
 
 def response_columns(network: TrainedNetwork) -> list[str]:
     """Return the columns with a response, those first that change the prediction most."""
-    if network.table.source == "bikes":
+    if network.table.bikes:
         return list(BIKE_RESPONSES)
     columns = [name for name in network.transformer.features.columns if name in network.rows]
     columns += ["hour"] * (network.table.time and "hour" in network.transformer.features.columns)
@@ -119,7 +119,7 @@ def made_up_rows(
     Raises:
         DataError: There is no such column.
     """
-    rows, bikes = network.rows, network.table.source == "bikes"
+    rows, bikes = network.rows, network.table.bikes
     training = rows[rows["part"] == "train"].drop(columns=["part", "unit", network.table.target])
     if bikes:
         columns = list(BIKE_RESPONSES)

@@ -47,6 +47,11 @@ class Table:
     time_column: str = "timestamp"  # name of the time in the file
 
     @property
+    def bikes(self) -> bool:
+        """Whether the rows are those of the bike data."""
+        return self.source == "bikes"
+
+    @property
     def tags(self) -> dict[str, str]:
         """Name and unit of the target, as tags of runs."""
         return {"data.target": self.target, "data.unit": self.unit}

@@ -29,14 +29,9 @@ class RefitData:
     parts: Mapping[PartName, pd.DataFrame]
 
     @property
-    def bikes(self) -> bool:
-        """Return whether the rows are those of the bike data."""
-        return self.table.source == "bikes"
-
-    @property
     def model_name(self) -> str:
         """Return the name of the registered model."""
-        return "bikefit" if self.bikes else f"bikefit-{self.table.name}"
+        return "bikefit" if self.table.bikes else f"bikefit-{self.table.name}"
 
     def rows(self, *parts: PartName) -> pd.DataFrame:
         """Return the rows of parts, by default of all, in order."""
@@ -45,13 +40,13 @@ class RefitData:
     def inputs(self) -> InputStatistics | TableInputs:
         """Return the parser of a user's rows."""
         rows = self.rows()
-        if self.bikes:
+        if self.table.bikes:
             return input_statistics(rows)
         return table_inputs(self.transformer, rows, self.table.time_column)
 
     def tree_columns(self) -> Columns:
         """Return the columns that trees read: those of the features, of the bikes even more."""
-        if self.bikes:
+        if self.table.bikes:
             return baselines.tree_columns(self.rows())
         features, categories = self.transformer.features, self.transformer.categories
         return {n: None if n in features.numbers else categories[n] for n in features.columns}
@@ -60,7 +55,7 @@ class RefitData:
         """Return predictions of the test rows by means of the other rows, ``(N,)`` by name."""
         rows, test = self.rows("train", "validation"), self.parts["test"]
         means = {"constant": np.full(len(test), rows[self.table.target].mean())}
-        if self.bikes:
+        if self.table.bikes:
             means["hourly mean by working day"] = baselines.hourly_mean(rows, test).to_numpy()
         return means
 

@@ -109,7 +109,7 @@ def _members_per_stack(settings: Settings) -> int:
         return ON_GPU
     widths = settings.network.widths
     features = read_pool(settings.data.path).features.shape[1]
-    parameters = sum(a * b for a, b in pairwise((features, *widths)))
+    parameters = _products(features, widths)
     activations = settings.training.batch_size * max(widths)
     return min(MOST, max(FEWEST, CACHE // (4 * (parameters + activations))))
 
@@ -117,5 +117,10 @@ def _members_per_stack(settings: Settings) -> int:
 def _cost(stack: Sequence[Member]) -> float:
     """Estimate the relative training time of members with equal shapes."""
     settings = stack[0].settings
-    products = sum(a * b for a, b in pairwise((64, *settings.network.widths)))
+    products = _products(64, settings.network.widths)
     return products * settings.training.epochs * sum(m.settings.data.fraction for m in stack)
+
+
+def _products(inputs: int, widths: Sequence[int]) -> int:
+    """Return the number of weights, which is that of products per row, of linear layers."""
+    return sum(a * b for a, b in pairwise((inputs, *widths)))
